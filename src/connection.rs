@@ -344,8 +344,11 @@ impl Connection {
         now: Instant,
     ) -> Input {
         match &result {
+            Ok(identity) if self.log_context.is_another_user(identity) => {
+                self.log_rejected_credential("other_user", credential);
+            }
             Ok(identity) => self.log_context.set_identity(identity),
-            Err(error) => self.log_refused_credential(error.reason(), credential),
+            Err(error) => self.log_rejected_credential(error.reason(), credential),
         }
         if result.as_ref().is_ok_and(|identity| !self.count_user(identity)) {
             return Input::Disconnect(Disconnect::TooManyConnections);

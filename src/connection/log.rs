@@ -1,4 +1,4 @@
-//! The log lines of a connection: connected, credential refused, closed.
+//! The log lines of a connection: connected, credential rejected, closed.
 
 use tidegate_protocol::delivery_counts::DeliveryCounts;
 use tracing::debug;
@@ -12,7 +12,7 @@ use crate::telemetry::limit::LimitByReason;
 const LINES: u32 = 10;
 
 static CLOSES: LimitByReason = LimitByReason::per_second(LINES);
-static REFUSALS: LimitByReason = LimitByReason::per_second(LINES);
+static REJECTIONS: LimitByReason = LimitByReason::per_second(LINES);
 
 impl Connection {
     /// Logs the start of the connection; `request` is the id of its handshake.
@@ -31,8 +31,8 @@ impl Connection {
     }
 
     /// Logs a refused credential that came in a message.
-    pub(super) fn log_refused_credential(&self, reason: &'static str, credential: &str) {
-        let Some(suppressed) = REFUSALS.pass(reason) else { return };
+    pub(super) fn log_rejected_credential(&self, reason: &'static str, credential: &str) {
+        let Some(suppressed) = REJECTIONS.pass(reason) else { return };
         let client_address = self.log_context.client_address;
         info!(
             reason,
@@ -43,7 +43,7 @@ impl Connection {
             endpoint = &*self.policy.endpoint,
             node = &*self.context.settings.node,
             suppressed,
-            "credential refused"
+            "credential rejected"
         );
     }
 
@@ -54,7 +54,7 @@ impl Connection {
         let (client_address, session) = (self.log_context.client_address, self.session.borrow());
         let identity = self.log_context.identity.borrow();
         let label = identity.as_deref().and_then(|identity| session.label(identity));
-        let DeliveryCounts { delivered: sent, dropped } = self.log_context.delivery_counts.get();
+        let DeliveryCounts { delivered, dropped } = self.log_context.delivery_counts.get();
         info!(
             code,
             reason,
@@ -66,7 +66,7 @@ impl Connection {
             endpoint = &*self.policy.endpoint,
             node = &*self.context.settings.node,
             duration_ms = u64::try_from(self.log_context.started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            sent,
+            delivered,
             dropped,
             suppressed,
             "connection closed"

@@ -38,6 +38,15 @@ impl LogContext {
         })
     }
 
+    /// Whether this identity belongs to another user than the session, which then ends. An anonymous session may become
+    /// any user.
+    pub(super) fn is_another_user(&self, new: &Identity) -> bool {
+        let current = self.identity.borrow();
+        current
+            .as_ref()
+            .is_some_and(|old| !old.anonymous && (old.user != new.user || old.issuer != new.issuer))
+    }
+
     pub(super) fn set_identity(&self, identity: &Arc<Identity>) {
         *self.identity.borrow_mut() = Some(Arc::clone(identity));
     }

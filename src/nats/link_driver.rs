@@ -101,6 +101,8 @@ enum SocketState {
 struct FailureLog {
     logged_at: Option<Instant>,
     attempts: u64,
+    /// A server that ended an attempt, for example because of the login, has been logged.
+    is_rejection_logged: bool,
 }
 
 /// Why a connection or an attempt ended.
@@ -307,7 +309,8 @@ impl LinkDriver {
         self.leave_at = None;
         let server = self.server.as_ref();
         let (host, port) = (server.map(|server| server.host.as_str()), server.map(|server| server.port));
-        let (name, FailureLog { logged_at, attempts }) = (&self.name, &mut self.failure_log);
+        let (name, FailureLog { logged_at, attempts, is_rejection_logged }) =
+            (&self.name, &mut self.failure_log);
         if let (Some(_), Failure::Ended(reason)) = (connected_since, &failure) {
             *logged_at = Some(now);
             if let Some(suppressed) = LOST.pass() {
@@ -325,7 +328,10 @@ impl LinkDriver {
             self.too_old = Some(version);
             return;
         }
-        if logged_at.is_some_and(|logged_at| now.saturating_duration_since(logged_at) < LOG_AGAIN_AFTER) {
+        // The first rejection is logged at once: its reason is another than that of earlier lines.
+        let is_rejection = matches!(failure, Failure::Ended(_));
+        let is_recent = |at: Instant| now.saturating_duration_since(at) < LOG_AGAIN_AFTER;
+        if logged_at.is_some_and(is_recent) && (*is_rejection_logged || !is_rejection) {
             return;
         }
         let (limit, reason) = match failure {
@@ -334,6 +340,7 @@ impl LinkDriver {
         };
         if let Some(suppressed) = limit.pass() {
             *logged_at = Some(now);
+            *is_rejection_logged |= is_rejection;
             let message = "cannot connect to nats: retrying; check nats.url and the server";
             warn!(%name, host, port, reason, attempts, suppressed, "{message}");
         }

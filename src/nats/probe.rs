@@ -117,7 +117,7 @@ async fn jetstream(config: &NatsConfig) -> Finding {
             "JetStream is not enabled for this account; Tidegate does not need it".to_owned()
         }
         JetStream::Unknown => {
-            "JetStream was not tried: NATS did not answer; Tidegate does not need it".to_owned()
+            "it is unknown whether JetStream is enabled: NATS did not answer, or forbids the question; Tidegate does not need it".to_owned()
         }
     })
 }
@@ -208,7 +208,9 @@ fn connect_failure(url: &str, error: &ConnectError) -> Finding {
         ConnectError::NoTls => "write nats:// in nats.url, or enable TLS in nats-server",
         ConnectError::Certificates { .. } => "set nats.ca_file to a file with PEM certificates",
         ConnectError::Tls(_) => "check the TLS configuration of nats-server, and nats.ca_file",
-        ConnectError::Timeout => "check for a firewall: try `nc HOST PORT` from this machine",
+        ConnectError::Timeout => {
+            "check that host and port are those of a nats-server, and that no firewall is in between"
+        }
     };
     Finding::failed(format!("{url}: cannot connect: {reason}"), help)
 }
@@ -234,7 +236,7 @@ fn login_help(login: &NatsLogin, reason: &str) -> String {
                 .to_owned()
         }
         NatsLogin::Password { .. } => {
-            "check nats.user and nats.password (or NATS_USER and NATS_PASSWORD) against the server's configuration"
+            "check nats.user and nats.password (or NATS_USER and NATS_PASSWORD, or the login in nats.url) against the server's configuration"
                 .to_owned()
         }
         NatsLogin::CredsFile(_) | NatsLogin::NkeyFile(_) | NatsLogin::Token(_) => {

@@ -91,7 +91,7 @@ async fn check_names_each_denied_nats_permission_and_the_fix() {
     );
     assert_line(&found, "warning", "news.>", "or deny it in the [[role]]");
     assert_line(&found, "ok", "publish on chat.*", "");
-    assert_line(&found, "ok", "JetStream was not tried", "");
+    assert_line(&found, "ok", "it is unknown whether JetStream is enabled", "");
     assert_line(
         &found,
         "FAILED",

@@ -34,7 +34,7 @@ async fn a_rejected_credential_is_logged_with_user_address_and_reason_but_no_tok
         format!("Authorization: Bearer {expired}\r\nX-Request-Id: r-17\r\nX-Forwarded-For: 203.0.113.7\r\n");
     let answer = ask(&node.address, handshake("/ws", &headers)).await;
     assert_eq!((answer.status, answer.header("x-request-id")), (401, Some("r-17")));
-    let line = node.logged("handshake refused", |_| true).await;
+    let line = node.logged("handshake rejected", |_| true).await;
     for (field, expected) in [
         ("level", json!("INFO")),
         ("status", json!(401)),
@@ -54,13 +54,13 @@ async fn a_rejected_credential_is_logged_with_user_address_and_reason_but_no_tok
     let mut client = Client::open(&node.address, "/ws", None).await;
     client.send(&json!({ "type": "auth", "token": expired })).await;
     assert_eq!(client.until_closed().await.1, Some(4001));
-    let line = node.logged("credential refused", |_| true).await;
+    let line = node.logged("credential rejected", |_| true).await;
     assert_eq!((&line["reason"], &line["claimed_user"]), (&json!("expired"), &json!("alice")));
     assert!(is_local(&line["peer"]) && line["session"].is_string(), "{line}");
     node.logged("connection closed", |line| line["reason"] == "token_expired" && line["code"] == 4001).await;
     let answer =
         ask(&node.address, handshake("/ws", "Content-Length: 0\r\nAuthorization: Bearer a.b.c\r\n")).await;
-    let line = node.logged("handshake refused", |line| line["reason"] == "malformed").await;
+    let line = node.logged("handshake rejected", |line| line["reason"] == "malformed").await;
     assert_eq!(line["request"].as_str(), answer.header("x-request-id"));
     let signature = expired.rsplit('.').next().unwrap();
     assert!(!node.logs().iter().any(|line| line.to_string().contains(signature)), "no line shows a token");
@@ -68,18 +68,18 @@ async fn a_rejected_credential_is_logged_with_user_address_and_reason_but_no_tok
 
 #[tokio::test]
 async fn a_flood_of_rejected_credentials_causes_few_lines_for_each_reason() {
-    const REFUSALS: usize = 300;
+    const REJECTIONS: usize = 300;
     let nats = NatsServer::start().await;
     let node = Process::serve(&nats.url(), "").await;
     let headers = format!("Authorization: Bearer {}\r\n", expired());
     let start = std::time::Instant::now();
-    for _ in 0..REFUSALS {
+    for _ in 0..REJECTIONS {
         assert_eq!(ask(&node.address, handshake("/ws", &headers)).await.status, 401);
     }
     let intervals = start.elapsed().as_secs() + 2;
     ask(&node.address, handshake("/ws", "Authorization: Bearer a.b.c\r\n")).await;
-    node.logged("handshake refused", |line| line["reason"] == "malformed").await;
-    let lines = node.lines("handshake refused");
+    node.logged("handshake rejected", |line| line["reason"] == "malformed").await;
+    let lines = node.lines("handshake rejected");
     let of_expired = lines.iter().filter(|line| line["reason"] == "expired").count();
     assert!(of_expired >= 10 && of_expired as u64 <= 10 * intervals, "{of_expired} in {intervals} s");
 }
@@ -114,7 +114,7 @@ async fn the_end_of_a_connection_is_logged_and_at_debug_its_commands() {
         ("user", json!("alice")),
         ("endpoint", json!("/ws")),
         ("node", json!("edge-1")),
-        ("sent", json!(3)),
+        ("delivered", json!(3)),
         ("dropped", json!(0)),
     ] {
         assert_eq!(lost[field], expected, "{lost}");
