@@ -164,7 +164,10 @@ static READY: LogLimit = LogLimit::per_second(10);
 fn log_readiness(is_ready: bool) {
     match READY.pass() {
         Some(suppressed) if is_ready => info!(suppressed, "ready: connected to nats"),
-        Some(suppressed) => warn!(suppressed, "not ready: disconnected from nats"),
+        Some(suppressed) => warn!(
+            suppressed,
+            "not ready, because a lane is disconnected from nats: check nats-server and nats.url"
+        ),
         None => {}
     }
 }

@@ -66,12 +66,12 @@ impl Hooks {
     }
 
     /// Whether the reader of this lane is paused.
-    pub fn is_reader_held_up(&self, thread: usize) -> bool {
+    pub fn is_reader_paused(&self, thread: usize) -> bool {
         self.faults().is_some_and(|faults| faults.reader.is_closed(thread))
     }
 
     /// Whether the opening of feeds of this lane is delayed.
-    pub fn is_opening_held_up(&self, thread: usize) -> bool {
+    pub fn is_opening_delayed(&self, thread: usize) -> bool {
         self.faults().is_some_and(|faults| faults.opening.is_closed(thread))
     }
 

@@ -18,7 +18,7 @@ pub mod handshake;
 pub mod health;
 pub mod problem;
 pub mod raw_response;
-pub mod refusal_log;
+pub mod rejection_log;
 pub mod request_id;
 pub mod serve;
 pub mod target;

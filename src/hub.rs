@@ -79,7 +79,7 @@ impl Hub {
     }
 
     /// Handles a failed join: removes the subscriptions that waited for this format. Their sessions leave.
-    pub fn unjoined(&mut self, pattern: &Pattern, format: Format) -> Vec<TopicMember> {
+    pub fn join_failed(&mut self, pattern: &Pattern, format: Format) -> Vec<TopicMember> {
         self.topics.get_mut(pattern).map(|topic| topic.take_joining(format)).unwrap_or_default()
     }
 
@@ -124,7 +124,7 @@ impl Hub {
         self.topics.get(pattern).is_some_and(|topic| topic.is_joining(format))
     }
 
-    /// All held and live subscriptions of a pattern: those that are told of losses and silences.
+    /// All held and live subscriptions of a pattern: those that get gaps and stale notices.
     pub fn members(&self, pattern: &Pattern) -> Vec<TopicMember> {
         self.topics.get(pattern).map(|topic| topic.members().cloned().collect()).unwrap_or_default()
     }

@@ -1,4 +1,5 @@
-//! A lane: one NATS connection and the feeds of the subjects that hash to it. It never waits for a shard or a client.
+//! A lane: the NATS connection for the subscriptions of one thread, and the feeds of the patterns that hash to it. It
+//! never waits for a shard or a client.
 
 pub mod encoder;
 pub mod feed;

@@ -124,7 +124,7 @@ pub fn run(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>>) 
     // A task is polled only when it is woken; the future of `block_on` would be polled at every turn of the runtime.
     let work = tasks.spawn_local(work(parts, started));
     if let Err(error) = tasks.block_on(&runtime, work) {
-        error!(%error, "a shard has panicked");
+        error!(%error, "a shard has panicked: the node drains and exits; report this as a bug");
     }
 }
 

@@ -300,7 +300,7 @@ impl Node {
                         self.apply_outputs(client);
                     }
                 }
-                Item::JoinRefused { .. }
+                Item::JoinFailed { .. }
                 | Item::Gap { .. }
                 | Item::Unrenderable { .. }
                 | Item::Stale { .. } => {

@@ -8,7 +8,7 @@ use tracing::warn;
 /// Sockets besides connections: for handshakes, for health checks, and for clients that are told that the node is full.
 const EXTRA_SOCKETS: usize = 1024;
 /// Sockets to tell clients that the node is full when all other sockets are in use.
-const FAREWELLS: usize = 256;
+const MAX_BUSY_REPLIES: usize = 256;
 /// Reserved for the node: standard streams, listeners, the main runtime, certificates and credentials while they are
 /// read.
 const PER_NODE: usize = 32;
@@ -23,20 +23,20 @@ pub struct DescriptorBudget {
     /// Sockets of any kind.
     pub sockets: usize,
     /// Sockets to tell clients that the node is full.
-    pub farewells: usize,
+    pub busy_replies: usize,
 }
 
 impl DescriptorBudget {
     /// Divides `files` descriptors. `connections` is the configured limit; 0 means no limit.
     pub fn new(files: usize, shards: usize, connections: usize) -> Self {
-        let farewells = (files / 16).clamp(1, FAREWELLS);
-        let reserve = PER_NODE + PER_SHARD * shards + farewells;
+        let busy_replies = (files / 16).clamp(1, MAX_BUSY_REPLIES);
+        let reserve = PER_NODE + PER_SHARD * shards + busy_replies;
         // With very few descriptors, serve at least a few clients.
         let free = files.saturating_sub(reserve).max(files / 4).max(2);
         let extra = EXTRA_SOCKETS.min(free / 4).max(1);
         let max_connections = free - extra;
         let connections = if connections == 0 { max_connections } else { connections.min(max_connections) };
-        Self { connections, sockets: connections.saturating_add(extra), farewells }
+        Self { connections, sockets: connections.saturating_add(extra), busy_replies }
     }
 }
 
@@ -47,7 +47,7 @@ pub fn budget(shards: usize, connections: usize) -> DescriptorBudget {
     let files = match rustix::process::setrlimit(Resource::Nofile, raised) {
         Ok(()) => limit.maximum,
         Err(error) => {
-            warn!(%error, "cannot raise the limit on open files");
+            warn!(%error, "cannot raise the limit on open files: set it for the service (ulimit -n, LimitNOFILE)");
             limit.current
         }
     };
@@ -72,13 +72,16 @@ mod tests {
     #[test]
     fn clients_get_what_the_node_does_not_reserve() {
         let budget = DescriptorBudget::new(1_000_000, 8, 0);
-        assert_eq!(budget.sockets, 1_000_000 - PER_NODE - 8 * PER_SHARD - FAREWELLS);
-        assert_eq!((budget.sockets - budget.connections, budget.farewells), (EXTRA_SOCKETS, FAREWELLS));
+        assert_eq!(budget.sockets, 1_000_000 - PER_NODE - 8 * PER_SHARD - MAX_BUSY_REPLIES);
+        assert_eq!(
+            (budget.sockets - budget.connections, budget.busy_replies),
+            (EXTRA_SOCKETS, MAX_BUSY_REPLIES)
+        );
         assert_eq!(
             DescriptorBudget::new(1_000_000, 8, 5000),
-            DescriptorBudget { connections: 5000, sockets: 6024, farewells: 256 }
+            DescriptorBudget { connections: 5000, sockets: 6024, busy_replies: 256 }
         );
-        assert_eq!(DescriptorBudget::new(usize::MAX, 1, 0).farewells, FAREWELLS);
+        assert_eq!(DescriptorBudget::new(usize::MAX, 1, 0).busy_replies, MAX_BUSY_REPLIES);
     }
 
     #[test]
@@ -90,7 +93,7 @@ mod tests {
                     budget.connections >= 1 && budget.sockets > budget.connections,
                     "{files}: {budget:?}"
                 );
-                let reserve = PER_NODE + 2 * PER_SHARD + budget.farewells;
+                let reserve = PER_NODE + 2 * PER_SHARD + budget.busy_replies;
                 assert!(files < 2 * reserve || budget.sockets + reserve <= files, "{files}: {budget:?}");
             }
         }

@@ -66,8 +66,8 @@ impl App {
         let joined = tokio::task::spawn_blocking(|| threads.into_iter().all(|thread| thread.join().is_ok()));
         match tokio::time::timeout(GRACE, joined).await {
             Ok(Ok(true)) => info!("stopped"),
-            Ok(_) => warn!("a shard has panicked"),
-            Err(_) => warn!("a shard does not stop"),
+            Ok(_) => warn!("a shard has panicked: report this as a bug"),
+            Err(_) => warn!("a shard does not stop: the process exits without it; report this as a bug"),
         }
     }
 }

@@ -61,7 +61,7 @@ use crate::shard::handle::Shards;
 /// Requests that may wait for a shard.
 const REQUESTS: usize = 1024;
 /// How long a client waits for a subscription on NATS.
-const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
+const JOIN_NOTICE_AFTER: Duration = Duration::from_secs(5);
 
 /// A node whose shards have not started.
 pub struct Built {
@@ -206,7 +206,7 @@ fn node_name(config: &Config) -> anyhow::Result<Arc<str>> {
 pub fn socket_limits(config: &Config, budget: DescriptorBudget) -> SocketLimits {
     SocketLimits {
         sockets: budget.sockets,
-        busy_replies: budget.farewells,
+        busy_replies: budget.busy_replies,
         send_buffer: config.limits.send_buffer_bytes,
         // Longer than our own timeout, so that ours comes first: it logs the reason.
         user_timeout: config.limits.write_timeout + Duration::from_secs(5),
@@ -232,7 +232,7 @@ fn settings(options: &AppOptions, node: &Arc<str>) -> Settings {
         max_subscriptions: limits.subscriptions,
         max_wildcards: limits.wildcard_subscriptions,
         max_overlapping: limits.overlapping_subscriptions,
-        join_notice_after: JOIN_TIMEOUT,
+        join_notice_after: JOIN_NOTICE_AFTER,
         max_errors: to_u32(limits.max_errors),
         commands: rate(limits.commands_per_s, limits.commands_burst),
         requests_in_flight: limits.requests_in_flight,

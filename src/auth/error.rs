@@ -33,7 +33,9 @@ pub enum AuthError {
     BadSignature,
     #[error("the token lacks the claim \"{claim}\"; the issuer must add it")]
     MissingClaim { claim: String },
-    #[error("the token's claim \"{claim}\" has the wrong type or an invalid value")]
+    #[error(
+        "the token's claim \"{claim}\" has the wrong type or an invalid value; the issuer must correct it"
+    )]
     BadClaim { claim: String },
     #[error(
         "the token's \"{claim}\" is in milliseconds; it must be in seconds since 1970 (RFC 7519), so divide it by 1000"
@@ -45,7 +47,7 @@ pub enum AuthError {
     NotYetValid,
     #[error("the token's \"iat\" is in the future; correct the clocks")]
     IssuedInFuture,
-    #[error("the token is valid for longer than auth.max_lifetime; issue it for a shorter time")]
+    #[error("the token is valid for longer than auth.max_token_lifetime_s; issue it for a shorter time")]
     LivesTooLong,
     #[error("the token's \"iss\" is not auth.issuer; use a token of that issuer, or correct auth.issuer")]
     WrongIssuer,

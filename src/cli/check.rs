@@ -68,7 +68,10 @@ async fn connect(config: Config) -> anyhow::Result<()> {
         }
     }
     let failed = findings.iter().filter(|finding| matches!(finding.verdict, Verdict::Failed { .. })).count();
-    anyhow::ensure!(failed == 0, "NATS does not meet the needs of this configuration: {failed} failed");
+    anyhow::ensure!(
+        failed == 0,
+        "NATS does not meet the needs of this configuration: {failed} failed; see FAILED above"
+    );
     println!("NATS meets the needs of this configuration");
     Ok(())
 }

@@ -88,8 +88,8 @@ async fn dev(config: Config, server: NatsFrom) -> anyhow::Result<()> {
     let mut config = with_demo(config)?;
     if server == NatsFrom::Started {
         let program = config::nats_server_program();
-        let begins = NatsServer::start(program.as_deref());
-        let Some(server) = signals.unless_ended(begins).await? else { return Ok(()) };
+        let start = NatsServer::start(program.as_deref());
+        let Some(server) = signals.unless_ended(start).await? else { return Ok(()) };
         config.nats = NatsConfig { urls: vec![server.url()], ..config.nats };
         supervisor.spawn(server.supervise(stop.clone()));
     }
@@ -113,8 +113,8 @@ async fn with_nats(config: Config, url: &str, mut signals: Signals) -> anyhow::R
         }
     };
     let nats = config.nats.clone();
-    let begins = App::start(serve::options(config, listener));
-    let Some(app) = signals.unless_ended(begins).await? else { return Ok(()) };
+    let start = App::start(serve::options(config, listener));
+    let Some(app) = signals.unless_ended(start).await? else { return Ok(()) };
     print!("{}", banner(&app, url, &token));
     let producer = Client::connect(&nats, &format!("tidegate/{}/dev", app.node.name)).await?;
     tokio::select! {

@@ -222,10 +222,10 @@ fn unknown_flag(name: String, key: &str, keys: &KnownKeys) -> Diagnostic {
     }
     let intended = suggest::key(key, &keys.names()).filter(|intended| keys.can_be_set(intended));
     let help = intended.map_or_else(
-        || "remove it; config.toml lists every key, which a flag names as section.key".to_owned(),
+        || "remove it; config.toml lists every key. A flag names one as section.key; only the file can have [[endpoint]], [[role]] and other lists of tables".to_owned(),
         |intended| format!("did you mean {FLAG}{intended}?"),
     );
-    Diagnostic::error(name, "no key belongs to this flag", help)
+    Diagnostic::error(name, "there is no such key", help)
 }
 
 fn is_called_now(old: &str, new: &str) -> String {

@@ -72,7 +72,7 @@ pub async fn accept(listener: Listener, shards: Shards, limits: SocketLimits, st
     });
     let listener = match listener {
         Ok(listener) => listener,
-        Err(error) => return warn!(%error, "cannot listen"),
+        Err(error) => return error!(%error, "a listener accepts no sockets any more: restart the node"),
     };
     let mut busy_replies = BusyReplies::new(limits.busy_replies);
     let mut spare = open_spare();
@@ -89,7 +89,7 @@ pub async fn accept(listener: Listener, shards: Shards, limits: SocketLimits, st
                 }
                 Err(error) => {
                     if let Some(suppressed) = ACCEPT_FAILED.pass() {
-                        warn!(%error, suppressed, "cannot accept a connection");
+                        warn!(%error, suppressed, "cannot accept a socket, trying again: see `error`");
                     }
                     tokio::time::sleep(BUSY_REPLY_TIMEOUT).await;
                     continue;
@@ -136,7 +136,7 @@ fn set_socket_options(listener: &TcpListener, limits: SocketLimits) {
         Ok(())
     };
     if let Err(error) = set() {
-        warn!(%error, "cannot set options of the listener");
+        warn!(%error, "cannot set the socket options of a listener, so the system's defaults apply: check limits.send_buffer_bytes");
     }
 }
 

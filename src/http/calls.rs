@@ -38,7 +38,7 @@ use crate::http::filters::query;
 use crate::http::gate::Gate;
 use crate::http::problem::Problem;
 use crate::http::problem::retry_after_seconds;
-use crate::http::refusal_log::RefusedRequest;
+use crate::http::rejection_log::RejectedRequest;
 use crate::http::test_page;
 use crate::node::Node;
 use crate::node::call_limiter::Caller;
@@ -86,7 +86,7 @@ pub fn route(endpoint: Endpoint, gate: Arc<Gate>) -> Routes {
                         && [401, 403, 429, 503].contains(&problem.status.as_u16())
                     {
                         let (what, headers, endpoint) = ("call", &request.headers, &*endpoint);
-                        RefusedRequest { what, endpoint, peer, headers, handshake: None, id: &id }
+                        RejectedRequest { what, endpoint, peer, headers, handshake: None, id: &id }
                             .log(problem, &gate);
                     }
                     Ok::<_, Rejection>(allow_any_origin(answer.unwrap_or_else(Reply::into_response)))
@@ -121,8 +121,13 @@ where
     S: Stream<Item = Result<B, warp::Error>> + Send,
     B: Buf + Send,
 {
-    let nothing =
-        || Problem::new(StatusCode::NOT_FOUND, "not_found", "this node serves nothing at this path");
+    let nothing = || {
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "this node serves nothing at this path: check the URL",
+        )
+    };
     let (number, vocabulary) = endpoint.file().ok_or_else(nothing)?;
     if request.method == Method::OPTIONS {
         return Ok(preflight());
@@ -155,8 +160,8 @@ where
         return Err(Problem::unauthorized(detail));
     }
     // A user that the client only claims is not counted as an identity: anyone can claim it.
-    let has_shown_one = request.headers.contains_key(header::AUTHORIZATION);
-    let counted = identity.as_deref().filter(|_| has_shown_one);
+    let has_credential = request.headers.contains_key(header::AUTHORIZATION);
+    let counted = identity.as_deref().filter(|_| has_credential);
     let counted = counted.map_or(address, |identity| call_limiter.by_identity(identity));
     if counted != address {
         call_limiter.charge(counted, 1, Instant::now()).map_err(too_many_calls)?;
@@ -204,9 +209,11 @@ async fn read_body<B: Buf>(
     let mut bytes = Vec::new();
     let whole = async {
         while let Some(piece) = body.next().await {
-            let mut piece = piece.map_err(|_| bad("the body is incomplete or malformed"))?;
+            let mut piece = piece.map_err(|_| bad("the body is incomplete or malformed: send all of it"))?;
             if bytes.len() + piece.remaining() > max {
-                let detail = format!("the body is larger than {max} bytes");
+                let detail = format!(
+                    "the body is larger than {max} bytes: send less, or raise limits.max_message_bytes"
+                );
                 return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail));
             }
             while piece.has_remaining() {
@@ -218,7 +225,9 @@ async fn read_body<B: Buf>(
         }
         Ok(())
     };
-    let late = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not arrive in time");
+    let late = |_| {
+        Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not arrive in time: send it again")
+    };
     timeout(BODY_TIMEOUT, whole).await.map_err(late)??;
     let text = String::from_utf8(bytes).map_err(|_| bad("the body is not valid UTF-8"))?;
     Ok(Some(text).filter(|text| !text.is_empty()))
@@ -252,7 +261,7 @@ fn response(answer: HttpAnswer) -> Result<Response, Problem> {
         HttpAnswer::Status(status) => Ok(json_answer(status, None)),
         HttpAnswer::Json(status, body) => Ok(json_answer(status, Some(body))),
         HttpAnswer::NoValue => {
-            let detail = "there is no value yet, or the last one is too old";
+            let detail = "there is no value yet, or the last one is too old: try again later";
             Err(Problem::new(StatusCode::NOT_FOUND, "no_value", detail))
         }
         HttpAnswer::Refused(error) => Err(refused(error)),

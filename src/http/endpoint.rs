@@ -23,7 +23,7 @@ use crate::auth::policy::Via;
 use crate::config::endpoint::access::HintSource;
 use crate::http::problem::Problem;
 
-/// A path or several where clients connect, with a vocabulary and an access policy.
+/// One or more paths where clients connect, with a vocabulary and an access policy.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     kind: EndpointKind,
@@ -106,7 +106,7 @@ impl Endpoint {
         let header = |name: &str| handshake_request.headers.get(name)?.to_str().ok();
         let binding = vocabulary.bind(number, handshake_request.path, handshake_request.query, header).map_err(|none| match none {
             NoMatch::UnknownPath => {
-            let detail = "this node serves nothing at this path";
+            let detail = "this node serves nothing at this path: check the URL";
             Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
             }
             NoMatch::BadValue => {

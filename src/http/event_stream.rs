@@ -28,7 +28,7 @@ use crate::http::filters::Routes;
 use crate::http::filters::query;
 use crate::http::gate::Gate;
 use crate::http::problem::Problem;
-use crate::http::refusal_log::RefusedRequest;
+use crate::http::rejection_log::RejectedRequest;
 use crate::http::request_id;
 use crate::node::connection_guard::ConnectionGuard;
 use crate::shard::handle::PendingTransport;
@@ -51,7 +51,7 @@ pub fn route(endpoint: Endpoint, gate: Arc<Gate>) -> Routes {
                 let answer = open(query, &headers, &connection, &endpoint, &gate).await;
                 if let Err(problem) = &answer {
                     let (what, headers, endpoint, peer) = ("stream", &headers, &*endpoint, connection.peer);
-                    RefusedRequest {
+                    RejectedRequest {
                         what,
                         endpoint,
                         peer,

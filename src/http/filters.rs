@@ -35,7 +35,11 @@ pub(crate) fn request_version() -> impl Filter<Extract = (Version,), Error = Rej
 /// The response to a request that no route accepts.
 pub(crate) async fn not_found(rejection: Rejection) -> Result<Response, Infallible> {
     let problem = if rejection.is_not_found() {
-        Problem::new(StatusCode::NOT_FOUND, "not_found", "this node serves nothing at this path")
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "this node serves nothing at this path: check the URL",
+        )
     } else if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
         Problem::new(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -44,7 +48,7 @@ pub(crate) async fn not_found(rejection: Rejection) -> Result<Response, Infallib
         )
         .with_header(header::ALLOW, "GET, HEAD")
     } else {
-        let detail = "the request does not have the form that this path expects";
+        let detail = "the request does not have the form that this path expects: see docs/PROTOCOL.md";
         Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail)
     };
     Ok(problem.into_response())

@@ -35,7 +35,7 @@ use crate::node::Node;
 use crate::node::admission::HandshakeSlot;
 use crate::node::permit::Permit;
 use crate::node::slots::Slot;
-use crate::node::user_slots::TooManySockets;
+use crate::node::user_slots::TooManyConnections;
 use crate::node::user_slots::UserKey;
 
 /// `Retry-After` for a user with too many connections: enough time to notice that one of them is dead.
@@ -67,7 +67,7 @@ pub enum GateError {
 
 /// The name of the vocabulary is none of Tidegate's own.
 #[derive(Debug, Error)]
-#[error("there is no vocabulary `{0}`: this version has `native`")]
+#[error("there is no vocabulary `{0}`: write `native`, or the name of a vocabulary file")]
 pub struct UnknownVocabulary(String);
 
 impl Gate {
@@ -171,7 +171,7 @@ impl Gate {
         loop {
             match self.node.user_slots.acquire(identity) {
                 Ok(slot) => return Ok(slot),
-                Err(error) if tries == 0 => return Err(too_many_sockets(&error)),
+                Err(error) if tries == 0 => return Err(too_many_connections(&error)),
                 Err(_) => tokio::time::sleep(USER_SLOT_PAUSE).await,
             }
             tries -= 1;
@@ -228,7 +228,7 @@ fn unauthorized(error: &AuthError) -> Problem {
         .with_header(header::WWW_AUTHENTICATE, &challenge)
 }
 
-fn too_many_sockets(error: &TooManySockets) -> Problem {
+fn too_many_connections(error: &TooManyConnections) -> Problem {
     Problem::new(StatusCode::TOO_MANY_REQUESTS, "limit_exceeded", error.to_string())
         .with_reason("too_many_connections")
         .with_header(header::RETRY_AFTER, &retry_after_seconds(USER_RETRY_AFTER).to_string())

@@ -48,7 +48,7 @@ impl Problem {
 
     /// 503: the queue of a shard is full.
     pub fn overloaded() -> Self {
-        Self::busy("this node is overloaded: try again")
+        Self::busy("this node is overloaded: try again later")
     }
 
     /// 503 with this `Retry-After` in seconds.

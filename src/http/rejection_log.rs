@@ -21,7 +21,7 @@ static LINES: LimitByReason = LimitByReason::per_second(10);
 
 /// A rejected request to an endpoint.
 #[derive(Clone, Copy)]
-pub struct RefusedRequest<'r> {
+pub struct RejectedRequest<'r> {
     /// The kind of request, for the message: `handshake`, `call` or `stream`.
     pub what: &'static str,
     pub endpoint: &'r Endpoint,
@@ -34,7 +34,7 @@ pub struct RefusedRequest<'r> {
     pub id: &'r HeaderValue,
 }
 
-impl RefusedRequest<'_> {
+impl RejectedRequest<'_> {
     /// Logs why the request was rejected.
     pub fn log(&self, problem: &Problem, gate: &Gate) {
         let Some(suppressed) = LINES.pass(problem.reason) else { return };
@@ -50,7 +50,7 @@ impl RefusedRequest<'_> {
             node = &*gate.node.name,
             request = request_id::as_str(self.id),
             suppressed,
-            "{} refused", self.what
+            "{} rejected", self.what
         );
     }
 

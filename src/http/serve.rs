@@ -158,7 +158,7 @@ async fn serve_with_hyper<S>(
         request.extensions_mut().insert(version);
         let id = request_id::from_headers(request.headers());
         request.extensions_mut().insert(info.of_request(id.clone()));
-        let checked = if bare_lf { Err(bare_lf_refused()) } else { check(&request) };
+        let checked = if bare_lf { Err(bare_lf_rejected()) } else { check(&request) };
         let answer = checked.map(|()| service.routes.call(request));
         async move {
             let mut answer = match answer {
@@ -204,7 +204,7 @@ fn check(request: &Request<Incoming>) -> Result<(), Problem> {
 
 /// The response to a request that a proxy may have parsed differently. The rest of the stream cannot be trusted, so it
 /// has `Connection: close` (RFC 9112 §9.6).
-fn bare_lf_refused() -> Problem {
+fn bare_lf_rejected() -> Problem {
     let words = "a line of the request head ends with LF alone: end every line with CR LF";
     Problem::new(StatusCode::BAD_REQUEST, "bad_request", words).with_header(header::CONNECTION, "close")
 }

@@ -28,10 +28,12 @@ fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Problem> {
     let mut hosts = headers.get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
         (None, _) if version < Version::HTTP_11 => Ok(()),
-        (None, _) => Err(bad("the header `Host` is missing")),
+        (None, _) => Err(bad("the header `Host` is missing: send it once")),
         (Some(_), Some(_)) => Err(bad("the header `Host` occurs twice: send it once")),
         (Some(host), None) if is_host(host.as_bytes()) => Ok(()),
-        (Some(_), None) => Err(bad("the header `Host` is not a valid host name or address")),
+        (Some(_), None) => {
+            Err(bad("the header `Host` is not a valid host name or address: send `host` or `host:port`"))
+        }
     }
 }
 

@@ -37,7 +37,7 @@ use crate::http::filters::request_version;
 use crate::http::gate::Gate;
 use crate::http::problem::Problem;
 use crate::http::raw_response;
-use crate::http::refusal_log::RefusedRequest;
+use crate::http::rejection_log::RejectedRequest;
 use crate::http::request_id;
 use crate::net::stream::Stream;
 use crate::node::connection_guard::ConnectionGuard;
@@ -49,9 +49,9 @@ use crate::shard::handle::PendingTransport;
 use crate::shard::handle::ShardRequest;
 
 /// How long the server waits for a rejected client to read the response and close.
-const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+const REJECTION_TIMEOUT: Duration = Duration::from_secs(1);
 /// How much a rejected client may still send, in reads of 1 KiB.
-const REFUSAL_READS: usize = 64;
+const REJECTION_READS: usize = 64;
 
 /// Opens a connection for a handshake that arrived whole in the first read, without hyper. The response is sent
 /// together with the first frames.
@@ -89,7 +89,7 @@ pub async fn open_fast_path(
         }
         Err(problem) => {
             drop((first, bytes));
-            send_refusal(stream, raw_response::error(problem, id)).await;
+            send_rejection(stream, raw_response::error(problem, id)).await;
             None
         }
     }
@@ -110,21 +110,28 @@ async fn admit(
     };
     admitted.await.inspect_err(|problem: &Problem| {
         let HandshakeRequest { headers, peer, .. } = *handshake_request;
-        RefusedRequest { what: "handshake", endpoint, peer, headers, handshake: Some(handshake_request), id }
-            .log(problem, gate);
+        RejectedRequest {
+            what: "handshake",
+            endpoint,
+            peer,
+            headers,
+            handshake: Some(handshake_request),
+            id,
+        }
+        .log(problem, gate);
     })
 }
 
 /// Sends the response and reads until the client closes. Closing with unread bytes would send a reset, and the client
 /// could lose the response.
-async fn send_refusal(stream: Stream, answer: Bytes) {
+async fn send_rejection(stream: Stream, answer: Bytes) {
     // One write is enough: the send buffer is empty, and the response is short.
     if stream.try_write(&answer).is_err() {
         return;
     }
     stream.shutdown();
     let until_closed = async {
-        for _ in 0..REFUSAL_READS {
+        for _ in 0..REJECTION_READS {
             stream.readable().await;
             match stream.try_read(&mut [0; 1024]) {
                 Ok(0) => return,
@@ -134,7 +141,7 @@ async fn send_refusal(stream: Stream, answer: Bytes) {
             }
         }
     };
-    let _ = timeout(REFUSAL_TIMEOUT, until_closed).await;
+    let _ = timeout(REJECTION_TIMEOUT, until_closed).await;
 }
 
 /// The route of one endpoint, for handshakes that hyper has parsed.

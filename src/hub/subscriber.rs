@@ -115,7 +115,7 @@ pub struct Subscriber {
     rate_limited: Cell<usize>,
     /// Their earliest release, so that a flush does not search all of them.
     next_release: Cell<NextRelease>,
-    /// What they hold. The outbox has so many bytes less.
+    /// The size of what they delay. The outbox may use that many bytes less.
     conflation_size: Cell<ConflationSize>,
     /// Subscriptions that ended while frames waited: these frames may still become gaps.
     ended: RefCell<Vec<EndedSubscription>>,

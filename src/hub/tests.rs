@@ -266,7 +266,7 @@ fn members_that_the_lane_refuses_can_leave_in_any_order() {
     let (mut hub, a, b, c) = (Hub::default(), subscriber(0), subscriber(1), subscriber(2));
     hub.join(&a, subscribe(0, "x", 0, None));
     hub.join(&b, subscribe(0, "x", 0, None));
-    assert_eq!(names(&hub.unjoined(&pattern("x"), format(0))), [(0, 0), (1, 0)]);
+    assert_eq!(names(&hub.join_failed(&pattern("x"), format(0))), [(0, 0), (1, 0)]);
     assert_eq!(names(&hub.joined(&pattern("x"), format(0))), [], "they are not waiting any more");
     hub.go_live(&a, SubscriptionId(0));
     assert_eq!(hub.leave(&a, SubscriptionId(0)), Some(pattern("x")));

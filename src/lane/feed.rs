@@ -142,7 +142,7 @@ impl Feed {
         let before = self.waiting.len();
         let refused = std::mem::take(&mut self.waiting).into_iter();
         outgoing.extend(refused.map(|Waiter { shard, format }| {
-            let item = Item::JoinRefused { pattern: self.pattern.clone(), format, error: error.clone() };
+            let item = Item::JoinFailed { pattern: self.pattern.clone(), format, error: error.clone() };
             ShardItem { shard, item }
         }));
         if before > 0 && self.readers.is_empty() {

@@ -125,8 +125,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
                     self.limits.overlapping
                 );
                 let error = ClientError::new(ErrorCode::LimitExceeded, message);
-                return outgoing
-                    .push(ShardItem { shard, item: Item::JoinRefused { pattern, format, error } });
+                return outgoing.push(ShardItem { shard, item: Item::JoinFailed { pattern, format, error } });
             }
             None => self.insert(pattern, class, now, subscribe),
         };

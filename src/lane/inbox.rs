@@ -25,7 +25,7 @@ pub enum Item {
     /// The shard has joined: earlier publications are in the snapshot, later ones follow.
     Joined { pattern: Pattern, format: Format, snapshot: Vec<Frame>, stale: Option<SystemTime> },
     /// The lane refused the join.
-    JoinRefused { pattern: Pattern, format: Format, error: ClientError },
+    JoinFailed { pattern: Pattern, format: Format, error: ClientError },
     /// A publication, encoded in each format that the shard wants, nearly always one.
     Publication { pattern: Pattern, key: Arc<str>, frames: SmallVec<[(Format, Frame); 1]> },
     /// Publications are missing here; `dropped` is their number, if known.
@@ -43,7 +43,7 @@ impl Item {
             + match self {
                 Self::Publication { frames, .. } => frames.iter().map(|(_, frame)| frame.len()).sum(),
                 Self::Joined { snapshot, .. } => snapshot.iter().map(Frame::len).sum(),
-                Self::JoinRefused { .. }
+                Self::JoinFailed { .. }
                 | Self::Gap { .. }
                 | Self::Unrenderable { .. }
                 | Self::Stale { .. } => 0,
@@ -192,7 +192,7 @@ impl ShardQueue {
                 self.open_gaps.remove(pattern);
                 self.backlog.push(item);
             }
-            item @ (Item::JoinRefused { .. }
+            item @ (Item::JoinFailed { .. }
             | Item::Gap { .. }
             | Item::Unrenderable { .. }
             | Item::Stale { .. }) => {

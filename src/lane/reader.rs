@@ -21,7 +21,7 @@ use crate::nats::incoming::SubscriptionKey;
 use crate::telemetry::limit::LogLimit;
 
 /// Clients cause rejected subscriptions at any rate, and NATS can revoke all subscriptions at once.
-static REFUSED: LogLimit = LogLimit::per_second(1);
+static REJECTED: LogLimit = LogLimit::per_second(1);
 static REVOKED: LogLimit = LogLimit::per_second(1);
 
 impl Lane {
@@ -69,7 +69,7 @@ impl Lane {
                 self.feeds.interrupted(key, outgoing);
             }
             Incoming::Opened(key) => {
-                if self.hooks.is_opening_held_up(self.index.0) {
+                if self.hooks.is_opening_delayed(self.index.0) {
                     let (hooks, lane) = (self.hooks.clone(), self.index.0);
                     self.pending_reads.start(key, async move { hooks.pass_opening(lane).await });
                 } else {
@@ -98,7 +98,7 @@ impl Lane {
     fn error(&self, key: SubscriptionKey, error: &NatsError) -> ClientError {
         let (lane, pattern) = (self.index.0, self.feeds.pattern_of(key).map(Pattern::as_str));
         let denied = matches!(error, NatsError::Denied);
-        let suppressed = REFUSED.pass();
+        let suppressed = REJECTED.pass();
         if let Some(suppressed) = suppressed
             && denied
             && self.feeds.is_shared(key)
@@ -140,7 +140,8 @@ impl Lane {
         if connected != was
             && let Some(suppressed) = self.link_log.pass()
         {
-            info!(lane = self.index.0, connected, suppressed, "the connection of a lane to nats has changed");
+            let message = if connected { "lane connected to nats" } else { "lane disconnected from nats" };
+            info!(lane = self.index.0, connected, suppressed, "{message}");
         }
     }
 

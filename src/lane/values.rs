@@ -85,8 +85,8 @@ impl LastValues {
 
     /// The values that are younger than `max_age`, the oldest first.
     pub fn fresh(&self, max_age: Option<Duration>, now: Instant) -> impl Iterator<Item = &Publication> {
-        let fresh = move |came: &Instant| {
-            max_age.is_none_or(|max_age| now.saturating_duration_since(*came) < max_age)
+        let fresh = move |arrived: &Instant| {
+            max_age.is_none_or(|max_age| now.saturating_duration_since(*arrived) < max_age)
         };
         let (one, many) = match self.kept.as_deref() {
             None => (None, None),
@@ -94,7 +94,7 @@ impl LastValues {
             Some(Kept::Many(many)) => (None, Some(many.by_update.values())),
         };
         let values = one.into_iter().chain(many.into_iter().flatten());
-        values.filter(move |(came, _)| fresh(came)).map(|(_, publication)| publication)
+        values.filter(move |(arrived, _)| fresh(arrived)).map(|(_, publication)| publication)
     }
 }
 

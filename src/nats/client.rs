@@ -148,7 +148,7 @@ fn log_event(name: &str, event: &Event) {
         }
         Event::ServerError(_) | Event::ClientError(_) | Event::LameDuckMode => {
             if let Some(suppressed) = OTHER.pass() {
-                warn!(name, %event, suppressed, "async-nats reported a problem");
+                warn!(name, %event, suppressed, "async-nats reported a problem: see `event`, and the log of nats-server");
             }
         }
         Event::SlowConsumer(_) | Event::Draining | Event::Closed => debug!(name, %event, "async-nats event"),

@@ -14,13 +14,13 @@ pub enum NatsError {
     )]
     InvalidInboxPrefix,
     /// There is no connection; nothing was sent.
-    #[error("NATS is away: nothing was sent")]
+    #[error("NATS is away and nothing was sent: try again later")]
     Disconnected,
     /// The server reads too slowly and the send buffer is full; nothing was sent.
-    #[error("NATS does not keep up: nothing was sent")]
+    #[error("NATS does not keep up and nothing was sent: try again later")]
     Overloaded,
     /// The reply inbox is not subscribed; nothing was sent.
-    #[error("this node cannot receive replies from NATS now: nothing was sent")]
+    #[error("this node cannot receive replies from NATS now and nothing was sent: try again later")]
     NoInbox,
     /// The connection was lost after the message was sent.
     #[error("the connection to NATS was lost: the outcome is unknown")]
@@ -41,7 +41,7 @@ pub enum NatsError {
     #[error("no answer in time: the outcome is unknown")]
     Timeout,
     /// The message is larger than the server's `max_payload`.
-    #[error("the message has {size} bytes with its headers, and NATS accepts at most {max}")]
+    #[error("the message has {size} bytes with its headers, and NATS accepts at most {max}: send less")]
     TooLarge { size: usize, max: usize },
     /// The server rejected the message, or this node did so because the server would.
     #[error("NATS rejected it: {0}")]

@@ -46,7 +46,7 @@ enum LinkState {
     Connected,
 }
 
-/// A connection, each that follows it, and the subscriptions that they share.
+/// The current connection and, after a loss, the next one. The subscriptions outlive both.
 #[derive(Debug)]
 pub(super) struct Link {
     state: LinkState,
@@ -125,7 +125,8 @@ impl Link {
         SubscriptionKey(self.table.add_denied(pattern.clone()))
     }
 
-    /// A server has accepted the socket and sent `info`. `connect` is sent first; `unread` is what was read after `INFO`.
+    /// A server has accepted the socket and sent `info`. `connect` is sent first; `unread` is what was read after
+    /// `INFO`.
     pub(super) fn open(&mut self, info: ServerInfo, connect: &[u8], unread: BytesMut, now: Instant) {
         self.state = LinkState::Connecting;
         self.info = info;
@@ -321,7 +322,7 @@ impl Link {
             ServerError::SubscribeDenied { subject, sid } => {
                 self.pending.extend(self.table.on_denied(&subject, sid))
             }
-            ServerError::SubscribeFailed => self.pending.extend(self.table.on_refused(message)),
+            ServerError::SubscribeFailed => self.pending.extend(self.table.on_rejected(message)),
             ServerError::PublishDenied(subject) => {
                 let denied = self.table.published_before_next_pong().map(|_| Confirmation::Denied(subject));
                 return self.confirmations.extend(denied);

@@ -85,8 +85,8 @@ struct ReplyInbox {
     pattern: Pattern,
     key: SubscriptionKey,
     is_open: bool,
-    tokens: RandomState,
-    made: u64,
+    hasher: RandomState,
+    tokens_issued: u64,
 }
 
 #[derive(Debug)]
@@ -131,13 +131,13 @@ impl Drop for ReplyGuard {
 impl Requests {
     /// Does not connect yet: [`Requests::run`] does. `None` if the inbox prefix is not a valid subject.
     pub(super) fn new(config: &Arc<NatsConfig>, name: &str) -> Option<Self> {
-        let tokens = RandomState::new();
-        let random = [tokens.hash_one("inbox"), RandomState::new().hash_one(name)];
+        let hasher = RandomState::new();
+        let random = [hasher.hash_one("inbox"), RandomState::new().hash_one(name)];
         let prefix = format!("{}.{:016x}{:016x}.", config.inbox_prefix, random[0], random[1]);
         let pattern = Pattern::parse(&format!("{prefix}*")).ok()?;
         let mut driver = LinkDriver::new(Arc::clone(config), format!("{name}/requests").into());
         let key = driver.link.subscribe(&pattern);
-        let inbox = ReplyInbox { prefix, pattern, key, is_open: false, tokens, made: 0 };
+        let inbox = ReplyInbox { prefix, pattern, key, is_open: false, hasher, tokens_issued: 0 };
         let state = RequestsState {
             driver,
             inbox,
@@ -463,8 +463,8 @@ impl RequestsState {
 impl ReplyInbox {
     /// A new token, which no one can guess from earlier ones.
     fn token(&mut self) -> Box<str> {
-        self.made += 1;
-        format!("{:016x}", self.tokens.hash_one(self.made)).into()
+        self.tokens_issued += 1;
+        format!("{:016x}", self.hasher.hash_one(self.tokens_issued)).into()
     }
 }
 

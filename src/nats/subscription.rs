@@ -67,7 +67,7 @@ impl Subscriptions {
 
     /// Moves events to `batch` until it has `max`.
     pub fn take(&mut self, max: usize, batch: &mut Vec<Incoming>) {
-        if self.hooks.is_reader_held_up(self.lane) {
+        if self.hooks.is_reader_paused(self.lane) {
             return;
         }
         self.driver.take(max, batch);

@@ -8,7 +8,7 @@ use tidegate_protocol::identity::Identity;
 
 use crate::node::permit::Permit;
 use crate::node::slots::Slot;
-use crate::node::user_slots::TooManySockets;
+use crate::node::user_slots::TooManyConnections;
 use crate::node::user_slots::UserKey;
 use crate::node::user_slots::UserSlots;
 
@@ -27,7 +27,7 @@ impl ConnectionGuard {
     }
 
     /// Takes a slot of this user unless the connection has one. A connection never changes its user.
-    pub fn count_user(&self, user_slots: &UserSlots, identity: &Identity) -> Result<(), TooManySockets> {
+    pub fn count_user(&self, user_slots: &UserSlots, identity: &Identity) -> Result<(), TooManyConnections> {
         let slot = match self.user.take() {
             Some(slot) => Some(slot),
             None => user_slots.acquire(identity)?,
@@ -41,7 +41,8 @@ impl ConnectionGuard {
         drop(self.user.take());
     }
 
-    /// Whether a newer connection of the user has replaced this one. If not, the task of `context` is woken when one does.
+    /// Whether a newer connection of the user has replaced this one. If not, the task of `context` is woken when one
+    /// does.
     pub fn poll_replaced(&self, context: &Context<'_>) -> bool {
         let slot = self.user.take();
         let is_replaced = slot.as_ref().is_some_and(|slot| slot.poll_replaced(context));

@@ -27,7 +27,7 @@ const STRIPES: u64 = 64;
 #[derive(Debug)]
 pub struct Slots<K> {
     limit: usize,
-    surplus: UserLimitPolicy,
+    policy: UserLimitPolicy,
     stripes: Vec<Mutex<Stripe<K>>>,
     hasher: RandomState,
 }
@@ -56,21 +56,22 @@ struct TakenSlot<K> {
 }
 
 impl<K: Clone + Eq + Hash> Slots<K> {
-    /// `limit` slots for each key, 0 for no limit. `surplus` decides what happens when one more is requested.
-    pub fn new(limit: usize, surplus: UserLimitPolicy) -> Self {
+    /// `limit` slots for each key, 0 for no limit. `policy` decides what happens when one more is requested.
+    pub fn new(limit: usize, policy: UserLimitPolicy) -> Self {
         let stripes = if limit == 0 { 0 } else { STRIPES };
         let stripes = (0..stripes).map(|_| Mutex::new(Stripe(HashMap::new()))).collect();
-        Self { limit, surplus, stripes, hasher: RandomState::new() }
+        Self { limit, policy, stripes, hasher: RandomState::new() }
     }
 
-    /// Takes a slot; `None` if there is no limit. With [`UserLimitPolicy::Replace`] it replaces the oldest slot if all are taken.
+    /// Takes a slot; `None` if there is no limit. With [`UserLimitPolicy::Replace`] it replaces the oldest slot if all
+    /// are taken.
     pub fn acquire(self: &Arc<Self>, key: K) -> Result<Option<Slot<K>>, NoFreeSlot> {
         let Some(mut stripe) = self.stripe(&key) else {
             return Ok(None);
         };
         let taken = stripe.0.entry(key.clone()).or_default();
         let is_full = taken.len() >= self.limit;
-        if is_full && self.surplus == UserLimitPolicy::Reject {
+        if is_full && self.policy == UserLimitPolicy::Reject {
             return Err(NoFreeSlot { limit: self.limit });
         }
         let oldest = if is_full { taken.pop_front() } else { None };

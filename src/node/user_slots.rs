@@ -23,24 +23,24 @@ pub struct UserKey {
 
 /// The user has reached its limit of connections.
 #[derive(Error, Clone, Copy, PartialEq, Eq, Debug)]
-#[error("this user has {limit} connections to this node, which is the limit: close one of them")]
-pub struct TooManySockets {
+#[error("this user has as many connections to this node as allowed ({limit}): close one of them")]
+pub struct TooManyConnections {
     limit: usize,
 }
 
 impl UserSlots {
     /// `limit` connections for each user; 0 for no limit.
-    pub fn new(limit: usize, surplus: UserLimitPolicy) -> Self {
-        Self(Arc::new(Slots::new(limit, surplus)))
+    pub fn new(limit: usize, policy: UserLimitPolicy) -> Self {
+        Self(Arc::new(Slots::new(limit, policy)))
     }
 
     /// Takes a slot of the user; `None` for anonymous clients, and if there is no limit.
-    pub fn acquire(&self, identity: &Identity) -> Result<Option<Slot<UserKey>>, TooManySockets> {
+    pub fn acquire(&self, identity: &Identity) -> Result<Option<Slot<UserKey>>, TooManyConnections> {
         if identity.anonymous {
             return Ok(None);
         }
         let key = UserKey { issuer: identity.issuer.clone(), user: Arc::clone(&identity.user) };
-        self.0.acquire(key).map_err(|full| TooManySockets { limit: full.limit })
+        self.0.acquire(key).map_err(|full| TooManyConnections { limit: full.limit })
     }
 }
 
@@ -72,7 +72,7 @@ mod tests {
         let (alice, bob) = (identity(None, "alice"), identity(None, "bob"));
         let one = users.acquire(&alice).unwrap().unwrap();
         let two = users.acquire(&alice).unwrap().unwrap();
-        assert_eq!(users.acquire(&alice).unwrap_err(), TooManySockets { limit: 2 });
+        assert_eq!(users.acquire(&alice).unwrap_err(), TooManyConnections { limit: 2 });
         assert!(users.acquire(&bob).unwrap().is_some());
         assert!(
             users.acquire(&identity(Some("https://issuer"), "alice")).unwrap().is_some(),

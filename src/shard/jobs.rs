@@ -138,5 +138,5 @@ async fn cluster_statistics(
 }
 
 fn overloaded() -> ClientError {
-    ClientError::new(ErrorCode::TryAgain, "this node is overloaded: try again")
+    ClientError::new(ErrorCode::TryAgain, "this node is overloaded: try again later")
 }

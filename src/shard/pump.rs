@@ -81,8 +81,8 @@ impl<'a> Pump<'a> {
                 context.node.hooks.count_joined(count);
                 self.remove_if_unused(pattern);
             }
-            Item::JoinRefused { pattern, format, error } => {
-                let refused = context.hub.borrow_mut().unjoined(&pattern, format);
+            Item::JoinFailed { pattern, format, error } => {
+                let refused = context.hub.borrow_mut().join_failed(&pattern, format);
                 let input = |member: &TopicMember| Input::JoinFailed {
                     subscription: member.subscription,
                     error: error.clone(),
@@ -102,7 +102,7 @@ impl<'a> Pump<'a> {
             Item::Stale { pattern, since } => {
                 let (members, now) = (context.hub.borrow().members(&pattern), self.now);
                 self.notify(members, |member| {
-                    // Delayed publications arrived before the silence, so they are sent first.
+                    // Delayed publications arrived before the channel became stale, so they are sent first.
                     member.subscriber.release_all(member.subscription, now);
                     Input::Stale { subscription: member.subscription, since }
                 });

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// The start of the count of seconds.
-static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// The limit of one place that logs, shared by all threads. Declare it as a `static` next to the log line:
 ///
@@ -42,20 +42,20 @@ impl LogLimit {
     /// Returns `None` if a line must not be logged now; otherwise the number of lines that were suppressed in the last
     /// interval.
     pub fn pass(&self) -> Option<u64> {
-        let seconds = BEGUN.elapsed().as_secs();
+        let seconds = START.elapsed().as_secs();
         self.pass_at(u32::try_from(seconds).unwrap_or(u32::MAX - 1))
     }
 
     fn pass_at(&self, second: u32) -> Option<u64> {
         let now = second.saturating_add(1);
         let next = |state: u64| {
-            let (begun, lines) = unpack(state);
-            let is_same_interval = begun > 0 && now < begun.saturating_add(self.interval_s);
-            Some(if is_same_interval { pack(begun, lines.saturating_add(1)) } else { pack(now, 1) })
+            let (began, lines) = unpack(state);
+            let is_same_interval = began > 0 && now < began.saturating_add(self.interval_s);
+            Some(if is_same_interval { pack(began, lines.saturating_add(1)) } else { pack(now, 1) })
         };
         let before = self.state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).unwrap_or_default();
-        let (begun, lines) = unpack(before);
-        if begun > 0 && now < begun.saturating_add(self.interval_s) {
+        let (began, lines) = unpack(before);
+        if began > 0 && now < began.saturating_add(self.interval_s) {
             return (lines < self.lines).then_some(0);
         }
         Some(u64::from(lines.saturating_sub(self.lines)))
@@ -95,8 +95,8 @@ impl LimitByReason {
     }
 }
 
-fn pack(begun: u32, lines: u32) -> u64 {
-    u64::from(lines) << 32 | u64::from(begun)
+fn pack(began: u32, lines: u32) -> u64 {
+    u64::from(lines) << 32 | u64::from(began)
 }
 
 fn unpack(state: u64) -> (u32, u32) {

@@ -134,7 +134,7 @@ fn bearer(credential: &str) -> String {
 fn assert_full(answer: &Answer) {
     assert_eq!((answer.status, answer.json()["code"].as_str()), (429, Some("limit_exceeded")), "{answer:?}");
     let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
-    assert!(seconds > 0 && answer.json()["detail"].as_str().unwrap().contains("2 connections"), "{answer:?}");
+    assert!(seconds > 0 && answer.json()["detail"].as_str().unwrap().contains("allowed (2)"), "{answer:?}");
 }
 
 #[tokio::test]

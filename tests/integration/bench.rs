@@ -174,7 +174,7 @@ async fn all_clients_receive_a_gap_for_a_restart() {
 
 #[tokio::test]
 async fn a_reader_that_stops_is_disconnected() {
-    let arguments = "slow --sockets 6 --flooded 2 --megabytes 20 --seconds 0.5 --write-timeout 3 --outbox 1 --growth 1000";
+    let arguments = "slow --sockets 6 --flooded 2 --megabytes 20 --seconds 0.5 --write-timeout 8 --outbox 1 --growth 1000";
     let (success, output, json) = bench(arguments).await;
     assert!(success, "{output}");
     let expectations = json["expectations"].as_array().unwrap();

@@ -70,12 +70,12 @@ async fn hostile_server(port: u16) -> mpsc::UnboundedReceiver<()> {
 async fn a_hostile_nats_causes_few_log_lines() {
     let port = NatsServer::free_port();
     let mut greeted = hostile_server(port).await;
-    let begun = Instant::now();
+    let began = Instant::now();
     let node = Process::serve(&format!("nats://127.0.0.1:{port}"), "").await;
     for _ in 0..40 {
         crate::support::within("one more connection", greeted.recv()).await.unwrap();
     }
-    let seconds = usize::try_from(begun.elapsed().as_secs()).unwrap();
+    let seconds = usize::try_from(began.elapsed().as_secs()).unwrap();
     let lines = node.logs();
     let bytes: usize = lines.iter().map(|line| line.to_string().len()).sum();
     assert!(lines.len() < 20 + 8 * (seconds + 1), "{} lines in {seconds} s: {lines:#?}", lines.len());
@@ -122,10 +122,18 @@ async fn a_node_logs_when_it_becomes_not_ready_and_ready() {
     let mut nats = NatsServer::start().await;
     let node = Process::serve(&nats.url(), "").await;
     nats.kill();
-    node.logged("not ready: disconnected from nats", |_| true).await;
+    node.logged(
+        "not ready, because a lane is disconnected from nats: check nats-server and nats.url",
+        |_| true,
+    )
+    .await;
     nats.restart().await;
     node.logged("ready: connected to nats", |_| true).await;
-    assert_eq!(node.lines("not ready: disconnected from nats").len(), 1);
+    assert_eq!(
+        node.lines("not ready, because a lane is disconnected from nats: check nats-server and nats.url")
+            .len(),
+        1
+    );
 }
 
 #[tokio::test]

@@ -128,7 +128,7 @@ async fn sub_07_only_allowed_headers_of_clients_reach_nats() {
     }
 }
 
-/// PROTOCOL.md: "A command was rejected, and always without effect."
+/// PROTOCOL.md: "A rejected command never has an effect"
 #[tokio::test]
 async fn messages_that_a_role_forbids_never_reach_nats() {
     let edge = TestEdge::start().await;

@@ -10,7 +10,7 @@ use crate::subject::Pattern;
 /// The longest `max_rate_ms` for classes and clients, because the outbox holds publications that long.
 pub const MAX_RATE_MS: u32 = 60_000;
 
-/// What happens to publications when a client is slower than the stream.
+/// What happens to publications when publications come faster than a client reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// One pending publication per key: a newer one replaces it.

@@ -49,7 +49,7 @@ impl Default for SessionScope<'_> {
 /// Why a message from a client could not be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeError {
-    /// The message, if enough of it could be read for the reply.
+    /// The context for the reply, if enough of the message could be read.
     pub request_context: Option<RequestContext>,
     pub error: ClientError,
 }

@@ -94,7 +94,7 @@ impl Disconnect {
         }
     }
 
-    /// When the client may reconnect, if it was too fast.
+    /// How long the client should wait before it reconnects, if it sent too fast.
     pub fn retry_after(self) -> Option<Duration> {
         (self == Self::RateLimited).then_some(Duration::from_secs(5))
     }

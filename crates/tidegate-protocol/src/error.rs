@@ -27,7 +27,7 @@ pub enum ErrorCode {
     NotSubscribed,
     /// A limit is reached, such as the number of subscriptions.
     LimitExceeded,
-    /// Too many commands in too short a time.
+    /// Too many HTTP calls in too short a time. No session sends it: commands that come too fast are read later.
     RateLimited,
     /// The data or a header is too large or not allowed.
     BadData,

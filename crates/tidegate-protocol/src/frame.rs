@@ -12,8 +12,8 @@ use crate::websocket::Opcode;
 /// Estimated size of the texts in a message's slots, in bytes.
 const INSERT_ROOM: usize = 32;
 
-/// The number of a dialect on a node: 0 is the native protocol, and those of files count from 1, in the order of their
-/// endpoints.
+/// The number of a dialect on a node: 0 is the native protocol, and vocabularies from files count from 1, in the order
+/// of their endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VocabularyId(pub u16);
 
@@ -32,7 +32,7 @@ pub struct RouteId(pub u16);
 pub struct Format {
     /// The number of the vocabulary on this node.
     pub vocabulary: VocabularyId,
-    /// The rule of the vocabulary that made the subscription. It decides how publications are rendered.
+    /// The rules of the vocabulary that render the publication.
     pub route: RouteId,
     /// How the rendered message becomes bytes.
     pub encoding: Encoding,
@@ -71,7 +71,7 @@ impl Format {
     }
 }
 
-/// A message behind its WebSocket header: unmasked and final, so the same for all sockets.
+/// A WebSocket header and the message after it: unmasked and final, so the same for all sockets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// A single allocation of the exact size, because other threads free it, and each free costs time.
@@ -223,7 +223,7 @@ impl Frame {
         self.bytes.len() - self.trailer_len as usize
     }
 
-    /// Never true: a frame has a header.
+    /// Whether it has no bytes. No frame that is sent is empty.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }

@@ -27,7 +27,8 @@ pub enum RequestContext {
 }
 
 impl RequestContext {
-    /// Counts one more channel to join. Returns true if no other one is pending.
+    /// Counts one more channel to join. Returns true for the first pending channel of a vocabulary's message, whose
+    /// size now counts.
     pub fn join_started(&self) -> bool {
         match self {
             Self::Id(_) => false,
@@ -214,7 +215,7 @@ pub enum JoinMode {
 pub enum Command {
     /// A credential: the first one, or a newer one.
     Auth { request_context: Option<RequestContext>, token: String },
-    /// Subscribe to channels; each has its own reply.
+    /// Subscribe to channels. The native protocol confirms each channel; a vocabulary confirms the whole message once.
     Subscribe { request_context: Option<RequestContext>, wanted: SubscribeRequest },
     /// Unsubscribe from these channels, or from all of the group.
     Unsubscribe {

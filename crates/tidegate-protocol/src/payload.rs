@@ -77,7 +77,8 @@ pub(crate) fn is_deep_json(bytes: &[u8]) -> bool {
 
 /// Whether bytes have more than [`MAX_DEPTH`] levels, provided that they are JSON.
 fn is_deep(bytes: &[u8]) -> bool {
-    // Each level has two brackets. Most long payloads have fewer opening ones than this, in any order.
+    // Each level has two brackets. Most long payloads have at most [`MAX_DEPTH`] opening brackets in all, so they need
+    // no closer look.
     if bytes.len() <= 2 * MAX_DEPTH || count_opening_brackets(bytes) <= MAX_DEPTH {
         return false;
     }

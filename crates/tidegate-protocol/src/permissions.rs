@@ -101,7 +101,8 @@ impl Decision {
     }
 }
 
-/// The messages are for logs and for `explain`.
+/// Clients get the messages of `System`, `SystemWildcard` and `NotLiteral`. Those of the others name rules, and are for
+/// operators only.
 #[derive(Error, Clone, PartialEq, Eq, Debug)]
 pub enum Denial {
     #[error("subjects under \"{root}\" belong to NATS and Tidegate; no role can reach them")]

@@ -100,7 +100,7 @@ pub enum Readiness {
     Now,
     /// At this time: the client has sent commands faster than its rate allows.
     At(Instant),
-    /// When NATS has answered one of its publishes or requests.
+    /// When one of its publishes, requests or queries has its result.
     AfterAnswer,
     /// Never: the session has ended.
     Never,
@@ -171,7 +171,7 @@ pub struct Session {
     /// Rejected commands, which decay over time.
     errors: Bucket,
     /// Whether the current message caused an error already.
-    has_refused: bool,
+    has_rejected: bool,
     requests: RequestQueue,
     /// Total size of the messages that wait for joins, in bytes.
     waiting_message_bytes: usize,
@@ -241,7 +241,7 @@ impl Session {
             commands: Bucket::default(),
             work: 0,
             errors: Bucket::default(),
-            has_refused: false,
+            has_rejected: false,
             requests: RequestQueue::default(),
             waiting_message_bytes: 0,
             outputs: VecDeque::new(),

@@ -95,7 +95,8 @@ pub(super) fn group_of(
 ) -> Result<Box<str>, ClientError> {
     let Some(group) = group else { return Ok(Box::default()) };
     scalar(&json_of(group, known)?).ok_or_else(|| {
-        let words = format!("a name must be a text or a number of at most {MAX_NAME_BYTES} bytes");
+        let words =
+            format!("the name of the group must be a text or a number of at most {MAX_NAME_BYTES} bytes");
         ClientError::new(ErrorCode::BadRequest, words)
     })
 }

@@ -438,7 +438,7 @@ fn help_of(error: &JsonTemplateError) -> String {
             )
         }
         JsonTemplateError::Spread => "write a placeholder there".to_owned(),
-        JsonTemplateError::TooLarge => "send less at once".to_owned(),
+        JsonTemplateError::TooLarge => "make the message smaller, or split it into several".to_owned(),
     }
 }
 

@@ -202,8 +202,8 @@ impl Target {
             if let Rendered::Frame(frame) =
                 self.vocabulary.render(Route::Deliver(at), &publication(subject, payload.clone()))
             {
-                let spliced = frame.fill_slots(|_| None);
-                assert!(std::str::from_utf8(spliced.message()).is_ok_and(is_json), "{frame:?}");
+                let filled = frame.fill_slots(|_| None);
+                assert!(std::str::from_utf8(filled.message()).is_ok_and(is_json), "{frame:?}");
             }
         }
     }

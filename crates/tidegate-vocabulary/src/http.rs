@@ -78,8 +78,8 @@ pub enum Handler {
 pub struct RouteDialect {
     binding: Binding,
     index: HttpIndex,
-    /// The channels whose last values it reads. They are computed first, because reading many costs as much as several
-    /// requests.
+    /// The channels whose last values it reads. Known before the session runs, so that the caller can count a request
+    /// for many channels as several.
     channels: Vec<String>,
 }
 
@@ -260,7 +260,7 @@ impl RouteDialect {
         }
         let known = MessageScope { reply: outcome.reply, ..known };
         let mut out = Vec::new();
-        // A value that cannot be spread becomes nothing.
+        // If a value cannot be spread, the body is empty.
         send.render(&Answered { known, outcome }, OnMissing::Null, &mut out).ok();
         match String::from_utf8(out) {
             Ok(body) => HttpAnswer::Json(status, body),

@@ -101,8 +101,8 @@ pub struct Vocabularies(Arc<[Arc<CompiledVocabulary>]>);
 
 impl Vocabularies {
     /// Numbers vocabularies from 1, in the order of the configuration.
-    pub fn new(vocabulary: Vec<Arc<CompiledVocabulary>>) -> Self {
-        Self(vocabulary.into())
+    pub fn new(vocabularies: Vec<Arc<CompiledVocabulary>>) -> Self {
+        Self(vocabularies.into())
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (VocabularyId, &Arc<CompiledVocabulary>)> {

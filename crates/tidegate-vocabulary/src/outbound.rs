@@ -106,7 +106,7 @@ fn error_message(
     render(json_template, &MessageScope { outcome, ..message_scope(binding, scope, original) })
 }
 
-/// A message to the session that no command asked for, if there is a template for it.
+/// Encodes a push about the session, if there is a template for it.
 pub(crate) fn push(binding: &Binding, scope: SessionScope<'_>, push: &Push) -> Option<Frame> {
     let messages = &binding.vocabulary.server_messages;
     let (json_template, outcome) = match push {

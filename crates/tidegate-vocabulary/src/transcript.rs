@@ -14,13 +14,13 @@
 //!
 //! Without `path`, the client connects to `/ws`. Without `connect`, the handshake has no credential. An identity may
 //! also have more claims (`claims {"accounts":["A1"]}`) and access to statistics (`stats counts`), use an `api_key`, or
-//! have no credential and be `believed`. Everything else is as in the default configuration. A token without `expires`
-//! is valid for an hour. Then follows the conversation:
+//! have no credential and only name its user (`trust_client_identity`). Everything else is as in the default
+//! configuration. A token without `expires` is valid for an hour. Then follows the conversation:
 //!
 //! | line | is |
 //! |---|---|
 //! | `> text`, `> base64:AP8=` | a text or binary message of the client; `"$alice"` in it represents Alice's token |
-//! | `< json` | a message of the server; `"$time"`, `"$number"`, `"$text"` and `"$any"` represent what varies |
+//! | `< json` | a message of the server; `"$time"`, `"$naive"`, `"$number"`, `"$text"`, `"$any"` represent what varies |
 //! | `! words` | an output of the session for its shell |
 //! | `>> GET /ws/stats as alice (Name: value) body` | an HTTP request during the conversation; `<< 200 json` is the response |
 //! | `= words` | an input for the session: see [`Answer`] |

@@ -48,7 +48,11 @@ impl ConfigTable<'_> {
             Err(error) => error.to_string(),
         };
         let message = format!("cannot open {}: {error}", quoted(&path.value));
-        self.error(key, message, "name a file that this user may read, or leave the key empty");
+        self.error(
+            key,
+            message,
+            "name a file that exists and that the account of Tidegate may read, or leave the key empty",
+        );
         Some(path)
     }
 
@@ -94,7 +98,7 @@ impl ConfigTable<'_> {
         let path = self.non_empty(key)?;
         let secret = read_secret(&path.value).unwrap_or_else(|error| {
             let message = format!("cannot read a secret from {}: {error}", quoted(&path.value));
-            let help = "name a file that this user may read, and that contains only the secret";
+            let help = "name a file that exists, that the account of Tidegate may read, and that contains only the secret";
             self.reject(&path, ValueError::new(message, help));
             Secret::new(String::new())
         });

@@ -45,13 +45,8 @@ const IN_THE_ENVIRONMENT: [(&str, &str, &str, &str); 13] = [
     ("nats.creds_file", "NATS_CREDS", "No such file", "name a file"),
     ("http.listen", "PORT", "\"http\" is not a port", "from 0 to 65535"),
     ("limits.max_errors", "--set limits.max_errors", "\"0\" is out of range", "from 1 to 10000"),
-    (
-        "--set server.drain",
-        "command line",
-        "no key belongs to this flag",
-        "did you mean --set server.drain_s?",
-    ),
-    ("--set role[].name", "command line", "no key belongs to this flag", "remove it"),
+    ("--set server.drain", "command line", "there is no such key", "did you mean --set server.drain_s?"),
+    ("--set role[].name", "command line", "there is no such key", "remove it"),
 ];
 
 #[test]

@@ -23,7 +23,7 @@ use crate::hub::outbox::limits::OutboxLimits;
 /// Empty queues free capacity beyond this.
 const KEPT_CAPACITY: usize = 16;
 /// A queue with more vacant entries than this is compacted.
-const SWEEP_AT: usize = 1024;
+const COMPACT_ABOVE: usize = 1024;
 
 /// One entry of a queue.
 #[derive(Debug)]
@@ -229,7 +229,7 @@ impl Queues {
             class.priority,
         );
         // Keys of publications that were sent stay in the index until it is rebuilt; this bounds them.
-        if self.index.as_ref().is_some_and(|index| index.newest.len() > SWEEP_AT.max(2 * self.frames)) {
+        if self.index.as_ref().is_some_and(|index| index.newest.len() > COMPACT_ABOVE.max(2 * self.frames)) {
             self.reindex();
         }
         self.shrink(limits);
@@ -340,7 +340,7 @@ impl Queues {
         if self
             .queues
             .iter()
-            .any(|queue| queue.vacancies > SWEEP_AT && queue.vacancies * 2 > queue.entries.len())
+            .any(|queue| queue.vacancies > COMPACT_ABOVE && queue.vacancies * 2 > queue.entries.len())
         {
             for queue in &mut self.queues {
                 queue.entries.retain(|entry| !matches!(entry, QueueEntry::Vacant));

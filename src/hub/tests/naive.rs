@@ -129,7 +129,7 @@ impl Pair {
                 self.forget(*on);
             }
             Happening::Unjoined { on, route } => {
-                let answered = self.hub.unjoined(&pattern(PATTERNS[*on]), format(*route));
+                let answered = self.hub.join_failed(&pattern(PATTERNS[*on]), format(*route));
                 assert_eq!(names(&answered), self.answered(*on, *route, MemberState::Refused));
                 self.forget(*on);
             }

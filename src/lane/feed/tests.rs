@@ -44,7 +44,7 @@ fn error() -> ClientError {
 fn describe(addressed: &[ShardItem]) -> Vec<(usize, String)> {
     let description = |item: &Item| match item {
         Item::Joined { snapshot, stale, .. } => format!("joined {} {}", snapshot.len(), stale.is_some()),
-        Item::JoinRefused { .. } => "unjoined".to_owned(),
+        Item::JoinFailed { .. } => "unjoined".to_owned(),
         Item::Publication { frames, .. } => format!("publication {}", frames.len()),
         Item::Unrenderable { .. } => "unrenderable".to_owned(),
         Item::Gap { cause, dropped, .. } => format!("lost {} {dropped:?}", cause.name()),

@@ -129,7 +129,7 @@ impl TestFeeds {
 fn describe(addressed: &[ShardItem]) -> Vec<String> {
     let description = |ShardItem { shard, item }: &ShardItem| match item {
         Item::Joined { pattern, .. } => format!("{shard} joined {pattern}"),
-        Item::JoinRefused { pattern, error, .. } => format!("{shard} {} {pattern}", error.code.name()),
+        Item::JoinFailed { pattern, error, .. } => format!("{shard} {} {pattern}", error.code.name()),
         Item::Publication { pattern, .. } => format!("{shard} publication {pattern}"),
         Item::Unrenderable { pattern, .. } => format!("{shard} unrenderable {pattern}"),
         Item::Gap { pattern, dropped, .. } => format!("{shard} lost {pattern} {dropped:?}"),

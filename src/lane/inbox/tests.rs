@@ -45,7 +45,7 @@ fn describe(item: &Item) -> String {
             format!("{} {}", pattern.as_str(), text.parse::<usize>().unwrap())
         }
         Item::Joined { pattern, .. } => format!("{} joined", pattern.as_str()),
-        Item::JoinRefused { pattern, .. } => format!("{} unjoined", pattern.as_str()),
+        Item::JoinFailed { pattern, .. } => format!("{} unjoined", pattern.as_str()),
         Item::Gap { pattern, cause, dropped } => {
             format!("{} lost {} {dropped:?}", pattern.as_str(), cause.name())
         }
@@ -210,7 +210,7 @@ impl Account {
                 assert!(self.delivered <= place && place <= self.accounted, "in its place");
                 self.losses_received += 1;
             }
-            Item::JoinRefused { .. } | Item::Unrenderable { .. } | Item::Stale { .. } => panic!("{item:?}"),
+            Item::JoinFailed { .. } | Item::Unrenderable { .. } | Item::Stale { .. } => panic!("{item:?}"),
         }
     }
 }

@@ -169,7 +169,7 @@ impl SubscriptionTable {
     }
 
     /// The server rejected something that was written before the oldest unanswered `PING`.
-    pub(super) fn on_refused(&mut self, message: &str) -> Vec<Incoming> {
+    pub(super) fn on_rejected(&mut self, message: &str) -> Vec<Incoming> {
         let unconfirmed = self.pending_pongs.front().map(|pong| pong.sids.clone()).unwrap_or_default();
         let refuse = |sid| self.deny(sid, NatsError::Refused(message.to_owned()));
         unconfirmed.into_iter().filter_map(refuse).collect()

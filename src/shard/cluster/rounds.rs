@@ -77,7 +77,10 @@ async fn statistics(context: &Context, local: &LocalNode, query: StatisticsQuery
                 Some(piece) => all.add(piece),
                 None => {
                     if let Some(suppressed) = UNREADABLE.pass() {
-                        warn!(suppressed, "ignoring unreadable statistics of another node");
+                        warn!(
+                            suppressed,
+                            "ignoring unreadable statistics of another node: run the same version on all nodes"
+                        );
                     }
                 }
             }

@@ -32,7 +32,8 @@ pub fn nats(nats: SocketAddr, monitor: SocketAddr, websocket: SocketAddr, settin
     )
 }
 
-/// Tidegate's configuration. `linger_ms = 0` ends unused feeds at once, so that their cost is part of the measurement.
+/// Tidegate's configuration. `feed_linger_ms = 0` ends unused feeds at once, so that their cost is part of the
+/// measurement.
 pub fn tidegate(listen: SocketAddr, nats: SocketAddr, key: &str, settings: &Settings) -> String {
     let extra = match settings.extra_pattern.as_str() {
         "" => String::new(),

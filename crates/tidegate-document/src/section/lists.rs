@@ -40,7 +40,10 @@ impl<'d> Section<'d> {
             });
         }
         let Some(list) = node.list() else {
-            let wrong = ValueError::new("is not a list of texts", "write it as [\"one\", \"two\"]");
+            let wrong = ValueError::new(
+                "is not a text or a list of texts",
+                "write it as \"one\" or [\"one\", \"two\"]",
+            );
             self.refuse(name, node, wrong);
             return None;
         };

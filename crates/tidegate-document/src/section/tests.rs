@@ -81,7 +81,8 @@ fn values_of_another_kind_are_reported_in_one_way() {
         assert!(root.tables("c").unwrap().is_empty());
         assert!(root.table("d").is_none());
     });
-    let messages = ["a table is not a list of texts", "c[0]: 1 is not a table", "d: 5 is not a table"];
+    let messages =
+        ["a table is not a text or a list of texts", "c[0]: 1 is not a table", "d: 5 is not a table"];
     assert!(found.iter().zip(messages).all(|(found, message)| found.contains(message)), "{found:?}");
     assert_eq!(found.len(), 3);
 }

@@ -137,7 +137,7 @@ impl Members<'_> {
             (None, Some(channels)) if !channels.is_empty() => Ok(channels.into_iter().map(Ok).collect()),
             (None, Some(_)) => Err(bad_request("`channels` is empty: name at least one channel")),
             (Some(_), Some(_)) => Err(bad_request("send either `channel` or `channels`, not both")),
-            (None, None) => Err(bad_request("`channel` or `channels` is missing")),
+            (None, None) => Err(bad_request("`channel` or `channels` is missing: name at least one channel")),
         }
     }
 

@@ -75,7 +75,10 @@ impl Session {
         }
         let named = deduplicate(std::mem::take(&mut wanted.channels));
         if wanted.joining == JoinMode::Unique && self.subscriptions.in_group(&wanted.group).next().is_some() {
-            let error = ClientError::new(ErrorCode::AlreadySubscribed, "this name is in use");
+            let error = ClientError::new(
+                ErrorCode::AlreadySubscribed,
+                "the group has channels already: unsubscribe from them, or use another group",
+            );
             return self.refuse(request_context, None, error);
         }
         let (channels, surplus) = split_surplus(named, self.settings.max_subscriptions);
@@ -168,7 +171,7 @@ impl Session {
         checks::check_permission(self.permissions()?, Operation::Subscribe, &pattern)?;
         let class = self.settings.classes.of(&pattern);
         let max_rate = match (class.kind, wanted.max_rate.filter(|rate| !rate.is_zero())) {
-            (Kind::Latest, request_context) => request_context.max(class.max_rate),
+            (Kind::Latest, wanted_rate) => wanted_rate.max(class.max_rate),
             (Kind::Buffer, None) => None,
             (Kind::Buffer, Some(_)) => {
                 let message =
@@ -236,7 +239,8 @@ impl Session {
         Ok(true)
     }
 
-    /// Makes a message wait for an existing subscription. Returns false if that is live already.
+    /// Makes a message wait for an existing subscription. Returns false if it need not wait: the subscription is live,
+    /// or too many messages wait for it already.
     fn wait_for_existing(&mut self, there: SubscriptionId, request_context: Option<&RequestContext>) -> bool {
         let state = self.subscriptions.find(there).map(|there| &mut there.state);
         let waits = match (state, request_context) {
@@ -396,7 +400,7 @@ impl Session {
         self.end_failed_joins(request_context, also_waiting);
     }
 
-    /// Some joins failed: confirms the messages whose other joins have all succeeded.
+    /// Some joins failed: confirms each message that waits for no other join, if at least one of its joins succeeded.
     pub(super) fn end_failed_joins(
         &mut self,
         request_context: Option<RequestContext>,

@@ -67,7 +67,7 @@ pub(super) fn check_permission(
 ) -> Result<(), ClientError> {
     match permissions.decide(operation, pattern) {
         Decision::Allowed { .. } => Ok(()),
-        // The client does not learn which rule denies it; `explain` shows that to operators.
+        // The client does not learn which rule denies it.
         Decision::Denied(Denial::Denied { .. } | Denial::NotAllowed) => {
             Err(ClientError::new(ErrorCode::Forbidden, "this identity may not do this on this channel"))
         }

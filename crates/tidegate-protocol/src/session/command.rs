@@ -17,7 +17,7 @@ use crate::session::phase::Phase;
 
 impl Session {
     pub(super) fn received(&mut self, message: ClientMessage) {
-        self.has_refused = false;
+        self.has_rejected = false;
         self.charge(1);
         if !self.defer_until_identified(&message) {
             let decoded = self.dialect.decode(self.scope(), &message);

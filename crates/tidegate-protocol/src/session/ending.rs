@@ -29,7 +29,7 @@ impl Session {
         error: ClientError,
     ) {
         self.send_error(request_context, channel, error);
-        if std::mem::replace(&mut self.has_refused, true) {
+        if std::mem::replace(&mut self.has_rejected, true) {
             return;
         }
         if !self.errors.take_with_interval(ERROR_DECAY, self.settings.max_errors, self.now.instant) {

@@ -29,7 +29,7 @@ impl Verified {
 
 /// What waits until a credential is verified.
 pub(super) enum PendingAuth {
-    /// An `auth` command; its reply.
+    /// An `auth` command, with the context for its reply.
     Command(Option<RequestContext>),
     /// A message that carried the credential along with its command.
     Message(ClientMessage),

@@ -19,9 +19,9 @@ pub struct SubscriptionId(pub u32);
 /// A subscription that is not live yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Join {
-    /// The message that asked for it.
+    /// The context of the message that asked for it.
     pub request_context: Option<RequestContext>,
-    /// Later messages that asked for the same channel; confirmed when it is live.
+    /// The contexts of later messages for the same channel. They are confirmed when it is live.
     pub also_waiting: Vec<RequestContext>,
     /// When the client asked for it.
     pub since: Instant,
@@ -50,7 +50,8 @@ impl Join {
 /// The state of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// The lane has not replied, or was not asked yet. Its reply contains all earlier publications.
+    /// The lane has not answered, or was not asked yet. Publications before its answer are not delivered; its snapshot
+    /// has the last values.
     Joining(Box<Join>),
     /// The hub passes each publication to the session, which passes it to the outbox.
     Held,

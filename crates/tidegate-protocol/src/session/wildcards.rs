@@ -13,7 +13,7 @@ use crate::subject::overlap;
 /// Steps that the checks of one message may take.
 pub(super) const MAX_STEPS: usize = 5_000;
 
-/// The wildcard subscriptions of a session that the current message keeps. A subscription that replaces another one
+/// The wildcard subscriptions of a session, for the checks of one message. A subscription that replaces another one
 /// does not count.
 #[derive(Debug)]
 pub(super) enum Wildcards {

@@ -15,7 +15,7 @@ pub fn reaches<'p>(
     bound: usize,
     steps: &mut usize,
 ) -> bool {
-    // Usually there are not even that many that overlap it.
+    // Usually fewer than `bound` patterns overlap `within` at all.
     let overlapping = patterns.filter(|pattern| pattern.overlaps(within));
     overlapping.clone().take(bound).count() == bound && deepest(overlapping, within, bound, steps) >= bound
 }

@@ -30,7 +30,7 @@ impl ActionTable {
     pub(super) fn reject_unknown(&self, section: &Section<'_>, word: &str) {
         let wrong = not_yet_supported(word).unwrap_or_else(|| {
             let help = format!("{}known are {}", did_you_mean(word, &self.names()), self.list());
-            ValueError::new(format!("\"{word}\" is not a word for do"), help)
+            ValueError::new(format!("\"{word}\" is not an action"), help)
         });
         section.error("do", wrong.message, wrong.help);
     }

@@ -163,7 +163,7 @@ impl Compiler<'_> {
                 section.error(
                     "do",
                     "is not \"ignore\"",
-                    "what no rule takes is ignored, or an error: remove it",
+                    "write do = \"ignore\", or remove it to send an error",
                 );
                 UnknownMessage::Default
             }

@@ -130,7 +130,11 @@ impl Compiler<'_> {
                 let code = section.get("code").map_or(Some(1000), |_| self.close_code(section, "code", true));
                 let reason = section.text("reason").unwrap_or_default();
                 if reason.len() > 123 {
-                    section.error("reason", "is longer than 123 bytes", "a close frame holds no more");
+                    section.error(
+                        "reason",
+                        "is longer than 123 bytes",
+                        "write at most 123 bytes: a close frame has no room for more",
+                    );
                 }
                 Some(RuleAction::Close { code: code?, reason: reason.into() })
             }
@@ -269,7 +273,7 @@ impl Compiler<'_> {
             }
             if !CLIENT_HEADERS.iter().any(|allowed| allowed.eq_ignore_ascii_case(name)) {
                 let help = format!("allowed are {}", CLIENT_HEADERS.join(", "));
-                section.error("headers", format!("\"{name}\" is not for clients"), help);
+                section.error("headers", format!("\"{name}\" is not a header that clients may set"), help);
             }
         }
         headers

@@ -6,7 +6,7 @@ use crate::placeholder::Source;
 /// What a template is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TemplatePlace {
-    /// Rendered before the client sends a message: greeting, ping, `on_connect`, right sides of `require`.
+    /// Rendered without a message of the client: greeting, ping, `on_connect`, right sides of `require`.
     Session,
     /// Rendered while a client's message is handled.
     Message,
@@ -34,7 +34,7 @@ impl TemplatePlace {
             && let Source::Variable(variable) = source
         {
             return Some((
-                format!("{{var.{variable}}} may change while a channel is held"),
+                format!("{{var.{variable}}} may change while a client is subscribed"),
                 format!("put it into keep, and write {{sub.{variable}}}"),
             ));
         }
@@ -120,7 +120,7 @@ impl TemplatePlace {
             }
             (Self::Deliver, Scope::Reply) => "use {data.…}",
             (_, Scope::Call) => "only [[http]] has it",
-            _ => "use what is known there",
+            _ => "remove it, or use a value that is known there: docs/VOCABULARIES.md lists them",
         };
         help.to_owned()
     }
@@ -131,10 +131,10 @@ fn when(scope: Scope) -> &'static str {
         Scope::Always => "when a message is written for one client",
         Scope::Session => "always",
         Scope::Message => "when a client's message is read",
-        Scope::Subscription => "while a channel is held",
+        Scope::Subscription => "while a client is subscribed",
         Scope::Publication => "when something is published",
         Scope::Reply => "when a request is answered",
-        Scope::Outcome => "when it has happened",
+        Scope::Outcome => "when an error or a notice is sent",
         Scope::Call => "when an HTTP call is answered",
     }
 }

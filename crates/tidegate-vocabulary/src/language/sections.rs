@@ -106,7 +106,7 @@ pub(crate) const ERRORS: &[(&str, &str)] = &[
     ("already_subscribed", "`unique` is set, and the group is not empty."),
     ("not_subscribed", "The filter is for a channel without a subscription."),
     ("limit_exceeded", "There are too many channels or waiting requests."),
-    ("rate_limited", "The client sent too many messages in a short time."),
+    ("rate_limited", "Too many HTTP calls in a short time. Messages that come too fast are read later."),
     ("bad_data", "The data or a header is too large or not allowed."),
     ("no_responders", "No service listens on the subject."),
     ("service", "The service reported an error (header Nats-Service-Error)."),

@@ -161,7 +161,8 @@ fn class_clause(class: &mut Class, clause: &str) -> Result<(), LineError> {
     Ok(())
 }
 
-/// Parses a limit. The names are those of `[limits]` in the configuration, without units.
+/// Parses a limit. Most names are those of `[limits]`; durations have no unit in their name. `request_timeout` is in
+/// `[nats]`, and `expiring` is `limits.expiry_warning_s`.
 fn limit(settings: &mut Settings, clause: &str) -> Result<(), LineError> {
     let (key, value) = word(clause);
     match key {

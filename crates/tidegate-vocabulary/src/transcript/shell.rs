@@ -457,13 +457,13 @@ fn error(code: ErrorCode) -> ClientError {
     ClientError::new(code, "these words are the shell's")
 }
 
-/// Binds the vocabulary to the transcript's path. A client that is `believed` names its user in the member `user_id` of
-/// its messages, if the handshake has no identity.
+/// Binds the vocabulary to the transcript's path. A persona with `trust_client_identity` names its user in the member
+/// `user_id` of its messages, if the handshake has no identity.
 fn bind(vocabulary: &Arc<CompiledVocabulary>, transcript: &Transcript) -> Result<Binding, Fault> {
     let target = || transcript.target.clone();
     let (path, query) = transcript.target.split_once('?').unwrap_or((&transcript.target, ""));
     let binding =
-        vocabulary.bind(VocabularyId(1), path, Some(query), |_| None).map_err(|no_entry| match no_entry {
+        vocabulary.bind(VocabularyId(1), path, Some(query), |_| None).map_err(|no_match| match no_match {
             NoMatch::UnknownPath => Fault::NoPath { target: target() },
             NoMatch::BadValue => Fault::BadPath { target: target() },
         })?;

@@ -39,4 +39,4 @@ impl Queues {
 /// The largest capacity that empty queues keep.
 pub(in crate::hub::outbox) const MOST_KEPT_CAPACITY: usize = 3 * KEPT_CAPACITY;
 /// The most vacant entries that a queue may have.
-pub(in crate::hub::outbox) const MOST_WASTE: usize = 2 * SWEEP_AT;
+pub(in crate::hub::outbox) const MOST_WASTE: usize = 2 * COMPACT_ABOVE;

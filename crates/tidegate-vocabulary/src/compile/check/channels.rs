@@ -155,7 +155,7 @@ pub(super) fn missing_keeps(parts: &Parts<'_>) -> Vec<Diagnostic> {
                 mistakes.push(Diagnostic::error(
                     shown.location.of("send"),
                     format!(
-                        "{{sub.{name}}} is kept by no rule that can make a channel of \"{pattern}\" on the path \"{}\"",
+                        "{{sub.{name}}} is kept by no rule that can subscribe to a channel of \"{pattern}\" on the path \"{}\"",
                         parts.path_name(*path)
                     ),
                     format!("add keep = {{ {name} = … }} to {}", maker.location.key()),

@@ -54,7 +54,7 @@ fn a_template_has_a_limited_size() {
     let message = "a message may have 64 placeholders, 16 KiB of text and 32 levels";
     for send in [format!("[{}]", "\"{user}\",".repeat(65)), format!("\"{}\"", "x".repeat(17_000))] {
         let found = mistakes(&format!("[greeting]\nsend = {send}"));
-        check(&found, "greeting.send", message, "send less at once");
+        check(&found, "greeting.send", message, "make the message smaller, or split it into several");
     }
 }
 
