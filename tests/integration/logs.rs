@@ -67,6 +67,20 @@ async fn a_rejected_credential_is_logged_with_user_address_and_reason_but_no_tok
 }
 
 #[tokio::test]
+async fn a_token_of_another_user_is_logged_as_rejected_and_changes_no_user() {
+    let nats = NatsServer::start().await;
+    let node = Process::serve(&nats.url(), "").await;
+    let mut client = Client::open(&node.address, "/ws", Some(&token("alice"))).await;
+    client.expect("connected").await;
+    client.send(&json!({ "type": "auth", "token": token("bob") })).await;
+    assert_eq!(client.until_closed().await.1, Some(4501));
+    let line = node.logged("credential rejected", |_| true).await;
+    assert_eq!((&line["reason"], &line["claimed_user"]), (&json!("other_user"), &json!("bob")));
+    let line = node.logged("connection closed", |_| true).await;
+    assert_eq!((&line["user"], &line["code"]), (&json!("alice"), &json!(4501)));
+}
+
+#[tokio::test]
 async fn a_flood_of_rejected_credentials_causes_few_lines_for_each_reason() {
     const REJECTIONS: usize = 300;
     let nats = NatsServer::start().await;

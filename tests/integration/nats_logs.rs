@@ -16,8 +16,12 @@ use crate::support::process::Process;
 const LOGIN: &str = "nats.user = \"edge\"\nnats.password = \"edge\"";
 
 fn users(permissions: &str) -> String {
+    users_with("edge", permissions)
+}
+
+fn users_with(password: &str, permissions: &str) -> String {
     format!(
-        "authorization {{ users: [ {{ user: edge, password: edge, permissions: {{ {permissions} }} }}, \
+        "authorization {{ users: [ {{ user: edge, password: {password}, permissions: {{ {permissions} }} }}, \
          {{ user: any, password: any }} ] }}\nno_auth_user: any"
     )
 }
@@ -30,6 +34,18 @@ async fn nats_away_is_one_line_with_its_address() {
     assert_eq!((&line["host"], &line["port"]), (&json!("127.0.0.1"), &json!(port)));
     // The node opens its port after a first check of NATS. By then, all four links have tried many times.
     assert_eq!(node.lines("cannot connect to nats: retrying; check nats.url and the server").len(), 1);
+}
+
+/// Other failed attempts are logged again only after 30 seconds.
+#[tokio::test]
+async fn a_login_that_nats_rejects_after_a_lost_connection_is_logged_at_once() {
+    let nats = NatsServer::with(&users("")).await;
+    let node = Process::serve(&nats.url(), LOGIN).await;
+    nats.reload(&users_with("other", ""));
+    node.logged("connection to nats lost: reconnecting", |_| true).await;
+    let is_login =
+        |line: &serde_json::Value| line["reason"].to_string().to_lowercase().contains("authorization");
+    node.logged("cannot connect to nats: retrying; check nats.url and the server", is_login).await;
 }
 
 /// A server on this port that sends every kind of operation on each connection, and then closes it.
