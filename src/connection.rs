@@ -203,7 +203,7 @@ impl Connection {
         }
         if is_late() {
             self.transport.forget_unfinished();
-            self.apply(Input::Disconnect(Disconnect::PolicyViolation), now);
+            self.disconnect_beyond("limits.fragment_timeout_s", Disconnect::PolicyViolation, now);
         }
         self.resume_reading(now);
         if self.has_pending_input() {
@@ -402,6 +402,12 @@ impl Connection {
             self.transport.abort();
             self.end();
         }
+    }
+
+    /// Ends the session because the client is beyond a limit, which is named by its key for the log.
+    fn disconnect_beyond(self: &Rc<Self>, limit: &'static str, disconnect: Disconnect, now: Instant) {
+        self.log_context.limit.set(Some(limit));
+        self.apply(Input::Disconnect(disconnect), now);
     }
 
     /// Notes the reason for the log. The client gets no close frame, because it does not read.

@@ -58,6 +58,7 @@ impl Connection {
         info!(
             code,
             reason,
+            limit = self.log_context.limit.get(),
             session = &**session.id(),
             user = identity.as_deref().map(|identity| &*identity.user),
             label,

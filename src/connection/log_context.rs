@@ -20,6 +20,8 @@ pub(super) struct LogContext {
     pub(super) delivery_counts: Cell<DeliveryCounts>,
     /// The close code and its reason.
     pub(super) end: Cell<Option<(u16, &'static str)>>,
+    /// The configuration key of the limit that the client exceeded, if that is why the connection ends.
+    pub(super) limit: Cell<Option<&'static str>>,
 }
 
 impl LogContext {
@@ -35,6 +37,7 @@ impl LogContext {
             identity: RefCell::new(identity),
             delivery_counts,
             end,
+            limit: Cell::default(),
         })
     }
 

@@ -28,6 +28,13 @@ const MAX_WORK: u32 = 64;
 /// Reads of one socket before other connections run.
 const MAX_READS: usize = 4;
 
+/// The limits that the bytes of a message can exceed, by how they end a session.
+const LIMITS: [(Disconnect, &str); 3] = [
+    (Disconnect::PolicyViolation, "limits.max_fragments"),
+    (Disconnect::MessageTooBig, "limits.max_message_bytes"),
+    (Disconnect::RateLimited, "limits.inbound_bytes_per_s"),
+];
+
 impl Connection {
     /// Processes the bytes or messages that came with the handshake.
     pub(super) fn read_initial_input(self: &Rc<Self>, now: Instant) {
@@ -115,7 +122,7 @@ impl Connection {
         let is_allowed = inbound.take(self.context.node.limits.connection.inbound, size, now);
         websocket.inbound.set(inbound);
         if !is_allowed {
-            return self.apply(Input::Disconnect(Disconnect::RateLimited), now);
+            return self.disconnect_beyond("limits.inbound_bytes_per_s", Disconnect::RateLimited, now);
         }
         if let Some(pause) = self.process(websocket, bytes, now) {
             self.keep(websocket, bytes, pause);
@@ -142,6 +149,8 @@ impl Connection {
                 }
                 Ok(None) => break,
                 Err(disconnect) => {
+                    let limit = LIMITS.iter().find(|(exceeded, _)| *exceeded == disconnect);
+                    self.log_context.limit.set(limit.map(|(_, key)| *key));
                     self.apply(Input::Disconnect(disconnect), now);
                     // The session may wait for its publishes before it ends. After a protocol error, nothing more is
                     // read.
@@ -184,7 +193,7 @@ impl Connection {
             }
             Event::Pong(_) if websocket.allows_control_frame(limits, now) => self.apply(Input::Alive, now),
             Event::Ping(_) | Event::Pong(_) => {
-                self.apply(Input::Disconnect(Disconnect::PolicyViolation), now)
+                self.disconnect_beyond("limits.control_frames_per_s", Disconnect::PolicyViolation, now);
             }
             Event::Close(close) => {
                 self.log_context.set_end(close.as_ref().map_or(1005, |(code, _)| *code), "by_client");

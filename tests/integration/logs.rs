@@ -81,6 +81,27 @@ async fn a_token_of_another_user_is_logged_as_rejected_and_changes_no_user() {
 }
 
 #[tokio::test]
+async fn a_connection_beyond_a_limit_ends_with_a_line_that_names_the_limit() {
+    let nats = NatsServer::start().await;
+    let config = "limits.max_message_bytes = 2048\nlimits.max_fragments = 4\nlimits.fragment_timeout_s = 1\n\
+                  limits.control_frames_burst = 4";
+    let node = Process::serve(&nats.url(), config).await;
+    let bearer = format!("Authorization: Bearer {}\r\n", token("alice"));
+    for (limit, code, bytes) in [
+        ("limits.max_message_bytes", 1009, raw::text(&" ".repeat(4096))),
+        ("limits.max_fragments", 1008, [raw::frame(0x01, b"{"), raw::frame(0x00, b" ").repeat(8)].concat()),
+        ("limits.fragment_timeout_s", 1008, raw::text("{}")[..3].to_vec()),
+        ("limits.control_frames_per_s", 1008, raw::frame(0x8a, b"").repeat(40)),
+    ] {
+        let stream = tokio::net::TcpStream::connect(&node.address).await.unwrap();
+        let mut client = RawClient::upgrade(stream, "/ws", &bearer).await;
+        client.send(&bytes).await;
+        let line = node.logged("connection closed", |line| line["limit"] == limit).await;
+        assert_eq!(line["code"], code, "{line}");
+    }
+}
+
+#[tokio::test]
 async fn a_flood_of_rejected_credentials_causes_few_lines_for_each_reason() {
     const REJECTIONS: usize = 300;
     let nats = NatsServer::start().await;
