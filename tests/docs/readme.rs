@@ -1,4 +1,4 @@
-//! Checks of README.md: its figures are those of the last benchmark run.
+//! Checks that the figures of README.md and BENCHMARKS.md are those of the last runs.
 
 use crate::read;
 use crate::rows;
@@ -41,5 +41,17 @@ fn the_figures_of_readme_are_those_of_the_benchmarks() {
             readme.contains(&sentence),
             "README.md has other figures than docs/BENCHMARKS.md: {sentence}"
         );
+    }
+}
+
+#[test]
+fn the_instructions_of_the_benchmarks_are_the_agreed_ones() {
+    let page = read("docs/BENCHMARKS.md");
+    let budgets: toml::Table = read("docs/benchmarks/instructions.toml").parse().unwrap();
+    for (workload, budget) in &budgets {
+        let row = rows(&page).into_iter().find(|row| row.len() == 4 && row[0] == format!("`{workload}`"));
+        let row = row.unwrap_or_else(|| panic!("docs/BENCHMARKS.md has no row for {workload}"));
+        let agreed = budget["agreed"].as_integer().unwrap();
+        assert_eq!(row[2].replace(',', ""), agreed.to_string(), "the instructions of {workload}");
     }
 }
