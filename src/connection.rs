@@ -203,7 +203,7 @@ impl Connection {
         }
         if is_late() {
             self.transport.forget_unfinished();
-            self.disconnect_beyond("limits.fragment_timeout_s", Disconnect::PolicyViolation, now);
+            self.disconnect(Disconnect::PolicyViolation, Some("limits.fragment_timeout_s"), now);
         }
         self.resume_reading(now);
         if self.has_pending_input() {
@@ -404,9 +404,9 @@ impl Connection {
         }
     }
 
-    /// Ends the session because the client is beyond a limit, which is named by its key for the log.
-    fn disconnect_beyond(self: &Rc<Self>, limit: &'static str, disconnect: Disconnect, now: Instant) {
-        self.log_context.limit.set(Some(limit));
+    /// Ends the session. `limit` is the key of the limit that the client exceeded, for the log.
+    fn disconnect(self: &Rc<Self>, disconnect: Disconnect, limit: Option<&'static str>, now: Instant) {
+        self.log_context.limit.set(limit);
         self.apply(Input::Disconnect(disconnect), now);
     }
 

@@ -19,6 +19,7 @@ use crate::connection::Stage;
 use crate::connection::pending_input::Pause;
 use crate::connection::pending_input::PendingInput;
 use crate::connection::transport::Transport;
+use crate::connection::websocket::INBOUND_LIMIT;
 use crate::connection::websocket::WebSocket;
 use crate::hooks::ARE_ON;
 use crate::hooks::fault_point;
@@ -27,13 +28,6 @@ use crate::hooks::fault_point;
 const MAX_WORK: u32 = 64;
 /// Reads of one socket before other connections run.
 const MAX_READS: usize = 4;
-
-/// The limits that the bytes of a message can exceed, by how they end a session.
-const LIMITS: [(Disconnect, &str); 3] = [
-    (Disconnect::PolicyViolation, "limits.max_fragments"),
-    (Disconnect::MessageTooBig, "limits.max_message_bytes"),
-    (Disconnect::RateLimited, "limits.inbound_bytes_per_s"),
-];
 
 impl Connection {
     /// Processes the bytes or messages that came with the handshake.
@@ -122,7 +116,7 @@ impl Connection {
         let is_allowed = inbound.take(self.context.node.limits.connection.inbound, size, now);
         websocket.inbound.set(inbound);
         if !is_allowed {
-            return self.disconnect_beyond("limits.inbound_bytes_per_s", Disconnect::RateLimited, now);
+            return self.disconnect(Disconnect::RateLimited, Some(INBOUND_LIMIT), now);
         }
         if let Some(pause) = self.process(websocket, bytes, now) {
             self.keep(websocket, bytes, pause);
@@ -136,7 +130,7 @@ impl Connection {
             if at < bytes.len()
                 && let Some(pause) = self.needed_pause(at, now)
             {
-                return Some(websocket.pause(pause));
+                return Some(pause);
             }
             match websocket.next_event(&self.context, bytes, &mut at, now) {
                 Ok(Some(event)) => {
@@ -144,20 +138,18 @@ impl Connection {
                     work += self.session.borrow_mut().take_work();
                     if work >= MAX_WORK && at < bytes.len() {
                         // Let other connections run.
-                        return Some(websocket.pause(Pause { taken: at, readiness: Readiness::At(now) }));
+                        return Some(Pause { taken: at, readiness: Readiness::At(now) });
                     }
                 }
                 Ok(None) => break,
-                Err(disconnect) => {
-                    let limit = LIMITS.iter().find(|(exceeded, _)| *exceeded == disconnect);
-                    self.log_context.limit.set(limit.map(|(_, key)| *key));
-                    self.apply(Input::Disconnect(disconnect), now);
+                Err((disconnect, limit)) => {
+                    self.disconnect(disconnect, limit, now);
                     // The session may wait for its publishes before it ends. After a protocol error, nothing more is
                     // read.
                     return Some(Pause { taken: bytes.len(), readiness: Readiness::Never });
                 }
             }
-            // A message that begins in the same bytes gets a time limit of its own.
+            // A message that begins in the same bytes gets its own time limit.
             if !websocket.assembler.borrow().is_unfinished() {
                 websocket.unfinished_since.set(None);
             }
@@ -193,7 +185,7 @@ impl Connection {
             }
             Event::Pong(_) if websocket.allows_control_frame(limits, now) => self.apply(Input::Alive, now),
             Event::Ping(_) | Event::Pong(_) => {
-                self.disconnect_beyond("limits.control_frames_per_s", Disconnect::PolicyViolation, now);
+                self.disconnect(Disconnect::PolicyViolation, Some("limits.control_frames_per_s"), now);
             }
             Event::Close(close) => {
                 self.log_context.set_end(close.as_ref().map_or(1005, |(code, _)| *code), "by_client");
@@ -241,9 +233,11 @@ impl Connection {
         }
     }
 
-    /// Sets the pending input. A session that is ending takes no more, so its bytes are discarded, and its socket is
-    /// not read again.
+    /// Sets the pending input. Until it is processed, the client waits for us, so the time limit of an unfinished
+    /// message stops. A session that is ending takes no more, so its bytes are discarded, and its socket is not read
+    /// again.
     fn set_pending_input(&self, websocket: &WebSocket, mut pending: PendingInput) {
+        websocket.unfinished_since.set(None);
         if pending.readiness == Readiness::Never {
             pending = PendingInput { bytes: Box::default(), taken: 0, ..pending };
         }

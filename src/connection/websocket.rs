@@ -19,7 +19,6 @@ use tidegate_protocol::websocket::Violation;
 use tracing::error;
 
 use crate::connection::context::Context;
-use crate::connection::pending_input::Pause;
 use crate::connection::pending_input::PendingInput;
 use crate::hub::outbox::InFlight;
 use crate::net::stream::Stream;
@@ -28,6 +27,8 @@ use crate::telemetry::limit::LogLimit;
 
 static PANICS: LogLimit = LogLimit::per_second(1);
 
+/// The key of the limit on the bytes that a client sends.
+pub(super) const INBOUND_LIMIT: &str = "limits.inbound_bytes_per_s";
 /// Frames in one write, at most.
 pub(super) const MAX_FRAMES: usize = 65;
 /// Up to this size, frames are copied into one buffer and written with a plain call: the copy costs less than a
@@ -124,12 +125,6 @@ impl WebSocket {
         })
     }
 
-    /// Stops the time limit of an unfinished message: until we take more bytes, the client waits for us.
-    pub(super) fn pause(&self, pause: Pause) -> Pause {
-        self.unfinished_since.set(None);
-        pause
-    }
-
     fn peek<T>(&self, look: impl FnOnce(Option<&PendingInput>) -> T) -> T {
         let pending = self.pending_input.take();
         let result = look(pending.as_deref());
@@ -138,14 +133,14 @@ impl WebSocket {
     }
 
     /// Decodes the next event. The rate limit counts the inflated size of a compressed message: few bytes on the wire
-    /// must not cause much work.
+    /// must not cause much work. An error is why the session must end, with the key of the exceeded limit, if any.
     pub(super) fn next_event(
         &self,
         context: &Context,
         bytes: &mut [u8],
         at: &mut usize,
         now: Instant,
-    ) -> Result<Option<Event>, Disconnect> {
+    ) -> Result<Option<Event>, (Disconnect, Option<&'static str>)> {
         let mut assembler = self.assembler.borrow_mut();
         let limits = &context.node.limits.connection;
         if !self.inflates {
@@ -163,14 +158,14 @@ impl WebSocket {
                     "internal error while inflating a message: this session is closed, all others continue"
                 );
             }
-            Disconnect::InternalError
+            (Disconnect::InternalError, None)
         })?;
         let gained = u32::try_from(inflater.take_expanded_bytes()).unwrap_or(u32::MAX);
         context.inflater.set(Some(inflater));
         let mut inbound = self.inbound.get();
         let in_time = gained == 0 || inbound.take(limits.inbound, gained, now);
         self.inbound.set(inbound);
-        if in_time { event.map_err(disconnect) } else { Err(Disconnect::RateLimited) }
+        if in_time { event.map_err(disconnect) } else { Err((Disconnect::RateLimited, Some(INBOUND_LIMIT))) }
     }
 
     /// Counts a control frame. Returns false if there are too many.
@@ -182,11 +177,11 @@ impl WebSocket {
     }
 }
 
-fn disconnect(violation: Violation) -> Disconnect {
+fn disconnect(violation: Violation) -> (Disconnect, Option<&'static str>) {
     match violation {
-        Violation::Protocol(_) => Disconnect::ProtocolError,
-        Violation::Utf8 => Disconnect::InvalidUtf8,
-        Violation::TooBig => Disconnect::MessageTooBig,
-        Violation::TooManyFragments => Disconnect::PolicyViolation,
+        Violation::Protocol(_) => (Disconnect::ProtocolError, None),
+        Violation::Utf8 => (Disconnect::InvalidUtf8, None),
+        Violation::TooBig => (Disconnect::MessageTooBig, Some("limits.max_message_bytes")),
+        Violation::TooManyFragments => (Disconnect::PolicyViolation, Some("limits.max_fragments")),
     }
 }
