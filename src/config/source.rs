@@ -191,15 +191,9 @@ fn unknown_variable(name: &str, key: &str, keys: &KnownKeys) -> Diagnostic {
         let help = format!("rename the variable to {}", variable_of(new));
         return Diagnostic::error(plain(name), is_called_now(key, new), help);
     }
-    let intended = suggest::key(key, &keys.names()).filter(|intended| keys.can_be_set(intended));
-    let help = intended.map_or_else(
-        || {
-            "remove it, or write TIDEGATE_SECTION__KEY with a section and a key of it; only the file can have lists of \
-             tables such as [[role]]"
-                .to_owned()
-        },
-        |intended| format!("did you mean {}?", variable_of(&intended)),
-    );
+    let other = "remove it, or write TIDEGATE_SECTION__KEY with a section and a key of it; only the file can have lists of \
+                 tables such as [[role]]";
+    let help = did_you_mean(key, keys, variable_of).unwrap_or_else(|| other.to_owned());
     Diagnostic::error(plain(name), "no key belongs to this variable", help)
 }
 
@@ -220,12 +214,17 @@ fn unknown_flag(name: String, key: &str, keys: &KnownKeys) -> Diagnostic {
     if let Some(new) = renamed(key) {
         return Diagnostic::error(name, is_called_now(key, new), format!("write {FLAG}{new}"));
     }
-    let intended = suggest::key(key, &keys.names()).filter(|intended| keys.can_be_set(intended));
-    let help = intended.map_or_else(
-        || "remove it; config.toml lists every key. A flag names one as section.key; only the file can have [[endpoint]], [[role]] and other lists of tables".to_owned(),
-        |intended| format!("did you mean {FLAG}{intended}?"),
-    );
+    let other = "remove it; config.toml lists every key. A flag names one as section.key; only the file can have \
+                 [[endpoint]], [[role]] and other lists of tables";
+    let help =
+        did_you_mean(key, keys, |intended| format!("{FLAG}{intended}")).unwrap_or_else(|| other.to_owned());
     Diagnostic::error(name, "there is no such key", help)
+}
+
+/// The help for a misspelt key, with the intended one as the source writes it.
+fn did_you_mean(key: &str, keys: &KnownKeys, write: impl Fn(&str) -> String) -> Option<String> {
+    let intended = suggest::key(key, &keys.names()).filter(|intended| keys.can_be_set(intended))?;
+    Some(format!("did you mean {}?", write(&intended)))
 }
 
 fn is_called_now(old: &str, new: &str) -> String {

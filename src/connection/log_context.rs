@@ -41,13 +41,9 @@ impl LogContext {
         })
     }
 
-    /// Whether this identity belongs to another user than the session, which then ends. An anonymous session may become
-    /// any user.
+    /// Whether this identity belongs to another user than the session, which then ends.
     pub(super) fn is_another_user(&self, new: &Identity) -> bool {
-        let current = self.identity.borrow();
-        current
-            .as_ref()
-            .is_some_and(|old| !old.anonymous && (old.user != new.user || old.issuer != new.issuer))
+        self.identity.borrow().as_ref().is_some_and(|current| !current.may_become(new))
     }
 
     pub(super) fn set_identity(&self, identity: &Arc<Identity>) {

@@ -20,3 +20,11 @@ pub struct Identity {
     /// Whether the client has proven no identity. A token may name any user, even "anonymous".
     pub anonymous: bool,
 }
+
+impl Identity {
+    /// Whether a session with this identity may continue with another one: that of the same user of the same issuer.
+    /// An anonymous session may become any user.
+    pub fn may_become(&self, new: &Self) -> bool {
+        self.anonymous || (self.user == new.user && self.issuer == new.issuer)
+    }
+}

@@ -109,7 +109,7 @@ impl Session {
         let verified = result.map_err(|error| (error, matches!(self.phase, Phase::Open(_))))?;
         let Phase::Open(Verified { identity, expires }) = &self.phase else { return Ok(verified) };
         let (old, new) = (identity.as_ref(), verified.identity.as_ref());
-        if !old.anonymous && (old.user != new.user || old.issuer != new.issuer) {
+        if !old.may_become(new) {
             let message = "the new token belongs to another user: open a new connection for it";
             return Err((ClientError::new(ErrorCode::Unauthorized, message), false));
         }
