@@ -54,7 +54,7 @@ function shown({ language, code, from, to }, knows) {
   return card;
 }
 
-/** Runs a snippet in a frame with an origin of its own, so that it cannot read the tokens in this page's address. */
+/** Runs a snippet in a frame with its own origin, so that it cannot read the tokens in this page's address. */
 function run(card, code, knows, log) {
   card.querySelector('iframe')?.remove();
   log.replaceChildren();

@@ -33,7 +33,7 @@ struct ConfiguredRole {
 pub type RoleNames = Arc<[Arc<str>]>;
 
 impl Roles {
-    /// Checks that each role has a name of its own.
+    /// Checks that each role has its own name.
     pub fn new(roles: Vec<Role>) -> Result<Self, AuthSetupError> {
         let mut named = HashMap::new();
         for role in roles {

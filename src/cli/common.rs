@@ -37,7 +37,7 @@ impl Common {
         self.load_with(None)
     }
 
-    /// The same with one more key, which has a flag of its own.
+    /// The same with one more key, which has its own flag.
     pub(super) fn load_with(&self, extra: Option<(String, String)>) -> Result<Loaded, ExitCode> {
         let sources = Sources {
             file: self.config.clone(),

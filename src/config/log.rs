@@ -79,7 +79,7 @@ fn filter(text: &str) -> Result<String, ValueError> {
 }
 
 enum Directive<'f> {
-    /// The level of all targets without a directive of their own.
+    /// The level of all targets without their own directive.
     Level(&'f str),
     /// A target and its level. Without a level, everything of the target is logged.
     Target(&'f str, Option<&'f str>),

@@ -31,7 +31,7 @@ pub(super) struct ConfigReader<'t> {
 }
 
 impl<'t> ConfigReader<'t> {
-    /// `file` is the origin of values without an origin of their own.
+    /// `file` is the origin of values without their own origin.
     pub(super) fn new(root: &'t Node, file: &str, keys: KnownKeys) -> Self {
         let diagnostics = Diagnostics::of_layers(root, file);
         Self { is_survey: false, diagnostics, keys: RefCell::new(keys) }

@@ -1,5 +1,5 @@
 //! The test page of a vocabulary (`do = "console"`): connects to one of its paths, sends messages, and shows messages.
-//! Its script and style sheet have the page's own path and a query, so they need no routes of their own.
+//! Its script and style sheet have the page's own path and a query, so they need no other routes.
 
 use tidegate_vocabulary::model::CompiledVocabulary;
 use warp::reply::Response;

@@ -221,8 +221,8 @@ impl Subscriber {
         self.outbox.borrow_mut().push(batch, id, class);
     }
 
-    /// Appends a publication to a subscription with [`MemberExtras`], now or when `max_rate_ms` allows it; filtered,
-    /// and with text of its own, as its context says. Returns true if there is more to flush.
+    /// Appends a publication to a subscription with [`MemberExtras`], now or when `max_rate_ms` allows it. Applies its
+    /// filter, and fills its frame slots. Returns true if there is more to flush.
     pub fn offer(&self, delivery: &Rc<Delivery>, id: SubscriptionId, class: &Class, now: Instant) -> bool {
         let offered = self.with_member(id, |member| {
             let Some(extras) = &mut member.extras else { return Some(Rc::clone(delivery)) };

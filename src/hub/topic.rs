@@ -19,7 +19,8 @@ pub struct TopicMember {
     pub subscriber: Rc<Subscriber>,
     pub subscription: SubscriptionId,
     pub format: Format,
-    /// Whether publications are offered to it one by one, because it has a `max_rate_ms` or messages of its own.
+    /// Whether publications are offered to it one by one, because it has a `max_rate_ms`, or its messages differ from
+    /// those of other subscribers.
     pub per_message: bool,
 }
 

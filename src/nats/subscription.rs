@@ -1,4 +1,4 @@
-//! The subscriptions of a lane, on a connection of their own. It drops nothing: it reads only as fast as the lane
+//! The subscriptions of a lane, on a separate connection. It drops nothing: it reads only as fast as the lane
 //! takes, and what is unread waits at the server.
 
 use std::future::poll_fn;

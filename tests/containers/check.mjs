@@ -57,7 +57,7 @@ test('the image is built with the toolchain of the repository', () => {
   assert.match(textsOf(building, 'FROM')[0], /^rust:\$\{RUST_VERSION\}-\S+ AS build$/);
 });
 
-test('dependencies have a layer of their own, before the sources', () => {
+test('dependencies have a separate layer, before the sources', () => {
   const steps = building.flatMap(({ keyword, text }) => {
     if (keyword === 'COPY') return [text];
     return /cargo build --release --locked/.test(text) ? ['build'] : [];

@@ -11,7 +11,7 @@ import { connect } from '../browser/nats.mjs';
 
 const LIMIT_MS = 10_000;
 
-/** Flags that stop Chromium from sending requests of its own. */
+/** Flags that stop Chromium from sending its own requests. */
 export const FLAGS = [
   '--no-sandbox',
   '--disable-gpu',

@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const read = (name) => readFileSync(path.join(root, name), 'utf8');
 const list = (folder) => readdirSync(path.join(root, folder)).sort();
-// The YAML parser is a package of tests/containers. This folder has no packages of its own.
+// The YAML parser is a package of tests/containers. This folder has no packages.
 const { parseDocument } = createRequire(path.join(root, 'tests/containers/package.json'))('yaml');
 
 const WORKFLOWS = list('.github/workflows').map((name) => `.github/workflows/${name}`);

@@ -2,7 +2,7 @@
 //! has no message bus, encoding, sessions or timers, so the difference between it and a server is the server's own
 //! cost.
 //!
-//! It runs as a process of its own, so that its CPU is measured like that of the other servers. Each thread has its own
+//! It runs as a separate process, so that its CPU is measured like that of the other servers. Each thread has its own
 //! port, sockets and feed of publications; threads share nothing.
 
 #[cfg(test)]

@@ -174,7 +174,7 @@ impl CommonArgs {
     }
 }
 
-/// Measurements that are ready to run. The caller runs them on a thread of their own.
+/// Measurements that are ready to run. The caller runs them on a separate thread.
 #[derive(Debug)]
 pub struct Job {
     bench: Bench,

@@ -127,7 +127,7 @@ pub fn raise_file_limit(wanted: u64) -> u64 {
     limit.current.unwrap_or(u64::MAX)
 }
 
-/// Runs a task on a thread of its own, so that the caller can wait for Ctrl-C.
+/// Runs a task on a separate thread, so that the caller can wait for Ctrl-C.
 pub fn in_background(task: impl FnOnce() + Send + 'static) -> io::Result<()> {
     std::thread::Builder::new().name("bench".to_owned()).spawn(task).map(drop)
 }

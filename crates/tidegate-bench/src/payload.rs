@@ -8,7 +8,7 @@ use crate::wire;
 
 /// The first bytes of every payload. The number of the publication follows.
 pub const MARK: &[u8] = br#"{"n":""#;
-/// The byte before the number in messages of vocabularies that send the number as a field of its own.
+/// The byte before the number in messages of vocabularies that send the number in a separate field.
 pub const QUOTE: &[u8] = b"\"";
 /// Number of digits of a publication's number, with leading zeros.
 pub const DIGITS: usize = 10;

@@ -133,7 +133,7 @@ impl Producer {
         }
     }
 
-    /// Publishes at a steady rate on a thread of its own, until it is stopped. `first` is the first number.
+    /// Publishes at a steady rate on a separate thread, until it is stopped. `first` is the first number.
     pub fn start_at_rate(self, per_s: f64, first: u64) -> anyhow::Result<SteadyProducer> {
         let start = Instant::now();
         let (stop, next) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(first)));

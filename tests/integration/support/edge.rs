@@ -216,7 +216,7 @@ async fn start_with(config: Config, tls: Option<TlsSettings>, faults: &Arc<Fault
     App::start(AppOptions { config, listener, tls, hooks }).await.unwrap()
 }
 
-/// Role `user` may subscribe to prices, chats and subjects of its own, publish to `chat.>`, and request `svc.>`;
+/// Role `user` may subscribe to prices, chats and its own subjects, publish to `chat.>`, and request `svc.>`;
 /// `admin` may also subscribe to `admin.>`. Prices have class `latest` with a snapshot.
 fn config(nats_url: &str) -> Config {
     let mut config = Config::default();

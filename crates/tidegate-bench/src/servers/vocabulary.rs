@@ -1,5 +1,5 @@
-//! Vocabularies from files, for `tidegate bench market --vocabulary FILE`. The bench serves a copy with a path and a
-//! rule of its own. So its clients can subscribe in any vocabulary, and receive what the `[[deliver]]` rules render.
+//! Vocabularies from files, for `tidegate bench market --vocabulary FILE`. The bench serves a copy with one more path
+//! and rule, so that its clients can subscribe in any vocabulary. They receive what the `[[deliver]]` rules render.
 
 use std::collections::BTreeSet;
 use std::path::Path;

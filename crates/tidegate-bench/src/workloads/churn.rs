@@ -1,4 +1,4 @@
-//! `churn`: each client subscribes to a subject of its own and unsubscribes, repeatedly. In the end nats-server must
+//! `churn`: each client subscribes to its own subject and unsubscribes, repeatedly. In the end nats-server must
 //! have exactly the subscriptions that it had before.
 
 use std::collections::VecDeque;

@@ -37,7 +37,7 @@ const RECEIVED: Metric = Metric::plain("received", "received, none missing", 0);
 #[derive(Clone, Debug, PartialEq)]
 pub struct Idle {
     pub sockets: usize,
-    /// Whether each socket has a subject of its own, instead of one for all.
+    /// Whether each socket subscribes to a different subject. Otherwise all share one.
     pub private: bool,
     /// The `feed` key of the class of private subjects; left out if empty.
     pub feed: String,

@@ -90,7 +90,7 @@ impl RequestQueue {
         self.waiting.push_back(request);
     }
 
-    /// The next request that may be sent. Publishes have places of their own, so they do not wait for slow requests
+    /// The next request that may be sent. Publishes have separate places, so they do not wait for slow requests
     /// and queries, nor these for publishes.
     pub(super) fn pop(&mut self, max: usize) -> Option<QueuedRequest> {
         let publishes = self.in_flight.iter().filter(|request| request.is_publish).count();

@@ -23,7 +23,7 @@ pub struct Settings {
     pub max_wildcards: usize,
     /// Channels of a session that may match the same subject.
     pub max_overlapping: usize,
-    /// After this time, a client is told that its channel is delayed.
+    /// How long a subscription may wait for NATS before the client gets `unavailable` with `pending`.
     pub join_notice_after: Duration,
     /// Errors in a short time that close the session.
     pub max_errors: u32,

@@ -1,5 +1,5 @@
-//! The wildcard subscriptions of one session. NATS delivers a publication once per matching pattern, so many
-//! overlapping patterns multiply the work of the server and of this node.
+//! Limits on the wildcard subscriptions of one session. NATS delivers a publication once for each matching pattern, so
+//! overlapping patterns multiply the work of NATS and of this node.
 
 use crate::error::ClientError;
 use crate::error::ErrorCode;

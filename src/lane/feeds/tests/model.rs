@@ -1,4 +1,4 @@
-//! The table against channels that each have a NATS subscription of their own, for any order of events.
+//! Compares the table with channels that each have their own NATS subscription, for any order of events.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -89,7 +89,7 @@ impl Model {
         self.joined.remove(&left);
     }
 
-    /// As if each channel had a subscription of its own.
+    /// Each channel has its own subscription.
     fn publish(&mut self, subject: &str) -> Vec<String> {
         self.gap_reported.retain(|channel| !pattern(channel).matches(subject));
         let matches = |(_, channel): &&(usize, &str)| pattern(channel).matches(subject);

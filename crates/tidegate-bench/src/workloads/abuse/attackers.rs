@@ -1,4 +1,4 @@
-//! Attackers: sockets on a thread of their own. Each sends what its script says, at the script's rate, discards what it
+//! Attackers: sockets on a separate thread. Each sends what its script says, at the script's rate, discards what it
 //! receives, and reconnects when the node closes it.
 
 use std::io::ErrorKind;
