@@ -8,7 +8,7 @@ mod delivery;
 mod dialect;
 pub mod explain;
 mod file;
-#[cfg(feature = "test-hooks")]
+#[cfg(any(test, feature = "test-hooks"))]
 pub mod fuzz;
 pub mod http;
 mod identity;
