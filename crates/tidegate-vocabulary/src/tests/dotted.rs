@@ -11,6 +11,7 @@ use crate::fuzz::Target;
 use crate::route::PathIndex;
 use crate::transcript::Transcript;
 use crate::transcript::play::play;
+use tidegate_protocol::message::Command;
 
 const FILE: &str = include_str!("../../../../tests/transcripts/dotted/vocabulary.toml");
 
@@ -72,6 +73,51 @@ fn sub_02_a_parameter_that_is_one_token_elsewhere_or_compared_may_have_no_dots()
     }
     // A parameter of no subject is no token, and is free.
     assert!(is_accepted("/test/any.page"));
+}
+
+fn alice() -> Identity {
+    Identity { user: "alice".into(), ..Identity::default() }
+}
+
+/// The channels that a list of symbols names.
+fn named(symbols: &[String]) -> Vec<Result<String, ClientError>> {
+    let binding = DOTTED.bind(VocabularyId(1), "/test/page", None, |_| None).unwrap();
+    let (identity, elements) = (alice(), symbols.join(","));
+    let scope = SessionScope { identity: Some(&identity), ..SessionScope::default() };
+    let message = ClientMessage::Text(format!(r#"{{"do":"add","symbols":[{elements}]}}"#));
+    match binding.decode(scope, &message) {
+        Ok(Command::Subscribe { wanted, .. }) => wanted.channels,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn sub_01_each_wrong_element_of_a_long_list_is_one_short_error() {
+    let hostile = |at: usize| match at % 6 {
+        0 => format!("\"a..{at}\""),
+        1 => format!("\"{at}.*\""),
+        2 => format!("\"{at}.>\""),
+        3 => format!("\"$SYS.{at}\""),
+        4 => format!("[{at}]"),
+        _ => format!("\"BRK.{at}\""),
+    };
+    let symbols: Vec<String> = (0..10_000).map(hostile).collect();
+    let channels = named(&symbols);
+    assert_eq!(channels.len(), 10_000);
+    for (at, channel) in channels.iter().enumerate() {
+        match channel {
+            Ok(channel) => assert_eq!((at % 6, &**channel), (5, &*format!("prices.BRK.{at}"))),
+            Err(error) => {
+                let element = format!("`symbols` has {} as element {}: each must be", symbols[at], at + 1);
+                assert!(error.message.starts_with(&element), "{error:?}");
+                assert!(error.message.len() < 200, "{error:?}");
+            }
+        }
+    }
+    let long = named(&[format!("\"{}\"", "a..".repeat(10_000)), format!("\"{}\"", many_tokens(300))]);
+    for error in long.into_iter().map(Result::unwrap_err) {
+        assert!(error.message.contains("…") && error.message.chars().count() < 400, "{error:?}");
+    }
 }
 
 #[test]
