@@ -6,6 +6,7 @@ mod channel;
 pub mod compile;
 mod delivery;
 mod dialect;
+mod dotted;
 pub mod explain;
 mod file;
 #[cfg(any(test, feature = "test-hooks"))]
