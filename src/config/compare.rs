@@ -1,9 +1,12 @@
 //! Rules between sections: values that are valid alone, but wrong or probably not intended in combination.
 
+use std::cmp::Ordering;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tidegate_document::quote::quoted;
 use tidegate_protocol::class::Classes;
+use tidegate_protocol::permissions::Operation;
 use tidegate_protocol::permissions::StatsAccess;
 use tidegate_protocol::permissions::system_root;
 use tidegate_protocol::subject::Pattern;
@@ -26,6 +29,7 @@ pub(super) fn sections(root: &ConfigTable<'_>, config: &Config) {
     listeners(root, config);
     endpoints(root, config);
     vocabularies(root, config);
+    dotted_names(root, config);
     classes(root, config);
     access(root, config);
 }
@@ -181,6 +185,54 @@ fn vocabularies(root: &ConfigTable<'_>, config: &Config) {
             );
             root.warning(&key, message);
         }
+    }
+}
+
+/// Patterns of roles with `>` where a vocabulary has names with dots, such as `BRK.B`: they allow more than such names.
+fn dotted_names(root: &ConfigTable<'_>, config: &Config) {
+    let files = config.endpoints.iter().filter_map(|endpoint| endpoint.file.as_ref());
+    let dotted = files.flat_map(|VocabularyFile(vocabulary)| {
+        vocabulary.dotted_subjects().map(|(operation, reach)| (&*vocabulary.name, operation, reach))
+    });
+    let dotted: Vec<(&str, Operation, Pattern)> = dotted.collect();
+    for (at, role) in config.roles.iter().enumerate() {
+        for (key, operation, rules) in [
+            ("subscribe", Operation::Subscribe, &role.subscribe),
+            ("publish", Operation::Publish, &role.publish),
+            ("request", Operation::Request, &role.request),
+        ] {
+            for template in &rules.allow {
+                let mut reaches = dotted.iter().filter(|(_, of, _)| *of == operation);
+                let opened = reaches.find_map(|(name, _, reach)| Some((name, names_below(template, reach)?)));
+                if let Some((name, below)) = opened {
+                    let message = format!(
+                        "{} in role {} also allows all other subjects below it, not only the names of the vocabulary {name}; \
+                         write {} and {}",
+                        quoted(template.as_str()),
+                        quoted(&role.name),
+                        quoted(&format!("{below}*")),
+                        quoted(&format!("{below}*.*"))
+                    );
+                    root.warning(&format!("role[{at}].{key}.allow"), message);
+                }
+            }
+        }
+    }
+}
+
+/// What comes before the names of a vocabulary's subjects, if this pattern of a role ends with `>` at or above them.
+fn names_below<'r>(template: &'r Template, reach: &'r Pattern) -> Option<&'r str> {
+    let widest = template.covering_pattern();
+    // Another warning is about patterns whose first token is free.
+    if widest.tokens().next().is_some_and(|first| matches!(first, "*" | ">")) || !widest.overlaps(reach) {
+        return None;
+    }
+    let before = template.as_str().strip_suffix('>')?;
+    let (mine, theirs) = (widest.tokens().count(), reach.tokens().count());
+    match mine.cmp(&theirs) {
+        Ordering::Less => reach.as_str().strip_suffix('>'),
+        Ordering::Equal => Some(before),
+        Ordering::Greater => None,
     }
 }
 

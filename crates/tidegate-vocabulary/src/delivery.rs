@@ -66,12 +66,21 @@ impl CompiledVocabulary {
         of_path.iter().filter_map(|rule| self.deliver_rule(*rule)).chain(only)
     }
 
-    /// The item of a channel in statistics: the token at the first wildcard of the rule that renders the channel.
+    /// The item of a channel in statistics: the token at the first wildcard of the rule that renders the channel; all
+    /// remaining tokens, if that wildcard is `>`.
     pub fn item(&self, path: PathIndex, channel: &Pattern) -> Option<String> {
         let deliver_rules = self.path(path)?.deliver_rules.iter().filter_map(|rule| self.deliver_rule(*rule));
         let mut covering = deliver_rules.filter(|rule| rule.pattern.covers(channel));
-        let mut tokens = covering.next()?.pattern.tokens().zip(channel.tokens());
-        tokens.find(|(rule, _)| matches!(*rule, "*" | ">")).map(|(_, token)| token.to_owned())
+        let mut rest = channel.as_str();
+        for token in covering.next()?.pattern.tokens() {
+            let (first, after) = rest.split_once('.').unwrap_or((rest, ""));
+            match token {
+                ">" => return Some(rest.to_owned()),
+                "*" => return Some(first.to_owned()),
+                _ => rest = after,
+            }
+        }
+        None
     }
 
     /// The numbers of the slots that publications of a channel may have.

@@ -114,7 +114,7 @@ impl CompiledVocabulary {
                 continue;
             }
             // A `receive` route handles its body by the rules of the file's first path.
-            return match self.binding(number, PathIndex(0), &route.tokens, parameters, query, &header) {
+            return match self.binding(number, PathIndex(0), &route.parameters, parameters, query, &header) {
                 Ok(binding) => {
                     Lookup::Found(MatchedRoute(RouteDialect { binding, index: at, channels: Vec::new() }))
                 }

@@ -57,6 +57,9 @@ pub(crate) enum JsonTemplateError {
     /// The value of `"..."` is not a placeholder.
     #[error("\"...\" copies the members of an object: \"...\" = \"{{data}}\"")]
     Spread,
+    /// A placeholder has the filter for the last place of a subject.
+    #[error("{{{name}|dotted}} is not a part of a subject")]
+    Dotted { name: Box<str> },
     #[error("a message may have 64 placeholders, 16 KiB of text and 32 levels")]
     TooLarge,
 }

@@ -60,7 +60,7 @@ pub struct CompiledVocabulary {
 }
 
 /// A kind of HTTP request, by its place in [`CompiledVocabulary::http_routes`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HttpIndex(pub u16);
 
 /// One `[[path]]`: where clients connect, and their rules.
@@ -71,8 +71,8 @@ pub struct PathRule {
     /// As in the file: `/ws/{symbol}`.
     pub template: Box<str>,
     pub(super) segments: Box<[Segment]>,
-    /// Parameters that become part of subjects or are compared with the identity. Each must be one token.
-    pub(super) tokens: Box<[Box<str>]>,
+    /// The parameters that become part of subjects.
+    pub(super) parameters: Box<[SubjectParameter]>,
     /// The query parameter that may hold a credential.
     pub token_query: Option<Box<str>>,
     /// The member of a message that may hold a credential, as a path into the message.
@@ -86,6 +86,14 @@ pub struct PathRule {
     pub(super) deliver_rules: Box<[DeliverIndex]>,
     /// Whether a client can authenticate with a message.
     pub(super) has_auth: bool,
+}
+
+/// A parameter of a path that becomes part of subjects.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct SubjectParameter {
+    pub(super) name: Box<str>,
+    /// Whether it may be several tokens, with dots between them.
+    pub(super) is_dotted: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -266,7 +274,7 @@ pub struct HttpRoute {
     /// As in the file: `/orders/{id}`.
     pub template: Box<str>,
     pub(super) segments: Box<[Segment]>,
-    pub(super) tokens: Box<[Box<str>]>,
+    pub(super) parameters: Box<[SubjectParameter]>,
     pub(super) require: Box<[Require]>,
     pub(super) action: HttpAction,
     pub(super) send: Option<JsonTemplate>,

@@ -7,11 +7,13 @@ use tidegate_protocol::url;
 
 use crate::binding::Binding;
 use crate::binding::RequestValues;
+use crate::channel::is_dotted;
 use crate::channel::is_token;
 use crate::model::CompiledVocabulary;
 use crate::model::NoMatch;
 use crate::model::PathRule;
 use crate::model::Segment;
+use crate::model::SubjectParameter;
 use crate::route::PathIndex;
 
 /// The longest value of a query parameter or header that placeholders see, in bytes.
@@ -34,15 +36,15 @@ impl CompiledVocabulary {
             .zip((0..).map(PathIndex))
             .find_map(|(rule, at)| Some((rule, at, rule.matches(path)?)));
         let (rule, at, parameters) = found.ok_or(NoMatch::UnknownPath)?;
-        self.binding(number, at, &rule.tokens, parameters, query, &header)
+        self.binding(number, at, &rule.parameters, parameters, query, &header)
     }
 
-    /// Reads the values of a request. `tokens` are the parameters that must be one token.
+    /// Reads the values of a request. `in_subjects` are the parameters that become part of subjects.
     pub(super) fn binding<'r>(
         self: &Arc<Self>,
         number: VocabularyId,
         path: PathIndex,
-        tokens: &[Box<str>],
+        in_subjects: &[SubjectParameter],
         parameters: RequestValues,
         query: Option<&str>,
         header: &impl Fn(&str) -> Option<&'r str>,
@@ -50,7 +52,7 @@ impl CompiledVocabulary {
         let fits = |(name, value): &(Box<str>, Box<str>)| {
             let plain =
                 value.len() <= MAX_SEGMENT_BYTES && !value.is_empty() && !value.contains(char::is_control);
-            plain && (!tokens.contains(name) || is_token(value))
+            plain && in_subjects.iter().all(|parameter| parameter.name != *name || parameter.allows(value))
         };
         if !parameters.0.iter().all(fits) {
             return Err(NoMatch::BadValue);
@@ -72,6 +74,13 @@ impl CompiledVocabulary {
             headers: RequestValues(headers.collect()),
             identity_hint: None,
         })
+    }
+}
+
+impl SubjectParameter {
+    /// Whether a value fits into the subjects.
+    fn allows(&self, value: &str) -> bool {
+        if self.is_dotted { is_dotted(value) } else { is_token(value) }
     }
 }
 

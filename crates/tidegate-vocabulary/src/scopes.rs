@@ -118,6 +118,7 @@ impl Resolve for OutcomeScope<'_> {
             | Source::Data
             | Source::Subject
             | Source::Token(_)
+            | Source::Tokens(_)
             | Source::Capture(_)
             | Source::Time
             | Source::NatsHeader(_)
@@ -161,6 +162,7 @@ impl Resolve for MessageScope<'_> {
             Source::Data
             | Source::Subject
             | Source::Token(_)
+            | Source::Tokens(_)
             | Source::Capture(_)
             | Source::Time
             | Source::NatsHeader(_)
@@ -195,6 +197,7 @@ impl Resolve for PublicationScope<'_> {
             },
             Source::Subject => text(&publication.subject),
             Source::Token(at) => text(publication.subject.split('.').nth(*at)?),
+            Source::Tokens(at) => text(publication.subject.splitn(at.checked_add(1)?, '.').nth(*at)?),
             Source::Capture(at) => {
                 let tokens = self.pattern.split('.').zip(publication.subject.split('.'));
                 let mut captured = tokens.filter(|(token, _)| matches!(*token, "*" | ">"));

@@ -1,5 +1,6 @@
 //! Each shipped vocabulary writes JSON with exactly the members that its file describes, whatever it receives.
 
+mod dotted;
 mod session;
 
 use std::rc::Rc;

@@ -11,6 +11,7 @@ use tidegate_document::diagnostic::Diagnostic;
 use crate::compile::check::channels::channels_without_deliver_rule;
 use crate::compile::check::channels::channels_without_prefix;
 use crate::compile::check::channels::conflicting_keeps;
+use crate::compile::check::channels::dotted_identities;
 use crate::compile::check::channels::http_channels_without_prefix;
 use crate::compile::check::channels::missing_keeps;
 use crate::compile::check::channels::unused_deliver_rules;
@@ -39,6 +40,7 @@ pub(super) fn of_http_routes(parts: &Parts<'_>) -> Vec<Diagnostic> {
 pub(super) fn of_rules(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let checks = [
         channels_without_prefix,
+        dotted_identities,
         unreachable_rules,
         unreachable_deliver_rules,
         ambiguous_pongs,

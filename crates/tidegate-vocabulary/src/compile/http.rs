@@ -5,6 +5,7 @@ use tidegate_document::section::Section;
 use crate::compile::Compiler;
 use crate::compile::PathScope;
 use crate::compile::actions::ActionTable;
+use crate::compile::parameters::ParameterOwner;
 use crate::compile::rules::RuleContext;
 use crate::compile::sections::segments;
 use crate::compile::template_place::TemplatePlace;
@@ -15,7 +16,7 @@ use crate::model::HttpAction;
 use crate::model::HttpIndex;
 use crate::model::HttpRoute;
 use crate::model::RuleAction;
-use crate::model::Segment;
+use crate::route::PathIndex;
 
 const ACTIONS: ActionTable = ActionTable(HTTP_ACTIONS);
 
@@ -64,16 +65,15 @@ impl Compiler<'_> {
         if let Some(word) = word.filter(|word| ACTIONS.keys(word).is_some()) {
             reject_unknown_keys(section, |key| ACTIONS.misplaced_key(key, word));
         }
-        let tokens = segments.iter().filter_map(|segment| match segment {
-            Segment::Parameter(name) if self.tokens.borrow().contains(name) => Some(name.clone()),
-            Segment::Parameter(_) | Segment::Literal(_) => None,
-        });
-        let tokens = tokens.collect();
+        // A `receive` route handles its body by the rules of the file's first path.
+        let owners = [ParameterOwner::Http(at), ParameterOwner::Path(PathIndex(0))];
+        let owners = if word == Some("receive") { &owners[..] } else { &owners[..1] };
+        let parameters = self.parameters.borrow().in_subjects(owners);
         Some(HttpRoute {
             method: method.into(),
             template: template.into(),
             segments: segments.into(),
-            tokens,
+            parameters,
             require,
             action: action?,
             send,

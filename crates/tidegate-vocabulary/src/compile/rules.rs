@@ -10,6 +10,7 @@ use tidegate_protocol::message::JoinMode;
 use tidegate_protocol::session::checks::CLIENT_HEADERS;
 
 use crate::channel::Channel;
+use crate::channel::is_from_client;
 use crate::compile::Compiler;
 use crate::compile::PathScope;
 use crate::compile::actions::ActionTable;
@@ -78,6 +79,11 @@ impl Compiler<'_> {
     fn set(&self, section: &Section<'_>, context: RuleContext<'_>) -> Box<[(Box<str>, JsonTemplate)]> {
         let set = self.json_templates(section, "set", context.place, context.paths);
         self.set.borrow_mut().extend(set.iter().map(|(name, _)| name.clone()));
+        let is_foreign = |template: &JsonTemplate| {
+            template.placeholders().iter().any(|placeholder| !is_from_client(&placeholder.source))
+        };
+        let foreign = set.iter().filter(|(_, template)| is_foreign(template));
+        self.foreign.borrow_mut().extend(foreign.map(|(name, _)| name.clone()));
         set
     }
 

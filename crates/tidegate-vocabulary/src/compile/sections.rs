@@ -23,6 +23,7 @@ use crate::compile::check::parts::Parts;
 use crate::compile::check::parts::PlacedDeliverRule;
 use crate::compile::check::parts::PlacedRule;
 use crate::compile::dispatch::dispatch;
+use crate::compile::parameters::ParameterOwner;
 use crate::compile::rules::RuleContext;
 use crate::compile::rules::names_message;
 use crate::compile::template_place::TemplatePlace;
@@ -131,16 +132,13 @@ impl Compiler<'_> {
             .iter()
             .zip((0..).map(DeliverIndex))
             .filter(|(placed, _)| placed.paths.contains(&at));
-        let tokens = self.tokens.borrow();
         PathRule {
             has_auth: mine
                 .iter()
                 .any(|rule| matches!(rules[usize::from(rule.0)].rule.action, RuleAction::Auth(_))),
             dispatch: dispatch(rules, &mine),
             deliver_rules: deliver_rules.map(|(_, rule)| rule).collect(),
-            tokens: self.paths.get(usize::from(at.0)).map_or_else(Box::default, |known| {
-                known.parameters.iter().filter(|name| tokens.contains(*name)).cloned().collect()
-            }),
+            parameters: self.parameters.borrow().in_subjects(&[ParameterOwner::Path(at)]),
             ..path
         }
     }
@@ -229,7 +227,7 @@ impl Compiler<'_> {
             name: name.into(),
             template: template.unwrap_or_default().into(),
             segments: segments.into(),
-            tokens: Box::default(),
+            parameters: Box::default(),
             token_query: token_query(section),
             token_field: token_field(section),
             require: self.requires(section, TemplatePlace::Message, at),
