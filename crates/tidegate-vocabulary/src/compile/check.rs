@@ -19,6 +19,7 @@ use crate::compile::check::groups::unsubscribes_from_other_groups;
 use crate::compile::check::parts::Parts;
 use crate::compile::check::paths::reserved_http_paths;
 use crate::compile::check::paths::reserved_paths;
+use crate::compile::check::paths::unreachable_http_routes;
 use crate::compile::check::paths::unreachable_paths;
 use crate::compile::check::unreachable::ambiguous_pongs;
 use crate::compile::check::unreachable::unreachable_deliver_rules;
@@ -32,7 +33,7 @@ pub(super) fn of_paths(parts: &Parts<'_>) -> Vec<Diagnostic> {
 
 /// Errors in HTTP routes. Each route is valid alone.
 pub(super) fn of_http_routes(parts: &Parts<'_>) -> Vec<Diagnostic> {
-    [reserved_http_paths(parts), http_channels_without_prefix(parts)].concat()
+    [reserved_http_paths(parts), unreachable_http_routes(parts), http_channels_without_prefix(parts)].concat()
 }
 
 /// Errors in rules. Each rule is valid alone.
