@@ -2,6 +2,7 @@
 
 mod actions;
 mod check;
+mod conditions;
 mod dispatch;
 mod http;
 mod messages;

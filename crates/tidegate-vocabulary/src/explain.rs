@@ -191,7 +191,9 @@ impl File<'_> {
 
     fn put_http_routes(&self, out: &mut String) -> std::fmt::Result {
         for call in tables(self.0, "http") {
-            writeln!(out, "\nhttp {} {}", text(call, "method"), text(call, "path"))?;
+            let when = table(call, "when").map(|when| format!(", where {}", when_of(when)));
+            let (method, path) = (text(call, "method"), text(call, "path"));
+            writeln!(out, "\nhttp {method} {path}{}", when.unwrap_or_default())?;
             for (left, right) in entries(call, "require") {
                 writeln!(out, "  {left} must be {}", json(right))?;
             }

@@ -232,7 +232,7 @@ pub(super) struct DeliverRule {
     pub(super) slots: std::ops::Range<usize>,
 }
 
-/// A condition on a publication.
+/// A condition on a publication or on an HTTP request.
 #[derive(Debug)]
 pub(super) struct Condition {
     pub(super) placeholder: Placeholder,
@@ -303,6 +303,8 @@ pub struct HttpRoute {
     pub template: Box<str>,
     pub(super) segments: Box<[Segment]>,
     pub(super) tokens: Box<[Box<str>]>,
+    /// The requests that it matches, of those with its method and path.
+    pub(super) when: Box<[Condition]>,
     pub(super) require: Box<[Require]>,
     pub(super) action: HttpAction,
     pub(super) send: Option<JsonTemplate>,

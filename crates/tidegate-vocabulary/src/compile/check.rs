@@ -19,10 +19,10 @@ use crate::compile::check::groups::unsubscribes_from_other_groups;
 use crate::compile::check::parts::Parts;
 use crate::compile::check::paths::reserved_http_paths;
 use crate::compile::check::paths::reserved_paths;
-use crate::compile::check::paths::unreachable_http_routes;
 use crate::compile::check::paths::unreachable_paths;
 use crate::compile::check::unreachable::ambiguous_pongs;
 use crate::compile::check::unreachable::unreachable_deliver_rules;
+use crate::compile::check::unreachable::unreachable_http_routes;
 use crate::compile::check::unreachable::unreachable_rules;
 use crate::model::PathRule;
 

@@ -46,6 +46,7 @@ impl Compiler<'_> {
             Vec::new()
         });
         let word = section.required_text("do", &format!("say what is to be done: {}", ACTIONS.list()));
+        let when = self.conditions(section, TemplatePlace::HttpRequest, paths);
         let require = self.requires(section, TemplatePlace::HttpRequest, paths);
         let action = word.and_then(|word| {
             self.http_action(section, word, RuleContext { place: TemplatePlace::HttpRequest, paths })
@@ -66,6 +67,7 @@ impl Compiler<'_> {
             template: template.into(),
             segments: segments.into(),
             tokens,
+            when,
             require,
             action: action?,
             send,

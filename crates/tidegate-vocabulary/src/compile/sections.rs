@@ -34,13 +34,11 @@ use crate::json_template::TemplateSlot;
 use crate::language::rules::MAX_ON_CONNECT;
 use crate::language::rules::MAX_TABLES;
 use crate::model::CompiledVocabulary;
-use crate::model::Condition;
 use crate::model::DeliverRule;
 use crate::model::Dispatch;
 use crate::model::PathRule;
 use crate::model::RuleAction;
 use crate::model::Segment;
-use crate::placeholder::Scope;
 use crate::placeholder::Source;
 use crate::placeholder::TimeFormat;
 use crate::route::DeliverIndex;
@@ -327,7 +325,7 @@ impl Compiler<'_> {
                 }
                 parsed.ok()
             });
-            let when = self.conditions(&section, PathScope::Paths(&paths));
+            let when = self.conditions(&section, TemplatePlace::Deliver, PathScope::Paths(&paths));
             let json_template =
                 self.json_template(&section, "send", TemplatePlace::Deliver, PathScope::Paths(&paths));
             section.required("send", "write the message: send = { data = \"{data}\" }");
@@ -365,47 +363,6 @@ impl Compiler<'_> {
                 problem,
                 "write it without `optional` and \"...\", at most 255 times in a file",
             );
-        }
-    }
-
-    /// Reads a `when` on publications.
-    fn conditions(&self, section: &Section<'_>, paths: PathScope<'_>) -> Box<[Condition]> {
-        let mut conditions = Vec::new();
-        for (name, value) in section.table("when").iter().flat_map(Section::entries) {
-            self.condition(section, name, value, paths, &mut conditions);
-        }
-        conditions.into()
-    }
-
-    fn condition(
-        &self,
-        section: &Section<'_>,
-        name: &str,
-        value: &Node,
-        paths: PathScope<'_>,
-        out: &mut Vec<Condition>,
-    ) {
-        if let Some(inner) = value.table() {
-            for (key, value) in inner.iter() {
-                self.condition(section, &format!("{name}.{key}"), value, paths, out);
-            }
-            return;
-        }
-        let placeholder = self.bare_placeholder(section, "when", name, TemplatePlace::Deliver, paths);
-        let matcher = self.matcher(section, "when", value);
-        if let (Some(placeholder), Some(matcher)) = (placeholder, matcher) {
-            if out.iter().any(|condition| condition.placeholder.name == placeholder.name) {
-                let problem = format!("when has two conditions on \"{name}\"");
-                section.error("when", problem, "keep one of them");
-            }
-            if placeholder.source.scope() != Scope::Publication {
-                section.error(
-                    "when",
-                    format!("{name} is not a part of a publication"),
-                    "look at data.x or nats.X",
-                );
-            }
-            out.push(Condition { placeholder, matcher });
         }
     }
 }

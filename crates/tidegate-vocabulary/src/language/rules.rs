@@ -74,6 +74,7 @@ pub const HTTP: &[Key] = &[
     Key::required("do", Kind::Action, "The action."),
     Key::optional("if", Kind::Shared("switch"), IF),
     Key::optional("unless", Kind::Shared("switch"), UNLESS),
+    Key::optional("when", Kind::Shared("match"), "Conditions on the request: path.x, query.x, header.x and msg.x. Of the rules with the same method and path, the first one that matches, in the order of the file, is used. Default: any request."),
     Key::optional("require", Kind::Shared("require"), ""),
     Key::optional("send", Kind::Shared("template"), "The body of the response. Default: empty."),
     Key::optional("status", Kind::Integer(200, 599), "The status of the response. Default: 200."),

@@ -3,7 +3,6 @@
 use tidegate_document::diagnostic::Diagnostic;
 
 use crate::compile::check::parts::Parts;
-use crate::compile::check::parts::PlacedRoute;
 use crate::model::PathRule;
 use crate::model::Segment;
 
@@ -30,22 +29,6 @@ fn own<'p>(paths: impl Iterator<Item = (String, &'p str)>) -> Vec<Diagnostic> {
         Diagnostic::error(key, "is reserved for Tidegate", help)
     };
     own.map(error).collect()
-}
-
-/// Reports HTTP routes that never match, because an earlier route has the same method and path.
-pub(super) fn unreachable_http_routes(parts: &Parts<'_>) -> Vec<Diagnostic> {
-    let mut mistakes = Vec::new();
-    for (at, placed) in parts.http_routes.iter().enumerate() {
-        let route = &placed.route;
-        let same = |other: &&PlacedRoute| {
-            other.route.method == route.method && other.route.template == route.template
-        };
-        if parts.http_routes[..at].iter().any(|other| same(&other)) {
-            let problem = format!("there are two calls {} {}", route.method, route.template);
-            mistakes.push(Diagnostic::error(placed.location.of("path"), problem, "remove one of them"));
-        }
-    }
-    mistakes
 }
 
 /// Reports paths that never match, because an earlier path matches first.
