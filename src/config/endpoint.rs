@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tidegate_document::diagnostic::ValueError;
 use tidegate_document::suggest::did_you_mean;
 use tidegate_protocol::permissions::Role;
-use tidegate_vocabulary::compile::compile;
+use tidegate_vocabulary::compile::compile_with;
 use tidegate_vocabulary::model::CompiledVocabulary;
 
 use crate::config::endpoint::access::AccessConfig;
@@ -98,13 +98,17 @@ fn read_one(table: &ConfigTable<'_>, roles: &[Role], main: &HttpConfig) -> Optio
     let listen = listen.flatten().filter(|listen| *listen != main.listen || listen.port() == 0);
     let path_help = "name the path that clients connect to, such as path = \"/ws\"";
     let (mut file, mut is_file) = (None, false);
+    let switches = table.texts("switches");
+    let on: Vec<&str> =
+        switches.iter().flat_map(|found| found.value.iter().map(|element| element.text)).collect();
     let vocabulary = table.parsed("vocabulary", "native".to_owned(), |text| {
         is_file = is_named_as_file(text);
         if text != "native" {
-            file = read_vocabulary(table, text)?;
+            file = read_vocabulary(table, text, &on)?;
         }
         Ok(text.to_owned())
     });
+    check_switches(table, is_file, file.as_ref());
     // This also applies if the file cannot be read: its paths are unknown, and that error is reported already.
     let path = if is_file {
         if table.optional("path", |text| path(text, listen)).is_some() {
@@ -128,6 +132,20 @@ fn read_one(table: &ConfigTable<'_>, roles: &[Role], main: &HttpConfig) -> Optio
         }
     }
     Some(EndpointConfig { listen, path: path?, vocabulary, file, access })
+}
+
+/// The vocabulary must be a file, and declare each of the switches.
+fn check_switches(table: &ConfigTable<'_>, is_file: bool, file: Option<&VocabularyFile>) {
+    let check = |name: &str| match file {
+        Some(VocabularyFile(vocabulary)) => vocabulary.check_switch(name),
+        // The file cannot be read, and that is reported.
+        None if is_file => Ok(()),
+        None => {
+            let help = "remove it, or name a vocabulary file, such as vocabulary = \"frontend.toml\"";
+            Err(ValueError::new("is a switch, and only a vocabulary that is a file has switches", help))
+        }
+    };
+    table.list("switches", check);
 }
 
 fn is_named_as_file(vocabulary: &str) -> bool {
@@ -156,8 +174,12 @@ fn check_identity_hints(table: &ConfigTable<'_>, access: &AccessConfig, file: Op
     }
 }
 
-/// Reads and compiles the file of a vocabulary. Each error and warning in it is reported with its own place.
-fn read_vocabulary(table: &ConfigTable<'_>, name: &str) -> Result<Option<VocabularyFile>, ValueError> {
+/// Reads and compiles the file of a vocabulary, with these switches on. Each error and warning in it is reported with its own place.
+fn read_vocabulary(
+    table: &ConfigTable<'_>,
+    name: &str,
+    switches: &[&str],
+) -> Result<Option<VocabularyFile>, ValueError> {
     if !is_named_as_file(name) {
         let hint = did_you_mean(name, &["native"]);
         let help =
@@ -168,7 +190,7 @@ fn read_vocabulary(table: &ConfigTable<'_>, name: &str) -> Result<Option<Vocabul
         let help = "name a file that exists, relative to the working directory";
         ValueError::new(format!("is not a vocabulary: {error}"), help)
     })?;
-    match compile(&text) {
+    match compile_with(&text, switches) {
         Ok(compiled) => {
             compiled.warnings.into_iter().for_each(|warning| table.in_file(name, warning));
             Ok(Some(VocabularyFile(Arc::new(compiled.vocabulary))))

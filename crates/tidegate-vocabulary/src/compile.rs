@@ -2,12 +2,14 @@
 
 mod actions;
 mod check;
+mod conditions;
 mod dispatch;
 mod http;
 mod messages;
 mod parameters;
 mod rules;
 mod sections;
+mod switches;
 mod template_place;
 
 use std::cell::RefCell;
@@ -42,6 +44,7 @@ use crate::model::Literal;
 use crate::model::Matcher;
 use crate::model::MessageTest;
 use crate::model::Require;
+use crate::model::Switch;
 use crate::placeholder::Placeholder;
 use crate::placeholder::PlaceholderError;
 use crate::placeholder::Scope;
@@ -63,18 +66,24 @@ pub struct Compiled {
 /// Compiles a vocabulary, or returns all errors. Checks of rules against each other run only when every rule is valid
 /// alone, because one typo would otherwise cause many errors.
 pub fn compile(text: &str) -> Result<Compiled, Vec<Diagnostic>> {
-    read(text).map(|(_, compiled)| compiled)
+    compile_with(text, &[])
+}
+
+/// Compiles a vocabulary with these switches on. Names that its `[switches]` does not have are ignored:
+/// [`CompiledVocabulary::check_switch`] finds them.
+pub fn compile_with(text: &str, switches: &[&str]) -> Result<Compiled, Vec<Diagnostic>> {
+    read(text, switches).map(|(_, compiled)| compiled)
 }
 
 /// Compiles a vocabulary and returns the parsed file too.
-pub(crate) fn read(text: &str) -> Result<(Node, Compiled), Vec<Diagnostic>> {
+pub(crate) fn read(text: &str, switches: &[&str]) -> Result<(Node, Compiled), Vec<Diagnostic>> {
     let file = parse(text).map_err(|broken| {
         let help = "correct that line, then check again";
         let error = Diagnostic::error(WHOLE_FILE, broken.message, help);
         vec![Diagnostic { place: Some(broken.place), ..error }]
     })?;
     let diagnostics = Diagnostics::of_file(&file, "");
-    let vocabulary = Compiler::new(&diagnostics).file(&Section::root(&diagnostics));
+    let vocabulary = Compiler::new(&diagnostics).file(&Section::root(&diagnostics), switches);
     let Findings { errors, warnings } = diagnostics.finish();
     if errors.is_empty() { Ok((file, Compiled { vocabulary, warnings })) } else { Err(errors) }
 }
@@ -98,6 +107,7 @@ impl PathScope<'_> {
 }
 
 /// The name and parameters of a `[[path]]` or an `[[http]]`.
+#[derive(Clone)]
 struct DeclaredPath {
     name: Box<str>,
     parameters: Vec<Box<str>>,
@@ -109,6 +119,9 @@ struct Compiler<'m> {
     time: TimeFormat,
     paths: Vec<DeclaredPath>,
     http_paths: Vec<DeclaredPath>,
+    switches: Vec<Switch>,
+    /// Whether it reads the rules that are off, not those that are on.
+    reads_off: bool,
     queries: RefCell<BTreeSet<Box<str>>>,
     headers: RefCell<BTreeSet<Box<str>>>,
     parameters: RefCell<ParameterUses>,
@@ -135,6 +148,8 @@ impl<'m> Compiler<'m> {
             time: TimeFormat::default(),
             paths: Vec::new(),
             http_paths: Vec::new(),
+            switches: Vec::new(),
+            reads_off: false,
             queries: RefCell::default(),
             headers: RefCell::default(),
             parameters: RefCell::default(),

@@ -177,7 +177,7 @@ impl CompiledVocabulary {
 }
 
 impl Condition {
-    fn holds(&self, fill: &impl Resolve) -> bool {
+    pub(super) fn holds(&self, fill: &impl Resolve) -> bool {
         let value = self.placeholder.value(fill);
         self.matcher.matches(value.as_ref().map(Value::to_json).as_deref())
     }

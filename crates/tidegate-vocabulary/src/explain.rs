@@ -27,24 +27,53 @@ const SERVER_MESSAGES: [(&str, &str); 7] = [
     ("heartbeat", "pings in messages"),
 ];
 
-/// Describes a vocabulary, or returns all errors in its file.
-pub fn explain(text: &str) -> Result<String, Vec<Diagnostic>> {
-    let (file, _) = read(text)?;
+/// Describes a vocabulary with these switches on, or returns all errors in its file.
+pub fn explain(text: &str, switches: &[&str]) -> Result<String, Vec<Diagnostic>> {
+    let (file, _) = read(text, switches)?;
     let mut out = String::new();
     // Writing to a `String` cannot fail.
     if let Some(root) = file.table() {
-        File(root).put(&mut out).ok();
+        File(&without_off(root, switches)).put(switches, &mut out).ok();
     }
     Ok(out)
 }
 
-/// A file that compiles.
+/// A file without the rules that are off.
+pub(crate) fn without_off(root: &Table, switches: &[&str]) -> Table {
+    let kept = |name: &str, node: &Node| match (name, &node.value) {
+        ("receive" | "deliver" | "http" | "on_connect", Value::List(list)) => {
+            let on = list.iter().filter(|node| node.table().is_none_or(|rule| is_on(rule, switches)));
+            Node { value: Value::List(on.cloned().collect()), ..node.clone() }
+        }
+        ("path", Value::List(list)) => {
+            let path = |node: &Node| match node.table() {
+                Some(path) => Node { value: Value::Table(without_off(path, switches)), ..node.clone() },
+                None => node.clone(),
+            };
+            Node { value: Value::List(list.iter().map(path).collect()), ..node.clone() }
+        }
+        _ => node.clone(),
+    };
+    Table(root.iter().map(|(name, node)| (name.to_owned(), kept(name, node))).collect())
+}
+
+/// Whether a rule is on.
+pub(crate) fn is_on(rule: &Table, switches: &[&str]) -> bool {
+    let has = |key| rule.get(key).and_then(Node::text).map(|name| switches.contains(&name));
+    has("if").unwrap_or(true) && !has("unless").unwrap_or(false)
+}
+
+/// A file that compiles, with the rules that are on.
 struct File<'f>(&'f Table);
 
 impl File<'_> {
-    fn put(&self, out: &mut String) -> std::fmt::Result {
+    fn put(&self, switches: &[&str], out: &mut String) -> std::fmt::Result {
         let root = self.0;
         writeln!(out, "{}: {}", text(root, "name"), text(root, "description"))?;
+        for (name, description) in entries(root, "switches") {
+            let state = if switches.contains(&name) { "on" } else { "off" };
+            writeln!(out, "switch {name} is {state}: {}", description.text().unwrap_or_default())?;
+        }
         if let Some(protocol) = table(root, "protocol") {
             let offered = texts(protocol.get("subprotocols"));
             let needed = protocol.get("required").and_then(Node::boolean).unwrap_or(false);
@@ -162,7 +191,9 @@ impl File<'_> {
 
     fn put_http_routes(&self, out: &mut String) -> std::fmt::Result {
         for call in tables(self.0, "http") {
-            writeln!(out, "\nhttp {} {}", text(call, "method"), text(call, "path"))?;
+            let when = table(call, "when").map(|when| format!(", where {}", when_of(when)));
+            let (method, path) = (text(call, "method"), text(call, "path"));
+            writeln!(out, "\nhttp {method} {path}{}", when.unwrap_or_default())?;
             for (left, right) in entries(call, "require") {
                 writeln!(out, "  {left} must be {}", json(right))?;
             }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tidegate_document::diagnostic::ValueError;
+use tidegate_document::suggest::did_you_mean;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::json::Step;
@@ -25,6 +27,8 @@ pub struct CompiledVocabulary {
     /// Its name. It is also a subprotocol.
     pub name: Box<str>,
     pub description: Box<str>,
+    /// What its file can turn on and off.
+    pub switches: Box<[Switch]>,
     /// The subprotocols that select it. The last one is its name.
     pub subprotocols: Box<[Box<str>]>,
     /// Whether a client must offer one of them.
@@ -57,6 +61,38 @@ pub struct CompiledVocabulary {
     pub(super) errors_name_message: bool,
     /// The claims that placeholders read.
     pub claims: Box<[Box<str>]>,
+}
+
+/// One of `[switches]`: it turns rules on and off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Switch {
+    pub name: Box<str>,
+    /// What it does, and which frontend needs it.
+    pub description: Box<str>,
+    pub is_on: bool,
+}
+
+impl CompiledVocabulary {
+    /// Checks that its file declares a switch. The error lists those that it declares.
+    pub fn check_switch(&self, name: &str) -> Result<(), ValueError> {
+        let known: Vec<&str> = self.switches.iter().map(|switch| &*switch.name).collect();
+        if known.contains(&name) {
+            return Ok(());
+        }
+        let described =
+            self.switches.iter().map(|switch| format!("{} ({})", switch.name, switch.description));
+        let described: Vec<String> = described.collect();
+        let help = match &described[..] {
+            [] => "remove it: this vocabulary has no switches".to_owned(),
+            _ => format!("{}its switches are {}", did_you_mean(name, &known), described.join(", ")),
+        };
+        Err(ValueError::new(format!("is not a switch of {}", self.name), help))
+    }
+
+    /// The names of the switches that are on.
+    pub fn switches_on(&self) -> impl Iterator<Item = &str> {
+        self.switches.iter().filter(|switch| switch.is_on).map(|switch| &*switch.name)
+    }
 }
 
 /// A kind of HTTP request, by its place in [`CompiledVocabulary::http_routes`].
@@ -204,7 +240,7 @@ pub(super) struct DeliverRule {
     pub(super) slots: std::ops::Range<usize>,
 }
 
-/// A condition on a publication.
+/// A condition on a publication or on an HTTP request.
 #[derive(Debug)]
 pub(super) struct Condition {
     pub(super) placeholder: Placeholder,
@@ -275,6 +311,8 @@ pub struct HttpRoute {
     pub template: Box<str>,
     pub(super) segments: Box<[Segment]>,
     pub(super) parameters: Box<[SubjectParameter]>,
+    /// The requests that it matches, of those with its method and path.
+    pub(super) when: Box<[Condition]>,
     pub(super) require: Box<[Require]>,
     pub(super) action: HttpAction,
     pub(super) send: Option<JsonTemplate>,

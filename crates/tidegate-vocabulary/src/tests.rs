@@ -63,7 +63,7 @@ fn shipped() -> Vec<Shipped> {
         let path = format!("{}/../../vocabularies/{name}.toml", env!("CARGO_MANIFEST_DIR"));
         let text = std::fs::read_to_string(path).unwrap();
         let vocabulary = Arc::new(compile(&text).unwrap().vocabulary);
-        let file = Toml::Table(text.parse().unwrap());
+        let file = without_off(Toml::Table(text.parse().unwrap()));
         let bindings = vocabulary.paths.iter().map(|path| {
             // A label may be any text, a parameter in a subject only a token.
             let hostile = vocabulary.bind(
@@ -80,6 +80,19 @@ fn shipped() -> Vec<Shipped> {
         Shipped { bindings: bindings.collect(), vocabulary, file }
     };
     names.map(read).into()
+}
+
+/// A file without the rules that need a switch.
+fn without_off(mut file: Toml) -> Toml {
+    for (name, value) in file.as_table_mut().into_iter().flatten() {
+        let Some(list) = value.as_array_mut() else { continue };
+        match name.as_str() {
+            "receive" | "deliver" | "http" | "on_connect" => list.retain(|rule| rule.get("if").is_none()),
+            "path" => list.iter_mut().for_each(|path| *path = without_off(path.clone())),
+            _ => {}
+        }
+    }
+    file
 }
 
 fn path_with(template: &str, value: &str) -> String {
@@ -259,14 +272,24 @@ impl Shipped {
 
     /// Answers to HTTP calls.
     fn calls(&self, scope: SessionScope<'_>, input: &ForeignInput) {
-        for rule in tables(&self.file, "http") {
+        for (at, rule) in tables(&self.file, "http").iter().enumerate() {
             let (method, path) = (rule["method"].as_str().unwrap(), rule["path"].as_str().unwrap());
             let parts = path.split('/').map(|part| if part.starts_with('{') { "users" } else { part });
             let path = parts.collect::<Vec<_>>().join("/");
             let found = self
                 .vocabulary
                 .lookup(VocabularyId(1), method, &path, Some(&input.text), |_| Some(&input.text));
-            let Lookup::Found(route) = found else { panic!("{method} {path}") };
+            let dialect = match found {
+                Lookup::Found(route) => route.into_dialect(),
+                Lookup::Unmatched | Lookup::OtherMethod(_) | Lookup::BadValue | Lookup::Nothing => {
+                    assert!(rule.get("when").is_some(), "{method} {path}");
+                    continue;
+                }
+            };
+            // Another rule of this path, whose `when` holds.
+            if usize::from(dialect.index().0) != at {
+                continue;
+            }
             let payload = Payload::classify(input.payload.clone());
             let json = Json::from(input.text.as_str()).to_string().into();
             let request_context = original(None, input);
@@ -279,7 +302,6 @@ impl Shipped {
                 },
                 Reply::Statistics { request_context, json },
             ];
-            let dialect = route.into_dialect();
             for reply in replies {
                 let frame = dialect.reply(scope, &reply).unwrap();
                 let has_body = matches!(HttpAnswer::of(std::slice::from_ref(&frame)), HttpAnswer::Json(..));

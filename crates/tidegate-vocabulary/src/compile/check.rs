@@ -23,6 +23,7 @@ use crate::compile::check::paths::reserved_paths;
 use crate::compile::check::paths::unreachable_paths;
 use crate::compile::check::unreachable::ambiguous_pongs;
 use crate::compile::check::unreachable::unreachable_deliver_rules;
+use crate::compile::check::unreachable::unreachable_http_routes;
 use crate::compile::check::unreachable::unreachable_rules;
 use crate::model::PathRule;
 
@@ -33,7 +34,7 @@ pub(super) fn of_paths(parts: &Parts<'_>) -> Vec<Diagnostic> {
 
 /// Errors in HTTP routes. Each route is valid alone.
 pub(super) fn of_http_routes(parts: &Parts<'_>) -> Vec<Diagnostic> {
-    [reserved_http_paths(parts), http_channels_without_prefix(parts)].concat()
+    [reserved_http_paths(parts), unreachable_http_routes(parts), http_channels_without_prefix(parts)].concat()
 }
 
 /// Errors in rules. Each rule is valid alone.

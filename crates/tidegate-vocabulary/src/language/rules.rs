@@ -10,11 +10,17 @@ pub(crate) const MAX_TABLES: u32 = 256;
 pub(crate) const MAX_ON_CONNECT: u32 = 16;
 pub(crate) const METHODS: &[&str] = &["GET", "POST", "PUT", "DELETE"];
 
+/// The documentation of `if` and `unless`.
+pub(super) const IF: &str = "The switch that must be on. Otherwise the rule is left out.";
+pub(super) const UNLESS: &str = "The switch that must be off. Otherwise the rule is left out.";
+
 /// `[[receive]]`.
 #[rustfmt::skip]
 pub(crate) const RECEIVE: &[Key] = &[
     Key::required("do", Kind::Action, "The action."),
     Key::optional("path", Kind::Shared("names"), "The names of the paths to which the rule belongs. Default: all paths."),
+    Key::optional("if", Kind::Shared("switch"), IF),
+    Key::optional("unless", Kind::Shared("switch"), UNLESS),
     Key::optional("when", Kind::Shared("match"), "The messages that it matches. The first rule that matches, in the order of the file, is used. Default: any object."),
     Key::optional("require", Kind::Shared("require"), ""),
     Key::optional("confirm", Kind::Shared("template"), "The message on success. Default: none."),
@@ -66,6 +72,9 @@ pub const HTTP: &[Key] = &[
     Key::required("method", Kind::OneOf(METHODS), "The HTTP method."),
     Key::required("path", Kind::Text(1, 0), "The path, such as \"/orders/{id}\"."),
     Key::required("do", Kind::Action, "The action."),
+    Key::optional("if", Kind::Shared("switch"), IF),
+    Key::optional("unless", Kind::Shared("switch"), UNLESS),
+    Key::optional("when", Kind::Shared("match"), "Conditions on the request: path.x, query.x, header.x and msg.x. Of the rules with the same method and path, the first one that matches, in the order of the file, is used. Default: any request."),
     Key::optional("require", Kind::Shared("require"), ""),
     Key::optional("send", Kind::Shared("template"), "The body of the response. Default: empty."),
     Key::optional("status", Kind::Integer(200, 599), "The status of the response. Default: 200."),

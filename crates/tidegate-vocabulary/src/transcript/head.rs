@@ -1,4 +1,4 @@
-//! The head of a transcript: personas, classes and limits.
+//! The head of a transcript: personas, classes, limits and switches.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +60,10 @@ impl Head {
             }
             ("limits", "") => {
                 clauses.into_iter().try_for_each(|clause| limit(&mut transcript.settings, clause))?;
+            }
+            ("switches", "") => {
+                let names = clauses.into_iter().flat_map(str::split_whitespace);
+                transcript.switches.extend(names.map(str::to_owned));
             }
             _ => return Err(LineError::Declaration),
         }

@@ -59,8 +59,8 @@ pub(super) fn channels_without_prefix(parts: &Parts<'_>) -> Vec<Diagnostic> {
 /// The same for HTTP routes.
 pub(super) fn http_channels_without_prefix(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let mut mistakes = Vec::new();
-    for (at, route) in parts.http_routes.iter().enumerate() {
-        let (name, channels, each) = match &route.action {
+    for placed in parts.http_routes {
+        let (name, channels, each) = match &placed.route.action {
             HttpAction::Rule(act) => ("subject", used(act), None),
             HttpAction::Last { each, channels } => {
                 let name = if channels.len() == 1 { "channel" } else { "channels" };
@@ -70,7 +70,7 @@ pub(super) fn http_channels_without_prefix(parts: &Parts<'_>) -> Vec<Diagnostic>
         };
         for channel in channels {
             let reaches = reaches(ChannelLists { when: &[], each }, channel);
-            mistakes.extend(wrong_firsts(&format!("http[{at}].{name}"), channel, &reaches));
+            mistakes.extend(wrong_firsts(&placed.location.of(name), channel, &reaches));
         }
     }
     mistakes
@@ -161,9 +161,9 @@ pub(super) fn dotted_identities(parts: &Parts<'_>) -> Vec<Diagnostic> {
         .rules
         .iter()
         .filter_map(|placed| Some((placed.location.of(placed.names), sent_on(&placed.rule.action)?)));
-    let of_routes = parts.http_routes.iter().enumerate().filter_map(|(at, route)| {
-        let HttpAction::Rule(action) = &route.action else { return None };
-        Some((format!("http[{at}].subject"), sent_on(action)?))
+    let of_routes = parts.http_routes.iter().filter_map(|placed| {
+        let HttpAction::Rule(action) = &placed.route.action else { return None };
+        Some((placed.location.of("subject"), sent_on(action)?))
     });
     let sent: Vec<(String, &Channel)> = of_rules.chain(of_routes).collect();
     let mut mistakes = Vec::new();
@@ -288,6 +288,7 @@ pub(super) fn unused_deliver_rules(parts: &Parts<'_>) -> Vec<Diagnostic> {
         let mut rules =
             parts.rules.iter().filter(|placed| placed.paths.iter().any(|path| paths.contains(path)));
         !rules.any(|placed| placed.channels.iter().any(|channel| channel.overlaps(pattern)))
+            && !may_be_on(parts, pattern)
     };
     let unused = parts.deliver_rules.iter().filter(|placed| is_unused(&placed.rule.pattern, &placed.paths));
     unused.map(|placed| no_subscription(placed.location.of("pattern"), &placed.rule.pattern)).collect()
@@ -301,12 +302,19 @@ pub(super) fn unused_filters(parts: &Parts<'_>) -> Vec<Diagnostic> {
         for pattern in reaches(ChannelLists::of(&placed.rule), channel) {
             let shares = |other: &PlacedRule| other.paths.iter().any(|path| placed.paths.contains(path));
             let mut others = parts.rules.iter().filter(|other| shares(other));
-            if !others.any(|other| other.channels.iter().any(|channel| channel.overlaps(&pattern))) {
+            let is_unused =
+                !others.any(|other| other.channels.iter().any(|channel| channel.overlaps(&pattern)));
+            if is_unused && !may_be_on(parts, &pattern) {
                 warnings.push(no_subscription(placed.location.of("channel"), &pattern));
             }
         }
     }
     warnings
+}
+
+/// Whether a rule that is off could subscribe to such channels.
+fn may_be_on(parts: &Parts<'_>, pattern: &Pattern) -> bool {
+    parts.off_channels.iter().any(|channel| channel.overlaps(pattern))
 }
 
 fn no_subscription(key: String, pattern: &Pattern) -> Diagnostic {
