@@ -139,9 +139,12 @@ fn check_header(header: &Map<String, Value>, config: &AuthConfig) -> Result<(), 
     }
     let typ = header_text(header, "typ")?;
     let types = &config.token_types;
-    if !types.is_empty() && !typ.is_some_and(|typ| types.iter().any(|accepted| is_media_type(typ, accepted)))
+    let is_header = config.token_type_claim.is_empty();
+    if is_header
+        && !types.is_empty()
+        && !typ.is_some_and(|typ| types.iter().any(|accepted| is_media_type(typ, accepted)))
     {
-        return Err(AuthError::WrongTokenType);
+        return Err(AuthError::WrongTokenType { name: "typ".to_owned() });
     }
     Ok(())
 }

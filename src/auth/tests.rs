@@ -31,6 +31,8 @@ use crate::config::auth::KeyAlgorithm;
 use crate::config::auth::KeyConfig;
 use crate::config::secret::Secret;
 
+mod default_role;
+
 pub(crate) const NOW: u64 = 1_800_000_000;
 pub(crate) const SECRET: &str = "a secret for these tests and nothing else";
 pub(crate) const HEADER: &str = r#"{"alg":"HS256","typ":"JWT","kid":"main"}"#;

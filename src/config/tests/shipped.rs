@@ -22,7 +22,9 @@ fn with_examples() -> String {
 }
 
 fn leaves(path: &str, value: &Value, found: &mut BTreeSet<String>) {
-    if let ValueKind::Table(entries) = &value.kind {
+    if let ValueKind::Table(entries) = &value.kind
+        && (!entries.is_empty() || path.is_empty())
+    {
         for (key, value) in entries {
             let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
             leaves(&path, value, found);
