@@ -145,18 +145,21 @@ impl Claims {
         }
     }
 
-    /// The value of a template's placeholder: `{org.id}` and `{claims.org.id}` are the same claim. `None` unless it is a
-    /// string, an integer, or a list of these.
+    /// The value of a template's placeholder: `{org.id}` and `{claims.org.id}` are the same claim. `None` if the token
+    /// does not have it. Only a string, an integer, or a list of these is usable.
     pub fn placeholder(&self, placeholder: &str) -> Option<PlaceholderValue<'_>> {
         let claim = placeholder.strip_prefix("claims.").unwrap_or(placeholder);
-        match self.at(claim)? {
-            Value::Array(items) => {
+        let value = match self.at(claim) {
+            None if self.lacks(claim) => return None,
+            None => None,
+            Some(Value::Array(items)) => {
                 items.iter().map(scalar).collect::<Option<_>>().map(PlaceholderValue::Each)
             }
-            one @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => {
-                scalar(one).map(PlaceholderValue::One)
-            }
-        }
+            Some(
+                one @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)),
+            ) => scalar(one).map(PlaceholderValue::One),
+        };
+        Some(value.unwrap_or(PlaceholderValue::Unusable))
     }
 
     /// The value of a claim. Dots separate nested names, except in names with `://`: identity providers prefix their own

@@ -129,6 +129,7 @@ fn template_reason(error: &TemplateError) -> &'static str {
         | TemplateError::Unopened
         | TemplateError::BadPlaceholder { .. }
         | TemplateError::TwoPlaceholders { .. }
+        | TemplateError::TwoDefaults { .. }
         | TemplateError::Pattern(_) => "bad_template",
     }
 }

@@ -117,7 +117,7 @@ impl Roles {
     ) -> Result<Identity, RoleError> {
         let configured = self.0.get(role).ok_or(RoleError::Unknown)?;
         if let Some(placeholder) =
-            configured.role.placeholders().find(|placeholder| value(placeholder).is_none())
+            configured.role.required_placeholders().find(|placeholder| value(placeholder).is_none())
         {
             return Err(RoleError::Placeholder { placeholder: placeholder.to_owned() });
         }

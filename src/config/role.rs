@@ -37,7 +37,7 @@ pub(super) enum Fillable {
 pub(super) fn named(text: &str, roles: &[Role], fillable: Fillable) -> Result<String, ValueError> {
     let role = find(text, roles)?;
     let can_fill = |placeholder: &str| fillable == Fillable::User && is_user(placeholder);
-    match role.placeholders().find(|placeholder| !can_fill(placeholder)) {
+    match role.required_placeholders().find(|placeholder| !can_fill(placeholder)) {
         None => Ok(text.to_owned()),
         Some(placeholder) => {
             let message = format!("has the placeholder {{{placeholder}}}, which only a token can fill");
@@ -136,10 +136,10 @@ fn open_first_token(template: &Template, verb: &str) -> Option<String> {
             )
         });
     }
-    let placeholder = template
-        .placeholders()
-        .next()
-        .filter(|placeholder| template.as_str().starts_with(&format!("{{{placeholder}}}")))?;
+    let placeholder = template.placeholders().next().filter(|placeholder| {
+        let rest = template.as_str().strip_prefix('{').and_then(|text| text.strip_prefix(placeholder));
+        rest.is_some_and(|rest| rest.starts_with(['}', '|']))
+    })?;
     Some(format!(
         "{shown}: the first token is the client's {placeholder}, so a client whose {placeholder} is \"prices\" may \
          {verb} prices.…; put a fixed token before it, such as \"user.{{{placeholder}}}.>\""
