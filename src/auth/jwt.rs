@@ -99,7 +99,18 @@ pub fn claimed_user(token: &str) -> Option<String> {
 
 /// A token for development and tests.
 pub fn mint_hs256(secret: &Secret, kid: Option<&str>, claims: &Value) -> Result<String, AuthError> {
+    mint_hs256_as(None, secret, kid, claims)
+}
+
+/// The same with another `typ` than `JWT`.
+pub fn mint_hs256_as(
+    typ: Option<&str>,
+    secret: &Secret,
+    kid: Option<&str>,
+    claims: &Value,
+) -> Result<String, AuthError> {
     let mut header = Header::new(Algorithm::HS256);
+    header.typ = typ.map(str::to_owned).or(header.typ);
     header.kid = kid.map(str::to_owned);
     let key = EncodingKey::from_secret(secret.expose().as_bytes());
     jsonwebtoken::encode(&header, claims, &key)

@@ -230,7 +230,8 @@ fn access(root: &ConfigTable<'_>, config: &Config) {
     if config.roles.is_empty() {
         root.warning(
             "role",
-            "there is no [[role]], so no client may subscribe to anything; add at least one",
+            "the list of roles is empty, so no client may subscribe to anything; add a [[role]], or remove the list to have \
+             the default roles",
         );
     }
 }

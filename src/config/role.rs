@@ -17,8 +17,24 @@ use crate::config::table::ConfigTable;
 const STATS: [(&str, StatsAccess); 3] =
     [("none", StatsAccess::None), ("counts", StatsAccess::Counts), ("all", StatsAccess::All)];
 
+/// The subscriptions of the default roles. Users see prices and what is for them; administrators also `admin.*`.
+const DEFAULT_ROLES: [(&str, &[&str]); 2] =
+    [("user", &["prices.*", "user.{sub}.>"]), ("admin", &["prices.*", "user.{sub}.>", "admin.*"])];
+
+/// The roles of a configuration that lists none.
+pub(super) fn defaults() -> Vec<Role> {
+    let templates = |texts: &[&str]| texts.iter().filter_map(|text| Template::parse(text).ok()).collect();
+    let roles = DEFAULT_ROLES.into_iter().map(|(name, allow)| Role {
+        name: name.to_owned(),
+        subscribe: RuleTemplates { allow: templates(allow), deny: Vec::new() },
+        ..Role::default()
+    });
+    roles.collect()
+}
+
+/// Reads all roles; without any, returns the default ones.
 pub(super) fn read(root: &ConfigTable<'_>) -> Vec<Role> {
-    let roles = root.tables("role", role).unwrap_or_default();
+    let Some(roles) = root.tables("role", role) else { return defaults() };
     let names = roles.iter().map(|(path, role)| (path.as_str(), role.name.as_str()));
     root.reject_duplicates(names, "name", "merge them into one [[role]]");
     roles.into_iter().map(|(_, role)| role).collect()

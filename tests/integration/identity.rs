@@ -1,4 +1,4 @@
-//! Identities from tokens of other systems: without a role, with refresh tokens under the same key.
+//! Identities: from tokens of other systems, and what the roles of Tidegate's own configurations let them see.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -9,7 +9,9 @@ use tidegate::auth::jwt;
 use tidegate::config::Config;
 use tidegate::config::endpoint::EndpointConfig;
 use tidegate::config::endpoint::VocabularyFile;
+use tidegate::config::load::load;
 use tidegate::config::secret::Secret;
+use tidegate::config::source::Sources;
 use tidegate_vocabulary::compile::compile;
 
 use crate::support::client::Client;
@@ -104,4 +106,63 @@ async fn a_path_of_a_vocabulary_has_its_own_default_role() {
     }
     let with_role = token_with(&json!({ "token_type": "access" }));
     assert_eq!(handshake_with(&edge, "/chat", &with_role).await.status, 101);
+}
+
+/// The configurations that Tidegate comes with: the file, none, and the example of README.md.
+fn own_configurations() -> [(&'static str, Config); 3] {
+    let loaded = |name: &str, text: &str| {
+        let file = std::env::temp_dir().join(format!("tidegate-{name}-{}.toml", std::process::id()));
+        std::fs::write(&file, text).unwrap();
+        let environment = vec![("TIDEGATE_AUTH__HMAC_SECRET".to_owned(), SECRET.to_owned())];
+        let sources = Sources { file: Some(file.clone()), environment, ..Sources::default() };
+        let config = load(&sources).unwrap().config;
+        std::fs::remove_file(file).unwrap();
+        config
+    };
+    let readme = include_str!("../../README.md");
+    let (_, example) = readme.split_once("```toml\n[http]").unwrap();
+    let example = format!("[http]{}", example.split_once("```").unwrap().0);
+    let example = example.replace("[[auth.key]]\nsecret_file = \"token.key\"\n", "");
+    [
+        ("config.toml", loaded("shipped", include_str!("../../config.toml"))),
+        ("no configuration", loaded("none", "")),
+        ("README.md", loaded("readme", &example)),
+    ]
+}
+
+#[tokio::test]
+async fn acl_01_with_only_a_secret_users_see_prices_and_their_own_and_administrators_also_admin() {
+    for (name, own) in own_configurations() {
+        let edge = TestEdge::with(|config| {
+            config.auth = own.auth;
+            config.roles = own.roles;
+            config.classes = own.classes;
+        })
+        .await;
+        let connect = async |role: &str| {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+            let claims = json!({ "sub": "alice", "role": role, "exp": now + 60 });
+            let token = jwt::mint_hs256(&Secret::new(SECRET), None, &claims).unwrap();
+            Client::connect(&edge.address(), &token).await
+        };
+        let (mut user, mut admin) = (connect("user").await, connect("admin").await);
+        for client in [&mut user, &mut admin] {
+            for channel in ["prices.AAPL", "prices.*", "user.alice.notifications"] {
+                client.subscribe(channel).await;
+            }
+            for channel in ["user.bob.notifications", "user.*.notifications", "admin.>", "prices.>"] {
+                client.send(&json!({ "type": "subscribe", "id": channel, "channel": channel })).await;
+                assert_eq!(client.expect("error").await["code"], "forbidden", "{name}: {channel}");
+            }
+        }
+        admin.subscribe("admin.users").await;
+        user.send(&json!({ "type": "subscribe", "id": 1, "channel": "admin.users" })).await;
+        assert_eq!(user.expect("error").await["code"], "forbidden", "{name}");
+        edge.publish("admin.users", r#"{"online":42}"#).await;
+        edge.publish("user.alice.notifications", r#"{"title":"hi"}"#).await;
+        assert_eq!(admin.expect("message").await["data"], json!({ "online": 42 }), "{name}");
+        for client in [&mut user, &mut admin] {
+            assert_eq!(client.expect("message").await["data"], json!({ "title": "hi" }), "{name}");
+        }
+    }
 }
