@@ -25,8 +25,8 @@ pub enum AuthError {
     CriticalHeader,
     #[error("the token contains another token (\"cty\" is \"JWT\"); send the inner token")]
     NestedToken,
-    #[error("the token's \"typ\" is not in auth.token_types; send the right kind of token")]
-    WrongTokenType,
+    #[error("the token's \"{name}\" is not in auth.token_types; send the right kind of token")]
+    WrongTokenType { name: String },
     #[error(
         "the token's signature does not match its key; check that the issuer and Tidegate have the same secret"
     )]
@@ -97,7 +97,7 @@ impl AuthError {
             Self::WrongAlgorithm => "wrong_algorithm",
             Self::CriticalHeader => "critical_header",
             Self::NestedToken => "nested_token",
-            Self::WrongTokenType => "wrong_token_type",
+            Self::WrongTokenType { .. } => "wrong_token_type",
             Self::BadSignature => "bad_signature",
             Self::MissingClaim { .. } => "missing_claim",
             Self::BadClaim { .. } => "bad_claim",
@@ -129,6 +129,7 @@ fn template_reason(error: &TemplateError) -> &'static str {
         | TemplateError::Unopened
         | TemplateError::BadPlaceholder { .. }
         | TemplateError::TwoPlaceholders { .. }
+        | TemplateError::TwoDefaults { .. }
         | TemplateError::Pattern(_) => "bad_template",
     }
 }

@@ -16,7 +16,7 @@ use crate::config::endpoint::access::IdentityHint;
 use crate::config::endpoint::access::TrustClientIdentityConfig;
 
 /// The access rules of one endpoint, shared by all its clients.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Policy {
     /// The endpoint's name in logs.
     pub endpoint: Box<str>,
@@ -24,6 +24,10 @@ pub struct Policy {
     anonymous: Option<Arc<Identity>>,
     anonymous_http: Option<Arc<Identity>>,
     trust_client_identity: Option<TrustClientIdentityConfig>,
+    /// The role of tokens without a role claim.
+    default_role: Option<Arc<str>>,
+    /// The same at paths of the vocabulary that have their own, by name.
+    path_roles: Vec<(Box<str>, Arc<str>)>,
 }
 
 /// How a client sends its request.
@@ -37,6 +41,13 @@ impl Policy {
     /// Sets the endpoint's name in logs.
     pub fn for_endpoint(self, endpoint: &str) -> Self {
         Self { endpoint: endpoint.into(), ..self }
+    }
+
+    /// The policy at the path with this name.
+    #[must_use]
+    pub fn at_path(&self, name: &str) -> Self {
+        let own = self.path_roles.iter().find(|(path, _)| **path == *name).map(|(_, role)| Arc::clone(role));
+        Self { default_role: own.or_else(|| self.default_role.clone()), ..self.clone() }
     }
 
     /// Which kinds of credentials the endpoint accepts.
@@ -87,8 +98,15 @@ impl Authenticator {
                 }
             }
         });
+        let path_role = |(path, role): &(String, String)| {
+            let role = self.roles.default_role(&format!("{key}.roles.{path}"), role)?;
+            Ok(role.map(|role| (path.as_str().into(), role)))
+        };
+        let path_roles = access.path_roles.iter().filter_map(|path| path_role(path).transpose());
         Ok(Policy {
             endpoint: key.into(),
+            default_role: self.default_role.clone(),
+            path_roles: path_roles.collect::<Result<_, AuthSetupError>>()?,
             sockets: if access.api_keys {
                 AcceptedCredentials::TokensAndApiKeys
             } else {
@@ -108,7 +126,7 @@ impl Authenticator {
         credential: &str,
         now: SystemTime,
     ) -> Result<Arc<Identity>, AuthError> {
-        self.identify(credential, policy.accepts(via), now)
+        self.identify_with(credential, policy.accepts(via), policy.default_role.as_deref(), now)
     }
 
     /// The identity of a client that names this user, at an endpoint that trusts it. It counts like any other user: limits

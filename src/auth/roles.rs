@@ -14,6 +14,7 @@ use crate::auth::claims::Claims;
 use crate::auth::error::AuthError;
 use crate::auth::setup_error::AuthSetupError;
 use crate::auth::setup_error::RoleError;
+use crate::auth::setup_error::wrong_role;
 
 const ANONYMOUS_USER: &str = "anonymous";
 
@@ -50,13 +51,26 @@ impl Roles {
         Ok(Self(named))
     }
 
-    /// The names and permissions of the roles in the claim `at`.
+    /// The role with this name, for tokens without a role claim; `None` if the name is empty. `key` names the setting.
+    pub fn default_role(&self, key: &str, name: &str) -> Result<Option<Arc<str>>, AuthSetupError> {
+        match self.0.get(name) {
+            Some(configured) => Ok(configured.names.first().map(Arc::clone)),
+            None if name.is_empty() => Ok(None),
+            None => Err(wrong_role(key, name, RoleError::Unknown)),
+        }
+    }
+
+    /// The names and permissions of the roles in the claim `at`. A token without that claim has the role `default`.
     pub fn entitlements(
         &self,
         claims: &Claims,
         at: &str,
+        default: Option<&str>,
     ) -> Result<(RoleNames, Arc<Permissions>), AuthError> {
-        let named = claims.roles(at)?;
+        let named = match default {
+            Some(default) if claims.lacks(at) => vec![default],
+            Some(_) | None => claims.roles(at)?,
+        };
         if named.iter().all(|name| name.is_empty()) {
             return Err(AuthError::MissingRole { claim: at.to_owned() });
         }
@@ -103,7 +117,7 @@ impl Roles {
     ) -> Result<Identity, RoleError> {
         let configured = self.0.get(role).ok_or(RoleError::Unknown)?;
         if let Some(placeholder) =
-            configured.role.placeholders().find(|placeholder| value(placeholder).is_none())
+            configured.role.required_placeholders().find(|placeholder| value(placeholder).is_none())
         {
             return Err(RoleError::Placeholder { placeholder: placeholder.to_owned() });
         }

@@ -41,7 +41,8 @@ pub enum RoleError {
     #[error("and there is no such [[role]]; add it, or use another")]
     Unknown,
     #[error(
-        "which has the placeholder \"{{{placeholder}}}\", and without a token nothing can fill it; use a role without it"
+        "which has the placeholder \"{{{placeholder}}}\", and without a token nothing can fill it; use a role without it, or \
+         give it a default: {{{placeholder}|default:[]}}"
     )]
     Placeholder { placeholder: String },
     #[error("which cannot be used: {0}")]

@@ -32,6 +32,7 @@ pub(super) fn sections(root: &ConfigTable<'_>, config: &Config) {
     dotted_names(root, config);
     classes(root, config);
     access(root, config);
+    default_roles(root, config);
 }
 
 /// How long Kubernetes waits before it kills a process that shuts down. Other service managers wait about as long.
@@ -281,8 +282,33 @@ fn access(root: &ConfigTable<'_>, config: &Config) {
     if config.roles.is_empty() {
         root.warning(
             "role",
-            "there is no [[role]], so no client may subscribe to anything; add at least one",
+            "the list of roles is empty, so no client may subscribe to anything; add a [[role]], or remove the list to have \
+             the default roles",
         );
+    }
+}
+
+/// Tokens without a role must be access tokens of the issuer for Tidegate: other tokens under the same key, such as
+/// refresh tokens, often have no role either.
+fn default_roles(root: &ConfigTable<'_>, config: &Config) {
+    let AuthConfig { issuer, audience, token_types, token_type_claim, default_role, .. } = &config.auth;
+    if !token_type_claim.is_empty() && token_types.is_empty() {
+        let message = "has no effect, because auth.token_types is empty";
+        let help = "list the types to accept, such as auth.token_types = [\"access\"]";
+        root.error("auth.token_type_claim", message, help);
+    }
+    if !token_types.is_empty() || !issuer.is_empty() && !audience.is_empty() {
+        return;
+    }
+    let of_paths =
+        config.endpoints.iter().enumerate().filter(|(_, endpoint)| !endpoint.access.path_roles.is_empty());
+    let keys = (!default_role.is_empty()).then(|| "auth.default_role".to_owned());
+    for key in keys.into_iter().chain(of_paths.map(|(at, _)| format!("endpoint[{at}].roles"))) {
+        let message = "would also accept tokens that are not for Tidegate, such as refresh tokens: nothing in the \
+                       configuration tells them apart";
+        let help = "set auth.issuer and auth.audience; or auth.token_types, and auth.token_type_claim if the type is a \
+                    claim";
+        root.error(&key, message, help);
     }
 }
 

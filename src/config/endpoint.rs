@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tidegate_document::diagnostic::ValueError;
+use tidegate_document::quote::quoted;
 use tidegate_document::suggest::did_you_mean;
 use tidegate_protocol::permissions::Role;
 use tidegate_vocabulary::compile::compile_with;
@@ -121,6 +122,7 @@ fn read_one(table: &ConfigTable<'_>, roles: &[Role], main: &HttpConfig) -> Optio
     };
     let access = access::read(table, roles);
     check_identity_hints(table, &access, file.as_ref());
+    check_path_roles(table, &access, is_file, file.as_ref());
     let has_demo_page = listen.is_none() && main.console;
     for path in file.iter().flat_map(VocabularyFile::paths) {
         // Without the demo page, `/` is free.
@@ -174,7 +176,30 @@ fn check_identity_hints(table: &ConfigTable<'_>, access: &AccessConfig, file: Op
     }
 }
 
-/// Reads and compiles the file of a vocabulary, with these switches on. Each error and warning in it is reported with its own place.
+/// Each path with its own role must be a path of the vocabulary. If its file cannot be read, the names are unknown.
+fn check_path_roles(
+    table: &ConfigTable<'_>,
+    access: &AccessConfig,
+    is_file: bool,
+    file: Option<&VocabularyFile>,
+) {
+    let Some((first, _)) = access.path_roles.first() else { return };
+    if !is_file {
+        let message =
+            format!("{} is not a path: only the paths of a vocabulary file have names", quoted(first));
+        table.error("roles", message, "set auth.default_role instead");
+    }
+    let Some(VocabularyFile(vocabulary)) = file else { return };
+    let names: Vec<&str> = vocabulary.paths.iter().map(|path| &*path.name).collect();
+    for (path, _) in access.path_roles.iter().filter(|(path, _)| !names.contains(&path.as_str())) {
+        let message = format!("{} is not the name of a path of {}", quoted(path), vocabulary.name);
+        let help = format!("{}its paths are {}", did_you_mean(path, &names), names.join(", "));
+        table.error("roles", message, help);
+    }
+}
+
+/// Reads and compiles the file of a vocabulary, with these switches on. Each error and warning in it is reported with
+/// its own place.
 fn read_vocabulary(
     table: &ConfigTable<'_>,
     name: &str,

@@ -204,7 +204,11 @@ impl Gate {
         credential: Option<&str>,
         now: SystemTime,
     ) -> Result<Option<Arc<Identity>>, Problem> {
-        let (authenticator, policy) = (self.node.authenticator(), &endpoint.policy);
+        let policy = match (via, binding) {
+            (Via::Socket, Some(binding)) => endpoint.policy_at(binding),
+            (Via::Socket, None) | (Via::Http, _) => &endpoint.policy,
+        };
+        let authenticator = self.node.authenticator();
         match (credential, binding.and_then(|binding| endpoint.claimed_user(via, binding))) {
             (Some(credential), _) => {
                 let identity = authenticator.identify_at(policy, via, credential, now);

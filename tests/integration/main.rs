@@ -25,6 +25,7 @@ mod frames;
 mod handshake;
 mod held;
 mod hints;
+mod identity;
 mod lanes;
 mod ledger;
 mod limits;

@@ -17,7 +17,7 @@ const NODES: &str = "tidegate.nodes";
 pub(super) fn claims(roles: &[Role]) -> impl Iterator<Item = String> {
     roles.iter().filter_map(|role| {
         let mut claims: Vec<&str> = Vec::new();
-        for placeholder in role.placeholders().filter(|placeholder| !is_user(placeholder)) {
+        for placeholder in role.required_placeholders().filter(|placeholder| !is_user(placeholder)) {
             let claim = placeholder.strip_prefix("claims.").unwrap_or(placeholder);
             if !claims.contains(&claim) {
                 claims.push(claim);
