@@ -94,3 +94,12 @@ fn a_file_with_errors_is_not_explained() {
     let mistakes = explain("name = \"x\"\nnmae = 1").unwrap_err();
     assert_eq!(mistakes.len(), 2, "{mistakes:?}");
 }
+
+#[test]
+fn a_rule_whose_value_may_have_dots_says_so() {
+    let described = explain(include_str!("../../../../tests/transcripts/dotted/vocabulary.toml")).unwrap();
+    let rule = "joins prices.{item|upper|dotted}, for each of \"{msg.symbols}\" in the group \"prices\"";
+    let dots = "{item|dotted} may have dots: it becomes up to 8 tokens";
+    assert!(described.contains(&format!("      {rule}\n      {dots}\n")), "{described}");
+    assert!(!explain(FILE).unwrap().contains("may have dots"));
+}

@@ -89,7 +89,7 @@ pub(crate) const DELIVER: &[Key] = &[
     Key::required("pattern", Kind::Text(1, 0), "The subjects of the publications."),
     Key::optional("path", Kind::Shared("names"), "The names of the paths to which the rule belongs. Default: all paths."),
     Key::optional("when", Kind::Shared("match"), "Conditions on the publication: data.x, nats.Name, subject.N."),
-    Key::required("send", Kind::Shared("template"), "The message. {data}, {subject}, {subject.N}, {capture.N}, {time}, {nats.Name}, {sub.x} and the placeholders of the session except {var.x}."),
+    Key::required("send", Kind::Shared("template"), "The message. {data}, {subject}, {subject.N}, {subject.N..}, {capture.N}, {time}, {nats.Name}, {sub.x} and the placeholders of the session except {var.x}."),
 ];
 
 /// The meaning of each error, in the order of `ErrorCode`.
