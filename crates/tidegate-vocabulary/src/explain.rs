@@ -13,6 +13,7 @@ use tidegate_document::node::Value;
 use tidegate_protocol::subject::Pattern;
 
 use crate::channel::Channel;
+use crate::channel::MAX_DOTTED_TOKENS;
 use crate::compile::read;
 use crate::file::json;
 
@@ -260,6 +261,11 @@ fn action_of(rule: &Table) -> String {
 fn details(rule: &Table) -> Vec<String> {
     let word = text(rule, "do");
     let mut lines: Vec<String> = Vec::new();
+    let mut subjects = ["channel", "channels", "subject"].into_iter().flat_map(|key| texts(rule.get(key)));
+    let dotted = subjects.find_map(|text| Some(Channel::compile(text).ok()?.dotted()?.name.clone()));
+    if let Some(name) = dotted {
+        lines.push(format!("{{{name}|dotted}} may have dots: it becomes up to {MAX_DOTTED_TOKENS} tokens"));
+    }
     for (left, right) in entries(rule, "require") {
         lines.push(format!("requires that {left} is {}", json(right)));
     }

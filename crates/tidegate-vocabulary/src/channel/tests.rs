@@ -168,9 +168,10 @@ fn any_text() -> impl Strategy<Value = String> {
         6 => Just(".".to_owned()),
         1 => prop::sample::select(vec!["*", ">", "$", " ", "\0", "\u{ff0a}", "..", "{", "%2E"]).prop_map(String::from),
         1 => ".{0,3}",
+        2 => (2_usize..10).prop_map(|tokens| vec!["a"; tokens].join(".")),
         1 => (120_usize..140).prop_map(|length| "x".repeat(length)),
     ];
-    prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
+    prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
 }
 
 /// A client that sends one text.

@@ -116,3 +116,12 @@ fn switches_are_listed_and_rules_that_are_off_are_left_out() {
         assert_eq!((off.contains(words), on.contains(words)), (when_off, !when_off), "{words}: {off}{on}");
     }
 }
+
+#[test]
+fn a_rule_whose_value_may_have_dots_says_so() {
+    let described = explain(include_str!("../../../../tests/transcripts/dotted/vocabulary.toml"), &[]).unwrap();
+    let rule = "joins prices.{item|upper|dotted}, for each of \"{msg.symbols}\" in the group \"prices\"";
+    let dots = "{item|dotted} may have dots: it becomes up to 8 tokens";
+    assert!(described.contains(&format!("      {rule}\n      {dots}\n")), "{described}");
+    assert!(!explain(FILE, &[]).unwrap().contains("may have dots"));
+}

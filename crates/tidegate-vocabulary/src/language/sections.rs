@@ -94,7 +94,7 @@ pub(crate) const DELIVER: &[Key] = &[
     Key::optional("unless", Kind::Shared("switch"), UNLESS),
     Key::optional("path", Kind::Shared("names"), "The names of the paths to which the rule belongs. Default: all paths."),
     Key::optional("when", Kind::Shared("match"), "Conditions on the publication: data.x, nats.Name, subject.N."),
-    Key::required("send", Kind::Shared("template"), "The message. {data}, {subject}, {subject.N}, {capture.N}, {time}, {nats.Name}, {sub.x} and the placeholders of the session except {var.x}."),
+    Key::required("send", Kind::Shared("template"), "The message. {data}, {subject}, {subject.N}, {subject.N..}, {capture.N}, {time}, {nats.Name}, {sub.x} and the placeholders of the session except {var.x}."),
 ];
 
 /// The meaning of each error, in the order of `ErrorCode`.

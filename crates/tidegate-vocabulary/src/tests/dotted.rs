@@ -182,9 +182,10 @@ fn symbol() -> impl Strategy<Value = String> {
         5 => Just(".".to_owned()),
         1 => prop::sample::select(vec!["*", ">", "$SYS", "_INBOX", " ", "%2E", "%2A", "\u{ff0a}", ","])
             .prop_map(String::from),
+        2 => (2_usize..10).prop_map(many_tokens),
         1 => hostile(),
     ];
-    prop::collection::vec(piece, 0..20).prop_map(|pieces| pieces.concat())
+    prop::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat())
 }
 
 proptest! {
