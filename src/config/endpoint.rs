@@ -59,6 +59,16 @@ impl EndpointConfig {
         let own = Some(self.path.as_str()).filter(|path| !path.is_empty());
         own.into_iter().chain(self.file.iter().flat_map(VocabularyFile::paths))
     }
+
+    /// Whether this endpoint may have a path of an earlier endpoint, because clients choose it with one of the
+    /// subprotocols that its vocabulary lists in addition to its name.
+    fn is_chosen_before(&self, earlier: &Self) -> bool {
+        let Some(VocabularyFile(vocabulary)) = &self.file else { return false };
+        let earlier: &[Box<str>] =
+            earlier.file.as_ref().map_or(&[], |VocabularyFile(file)| &file.subprotocols);
+        vocabulary.subprotocols.len() > 1
+            && !vocabulary.subprotocols.iter().any(|name| earlier.contains(name))
+    }
 }
 
 impl Default for EndpointConfig {
@@ -75,8 +85,13 @@ pub(super) fn read(root: &ConfigTable<'_>, roles: &[Role], main: &HttpConfig) ->
         return vec![EndpointConfig::default()];
     };
     for listen in listeners(endpoints.iter().map(|(_, endpoint)| endpoint)) {
-        let here = endpoints.iter().filter(|(_, endpoint)| endpoint.listen == listen);
-        let paths = here.flat_map(|(key, endpoint)| endpoint.paths().map(|path| (key.as_str(), path)));
+        let here: Vec<_> = endpoints.iter().filter(|(_, endpoint)| endpoint.listen == listen).collect();
+        let is_chosen = |at: usize, endpoint: &EndpointConfig| {
+            at > 0 && here.iter().take(at).all(|(_, earlier)| endpoint.is_chosen_before(earlier))
+        };
+        let by_path = here.iter().enumerate().filter(|(at, (_, endpoint))| !is_chosen(*at, endpoint));
+        let paths =
+            by_path.flat_map(|(_, (key, endpoint))| endpoint.paths().map(|path| (key.as_str(), path)));
         root.reject_duplicates(paths, "path", "give each endpoint its own path, or its own listener");
     }
     endpoints.into_iter().map(|(_, endpoint)| endpoint).collect()

@@ -115,6 +115,19 @@ impl Endpoint {
         }
     }
 
+    /// Whether a client that offers these subprotocols asks for this endpoint's vocabulary.
+    pub fn speaks_one_of<'o>(&self, mut offered: impl Iterator<Item = &'o str>) -> bool {
+        match &self.kind {
+            EndpointKind::BuiltIn { vocabulary, .. } => {
+                let own = vocabulary.subprotocols();
+                offered.any(|name| own.contains(&name))
+            }
+            EndpointKind::File { vocabulary, .. } => {
+                offered.any(|name| vocabulary.subprotocols.iter().any(|own| **own == *name))
+            }
+        }
+    }
+
     /// The vocabulary for this request, bound to the parameters of its path and query.
     pub fn bind(&self, handshake_request: &HandshakeRequest<'_>) -> Result<Vocabulary, Problem> {
         let (number, vocabulary, identity_hint) = match &self.kind {

@@ -95,6 +95,15 @@ fn without_off(mut file: Toml) -> Toml {
     file
 }
 
+/// Whether a template spreads a value somewhere, which must then be an object.
+fn spreads(template: &Toml) -> bool {
+    match template {
+        Toml::Table(members) => members.contains_key("...") || members.values().any(spreads),
+        Toml::Array(elements) => elements.iter().any(spreads),
+        Toml::String(_) | Toml::Integer(_) | Toml::Float(_) | Toml::Boolean(_) | Toml::Datetime(_) => false,
+    }
+}
+
 fn path_with(template: &str, value: &str) -> String {
     let segments = template.split('/').map(|segment| if segment.starts_with('{') { value } else { segment });
     segments.collect::<Vec<_>>().join("/")
@@ -199,8 +208,7 @@ impl Shipped {
                 Rendered::Nothing => assert!(rule.get("when").is_some(), "{pattern} is not shown"),
                 Rendered::Unrenderable => {
                     let is_binary = matches!(publication.payload, Payload::Binary(_));
-                    let is_spread = template.get("...").is_some() && !spread.is_object();
-                    assert!(is_binary || is_spread, "{:?}", publication);
+                    assert!(is_binary || spreads(template) && !spread.is_object(), "{:?}", publication);
                 }
             }
         }
@@ -243,18 +251,17 @@ impl Shipped {
             for (at, rule) in tables(&self.file, "receive").iter().enumerate() {
                 let request_context = || original(u16::try_from(on_connect + at).ok().map(RuleId), input);
                 let answer = rule.get("send").or_else(|| rule.get("confirm"));
-                let data = Payload::classify(input.payload.clone());
-                check(
-                    answer,
-                    binding.reply(scope, &Reply::Replied { request_context: request_context(), data }),
-                    &Json::Null,
-                );
-                check(
-                    answer,
-                    binding.reply(scope, &Reply::Acknowledged { request_context: request_context() }),
-                    &Json::Null,
-                );
                 let refuse = rule.get("refuse").or(error);
+                // A reply that is not an object cannot be spread.
+                let spread: Json = serde_json::from_slice(&input.payload).unwrap_or_default();
+                let is_spread = answer.is_some_and(spreads);
+                let replied = if is_spread && !spread.is_object() { refuse } else { answer };
+                let data = Payload::classify(input.payload.clone());
+                let reply = Reply::Replied { request_context: request_context(), data };
+                check(replied, binding.reply(scope, &reply), &spread);
+                let acknowledged = Reply::Acknowledged { request_context: request_context() };
+                let wanted = if is_spread { refuse } else { answer };
+                check(wanted, binding.reply(scope, &acknowledged), &Json::Null);
                 check(refuse, binding.reply(scope, &refused(request_context())), &Json::Null);
             }
             check(error, binding.reply(scope, &refused(original(None, input))), &Json::Null);
