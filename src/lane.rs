@@ -10,6 +10,7 @@ mod malformed_log;
 mod pending_reads;
 mod reader;
 pub mod shard_index;
+mod unshown_log;
 pub mod values;
 mod wildcards;
 
