@@ -3,6 +3,7 @@
 //! `tidegate-vocabulary`.
 
 mod calls;
+mod kept;
 mod names;
 mod nodes;
 mod permissions;
