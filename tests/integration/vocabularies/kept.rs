@@ -169,6 +169,7 @@ async fn the_first_call_of_any_node_finds_what_was_published_before() {
     .await;
 }
 
+/// PROTOCOL.md: "this never depends on clients: the node keeps the values of all subjects of the class from its start."
 #[tokio::test]
 async fn the_first_subscriber_has_what_was_published_before() {
     let stage = Stage::start("last", &last_values(), |config| {
