@@ -14,6 +14,8 @@ use crate::json_template::compiler::parts;
 use crate::placeholder::Fallback;
 use crate::placeholder::Placeholder;
 use crate::placeholder::Resolve;
+use crate::placeholder::Source;
+use crate::placeholder::SourceValue;
 use crate::placeholder::TimeFormat;
 use crate::placeholder::Value;
 
@@ -134,7 +136,11 @@ impl Channel {
                 }
                 Part::Placeholder(placeholder) => placeholder,
             };
-            let value = match (placeholder.value(fill), &placeholder.fallback) {
+            // In subjects, a user is always its token: its name may have dots and wildcards.
+            let user = UserToken(fill.user_token());
+            let is_user = placeholder.source == Source::User;
+            let value = if is_user { placeholder.value(&user) } else { placeholder.value(fill) };
+            let value = match (value, &placeholder.fallback) {
                 (Some(value), _) => value,
                 (None, Fallback::Default(json)) => Value::Json(json.as_ref().into()),
                 (None, Fallback::None | Fallback::Omit) => {
@@ -149,6 +155,15 @@ impl Channel {
             })?;
         }
         Ok(subject)
+    }
+}
+
+/// The user of a session, for subjects.
+struct UserToken<'u>(Option<&'u str>);
+
+impl Resolve for UserToken<'_> {
+    fn value(&self, source: &Source) -> Option<SourceValue<'_>> {
+        (*source == Source::User).then_some(SourceValue::Value(Value::Text(self.0?.into())))
     }
 }
 
@@ -175,8 +190,6 @@ pub(crate) fn is_token(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::placeholder::Source;
-    use crate::placeholder::SourceValue;
 
     struct Said(&'static str);
 
