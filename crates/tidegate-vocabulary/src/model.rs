@@ -198,7 +198,7 @@ pub(super) enum Literal {
 pub(super) enum RuleAction {
     Subscribe(SubscribeSpec),
     Unsubscribe { each: Option<Each>, channels: Box<[Channel]>, group: Option<JsonTemplate> },
-    Filter { channel: Channel, field: FieldIndex, tests: FilterTests, change: FilterChange },
+    Filter { channel: Channel, field: FieldIndex, tests: Box<FilterTests>, change: FilterChange },
     Publish { subject: Channel, data: JsonTemplate, headers: Box<[(Box<str>, JsonTemplate)]> },
     Request { subject: Channel, data: JsonTemplate, timeout: Option<Millis> },
     Auth(Placeholder),

@@ -254,7 +254,7 @@ impl Compiler<'_> {
         let mut fields = self.fields.borrow_mut();
         fields.push((name.into(), Field { pattern: channel.reach(), placeholder: placeholder? }));
         let field = FieldIndex(u16::try_from(fields.len() - 1).ok()?);
-        Some(RuleAction::Filter { channel, field, tests, change })
+        Some(RuleAction::Filter { channel, field, tests: Box::new(tests), change })
     }
 
     pub(super) fn publish_or_request(
