@@ -97,7 +97,7 @@ def main() -> int:
     python = subprocess.run(
         [HERE.parent / "setup.sh", "--python"], check=True, capture_output=True, text=True
     ).stdout.strip()
-    secret, api_key = secrets.token_urlsafe(32), f"key-{secrets.token_hex(16)}"
+    secret, api_key = secrets.token_hex(32), f"key-{secrets.token_hex(16)}"
 
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidegate-frontends-")))
@@ -130,8 +130,10 @@ def main() -> int:
             file = folder / f"{seed}-{number}.toml"
             file.write_text(config)
             log = folder / f"{seed}-{number}.log"
-            command = [tidegate, "serve", "--config", str(file), "--set", f"nats.url={nats}"]
-            command += ["--set", "http.console=true"] * options.console
+            # No client is left when a node ends, so it need not drain.
+            settings = [f"nats.url={nats}", "server.drain_s=0", *["http.console=true"] * options.console]
+            command = [tidegate, "serve", "--config", str(file)]
+            command += [argument for setting in settings for argument in ("--set", setting)]
             process = stack.enter_context(running(command, log, TIDEGATE_AUTH__HMAC_SECRET=secret))
             ready(f"http://127.0.0.1:{ports['8000']}/readyz", process, log)
             return {seed: ports["8000"]} | ({f"{seed}-mcp": ports["9001"]} if str(ports["9001"]) in config else {})
