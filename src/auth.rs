@@ -9,6 +9,7 @@ pub mod jwt;
 pub mod policy;
 pub mod roles;
 pub mod setup_error;
+pub mod user;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -28,6 +29,8 @@ use crate::auth::jwt::VerificationKeys;
 use crate::auth::roles::Roles;
 use crate::auth::setup_error::AuthSetupError;
 use crate::auth::setup_error::wrong_role;
+use crate::auth::user::User;
+use crate::auth::user::UserEncoding;
 use crate::config::auth::AuthConfig;
 
 /// Built once and shared by all threads. Its keys, roles and rules never change. To change them, build another
@@ -36,6 +39,8 @@ use crate::config::auth::AuthConfig;
 pub struct Authenticator {
     config: AuthConfig,
     issuer: Arc<str>,
+    /// The role of tokens without a role claim.
+    default_role: Option<Arc<str>>,
     keys: VerificationKeys,
     roles: Roles,
     api_keys: ApiKeys,
@@ -57,7 +62,9 @@ impl Authenticator {
         let keys = VerificationKeys::new(std::mem::take(&mut config.keys))?;
         let roles = Roles::new(roles)?;
         let issuer: Arc<str> = Arc::from(config.issuer.as_str());
-        let api_keys = ApiKeys::new(std::mem::take(&mut config.api_keys), &roles, user_issuer(&issuer))?;
+        let encoding = user_encoding(&config);
+        let api_keys = std::mem::take(&mut config.api_keys);
+        let api_keys = ApiKeys::new(api_keys, encoding, &roles, user_issuer(&issuer))?;
         let anonymous = match config.anonymous_role.as_str() {
             "" => None,
             role => {
@@ -65,8 +72,10 @@ impl Authenticator {
                 Some(Arc::new(identity.map_err(|problem| wrong_role("auth.anonymous_role", role, problem))?))
             }
         };
+        let default_role = roles.default_role("auth.default_role", &config.default_role)?;
         let cache = (config.token_cache > 0).then(|| TokenCache::new(config.token_cache));
-        Ok(Self { config, issuer, keys, roles, api_keys, anonymous, cache, exposed_claims: Vec::new() })
+        let exposed_claims = Vec::new();
+        Ok(Self { config, issuer, default_role, keys, roles, api_keys, anonymous, cache, exposed_claims })
     }
 
     /// Copies these claims of each token into the `Identity`, because vocabularies use them.
@@ -82,6 +91,17 @@ impl Authenticator {
         accepts: AcceptedCredentials,
         now: SystemTime,
     ) -> Result<Arc<Identity>, AuthError> {
+        self.identify_with(credential, accepts, self.default_role.as_deref(), now)
+    }
+
+    /// The same where tokens without a role claim have the role `default_role`.
+    fn identify_with(
+        &self,
+        credential: &str,
+        accepts: AcceptedCredentials,
+        default_role: Option<&str>,
+        now: SystemTime,
+    ) -> Result<Arc<Identity>, AuthError> {
         match accepts {
             AcceptedCredentials::TokensAndApiKeys if !is_token(credential) => {
                 let max = self.config.max_token_bytes;
@@ -91,29 +111,38 @@ impl Authenticator {
                 self.api_keys.find(credential).ok_or(AuthError::UnknownApiKey)
             }
             AcceptedCredentials::Tokens | AcceptedCredentials::TokensAndApiKeys => {
-                self.authenticate(credential, now)
+                self.authenticate_with(credential, default_role, now)
             }
         }
     }
 
     /// The identity of this token at the time `now`. The result is the same whether the token is cached or not.
     pub fn authenticate(&self, token: &str, now: SystemTime) -> Result<Arc<Identity>, AuthError> {
+        self.authenticate_with(token, self.default_role.as_deref(), now)
+    }
+
+    fn authenticate_with(
+        &self,
+        token: &str,
+        default_role: Option<&str>,
+        now: SystemTime,
+    ) -> Result<Arc<Identity>, AuthError> {
         let max = self.config.max_token_bytes;
         if token.len() > max {
             return Err(AuthError::TooLong { max });
         }
         let Some(cache) = &self.cache else {
-            return self.verify(token, now).map(|verified| verified.identity);
+            return self.verify(token, default_role, now).map(|verified| verified.identity);
         };
         let since_1970 = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let digest = TokenDigest::of(token);
+        let digest = TokenDigest::of(token, default_role.unwrap_or_default());
         match cache.find(&digest, since_1970) {
             Some(CacheAnswer::Identity(identity)) => return Ok(identity),
             Some(CacheAnswer::Expired) => return Err(AuthError::Expired),
             None => {}
         }
         let revocations = cache.revocation_count();
-        let verified = self.verify(token, now).inspect_err(|error| {
+        let verified = self.verify(token, default_role, now).inspect_err(|error| {
             if *error == AuthError::Expired {
                 cache.insert_expired(digest, since_1970, revocations);
             }
@@ -138,19 +167,33 @@ impl Authenticator {
         self.anonymous.clone()
     }
 
-    fn verify(&self, token: &str, now: SystemTime) -> Result<VerifiedToken, AuthError> {
+    fn verify(
+        &self,
+        token: &str,
+        default_role: Option<&str>,
+        now: SystemTime,
+    ) -> Result<VerifiedToken, AuthError> {
         let claims = jwt::verify(token, &self.keys, &self.config)?;
+        let AuthConfig { token_type_claim, token_types, .. } = &self.config;
+        if !token_type_claim.is_empty() {
+            claims.check_type(token_type_claim, token_types)?;
+        }
         let validity = claims.check_times(&self.config, now)?;
         let issuer = claims.check_issuer(&self.config.issuer)?;
         claims.check_audience(&self.config.audience)?;
-        let user = Arc::from(claims.subject()?);
-        let (roles, permissions) = self.roles.entitlements(&claims, &self.config.role_claim)?;
+        let user = match self.config.user_claim.as_str() {
+            "" => User { name: Arc::from(claims.subject()?), encoded: None },
+            claim => claims.user(claim)?,
+        };
+        let role_claim = &self.config.role_claim;
+        let (roles, permissions) = self.roles.entitlements(&claims, &user, role_claim, default_role)?;
         let issuer = issuer.map(|issuer| self.shared_issuer(issuer));
         let expires = Some(validity.expires()?);
         let jti_hash = claims.id().and_then(|jti| self.cache.as_ref().map(|cache| cache.hash_jti(jti)));
         Ok(VerifiedToken {
             identity: Arc::new(Identity {
-                user,
+                user: user.name,
+                encoded_user: user.encoded,
                 roles,
                 permissions,
                 issuer,
@@ -174,6 +217,10 @@ impl Authenticator {
     fn shared_issuer(&self, issuer: &str) -> Arc<str> {
         if *issuer == *self.issuer { Arc::clone(&self.issuer) } else { issuer.into() }
     }
+}
+
+fn user_encoding(config: &AuthConfig) -> UserEncoding {
+    if config.user_claim.is_empty() { UserEncoding::Verbatim } else { UserEncoding::Encoded }
 }
 
 fn user_issuer(required: &Arc<str>) -> Option<&Arc<str>> {

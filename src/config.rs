@@ -58,7 +58,7 @@ impl Default for Config {
             http: HttpConfig::default(),
             nats: NatsConfig::default(),
             auth: AuthConfig::default(),
-            roles: Vec::new(),
+            roles: role::defaults(),
             classes: Vec::new(),
             endpoints: vec![EndpointConfig::default()],
             server: ServerConfig::default(),

@@ -40,10 +40,7 @@ pub fn routes(gate: &Arc<Gate>, console: bool) -> Routes {
         let route = calls::route(endpoint.clone(), Arc::clone(gate));
         routes = routes.or(route).unify().boxed();
     }
-    for endpoint in gate.endpoints() {
-        let route = websocket::route(endpoint.clone(), Arc::clone(gate));
-        routes = routes.or(route).unify().boxed();
-    }
+    routes = routes.or(websocket::route(Arc::clone(gate))).unify().boxed();
     #[cfg(feature = "event-stream")]
     if let Some(endpoint) = gate.endpoints().find(|endpoint| endpoint.file().is_none()) {
         routes = routes.or(event_stream::route(endpoint.clone(), Arc::clone(gate))).unify().boxed();

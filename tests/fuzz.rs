@@ -19,13 +19,22 @@ use tidegate_vocabulary::transcript::Transcript;
 const VOCABULARIES: [&str; 7] =
     ["ara", "financegpt", "financegpt-mcp", "graphql-ws", "hoardrun", "sentio", "stock-agent"];
 
+/// Vocabularies for tests, with features that the others do not have.
+const FOR_TESTS: [&str; 1] = ["dotted"];
+
 /// Texts that attackers and broken clients send.
-const WORDS: [&str; 40] = [
+const WORDS: [&str; 46] = [
     "*",
     ">",
     ".",
     "..",
     "a.>",
+    "BRK.B",
+    "a..b",
+    ".a",
+    "a.",
+    "1.2.3.4.5.6.7.8",
+    "1.2.3.4.5.6.7.8.9",
     " ",
     "\t",
     "\r\nPUB x 1\r\n",
@@ -68,15 +77,18 @@ fn mutated_messages_do_not_break_a_vocabulary() {
     let runs = std::env::var("TIDEGATE_FUZZ_RUNS").map_or(2_000, |runs| runs.parse().unwrap());
     std::thread::scope(|scope| {
         for name in VOCABULARIES {
-            scope.spawn(move || fuzz(name, runs));
+            scope.spawn(move || fuzz(name, &format!("vocabularies/{name}.toml"), runs));
+        }
+        for name in FOR_TESTS {
+            scope.spawn(move || fuzz(name, &format!("tests/transcripts/{name}/vocabulary.toml"), runs));
         }
     });
 }
 
-fn fuzz(name: &str, runs: u64) {
+fn fuzz(name: &str, file: &str, runs: u64) {
     let started = Instant::now();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let file = std::fs::read_to_string(root.join(format!("vocabularies/{name}.toml"))).unwrap();
+    let file = std::fs::read_to_string(root.join(file)).unwrap();
     let target = Target::new(&Arc::new(compile(&file).unwrap().vocabulary));
     let seeds = seeds(&root.join("tests/transcripts").join(name));
     let mut rng = Rng::with_seed(1);
@@ -98,8 +110,9 @@ fn fuzz(name: &str, runs: u64) {
 /// All client messages and publications of the transcripts, and the targets and bodies of HTTP calls.
 fn seeds(folder: &Path) -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let transcript = Transcript::parse(&std::fs::read_to_string(entry.unwrap().path()).unwrap()).unwrap();
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    for file in files.filter(|path| path.extension().is_some_and(|end| end == "txt")) {
+        let transcript = Transcript::parse(&std::fs::read_to_string(file).unwrap()).unwrap();
         seeds.push(transcript.target.into_bytes());
         for step in transcript.steps {
             match step.action {

@@ -22,14 +22,21 @@ use tidegate_protocol::identity::Identity;
 /// this many comparisons, however full the cache is.
 const WAYS: usize = 8;
 
-/// The SHA-256 of a whole token, with its signature. The token itself is not stored.
+/// The SHA-256 of a whole token, with its signature, and of the role that it has without a role claim. The token itself
+/// is not stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TokenDigest([u8; digest::SHA256_OUTPUT_LEN]);
 
 impl TokenDigest {
-    pub fn of(token: &str) -> Self {
+    /// The same token may have another default role at another path.
+    pub fn of(token: &str, default_role: &str) -> Self {
+        let mut context = digest::Context::new(&digest::SHA256);
+        // With its length first, no role and token together look like another role and token.
+        context.update(&u64::try_from(default_role.len()).unwrap_or(u64::MAX).to_be_bytes());
+        context.update(default_role.as_bytes());
+        context.update(token.as_bytes());
         let mut bytes = [0; digest::SHA256_OUTPUT_LEN];
-        bytes.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+        bytes.copy_from_slice(context.finish().as_ref());
         Self(bytes)
     }
 }

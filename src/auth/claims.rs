@@ -18,7 +18,15 @@ use tidegate_protocol::template::PlaceholderValue;
 use tidegate_protocol::template::is_token_value;
 
 use crate::auth::error::AuthError;
+use crate::auth::user::User;
+use crate::auth::user::UserEncoding;
 use crate::config::auth::AuthConfig;
+
+/// Claims of OAuth 2 with a list in one string.
+const SCOPE_CLAIMS: [&str; 2] = ["scope", "scp"];
+
+/// The largest whole number that is the same in JavaScript: 2^53.
+const MAX_SAFE_INTEGER: u64 = 1 << 53;
 
 #[derive(Debug)]
 pub struct Claims(Map<String, Value>);
@@ -91,6 +99,29 @@ impl Claims {
         Ok(subject)
     }
 
+    /// The user in this claim: a text, or a whole number that JavaScript can hold. An e-mail address must be verified.
+    pub fn user(&self, claim: &str) -> Result<User, AuthError> {
+        let name = match self.named(claim).ok_or_else(|| missing(claim))? {
+            Value::String(text) => text.clone(),
+            Value::Number(number) => match number.as_i64() {
+                Some(whole) if whole.unsigned_abs() <= MAX_SAFE_INTEGER => whole.to_string(),
+                Some(_) | None => return Err(AuthError::BadUserClaim { claim: claim.to_owned() }),
+            },
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return Err(bad(claim)),
+        };
+        let is_email = claim.rsplit(['.', '/']).next() == Some("email");
+        if is_email && self.named(&format!("{claim}_verified")) != Some(&Value::Bool(true)) {
+            return Err(AuthError::UnverifiedEmail { claim: claim.to_owned() });
+        }
+        User::new(&name, UserEncoding::Encoded)
+            .ok_or_else(|| AuthError::BadUserClaim { claim: claim.to_owned() })
+    }
+
+    /// The value of the claim with exactly this name, or else at this path.
+    fn named(&self, claim: &str) -> Option<&Value> {
+        self.0.get(claim).or_else(|| self.at(claim))
+    }
+
     /// The token's `jti`; `None` if it is not a string, since only revocations use it.
     pub fn id(&self) -> Option<&str> {
         self.0.get("jti")?.as_str()
@@ -103,26 +134,60 @@ impl Claims {
         (!selected.is_empty()).then(|| Value::Object(selected).to_string())
     }
 
-    /// The role names in this claim: one string, never split, or a list of strings. Empty if the claim is absent.
+    /// The role names in this claim: one string, or a list of strings. Empty if the claim is absent. Only the string of
+    /// `scope` or `scp` is a list itself, separated by spaces (RFC 8693 §4.2); all others are never split.
     pub fn roles(&self, claim: &str) -> Result<Vec<&str>, AuthError> {
         match self.at(claim) {
             None => Ok(Vec::new()),
+            Some(Value::String(scopes)) if SCOPE_CLAIMS.contains(&claim) => {
+                Ok(scopes.split(' ').filter(|scope| !scope.is_empty()).collect())
+            }
             Some(value) => strings(value).ok_or_else(|| bad(claim)),
         }
     }
 
-    /// The value of a template's placeholder: `{org.id}` and `{claims.org.id}` are the same claim. `None` unless it is a
-    /// string, an integer, or a list of these.
+    /// Whether the token does not have this claim at all. A claim that is `null`, or a path through a value that is not
+    /// an object, is not absent.
+    pub fn lacks(&self, claim: &str) -> bool {
+        if self.0.contains_key(claim) {
+            return false;
+        }
+        if claim.contains("://") {
+            return true;
+        }
+        let (mut object, mut names) = (&self.0, claim.split('.'));
+        loop {
+            object = match names.next().map(|name| object.get(name)) {
+                Some(None) => return true,
+                Some(Some(Value::Object(inner))) => inner,
+                Some(Some(_)) | None => return false,
+            };
+        }
+    }
+
+    /// The type of token that this claim names must be one of `accepted`.
+    pub fn check_type(&self, claim: &str, accepted: &[String]) -> Result<(), AuthError> {
+        match self.at(claim) {
+            Some(Value::String(found)) if accepted.contains(found) => Ok(()),
+            Some(_) | None => Err(AuthError::WrongTokenType { name: claim.to_owned() }),
+        }
+    }
+
+    /// The value of a template's placeholder: `{org.id}` and `{claims.org.id}` are the same claim. `None` if the token
+    /// does not have it. Only a string, an integer, or a list of these is usable.
     pub fn placeholder(&self, placeholder: &str) -> Option<PlaceholderValue<'_>> {
         let claim = placeholder.strip_prefix("claims.").unwrap_or(placeholder);
-        match self.at(claim)? {
-            Value::Array(items) => {
+        let value = match self.at(claim) {
+            None if self.lacks(claim) => return None,
+            None => None,
+            Some(Value::Array(items)) => {
                 items.iter().map(scalar).collect::<Option<_>>().map(PlaceholderValue::Each)
             }
-            one @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => {
-                scalar(one).map(PlaceholderValue::One)
-            }
-        }
+            Some(
+                one @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)),
+            ) => scalar(one).map(PlaceholderValue::One),
+        };
+        Some(value.unwrap_or(PlaceholderValue::Unusable))
     }
 
     /// The value of a claim. Dots separate nested names, except in names with `://`: identity providers prefix their own

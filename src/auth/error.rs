@@ -25,8 +25,8 @@ pub enum AuthError {
     CriticalHeader,
     #[error("the token contains another token (\"cty\" is \"JWT\"); send the inner token")]
     NestedToken,
-    #[error("the token's \"typ\" is not in auth.token_types; send the right kind of token")]
-    WrongTokenType,
+    #[error("the token's \"{name}\" is not in auth.token_types; send the right kind of token")]
+    WrongTokenType { name: String },
     #[error(
         "the token's signature does not match its key; check that the issuer and Tidegate have the same secret"
     )]
@@ -60,6 +60,17 @@ pub enum AuthError {
          and \"_-=@:\""
     )]
     BadSubject,
+    #[error(
+        "the token's \"{claim}\" cannot be a user; it must be a whole number up to 2^53, or text without quotation marks, \
+         backslashes and control characters, of 1 to 128 bytes as a token, where each byte other than letters, digits and \
+         \"_-@:\" takes three"
+    )]
+    BadUserClaim { claim: String },
+    #[error(
+        "the token's \"{claim}\" is not verified: \"{claim}_verified\" is not true; let the user confirm the address, or \
+         set auth.user_claim to another claim"
+    )]
+    UnverifiedEmail { claim: String },
     #[error(
         "the token has no role: its claim \"{claim}\" is absent or empty; the issuer must add it, or set auth.role_claim \
         to the claim that has the role"
@@ -97,7 +108,7 @@ impl AuthError {
             Self::WrongAlgorithm => "wrong_algorithm",
             Self::CriticalHeader => "critical_header",
             Self::NestedToken => "nested_token",
-            Self::WrongTokenType => "wrong_token_type",
+            Self::WrongTokenType { .. } => "wrong_token_type",
             Self::BadSignature => "bad_signature",
             Self::MissingClaim { .. } => "missing_claim",
             Self::BadClaim { .. } => "bad_claim",
@@ -109,6 +120,8 @@ impl AuthError {
             Self::WrongIssuer => "wrong_issuer",
             Self::WrongAudience => "wrong_audience",
             Self::BadSubject => "bad_subject_token",
+            Self::BadUserClaim { .. } => "bad_user",
+            Self::UnverifiedEmail { .. } => "email_not_verified",
             Self::MissingRole { .. } => "missing_role",
             Self::NoRole { .. } => "unknown_role",
             Self::RoleTemplate { problem, .. } => template_reason(problem),
@@ -129,6 +142,7 @@ fn template_reason(error: &TemplateError) -> &'static str {
         | TemplateError::Unopened
         | TemplateError::BadPlaceholder { .. }
         | TemplateError::TwoPlaceholders { .. }
+        | TemplateError::TwoDefaults { .. }
         | TemplateError::Pattern(_) => "bad_template",
     }
 }

@@ -99,7 +99,18 @@ pub fn claimed_user(token: &str) -> Option<String> {
 
 /// A token for development and tests.
 pub fn mint_hs256(secret: &Secret, kid: Option<&str>, claims: &Value) -> Result<String, AuthError> {
+    mint_hs256_as(None, secret, kid, claims)
+}
+
+/// The same with another `typ` than `JWT`.
+pub fn mint_hs256_as(
+    typ: Option<&str>,
+    secret: &Secret,
+    kid: Option<&str>,
+    claims: &Value,
+) -> Result<String, AuthError> {
     let mut header = Header::new(Algorithm::HS256);
+    header.typ = typ.map(str::to_owned).or(header.typ);
     header.kid = kid.map(str::to_owned);
     let key = EncodingKey::from_secret(secret.expose().as_bytes());
     jsonwebtoken::encode(&header, claims, &key)
@@ -139,9 +150,12 @@ fn check_header(header: &Map<String, Value>, config: &AuthConfig) -> Result<(), 
     }
     let typ = header_text(header, "typ")?;
     let types = &config.token_types;
-    if !types.is_empty() && !typ.is_some_and(|typ| types.iter().any(|accepted| is_media_type(typ, accepted)))
+    let is_header = config.token_type_claim.is_empty();
+    if is_header
+        && !types.is_empty()
+        && !typ.is_some_and(|typ| types.iter().any(|accepted| is_media_type(typ, accepted)))
     {
-        return Err(AuthError::WrongTokenType);
+        return Err(AuthError::WrongTokenType { name: "typ".to_owned() });
     }
     Ok(())
 }

@@ -4,19 +4,20 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use tidegate_protocol::identity::Identity;
-use tidegate_protocol::template::is_token_value;
 
 use crate::auth::AcceptedCredentials;
 use crate::auth::Authenticator;
 use crate::auth::error::AuthError;
 use crate::auth::setup_error::AuthSetupError;
 use crate::auth::setup_error::wrong_role;
+use crate::auth::user::User;
+use crate::auth::user_encoding;
 use crate::config::endpoint::access::AccessConfig;
 use crate::config::endpoint::access::IdentityHint;
 use crate::config::endpoint::access::TrustClientIdentityConfig;
 
 /// The access rules of one endpoint, shared by all its clients.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Policy {
     /// The endpoint's name in logs.
     pub endpoint: Box<str>,
@@ -24,6 +25,10 @@ pub struct Policy {
     anonymous: Option<Arc<Identity>>,
     anonymous_http: Option<Arc<Identity>>,
     trust_client_identity: Option<TrustClientIdentityConfig>,
+    /// The role of tokens without a role claim.
+    default_role: Option<Arc<str>>,
+    /// The same at paths of the vocabulary that have their own, by name.
+    path_roles: Vec<(Box<str>, Arc<str>)>,
 }
 
 /// How a client sends its request.
@@ -37,6 +42,13 @@ impl Policy {
     /// Sets the endpoint's name in logs.
     pub fn for_endpoint(self, endpoint: &str) -> Self {
         Self { endpoint: endpoint.into(), ..self }
+    }
+
+    /// The policy at the path with this name.
+    #[must_use]
+    pub fn at_path(&self, name: &str) -> Self {
+        let own = self.path_roles.iter().find(|(path, _)| **path == *name).map(|(_, role)| Arc::clone(role));
+        Self { default_role: own.or_else(|| self.default_role.clone()), ..self.clone() }
     }
 
     /// Which kinds of credentials the endpoint accepts.
@@ -80,15 +92,23 @@ impl Authenticator {
         let sockets = anonymous(&access.anonymous_role, "anonymous_role", &self.anonymous)?;
         let trusted = access.trust_client_identity.as_ref().map(|trusted| {
             // Any name will do to check that the role can be filled.
-            match self.roles.user(&trusted.role, "user") {
+            let user = User { name: Arc::from("user"), encoded: None };
+            match self.roles.user(&trusted.role, &user) {
                 Ok(_) => Ok(trusted.clone()),
                 Err(problem) => {
                     Err(wrong_role(&format!("{key}.trust_client_identity.role"), &trusted.role, problem))
                 }
             }
         });
+        let path_role = |(path, role): &(String, String)| {
+            let role = self.roles.default_role(&format!("{key}.roles.{path}"), role)?;
+            Ok(role.map(|role| (path.as_str().into(), role)))
+        };
+        let path_roles = access.path_roles.iter().filter_map(|path| path_role(path).transpose());
         Ok(Policy {
             endpoint: key.into(),
+            default_role: self.default_role.clone(),
+            path_roles: path_roles.collect::<Result<_, AuthSetupError>>()?,
             sockets: if access.api_keys {
                 AcceptedCredentials::TokensAndApiKeys
             } else {
@@ -108,17 +128,15 @@ impl Authenticator {
         credential: &str,
         now: SystemTime,
     ) -> Result<Arc<Identity>, AuthError> {
-        self.identify(credential, policy.accepts(via), now)
+        self.identify_with(credential, policy.accepts(via), policy.default_role.as_deref(), now)
     }
 
     /// The identity of a client that names this user, at an endpoint that trusts it. It counts like any other user: limits
     /// for each user apply, and a token that is sent later must belong to the same user.
     pub fn trust_client_identity(&self, policy: &Policy, user: &str) -> Result<Arc<Identity>, AuthError> {
         let trusted = policy.trust_client_identity.as_ref().ok_or(AuthError::IdentityNotTrusted)?;
-        if !is_token_value(user) {
-            return Err(AuthError::BadUser);
-        }
-        let identity = self.roles.user(&trusted.role, user).map_err(|_| AuthError::IdentityNotTrusted)?;
+        let user = User::new(user, user_encoding(&self.config)).ok_or(AuthError::BadUser)?;
+        let identity = self.roles.user(&trusted.role, &user).map_err(|_| AuthError::IdentityNotTrusted)?;
         Ok(Arc::new(Identity { issuer: self.user_issuer(), ..identity }))
     }
 }

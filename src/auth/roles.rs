@@ -14,6 +14,8 @@ use crate::auth::claims::Claims;
 use crate::auth::error::AuthError;
 use crate::auth::setup_error::AuthSetupError;
 use crate::auth::setup_error::RoleError;
+use crate::auth::setup_error::wrong_role;
+use crate::auth::user::User;
 
 const ANONYMOUS_USER: &str = "anonymous";
 
@@ -50,13 +52,27 @@ impl Roles {
         Ok(Self(named))
     }
 
-    /// The names and permissions of the roles in the claim `at`.
+    /// The role with this name, for tokens without a role claim; `None` if the name is empty. `key` names the setting.
+    pub fn default_role(&self, key: &str, name: &str) -> Result<Option<Arc<str>>, AuthSetupError> {
+        match self.0.get(name) {
+            Some(configured) => Ok(configured.names.first().map(Arc::clone)),
+            None if name.is_empty() => Ok(None),
+            None => Err(wrong_role(key, name, RoleError::Unknown)),
+        }
+    }
+
+    /// The names and permissions of the roles in the claim `at`. A token without that claim has the role `default`.
     pub fn entitlements(
         &self,
         claims: &Claims,
+        user: &User,
         at: &str,
+        default: Option<&str>,
     ) -> Result<(RoleNames, Arc<Permissions>), AuthError> {
-        let named = claims.roles(at)?;
+        let named = match default {
+            Some(default) if claims.lacks(at) => vec![default],
+            Some(_) | None => claims.roles(at)?,
+        };
         if named.iter().all(|name| name.is_empty()) {
             return Err(AuthError::MissingRole { claim: at.to_owned() });
         }
@@ -70,11 +86,11 @@ impl Roles {
         }
         match claimed[..] {
             [] => Err(AuthError::NoRole { claim: at.to_owned() }),
-            [one] => Ok((Arc::clone(&one.names), one.permissions(claims)?)),
+            [one] => Ok((Arc::clone(&one.names), one.permissions(claims, user)?)),
             [..] => {
                 let mut permissions = Permissions::default();
                 for configured in &claimed {
-                    permissions.merge(Arc::unwrap_or_clone(configured.permissions(claims)?));
+                    permissions.merge(Arc::unwrap_or_clone(configured.permissions(claims, user)?));
                 }
                 let names = claimed.iter().flat_map(|configured| configured.names.iter().map(Arc::clone));
                 Ok((names.collect(), Arc::new(permissions)))
@@ -89,10 +105,10 @@ impl Roles {
     }
 
     /// The identity of a user who has no token, only a name.
-    pub fn user(&self, role: &str, user: &str) -> Result<Identity, RoleError> {
-        let value =
-            |placeholder: &str| is_user(placeholder).then_some(PlaceholderValue::One(Cow::Borrowed(user)));
-        Ok(Identity { user: Arc::from(user), ..self.identity_with(role, value)? })
+    pub fn user(&self, role: &str, user: &User) -> Result<Identity, RoleError> {
+        let identity = self.identity_with(role, |placeholder| user_value(placeholder, user))?;
+        let User { name, encoded } = user.clone();
+        Ok(Identity { user: name, encoded_user: encoded, ..identity })
     }
 
     /// An identity with this role. `value` fills the role's placeholders.
@@ -103,7 +119,7 @@ impl Roles {
     ) -> Result<Identity, RoleError> {
         let configured = self.0.get(role).ok_or(RoleError::Unknown)?;
         if let Some(placeholder) =
-            configured.role.placeholders().find(|placeholder| value(placeholder).is_none())
+            configured.role.required_placeholders().find(|placeholder| value(placeholder).is_none())
         {
             return Err(RoleError::Placeholder { placeholder: placeholder.to_owned() });
         }
@@ -116,12 +132,19 @@ impl Roles {
 }
 
 impl ConfiguredRole {
-    fn permissions(&self, claims: &Claims) -> Result<Arc<Permissions>, AuthError> {
+    fn permissions(&self, claims: &Claims, user: &User) -> Result<Arc<Permissions>, AuthError> {
         if let Some(shared) = &self.shared {
             return Ok(Arc::clone(shared));
         }
-        let filled = self.role.fill(|placeholder| claims.placeholder(placeholder));
+        let value =
+            |placeholder: &str| user_value(placeholder, user).or_else(|| claims.placeholder(placeholder));
+        let filled = self.role.fill(value);
         let failed = |problem| AuthError::RoleTemplate { role: self.role.name.clone(), problem };
         filled.map(Arc::new).map_err(failed)
     }
+}
+
+/// The user, if the placeholder is that.
+fn user_value<'u>(placeholder: &str, user: &'u User) -> Option<PlaceholderValue<'u>> {
+    is_user(placeholder).then(|| PlaceholderValue::One(Cow::Borrowed(user.token())))
 }

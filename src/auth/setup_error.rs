@@ -41,9 +41,12 @@ pub enum RoleError {
     #[error("and there is no such [[role]]; add it, or use another")]
     Unknown,
     #[error(
-        "which has the placeholder \"{{{placeholder}}}\", and without a token nothing can fill it; use a role without it"
+        "which has the placeholder \"{{{placeholder}}}\", and without a token nothing can fill it; use a role without it, or \
+         give it a default: {{{placeholder}|default:[]}}"
     )]
     Placeholder { placeholder: String },
+    #[error("and its user cannot be part of a subject; give the user another name")]
+    BadUser,
     #[error("which cannot be used: {0}")]
     Template(TemplateError),
 }

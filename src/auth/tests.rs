@@ -31,6 +31,9 @@ use crate::config::auth::KeyAlgorithm;
 use crate::config::auth::KeyConfig;
 use crate::config::secret::Secret;
 
+mod default_role;
+mod user_claim;
+
 pub(crate) const NOW: u64 = 1_800_000_000;
 pub(crate) const SECRET: &str = "a secret for these tests and nothing else";
 pub(crate) const HEADER: &str = r#"{"alg":"HS256","typ":"JWT","kid":"main"}"#;
@@ -255,6 +258,54 @@ fn a_list_claim_permits_a_channel_for_each_value() {
         (json!(many), "too_many_values"),
     ] {
         assert_refused(with_accounts(accounts.clone()), reason, &accounts.to_string());
+    }
+}
+
+#[test]
+fn a_default_replaces_an_absent_claim_and_no_other() {
+    for template in ["account.{accounts|default:[]}.updates", "account.{claims.accounts|default:[]}.updates"]
+    {
+        let family = role("family", &[template, "user.{sub}.*"]);
+        let config = AuthConfig { anonymous_role: "open".to_owned(), ..config() };
+        let open = role("open", &["prices.*", template]);
+        let authenticator = Authenticator::new(config, vec![family, open]).unwrap();
+        let with_accounts = |changes: Value| {
+            let mut claims = good_claims();
+            claims["role"] = json!("family");
+            claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+            authenticator.authenticate(&sign(HEADER, &claims.to_string(), SECRET.as_bytes()), at(NOW))
+        };
+        let without = with_accounts(json!({})).unwrap();
+        assert!(may_subscribe(&without, "user.alice.x") && !may_subscribe(&without, "account.*.updates"));
+        assert!(may_subscribe(&with_accounts(json!({"accounts": ["a1"]})).unwrap(), "account.a1.updates"));
+        for (accounts, reason) in [
+            (Value::Null, "missing_claim"),
+            (json!(true), "missing_claim"),
+            (json!({}), "missing_claim"),
+            (json!([null]), "missing_claim"),
+            (json!(""), "bad_subject_token"),
+            (json!(["a.b"]), "bad_subject_token"),
+        ] {
+            assert_refused(
+                with_accounts(json!({"accounts": accounts.clone()})),
+                reason,
+                &format!("{template} {accounts}"),
+            );
+        }
+        // A placeholder with a default can be filled without a token.
+        assert!(may_subscribe(&authenticator.anonymous().unwrap(), "prices.AAPL"));
+    }
+    let nested = role("family", &["account.{org.accounts|default:[]}.updates"]);
+    let authenticator = Authenticator::new(config(), vec![nested]).unwrap();
+    for (org, reason) in
+        [(json!({}), None), (json!("x"), Some("missing_claim")), (json!(["x"]), Some("missing_claim"))]
+    {
+        let claims = claims_with(json!({"role": "family", "org": org}));
+        let result = authenticator.authenticate(&sign(HEADER, &claims, SECRET.as_bytes()), at(NOW));
+        match reason {
+            None => assert_eq!(result.unwrap().permissions.subscribe.allow, []),
+            Some(reason) => assert_refused(result, reason, &claims),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The demo data of `tidegate dev`: random prices, and a notification now and then.
+//! The demo data of `tidegate dev`: random prices, and now and then a notification and figures for administrators.
 
 use std::time::Duration;
 
@@ -50,6 +50,8 @@ impl Market {
             let text = format!("{symbol} is at {price}");
             let data = json!({ "title": "Price alert", "text": text });
             publish(client, "user.demo.notifications", &data).await?;
+            let online = 40 + self.rng.u64(..9);
+            publish(client, "admin.users", &json!({ "online": online })).await?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! `tidegate dev`: a node, a NATS server, demo data, a web page and a token, with one command and on this machine only.
+//! `tidegate dev`: a node, a NATS server, demo data, a web page and tokens, with one command and on this machine only.
 #![expect(clippy::print_stdout, reason = "commands print for people")]
 
 use std::net::Ipv4Addr;
@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use anyhow::Context as _;
 use clap::Args;
+use serde_json::Value;
 use serde_json::json;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Kind;
@@ -41,8 +42,13 @@ use crate::config::secret::Secret;
 use crate::nats::client::Client;
 use crate::telemetry;
 
-const USER: &str = "demo";
-const ROLE: &str = "demo";
+/// The users with a token, each with its role.
+const USERS: [(&str, &str); 2] = [("demo", "user"), ("admin", "admin")];
+/// What every user may subscribe to, and what administrators may in addition.
+const SUBSCRIBE: [&str; 3] = ["prices.>", "user.{sub}.>", "demo.>"];
+const ADMIN: &str = "admin.*";
+/// Where every user may publish and request.
+const PUBLISH: &str = "demo.>";
 const TOKEN_LIFETIME: Duration = Duration::from_secs(12 * 3600);
 
 /// The arguments of `tidegate dev`.
@@ -74,7 +80,7 @@ pub fn run(args: &DevArgs) -> ExitCode {
     };
     telemetry::init(&loaded.config.log, LogFormat::Text);
     telemetry::panics::install_hook();
-    // The demo adds a key and a role, so warnings about missing ones do not apply.
+    // The demo adds a key and roles, so warnings about missing ones do not apply.
     for warning in loaded.warnings.iter().filter(|warning| !["auth.key", "role"].contains(&&*warning.key)) {
         warn!("{warning}");
     }
@@ -102,7 +108,9 @@ async fn dev(config: Config, server: NatsFrom) -> anyhow::Result<()> {
 }
 
 async fn with_nats(config: Config, url: &str, mut signals: Signals) -> anyhow::Result<()> {
-    let token = token(&config)?;
+    let tokens = USERS.map(|(user, role)| token(&config, user, role));
+    let [demo, admin] = tokens;
+    let tokens = [demo?, admin?];
     let listen = config.http.listen;
     let listener = match TcpListener::bind(listen).await {
         Ok(listener) => listener,
@@ -115,7 +123,7 @@ async fn with_nats(config: Config, url: &str, mut signals: Signals) -> anyhow::R
     let nats = config.nats.clone();
     let start = App::start(serve::options(config, listener));
     let Some(app) = signals.unless_ended(start).await? else { return Ok(()) };
-    print!("{}", banner(&app, url, &token));
+    print!("{}", banner(&app, url, &tokens));
     let producer = Client::connect(&nats, &format!("tidegate/{}/dev", app.node.name)).await?;
     tokio::select! {
         result = serve::until_end(app, signals) => result,
@@ -123,7 +131,7 @@ async fn with_nats(config: Config, url: &str, mut signals: Signals) -> anyhow::R
     }
 }
 
-/// Adds what the demo needs and the configuration lacks: a key, a role, classes, the web page.
+/// Adds what the demo needs and the configuration lacks: a key, rights of its roles, classes, the web page.
 fn with_demo(config: Config) -> anyhow::Result<Config> {
     let mut key = [0; 32];
     getrandom::fill(&mut key).context("the system has no random numbers")?;
@@ -137,8 +145,16 @@ fn with_demo(config: Config) -> anyhow::Result<Config> {
         let secret = Secret::new(secret);
         config.auth.keys = vec![KeyConfig { kid: "dev".to_owned(), algorithm: KeyAlgorithm::Hs256, secret }];
     }
-    if config.roles.iter().all(|role| role.name != ROLE) {
-        config.roles.push(demo_role()?);
+    for (user, name) in USERS {
+        let at = config.roles.iter().position(|role| role.name == name).unwrap_or_else(|| {
+            config.roles.push(Role { name: name.to_owned(), ..Role::default() });
+            config.roles.len() - 1
+        });
+        let own = (user == "admin").then_some(ADMIN);
+        let role = &mut config.roles[at];
+        add(&mut role.subscribe, SUBSCRIBE.into_iter().chain(own))?;
+        add(&mut role.publish, [PUBLISH].into_iter())?;
+        add(&mut role.request, [PUBLISH].into_iter())?;
     }
     if config.classes.is_empty() {
         config.classes = demo_classes()?;
@@ -146,19 +162,14 @@ fn with_demo(config: Config) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// May subscribe to prices and its own notifications, and may do everything below `demo`.
-fn demo_role() -> anyhow::Result<Role> {
-    let rules = |allow: &[&str]| -> anyhow::Result<RuleTemplates> {
-        let allow: Result<Vec<_>, _> = allow.iter().map(|text| Template::parse(text)).collect();
-        Ok(RuleTemplates { allow: allow?, deny: Vec::new() })
-    };
-    Ok(Role {
-        name: ROLE.to_owned(),
-        subscribe: rules(&["prices.>", "user.{sub}.>", "demo.>"])?,
-        publish: rules(&["demo.>"])?,
-        request: rules(&["demo.>"])?,
-        ..Role::default()
-    })
+/// Adds the patterns that a role does not have yet.
+fn add(rules: &mut RuleTemplates, patterns: impl Iterator<Item = &'static str>) -> anyhow::Result<()> {
+    for pattern in patterns {
+        if rules.allow.iter().all(|known| known.as_str() != pattern) {
+            rules.allow.push(Template::parse(pattern)?);
+        }
+    }
+    Ok(())
 }
 
 /// For prices, only the newest counts. Every notification is delivered, and before prices.
@@ -169,26 +180,46 @@ fn demo_classes() -> anyhow::Result<Vec<Class>> {
     Ok(vec![prices, notifications])
 }
 
-fn token(config: &Config) -> anyhow::Result<String> {
-    let key = config.auth.keys.first().context("there is no key to sign the token with")?;
+/// A token that this configuration accepts.
+fn token(config: &Config, user: &str, role: &str) -> anyhow::Result<String> {
+    let auth = &config.auth;
+    let key = auth.keys.first().context("there is no key to sign the token with")?;
+    let longest = Some(auth.max_token_lifetime).filter(|longest| !longest.is_zero());
+    let lifetime = longest.map_or(TOKEN_LIFETIME, |longest| longest.min(TOKEN_LIFETIME));
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
-    let mut claims = json!({ "sub": USER, "iat": now.as_secs(), "exp": (now + TOKEN_LIFETIME).as_secs() });
-    for (name, value) in [("iss", &config.auth.issuer), ("aud", &config.auth.audience)] {
-        if !value.is_empty() {
-            claims[name] = json!(value);
+    let mut claims = json!({ "sub": user, "iat": now.as_secs(), "exp": (now + lifetime).as_secs() });
+    let kind = auth.token_types.first().map_or("", String::as_str);
+    for (claim, value) in [
+        ("iss", auth.issuer.as_str()),
+        ("aud", &auth.audience),
+        (&auth.token_type_claim, kind),
+        (&auth.role_claim, role),
+        (&auth.user_claim, user),
+    ] {
+        if !claim.is_empty() && !value.is_empty() {
+            set(&mut claims, claim, json!(value));
         }
     }
-    let mut role = json!(ROLE);
-    for name in config.auth.role_claim.rsplit('.') {
-        role = json!({ name: role });
+    if auth.user_claim.ends_with("email") {
+        set(&mut claims, &format!("{}_verified", auth.user_claim), json!(true));
     }
-    if let (Some(claims), Some(role)) = (claims.as_object_mut(), role.as_object_mut()) {
-        claims.append(role);
-    }
-    Ok(jwt::mint_hs256(&key.secret, Some(&key.kid), &claims)?)
+    let header = Some(kind).filter(|kind| !kind.is_empty() && auth.token_type_claim.is_empty());
+    Ok(jwt::mint_hs256_as(header, &key.secret, Some(&key.kid), &claims)?)
 }
 
-fn banner(app: &App, nats_url: &str, token: &str) -> String {
+/// Sets a claim, which may be a path with dots.
+fn set(claims: &mut Value, claim: &str, value: Value) {
+    let names: Vec<&str> = if claim.contains("://") { vec![claim] } else { claim.split('.').collect() };
+    let place = names.into_iter().fold(claims, |claims, name| {
+        if !claims.is_object() {
+            *claims = json!({});
+        }
+        &mut claims[name]
+    });
+    *place = value;
+}
+
+fn banner(app: &App, nats_url: &str, [demo, admin]: &[String; 2]) -> String {
     // A browser cannot open the address for "all interfaces".
     let mut address = app.address;
     if address.ip().is_unspecified() {
@@ -197,17 +228,19 @@ fn banner(app: &App, nats_url: &str, token: &str) -> String {
     let server = if nats_url == "nats://127.0.0.1:4222" { String::new() } else { format!("-s {nats_url} ") };
     format!(
         "
-Tidegate dev, for trying things out. Anyone with this token can connect: do not expose it.
+Tidegate dev, for trying things out. Anyone with one of these tokens can connect: do not expose it.
 
-  page   http://{address}/#token={token}
+  page   http://{address}/#token={demo}&token={admin}
   socket ws://{address}/ws
   nats   {nats_url}
-  token  {token}
+  token  {demo}
+  admin  {admin}
 
-Publish a message and watch it arrive in the page:
+Publish a message and watch it arrive in the page. The last one is only for the user admin:
 
   nats pub {server}prices.AAPL '{{\"price\":190.1}}'
-  nats pub {server}user.{USER}.notifications '{{\"title\":\"hi\"}}'
+  nats pub {server}user.demo.notifications '{{\"title\":\"hi\"}}'
+  nats pub {server}admin.users '{{\"online\":42}}'
 
 Ctrl-C stops everything.
 

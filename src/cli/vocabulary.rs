@@ -5,18 +5,18 @@
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Subcommand;
 use tidegate_document::diagnostic::Diagnostic;
+use tidegate_document::diagnostic::ValueError;
+use tidegate_vocabulary::compile::Compiled;
 use tidegate_vocabulary::compile::compile;
 use tidegate_vocabulary::explain::explain;
 use tidegate_vocabulary::explain::message::ExplainError;
 use tidegate_vocabulary::explain::message::Sender;
 use tidegate_vocabulary::explain::message::explain_message;
 use tidegate_vocabulary::language::schema::schema;
-use tidegate_vocabulary::model::CompiledVocabulary;
 use tidegate_vocabulary::transcript::Transcript;
 use tidegate_vocabulary::transcript::play::Played;
 use tidegate_vocabulary::transcript::play::play;
@@ -31,12 +31,18 @@ pub enum VocabularyCommand {
         /// Transcripts, or folders of transcripts [default: transcripts/NAME next to the file; NAME is the vocabulary's
         /// name].
         transcripts: Vec<PathBuf>,
+        /// Turn a switch of the file on, besides those that a transcript names. Repeat it for several.
+        #[arg(long = "switch", value_name = "NAME")]
+        switches: Vec<String>,
     },
     /// Explain a vocabulary in plain words: the messages that a page may send, what they do, and what the page
     /// receives.
     Show {
         /// The vocabulary's file.
         file: PathBuf,
+        /// Turn a switch of the file on. Repeat it for several.
+        #[arg(long = "switch", value_name = "NAME")]
+        switches: Vec<String>,
     },
     /// Explain one message: the rule that matches it, what it does, what a role must allow, and what the page receives.
     Explain {
@@ -54,6 +60,9 @@ pub enum VocabularyCommand {
         /// Additional claims of the user's token: a JSON object, in single quotes.
         #[arg(long, value_name = "JSON")]
         claims: Option<String>,
+        /// Turn a switch of the file on. Repeat it for several.
+        #[arg(long = "switch", value_name = "NAME")]
+        switches: Vec<String>,
     },
     /// Print the JSON Schema of vocabularies. Editors use it to complete and check files with the first line `#:schema
     /// FILE`.
@@ -63,10 +72,11 @@ pub enum VocabularyCommand {
 /// Runs the command. Mistakes and failed transcripts make it fail.
 pub fn run(command: &VocabularyCommand) -> ExitCode {
     let result = match command {
-        VocabularyCommand::Test { file, transcripts } => test(file, transcripts),
-        VocabularyCommand::Show { file } => show(file),
-        VocabularyCommand::Explain { file, message, path, user, claims } => {
-            let sender = Sender { target: path.as_deref(), user, claims: claims.as_deref() };
+        VocabularyCommand::Test { file, transcripts, switches } => test(file, transcripts, switches),
+        VocabularyCommand::Show { file, switches } => show(file, &names(switches)),
+        VocabularyCommand::Explain { file, message, path, user, claims, switches } => {
+            let switches = &names(switches)[..];
+            let sender = Sender { target: path.as_deref(), user, claims: claims.as_deref(), switches };
             explain_one(file, &sender, message)
         }
         VocabularyCommand::Schema => {
@@ -80,9 +90,23 @@ pub fn run(command: &VocabularyCommand) -> ExitCode {
     })
 }
 
-fn show(file: &Path) -> Result<ExitCode, String> {
+fn names(switches: &[String]) -> Vec<&str> {
+    switches.iter().map(String::as_str).collect()
+}
+
+/// Checks that a file that compiles declares these switches.
+fn check_switches(text: &str, switches: &[&str]) -> Result<(), String> {
+    let Ok(Compiled { vocabulary, .. }) = compile(text) else { return Ok(()) };
+    switches.iter().try_for_each(|name| {
+        let wrong = |ValueError { message, help }| format!("--switch: \"{name}\" {message}\n  help: {help}");
+        vocabulary.check_switch(name).map_err(wrong)
+    })
+}
+
+fn show(file: &Path, switches: &[&str]) -> Result<ExitCode, String> {
     let text = read(file)?;
-    match explain(&text) {
+    check_switches(&text, switches)?;
+    match explain(&text, switches) {
         Ok(text) => {
             print!("{text}");
             Ok(ExitCode::SUCCESS)
@@ -93,6 +117,7 @@ fn show(file: &Path) -> Result<ExitCode, String> {
 
 fn explain_one(file: &Path, sender: &Sender<'_>, message: &str) -> Result<ExitCode, String> {
     let text = read(file)?;
+    check_switches(&text, sender.switches)?;
     match explain_message(&text, sender, message) {
         Ok(text) => {
             print!("{text}");
@@ -103,10 +128,11 @@ fn explain_one(file: &Path, sender: &Sender<'_>, message: &str) -> Result<ExitCo
     }
 }
 
-fn test(file: &Path, transcripts: &[PathBuf]) -> Result<ExitCode, String> {
+fn test(file: &Path, transcripts: &[PathBuf], switches: &[String]) -> Result<ExitCode, String> {
     let text = read(file)?;
+    check_switches(&text, &names(switches))?;
     let vocabulary = match compile(&text) {
-        Ok(compiled) => Arc::new(compiled.vocabulary),
+        Ok(compiled) => compiled.vocabulary,
         Err(mistakes) => return Ok(print_mistakes(file, mistakes)),
     };
     let mut files = Vec::new();
@@ -124,7 +150,7 @@ fn test(file: &Path, transcripts: &[PathBuf]) -> Result<ExitCode, String> {
     let mut code = ExitCode::SUCCESS;
     for file in files {
         let name = file.file_stem().unwrap_or_default().to_string_lossy();
-        match play_file(&file, &vocabulary) {
+        match play_file(&file, &text, switches) {
             Ok(Played { seen, said, calls }) => {
                 let calls = match calls {
                     0 => String::new(),
@@ -141,11 +167,15 @@ fn test(file: &Path, transcripts: &[PathBuf]) -> Result<ExitCode, String> {
     Ok(code)
 }
 
-/// Plays a transcript. The error has the line where it failed, and why.
-fn play_file(file: &Path, vocabulary: &Arc<CompiledVocabulary>) -> Result<Played, String> {
+/// Plays a transcript in a vocabulary. The error has the line where it failed, and why.
+fn play_file(file: &Path, vocabulary: &str, switches: &[String]) -> Result<Played, String> {
     let text = read(file).map_err(|error| format!("1: {error}"))?;
     let transcript = Transcript::parse(&text).map_err(|error| format!("{}: {}", error.line, error.error))?;
-    play(&transcript, Some(vocabulary), Instant::now()).map_err(|difference| difference.to_string())
+    let vocabulary = transcript.vocabulary(vocabulary, switches).map_err(|mistakes| {
+        let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        format!("1: with its switches, {}", mistakes.join("\n"))
+    })?;
+    play(&transcript, Some(&vocabulary), Instant::now()).map_err(|difference| difference.to_string())
 }
 
 /// The transcripts in a folder, sorted by name.

@@ -37,8 +37,12 @@ pub struct AuthConfig {
     pub issuer: String,
     /// The audience that a token must have. Empty: only tokens without an audience.
     pub audience: String,
+    /// The claim with the user, whose name may then have any characters. Empty: `sub`, which must be one token.
+    pub user_claim: String,
     /// The path of the claim with the role or roles, with dots.
     pub role_claim: String,
+    /// The role of tokens without that claim. Empty: they are rejected.
+    pub default_role: String,
     /// The role of clients without a credential. Empty: a credential is required.
     pub anonymous_role: String,
     pub leeway: Duration,
@@ -47,8 +51,10 @@ pub struct AuthConfig {
     pub max_token_bytes: usize,
     /// How many verified tokens are cached. 0: none.
     pub token_cache: usize,
-    /// The accepted values of the `typ` header. Empty: any.
+    /// The accepted types of token. Empty: any.
     pub token_types: Vec<String>,
+    /// The claim with the type of a token. Empty: the header `typ`.
+    pub token_type_claim: String,
     pub keys: Vec<KeyConfig>,
     /// API keys of programs that have no token.
     pub api_keys: Vec<ApiKeyConfig>,
@@ -71,13 +77,16 @@ impl Default for AuthConfig {
         Self {
             issuer: String::new(),
             audience: String::new(),
+            user_claim: String::new(),
             role_claim: "role".to_owned(),
+            default_role: String::new(),
             anonymous_role: String::new(),
             leeway: Duration::from_secs(5),
             max_token_lifetime: Duration::ZERO,
             max_token_bytes: 8192,
             token_cache: 32_768,
             token_types: Vec::new(),
+            token_type_claim: String::new(),
             keys: Vec::new(),
             api_keys: Vec::new(),
         }
@@ -91,7 +100,10 @@ impl AuthConfig {
         Self {
             issuer: table.parsed("issuer", default.issuer, without_blanks),
             audience: table.parsed("audience", default.audience, without_blanks),
+            user_claim: table.parsed("user_claim", default.user_claim, user_claim),
             role_claim: table.parsed("role_claim", default.role_claim, claim),
+            default_role: table
+                .parsed("default_role", default.default_role, |text| role::default_role(text, roles)),
             anonymous_role: table
                 .parsed("anonymous_role", default.anonymous_role, |text| anonymous_role(text, roles)),
             leeway: table.duration("leeway_s", default.leeway, 0..=300),
@@ -103,6 +115,7 @@ impl AuthConfig {
             max_token_bytes: table.count("max_token_bytes", default.max_token_bytes, 256..=65_536),
             token_cache: table.count("token_cache", default.token_cache, 0..=4_194_304),
             token_types: table.list("token_types", token_type).unwrap_or(default.token_types),
+            token_type_claim: table.parsed("token_type_claim", default.token_type_claim, type_claim),
             keys: keys(table),
             api_keys: api_key::read(table, roles),
         }
@@ -191,6 +204,17 @@ fn claim(text: &str) -> Result<String, ValueError> {
         )
     };
     if text.split('.').all(|name| !name.trim().is_empty()) { Ok(text.to_owned()) } else { Err(wrong()) }
+}
+
+fn user_claim(text: &str) -> Result<String, ValueError> {
+    let wrong =
+        || ValueError::new("is not the path of a claim", "write a claim such as \"email\" or \"sub\"");
+    if text.is_empty() { Ok(String::new()) } else { claim(text).map_err(|_| wrong()) }
+}
+
+fn type_claim(text: &str) -> Result<String, ValueError> {
+    let wrong = || ValueError::new("is not the path of a claim", "write a claim such as \"token_type\"");
+    if text.is_empty() { Ok(String::new()) } else { claim(text).map_err(|_| wrong()) }
 }
 
 fn anonymous_role(text: &str, roles: &[Role]) -> Result<String, ValueError> {

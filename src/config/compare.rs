@@ -1,9 +1,12 @@
 //! Rules between sections: values that are valid alone, but wrong or probably not intended in combination.
 
+use std::cmp::Ordering;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tidegate_document::quote::quoted;
 use tidegate_protocol::class::Classes;
+use tidegate_protocol::permissions::Operation;
 use tidegate_protocol::permissions::StatsAccess;
 use tidegate_protocol::permissions::system_root;
 use tidegate_protocol::subject::Pattern;
@@ -26,8 +29,10 @@ pub(super) fn sections(root: &ConfigTable<'_>, config: &Config) {
     listeners(root, config);
     endpoints(root, config);
     vocabularies(root, config);
+    dotted_names(root, config);
     classes(root, config);
     access(root, config);
+    default_roles(root, config);
 }
 
 /// How long Kubernetes waits before it kills a process that shuts down. Other service managers wait about as long.
@@ -184,6 +189,54 @@ fn vocabularies(root: &ConfigTable<'_>, config: &Config) {
     }
 }
 
+/// Patterns of roles with `>` where a vocabulary has names with dots, such as `BRK.B`: they allow more than such names.
+fn dotted_names(root: &ConfigTable<'_>, config: &Config) {
+    let files = config.endpoints.iter().filter_map(|endpoint| endpoint.file.as_ref());
+    let dotted = files.flat_map(|VocabularyFile(vocabulary)| {
+        vocabulary.dotted_subjects().map(|(operation, reach)| (&*vocabulary.name, operation, reach))
+    });
+    let dotted: Vec<(&str, Operation, Pattern)> = dotted.collect();
+    for (at, role) in config.roles.iter().enumerate() {
+        for (key, operation, rules) in [
+            ("subscribe", Operation::Subscribe, &role.subscribe),
+            ("publish", Operation::Publish, &role.publish),
+            ("request", Operation::Request, &role.request),
+        ] {
+            for template in &rules.allow {
+                let mut reaches = dotted.iter().filter(|(_, of, _)| *of == operation);
+                let opened = reaches.find_map(|(name, _, reach)| Some((name, names_below(template, reach)?)));
+                if let Some((name, below)) = opened {
+                    let message = format!(
+                        "{} in role {} also allows all other subjects below it, not only the names of the vocabulary {name}; \
+                         write {} and {}",
+                        quoted(template.as_str()),
+                        quoted(&role.name),
+                        quoted(&format!("{below}*")),
+                        quoted(&format!("{below}*.*"))
+                    );
+                    root.warning(&format!("role[{at}].{key}.allow"), message);
+                }
+            }
+        }
+    }
+}
+
+/// What comes before the names of a vocabulary's subjects, if this pattern of a role ends with `>` at or above them.
+fn names_below<'r>(template: &'r Template, reach: &'r Pattern) -> Option<&'r str> {
+    let widest = template.covering_pattern();
+    // Another warning is about patterns whose first token is free.
+    if widest.tokens().next().is_some_and(|first| matches!(first, "*" | ">")) || !widest.overlaps(reach) {
+        return None;
+    }
+    let before = template.as_str().strip_suffix('>')?;
+    let (mine, theirs) = (widest.tokens().count(), reach.tokens().count());
+    match mine.cmp(&theirs) {
+        Ordering::Less => reach.as_str().strip_suffix('>'),
+        Ordering::Equal => Some(before),
+        Ordering::Greater => None,
+    }
+}
+
 /// Classes that no client can use; their pattern is probably misspelt.
 fn classes(root: &ConfigTable<'_>, config: &Config) {
     let allowed = config.roles.iter().flat_map(|role| &role.subscribe.allow).map(Template::covering_pattern);
@@ -229,8 +282,33 @@ fn access(root: &ConfigTable<'_>, config: &Config) {
     if config.roles.is_empty() {
         root.warning(
             "role",
-            "there is no [[role]], so no client may subscribe to anything; add at least one",
+            "the list of roles is empty, so no client may subscribe to anything; add a [[role]], or remove the list to have \
+             the default roles",
         );
+    }
+}
+
+/// Tokens without a role must be access tokens of the issuer for Tidegate: other tokens under the same key, such as
+/// refresh tokens, often have no role either.
+fn default_roles(root: &ConfigTable<'_>, config: &Config) {
+    let AuthConfig { issuer, audience, token_types, token_type_claim, default_role, .. } = &config.auth;
+    if !token_type_claim.is_empty() && token_types.is_empty() {
+        let message = "has no effect, because auth.token_types is empty";
+        let help = "list the types to accept, such as auth.token_types = [\"access\"]";
+        root.error("auth.token_type_claim", message, help);
+    }
+    if !token_types.is_empty() || !issuer.is_empty() && !audience.is_empty() {
+        return;
+    }
+    let of_paths =
+        config.endpoints.iter().enumerate().filter(|(_, endpoint)| !endpoint.access.path_roles.is_empty());
+    let keys = (!default_role.is_empty()).then(|| "auth.default_role".to_owned());
+    for key in keys.into_iter().chain(of_paths.map(|(at, _)| format!("endpoint[{at}].roles"))) {
+        let message = "would also accept tokens that are not for Tidegate, such as refresh tokens: nothing in the \
+                       configuration tells them apart";
+        let help = "set auth.issuer and auth.audience; or auth.token_types, and auth.token_type_claim if the type is a \
+                    claim";
+        root.error(&key, message, help);
     }
 }
 

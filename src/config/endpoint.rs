@@ -8,9 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tidegate_document::diagnostic::ValueError;
+use tidegate_document::quote::quoted;
 use tidegate_document::suggest::did_you_mean;
 use tidegate_protocol::permissions::Role;
-use tidegate_vocabulary::compile::compile;
+use tidegate_vocabulary::compile::compile_with;
 use tidegate_vocabulary::model::CompiledVocabulary;
 
 use crate::config::endpoint::access::AccessConfig;
@@ -58,6 +59,16 @@ impl EndpointConfig {
         let own = Some(self.path.as_str()).filter(|path| !path.is_empty());
         own.into_iter().chain(self.file.iter().flat_map(VocabularyFile::paths))
     }
+
+    /// Whether this endpoint may have a path of an earlier endpoint, because clients choose it with one of the
+    /// subprotocols that its vocabulary lists in addition to its name.
+    fn is_chosen_before(&self, earlier: &Self) -> bool {
+        let Some(VocabularyFile(vocabulary)) = &self.file else { return false };
+        let earlier: &[Box<str>] =
+            earlier.file.as_ref().map_or(&[], |VocabularyFile(file)| &file.subprotocols);
+        vocabulary.subprotocols.len() > 1
+            && !vocabulary.subprotocols.iter().any(|name| earlier.contains(name))
+    }
 }
 
 impl Default for EndpointConfig {
@@ -74,8 +85,13 @@ pub(super) fn read(root: &ConfigTable<'_>, roles: &[Role], main: &HttpConfig) ->
         return vec![EndpointConfig::default()];
     };
     for listen in listeners(endpoints.iter().map(|(_, endpoint)| endpoint)) {
-        let here = endpoints.iter().filter(|(_, endpoint)| endpoint.listen == listen);
-        let paths = here.flat_map(|(key, endpoint)| endpoint.paths().map(|path| (key.as_str(), path)));
+        let here: Vec<_> = endpoints.iter().filter(|(_, endpoint)| endpoint.listen == listen).collect();
+        let is_chosen = |at: usize, endpoint: &EndpointConfig| {
+            at > 0 && here.iter().take(at).all(|(_, earlier)| endpoint.is_chosen_before(earlier))
+        };
+        let by_path = here.iter().enumerate().filter(|(at, (_, endpoint))| !is_chosen(*at, endpoint));
+        let paths =
+            by_path.flat_map(|(_, (key, endpoint))| endpoint.paths().map(|path| (key.as_str(), path)));
         root.reject_duplicates(paths, "path", "give each endpoint its own path, or its own listener");
     }
     endpoints.into_iter().map(|(_, endpoint)| endpoint).collect()
@@ -98,13 +114,17 @@ fn read_one(table: &ConfigTable<'_>, roles: &[Role], main: &HttpConfig) -> Optio
     let listen = listen.flatten().filter(|listen| *listen != main.listen || listen.port() == 0);
     let path_help = "name the path that clients connect to, such as path = \"/ws\"";
     let (mut file, mut is_file) = (None, false);
+    let switches = table.texts("switches");
+    let on: Vec<&str> =
+        switches.iter().flat_map(|found| found.value.iter().map(|element| element.text)).collect();
     let vocabulary = table.parsed("vocabulary", "native".to_owned(), |text| {
         is_file = is_named_as_file(text);
         if text != "native" {
-            file = read_vocabulary(table, text)?;
+            file = read_vocabulary(table, text, &on)?;
         }
         Ok(text.to_owned())
     });
+    check_switches(table, is_file, file.as_ref());
     // This also applies if the file cannot be read: its paths are unknown, and that error is reported already.
     let path = if is_file {
         if table.optional("path", |text| path(text, listen)).is_some() {
@@ -117,6 +137,7 @@ fn read_one(table: &ConfigTable<'_>, roles: &[Role], main: &HttpConfig) -> Optio
     };
     let access = access::read(table, roles);
     check_identity_hints(table, &access, file.as_ref());
+    check_path_roles(table, &access, is_file, file.as_ref());
     let has_demo_page = listen.is_none() && main.console;
     for path in file.iter().flat_map(VocabularyFile::paths) {
         // Without the demo page, `/` is free.
@@ -128,6 +149,20 @@ fn read_one(table: &ConfigTable<'_>, roles: &[Role], main: &HttpConfig) -> Optio
         }
     }
     Some(EndpointConfig { listen, path: path?, vocabulary, file, access })
+}
+
+/// The vocabulary must be a file, and declare each of the switches.
+fn check_switches(table: &ConfigTable<'_>, is_file: bool, file: Option<&VocabularyFile>) {
+    let check = |name: &str| match file {
+        Some(VocabularyFile(vocabulary)) => vocabulary.check_switch(name),
+        // The file cannot be read, and that is reported.
+        None if is_file => Ok(()),
+        None => {
+            let help = "remove it, or name a vocabulary file, such as vocabulary = \"frontend.toml\"";
+            Err(ValueError::new("is a switch, and only a vocabulary that is a file has switches", help))
+        }
+    };
+    table.list("switches", check);
 }
 
 fn is_named_as_file(vocabulary: &str) -> bool {
@@ -156,8 +191,35 @@ fn check_identity_hints(table: &ConfigTable<'_>, access: &AccessConfig, file: Op
     }
 }
 
-/// Reads and compiles the file of a vocabulary. Each error and warning in it is reported with its own place.
-fn read_vocabulary(table: &ConfigTable<'_>, name: &str) -> Result<Option<VocabularyFile>, ValueError> {
+/// Each path with its own role must be a path of the vocabulary. If its file cannot be read, the names are unknown.
+fn check_path_roles(
+    table: &ConfigTable<'_>,
+    access: &AccessConfig,
+    is_file: bool,
+    file: Option<&VocabularyFile>,
+) {
+    let Some((first, _)) = access.path_roles.first() else { return };
+    if !is_file {
+        let message =
+            format!("{} is not a path: only the paths of a vocabulary file have names", quoted(first));
+        table.error("roles", message, "set auth.default_role instead");
+    }
+    let Some(VocabularyFile(vocabulary)) = file else { return };
+    let names: Vec<&str> = vocabulary.paths.iter().map(|path| &*path.name).collect();
+    for (path, _) in access.path_roles.iter().filter(|(path, _)| !names.contains(&path.as_str())) {
+        let message = format!("{} is not the name of a path of {}", quoted(path), vocabulary.name);
+        let help = format!("{}its paths are {}", did_you_mean(path, &names), names.join(", "));
+        table.error("roles", message, help);
+    }
+}
+
+/// Reads and compiles the file of a vocabulary, with these switches on. Each error and warning in it is reported with
+/// its own place.
+fn read_vocabulary(
+    table: &ConfigTable<'_>,
+    name: &str,
+    switches: &[&str],
+) -> Result<Option<VocabularyFile>, ValueError> {
     if !is_named_as_file(name) {
         let hint = did_you_mean(name, &["native"]);
         let help =
@@ -168,7 +230,7 @@ fn read_vocabulary(table: &ConfigTable<'_>, name: &str) -> Result<Option<Vocabul
         let help = "name a file that exists, relative to the working directory";
         ValueError::new(format!("is not a vocabulary: {error}"), help)
     })?;
-    match compile(&text) {
+    match compile_with(&text, switches) {
         Ok(compiled) => {
             compiled.warnings.into_iter().for_each(|warning| table.in_file(name, warning));
             Ok(Some(VocabularyFile(Arc::new(compiled.vocabulary))))

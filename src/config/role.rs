@@ -9,6 +9,7 @@ use tidegate_protocol::permissions::RuleTemplates;
 use tidegate_protocol::permissions::StatsAccess;
 use tidegate_protocol::permissions::is_user;
 use tidegate_protocol::permissions::system_root;
+use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::template::Template;
 
 use crate::config::table::ConfigTable;
@@ -16,8 +17,24 @@ use crate::config::table::ConfigTable;
 const STATS: [(&str, StatsAccess); 3] =
     [("none", StatsAccess::None), ("counts", StatsAccess::Counts), ("all", StatsAccess::All)];
 
+/// The subscriptions of the default roles. Users see prices and what is for them; administrators also `admin.*`.
+const DEFAULT_ROLES: [(&str, &[&str]); 2] =
+    [("user", &["prices.*", "user.{sub}.>"]), ("admin", &["prices.*", "user.{sub}.>", "admin.*"])];
+
+/// The roles of a configuration that lists none.
+pub(super) fn defaults() -> Vec<Role> {
+    let templates = |texts: &[&str]| texts.iter().filter_map(|text| Template::parse(text).ok()).collect();
+    let roles = DEFAULT_ROLES.into_iter().map(|(name, allow)| Role {
+        name: name.to_owned(),
+        subscribe: RuleTemplates { allow: templates(allow), deny: Vec::new() },
+        ..Role::default()
+    });
+    roles.collect()
+}
+
+/// Reads all roles; without any, returns the default ones.
 pub(super) fn read(root: &ConfigTable<'_>) -> Vec<Role> {
-    let roles = root.tables("role", role).unwrap_or_default();
+    let Some(roles) = root.tables("role", role) else { return defaults() };
     let names = roles.iter().map(|(path, role)| (path.as_str(), role.name.as_str()));
     root.reject_duplicates(names, "name", "merge them into one [[role]]");
     roles.into_iter().map(|(_, role)| role).collect()
@@ -34,13 +51,9 @@ pub(super) enum Fillable {
 /// Checks the name of a role that clients get without a token: it must exist, and all its placeholders must be
 /// `fillable`.
 pub(super) fn named(text: &str, roles: &[Role], fillable: Fillable) -> Result<String, ValueError> {
-    let Some(role) = roles.iter().find(|role| role.name == text) else {
-        let names: Vec<&str> = roles.iter().map(|role| role.name.as_str()).collect();
-        let help = format!("{}write the name of a [[role]]", did_you_mean(text, &names));
-        return Err(ValueError::new("is not the name of a role", help));
-    };
+    let role = find(text, roles)?;
     let can_fill = |placeholder: &str| fillable == Fillable::User && is_user(placeholder);
-    match role.placeholders().find(|placeholder| !can_fill(placeholder)) {
+    match role.required_placeholders().find(|placeholder| !can_fill(placeholder)) {
         None => Ok(text.to_owned()),
         Some(placeholder) => {
             let message = format!("has the placeholder {{{placeholder}}}, which only a token can fill");
@@ -51,6 +64,48 @@ pub(super) fn named(text: &str, roles: &[Role], fillable: Fillable) -> Result<St
             Err(ValueError::new(message, help))
         }
     }
+}
+
+/// Checks the name of a role that tokens get without a role claim. It may not be a role for administrators: a mistake
+/// of the issuer would then give it to everyone. Empty text is no role.
+pub(super) fn default_role(text: &str, roles: &[Role]) -> Result<String, ValueError> {
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    let role = find(text, roles)?;
+    let help = "name a role that every user may have; tokens of administrators must have a role claim";
+    if role.stats != StatsAccess::None {
+        return Err(ValueError::new(
+            "may read statistics, and every token without a role would get it",
+            help,
+        ));
+    }
+    let allowed = [&role.subscribe, &role.publish, &role.request].into_iter().flat_map(|rules| &rules.allow);
+    let is_admin = |template: &&Template| {
+        let reached = template.covering_pattern();
+        Pattern::parse(ADMIN).is_ok_and(|admin| admin.overlaps(&reached))
+    };
+    match allowed.into_iter().find(is_admin) {
+        None => Ok(text.to_owned()),
+        Some(template) => {
+            let message = format!(
+                "allows {}, which reaches {ADMIN}, and every token without a role would get it",
+                quoted(template.as_str())
+            );
+            Err(ValueError::new(message, help))
+        }
+    }
+}
+
+/// What only administrators may use.
+const ADMIN: &str = "admin.>";
+
+fn find<'r>(name: &str, roles: &'r [Role]) -> Result<&'r Role, ValueError> {
+    roles.iter().find(|role| role.name == name).ok_or_else(|| {
+        let names: Vec<&str> = roles.iter().map(|role| role.name.as_str()).collect();
+        let help = format!("{}write the name of a [[role]]", did_you_mean(name, &names));
+        ValueError::new("is not the name of a role", help)
+    })
 }
 
 fn role(table: &ConfigTable<'_>) -> Option<Role> {
@@ -97,10 +152,10 @@ fn open_first_token(template: &Template, verb: &str) -> Option<String> {
             )
         });
     }
-    let placeholder = template
-        .placeholders()
-        .next()
-        .filter(|placeholder| template.as_str().starts_with(&format!("{{{placeholder}}}")))?;
+    let placeholder = template.placeholders().next().filter(|placeholder| {
+        let rest = template.as_str().strip_prefix('{').and_then(|text| text.strip_prefix(placeholder));
+        rest.is_some_and(|rest| rest.starts_with(['}', '|']))
+    })?;
     Some(format!(
         "{shown}: the first token is the client's {placeholder}, so a client whose {placeholder} is \"prices\" may \
          {verb} prices.…; put a fixed token before it, such as \"user.{{{placeholder}}}.>\""

@@ -140,6 +140,11 @@ where
             let detail = "a parameter in the path has a value that is not allowed there";
             return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_path", detail));
         }
+        Lookup::Unmatched => {
+            let detail =
+                "this path has no call for such a query or such headers: check their names and values";
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail));
+        }
         Lookup::Nothing => return Err(nothing()),
         Lookup::OtherMethod(methods) => {
             let detail = "this path does not support this method; `Allow` lists those that it supports";

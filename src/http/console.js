@@ -1,6 +1,7 @@
 // The page of `tidegate dev`: subscribes over one WebSocket and shows the messages. No library, no build step.
 
-const CHANNELS = ["prices.*", "user.demo.notifications"];
+// The user of `tidegate dev` that may see what is for administrators.
+const ADMIN = "admin";
 const LOG_LINES = 100;
 // How long to wait for `connected` without a token. A node that needs a token never sends it.
 const CONNECTED_MS = 1_500;
@@ -12,7 +13,9 @@ const rows = document.querySelector("#channels tbody");
 const log = document.getElementById("log");
 const answer = document.getElementById("answer");
 const form = document.getElementById("subscribe");
-const channels = new Set(CHANNELS);
+const users = document.querySelector("#user select");
+// Those that the form adds to the ones of each user.
+const added = new Set();
 const errors = errorBox(connect);
 let socket;
 let timer;
@@ -26,7 +29,7 @@ function connect() {
   disconnect();
   show("connecting", false);
   answer.textContent = "";
-  const token = tokenInAddress();
+  const token = chosenToken();
   const scheme = location.protocol === "https:" ? "wss" : "ws";
   // The token is sent as the first message, because a script cannot read why a handshake is rejected.
   const mine = new WebSocket(`${scheme}://${location.host}/ws`, ["tidegate.v1.json"]);
@@ -49,6 +52,23 @@ function connect() {
     receive(message);
   };
   mine.onclose = (event) => closed(event, token, refusal);
+}
+
+// With several tokens in the address, the one of the chosen user.
+function chosenToken() {
+  return tokensInAddress()[Math.max(users.selectedIndex, 0)] ?? "";
+}
+
+// Offers the users of the tokens in the address, if there are several.
+function offerUsers() {
+  const tokens = tokensInAddress();
+  users.replaceChildren(...tokens.map((token, at) => new Option(claimsOf(token).sub ?? `token ${at + 1}`)));
+  users.parentElement.hidden = tokens.length < 2;
+}
+
+// What is shown to this user without being asked for.
+function channelsOf(user) {
+  return ["prices.*", `user.${user}.notifications`, ...(user === ADMIN ? ["admin.*"] : [])];
 }
 
 // Drops the connection without waiting for it to close: a dead one takes long.
@@ -112,6 +132,16 @@ setInterval(() => {
 // A new link in the same tab changes only the fragment, which does not reload the page.
 addEventListener("hashchange", () => {
   attempts = 0;
+  offerUsers();
+  connect();
+});
+
+// What one user has received is not for the next.
+users.addEventListener("change", () => {
+  attempts = 0;
+  rows.replaceChildren();
+  log.replaceChildren();
+  added.clear();
   connect();
 });
 
@@ -127,13 +157,13 @@ function receive(message) {
   switch (message.type) {
     case "connected":
       // With a token, wait for the session of its user.
-      if (message.user === "anonymous" && tokenInAddress()) break;
+      if (message.user === "anonymous" && chosenToken()) break;
       clearTimeout(timer);
       attempts = 0;
       maxSilence = 2 * message.ping_interval_ms + 10_000;
       errors.hide();
       show("connected", true);
-      send({ type: "subscribe", channels: [...channels] });
+      send({ type: "subscribe", channels: [...new Set([...channelsOf(message.user), ...added])] });
       break;
     case "subscribed":
       answer.textContent = `subscribed to ${message.channel}`;
@@ -147,7 +177,7 @@ function receive(message) {
       send({ type: "pong" });
       break;
     case "error":
-      if (message.channel) channels.delete(message.channel);
+      if (message.channel) added.delete(message.channel);
       answer.textContent = `${message.channel || "error"}: ${message.message}`;
       break;
     case "gap":
@@ -220,10 +250,11 @@ function show(words, connected) {
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   const channel = form.elements.channel.value.trim();
-  channels.add(channel);
+  added.add(channel);
   if (socket?.readyState === WebSocket.OPEN) send({ type: "subscribe", channel });
   else answer.textContent = `not connected: the page subscribes to ${channel} when it is`;
   form.reset();
 });
 
+offerUsers();
 connect();

@@ -17,7 +17,11 @@ const CLOSES = {
 
 // The token is in the fragment of the address, which browsers do not send to servers.
 function tokenInAddress() {
-  return new URLSearchParams(location.hash.slice(1)).get("token")?.trim() ?? "";
+  return tokensInAddress()[0] ?? "";
+}
+
+function tokensInAddress() {
+  return new URLSearchParams(location.hash.slice(1)).getAll("token").map((token) => token.trim());
 }
 
 // Whether the node answers: "unreachable", "not ready" or "ready".
@@ -38,12 +42,17 @@ function closeReason({ code, reason }) {
 
 // When a token expires, if it is readable. Only the node can check its signature.
 function expiry(token) {
+  const { exp } = claimsOf(token);
+  return typeof exp === "number" ? new Date(exp * 1000) : undefined;
+}
+
+// The claims of a token, none if it is not readable.
+function claimsOf(token) {
   try {
     const payload = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
-    const { exp } = JSON.parse(atob(payload));
-    return typeof exp === "number" ? new Date(exp * 1000) : undefined;
+    return JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(payload), (byte) => byte.charCodeAt()))) ?? {};
   } catch {
-    return undefined;
+    return {};
   }
 }
 

@@ -29,6 +29,8 @@ pub struct Endpoint {
     kind: EndpointKind,
     /// Decides which clients may connect, with a credential and without.
     pub policy: Arc<Policy>,
+    /// The same for each path of the vocabulary, in its order.
+    path_policies: Vec<Arc<Policy>>,
 }
 
 /// Paths and their vocabulary.
@@ -62,7 +64,7 @@ impl Endpoint {
     /// An endpoint with one of Tidegate's own vocabularies.
     pub fn built_in(path: String, vocabulary: Vocabulary, policy: Policy) -> Self {
         let policy = Arc::new(policy.for_endpoint(&path));
-        Self { kind: EndpointKind::BuiltIn { path, vocabulary }, policy }
+        Self { kind: EndpointKind::BuiltIn { path, vocabulary }, policy, path_policies: Vec::new() }
     }
 
     /// An endpoint with the vocabulary of a file; `number` is its place in `Vocabularies`.
@@ -72,8 +74,24 @@ impl Endpoint {
         let identity_hint = of_message
             .and_then(|claimed| Placeholder::parse(&claimed.to_string(), TimeFormat::default()).ok())
             .map(Arc::new);
-        let policy = Arc::new(policy.for_endpoint(&vocabulary.name));
-        Self { kind: EndpointKind::File { number, vocabulary, identity_hint }, policy }
+        let policy = policy.for_endpoint(&vocabulary.name);
+        let at_paths = vocabulary.paths.iter().map(|path| Arc::new(policy.at_path(&path.name)));
+        let path_policies = at_paths.collect();
+        let kind = EndpointKind::File { number, vocabulary, identity_hint };
+        Self { kind, policy: Arc::new(policy), path_policies }
+    }
+
+    /// The policy for a client with this vocabulary: that of the path that it has connected to.
+    pub fn policy_for(&self, vocabulary: &Vocabulary) -> &Arc<Policy> {
+        match vocabulary {
+            Vocabulary::Described(binding) => self.policy_at(binding),
+            Vocabulary::Native | Vocabulary::Echo(_) => &self.policy,
+        }
+    }
+
+    /// The policy at the path of this binding.
+    pub fn policy_at(&self, binding: &Binding) -> &Arc<Policy> {
+        self.path_policies.get(usize::from(binding.path.0)).unwrap_or(&self.policy)
     }
 
     /// The number and the vocabulary of the file, if the vocabulary is from one.
@@ -94,6 +112,19 @@ impl Endpoint {
         match &self.kind {
             EndpointKind::BuiltIn { path: own, .. } => own == path,
             EndpointKind::File { vocabulary, .. } => vocabulary.paths.iter().any(|rule| rule.is_at(path)),
+        }
+    }
+
+    /// Whether a client that offers these subprotocols asks for this endpoint's vocabulary.
+    pub fn speaks_one_of<'o>(&self, mut offered: impl Iterator<Item = &'o str>) -> bool {
+        match &self.kind {
+            EndpointKind::BuiltIn { vocabulary, .. } => {
+                let own = vocabulary.subprotocols();
+                offered.any(|name| own.contains(&name))
+            }
+            EndpointKind::File { vocabulary, .. } => {
+                offered.any(|name| vocabulary.subprotocols.iter().any(|own| **own == *name))
+            }
         }
     }
 

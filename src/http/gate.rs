@@ -28,6 +28,7 @@ use crate::http::evaluate::ValidHandshake;
 use crate::http::evaluate::authorization;
 use crate::http::evaluate::credentials;
 use crate::http::extensions::Compression;
+use crate::http::handshake;
 use crate::http::problem::Problem;
 use crate::http::problem::retry_after_seconds;
 use crate::http::trusted_proxies::TrustedProxies;
@@ -113,9 +114,13 @@ impl Gate {
         self.endpoints.iter()
     }
 
-    /// The endpoint that serves this path.
-    pub fn endpoint(&self, path: &str) -> Option<&Endpoint> {
-        self.endpoints.iter().find(|endpoint| endpoint.is_at(path))
+    /// The endpoint that serves this path. Among several, it is the first that has one of the subprotocols that the
+    /// client offers, or else the first of all.
+    pub fn endpoint(&self, path: &str, headers: &HeaderMap) -> Option<&Endpoint> {
+        let mut here = self.endpoints.iter().filter(|endpoint| endpoint.is_at(path));
+        let requested =
+            |endpoint: &&Endpoint| endpoint.speaks_one_of(handshake::offered_subprotocols(headers));
+        here.clone().find(requested).or_else(|| here.next())
     }
 
     /// Takes a connection slot and waits for a handshake slot. Keep the permit for as long as the connection lives.
@@ -204,7 +209,11 @@ impl Gate {
         credential: Option<&str>,
         now: SystemTime,
     ) -> Result<Option<Arc<Identity>>, Problem> {
-        let (authenticator, policy) = (self.node.authenticator(), &endpoint.policy);
+        let policy = match (via, binding) {
+            (Via::Socket, Some(binding)) => endpoint.policy_at(binding),
+            (Via::Socket, None) | (Via::Http, _) => &endpoint.policy,
+        };
+        let authenticator = self.node.authenticator();
         match (credential, binding.and_then(|binding| endpoint.claimed_user(via, binding))) {
             (Some(credential), _) => {
                 let identity = authenticator.identify_at(policy, via, credential, now);

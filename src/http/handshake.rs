@@ -56,6 +56,12 @@ pub fn key(method: &Method, version: Version, headers: &HeaderMap) -> Result<Sec
     headers.typed_get().ok_or_else(|| bad("`Sec-WebSocket-Key` is not a valid header"))
 }
 
+/// The subprotocols that a client offers, one by one, in its order. A value that is not ASCII is left out.
+pub fn offered_subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim)
+}
+
 /// The subprotocol for the response. RFC 6455 §4.2.2, item 4: it is one of those that the client offered (§11.3.4). A client
 /// that offers none gets none, and uses the endpoint's vocabulary.
 pub fn subprotocol<'v>(offered: &[String], vocabulary: &'v Vocabulary) -> Result<Option<&'v str>, Problem> {

@@ -99,7 +99,7 @@ pub fn serve(listeners: Vec<ListenerRoutes>, node: &Arc<Node>, shard: &ShardHand
             let read = timeout_at(deadline, first_bytes(&stream, &service.scratch)).await.ok().flatten()?;
             if let Some(first) = FastPathRequest::parse(&read, &service.node.limits.request)
                 && first.is_upgrade()
-                && let Some(endpoint) = service.gate.endpoint(first.target.path())
+                && let Some(endpoint) = service.gate.endpoint(first.target.path(), &first.headers)
             {
                 return websocket::open_fast_path(
                     &service.gate,

@@ -80,7 +80,7 @@ pub async fn open_fast_path(
                 client_address,
                 request,
                 dialect: vocabulary.dialect(),
-                policy: Arc::clone(&endpoint.policy),
+                policy: Arc::clone(endpoint.policy_for(&vocabulary)),
                 encoding,
                 identity,
                 guard: ConnectionGuard::new(Arc::new(permit), connection_permit, user_slot),
@@ -144,23 +144,27 @@ async fn send_rejection(stream: Stream, answer: Bytes) {
     let _ = timeout(REJECTION_TIMEOUT, until_closed).await;
 }
 
-/// The route of one endpoint, for handshakes that hyper has parsed.
-pub fn route(endpoint: Endpoint, gate: Arc<Gate>) -> Routes {
-    let endpoint = Arc::new(endpoint);
-    let route_endpoint = Arc::clone(&endpoint);
-    let here = warp::path::full().and_then(move |full: FullPath| {
-        let here = route_endpoint.is_at(full.as_str());
-        async move { if here { Ok(full) } else { Err(warp::reject::not_found()) } }
-    });
-    here.and(query())
+/// The route of all endpoints, for handshakes that hyper has parsed.
+pub fn route(gate: Arc<Gate>) -> Routes {
+    let chooser = Arc::clone(&gate);
+    let here =
+        warp::path::full().and(warp::header::headers_cloned()).and_then(
+            move |path: FullPath, headers: HeaderMap| {
+                let endpoint = chooser.endpoint(path.as_str(), &headers).cloned();
+                async move {
+                    endpoint.map(|endpoint| (endpoint, path, headers)).ok_or_else(warp::reject::not_found)
+                }
+            },
+        );
+    here.untuple_one()
+        .and(query())
         .and(warp::method())
         .and(request_version())
-        .and(warp::header::headers_cloned())
         .and(warp::ext::optional::<OnUpgrade>())
         .and(warp::ext::get::<ConnectionInfo>())
-        .and_then(move |path, query, method, version, headers, upgrade, connection| {
+        .and_then(move |endpoint, path, headers, query, method, version, upgrade, connection| {
             let request = UpgradeRequest { path, query, method, version, headers, upgrade, connection };
-            let (endpoint, gate) = (Arc::clone(&endpoint), Arc::clone(&gate));
+            let gate = Arc::clone(&gate);
             async move {
                 let answer = open(request, &endpoint, &gate).await.unwrap_or_else(Reply::into_response);
                 Ok::<_, Rejection>(answer)
@@ -199,7 +203,7 @@ async fn open(request: UpgradeRequest, endpoint: &Endpoint, gate: &Gate) -> Resu
         client_address,
         request: request_id::as_str(request_id).into(),
         dialect: vocabulary.dialect(),
-        policy: Arc::clone(&endpoint.policy),
+        policy: Arc::clone(endpoint.policy_for(&vocabulary)),
         encoding,
         identity,
         guard: ConnectionGuard::new(connection.permit(), connection_permit, user_slot),

@@ -22,7 +22,7 @@ const base64 = (text) => Buffer.from(text).toString('base64url');
 
 function token(expiresIn) {
   const exp = Math.floor(Date.now() / 1000) + expiresIn;
-  const body = `${base64('{"alg":"HS256"}')}.${base64(JSON.stringify({ sub: 'demo', role: 'demo', exp }))}`;
+  const body = `${base64('{"alg":"HS256"}')}.${base64(JSON.stringify({ sub: 'demo', role: 'user', exp }))}`;
   return `${body}.${createHmac('sha256', SECRET).update(body).digest('base64url')}`;
 }
 

@@ -11,6 +11,7 @@ import { LIMIT_MS, launch, open, runChecks, watch } from './kit.mjs';
 import { connect } from './nats.mjs';
 
 const REPEAT_MS = 1_000;
+const ADMIN_USERS = '#channels tr[data-channel="admin.users"] [data-role="data"]';
 const AAPL = '#channels tr[data-channel="prices.AAPL"] [data-role="data"]';
 
 const README = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
@@ -79,6 +80,34 @@ function checks(page, nats) {
           () => publish('demo.try', { marker }),
           seen(page, { selector: '#channels tr[data-channel="demo.try"] [data-role="data"], #log li', includes: marker }),
         );
+      },
+    ],
+    [
+      'the user demo is chosen first, and may not see what is for administrators',
+      async () => {
+        const offered = await page.locator('#user option').allTextContents();
+        if (offered.join() !== 'demo,admin') throw new Error(`the page offers ${offered}`);
+        await page.fill('#subscribe input[name=channel]', 'admin.users', { timeout: LIMIT_MS });
+        await page.click('#subscribe button', { timeout: LIMIT_MS });
+        await seen(page, { selector: '#answer', includes: 'admin.users: ' });
+      },
+    ],
+    [
+      'the user admin sees what is published on admin.users, and the prices',
+      async () => {
+        await page.selectOption('#user select', 'admin', { timeout: LIMIT_MS });
+        const marker = randomUUID();
+        await repeated(() => publish('admin.users', { online: 42, marker }), seen(page, { selector: ADMIN_USERS, includes: marker }));
+        await seen(page, { selector: AAPL, differsFrom: '' });
+      },
+    ],
+    [
+      'the user demo sees nothing of that afterwards',
+      async () => {
+        if (screenshot) await page.screenshot({ path: screenshot.replace(/(\.\w+)?$/, '-admin$1'), fullPage: true });
+        await page.selectOption('#user select', 'demo', { timeout: LIMIT_MS });
+        await seen(page, { selector: AAPL, differsFrom: '' });
+        if (await page.locator(ADMIN_USERS).count()) throw new Error('admin.users is still shown');
       },
     ],
     [

@@ -109,6 +109,9 @@ fn a_vocabulary_that_fails_says_where() {
         ("vocabulary test x.toml empty", ["error: empty: there are no transcripts: write a transcript", ""]),
         ("vocabulary test x.toml", ["error: transcripts/x: ", ""]),
         ("vocabulary test none.toml", ["error: none.toml: ", ""]),
+        ("vocabulary show x.toml --switch y", ["error: --switch: \"y\" is not a switch of x\n  help: ", ""]),
+        ("vocabulary test x.toml --switch y", ["error: --switch: \"y\" is not a switch of x\n  help: ", ""]),
+        ("vocabulary explain x.toml {} --switch y", ["error: --switch: \"y\" is not a switch of x\n", ""]),
     ] {
         let program = &mut Command::new(env!("CARGO_BIN_EXE_tidegate"));
         let output = program.args(command.split(' ')).current_dir(&folder).env_clear().output().unwrap();

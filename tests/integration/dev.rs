@@ -81,6 +81,7 @@ async fn the_printed_commands_work_and_no_process_outlives_a_kill() {
         [
             format!("nats pub {server}prices.AAPL '{{\"price\":190.1}}'"),
             format!("nats pub {server}user.demo.notifications '{{\"title\":\"hi\"}}'"),
+            format!("nats pub {server}admin.users '{{\"online\":42}}'"),
         ]
     );
     // Any NATS client receives the demo's prices.

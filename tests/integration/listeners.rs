@@ -46,6 +46,15 @@ fn address(app: &App, listen: &str) -> String {
     address.to_string()
 }
 
+/// The configuration in a file with this text. `name` is the file's name, which each test has for itself.
+fn loaded(name: &str, text: &str) -> Config {
+    let path = std::env::temp_dir().join(format!("tidegate-{name}-{}.toml", std::process::id()));
+    std::fs::write(&path, text).unwrap();
+    let loaded = load::load(&Sources { file: Some(path.clone()), ..Sources::default() });
+    std::fs::remove_file(&path).unwrap();
+    loaded.unwrap_or_else(|mistakes| panic!("{mistakes}")).config
+}
+
 fn bearer(user: &str) -> String {
     format!("Authorization: Bearer {}\r\n", token(user))
 }
@@ -199,13 +208,9 @@ async fn two_frontends_have_a_listener_each_and_a_trusted_user_is_counted() {
         let trust = "trust_client_identity = { user = \"path.user_id\", role = \"unverified\" }\n";
         let role = "[[role]]\nname = \"unverified\"\nsubscribe = { allow = [\"user.{sub}.*\"] }\n";
         let file = [&at("", "financegpt"), trust, &at(ONE, "financegpt-mcp"), role].concat();
-        let path = std::env::temp_dir().join(format!("tidegate-frontends-{}.toml", std::process::id()));
-        std::fs::write(&path, file).unwrap();
-        let loaded = load::load(&Sources { file: Some(path.clone()), ..Sources::default() });
-        std::fs::remove_file(&path).unwrap();
-        let loaded = loaded.unwrap_or_else(|mistakes| panic!("{mistakes}"));
-        config.endpoints = loaded.config.endpoints;
-        config.roles.extend(loaded.config.roles);
+        let loaded = loaded("frontends", &file);
+        config.endpoints = loaded.endpoints;
+        config.roles.extend(loaded.roles);
         config.limits.connections_per_user = 1;
     })
     .await;
@@ -229,4 +234,41 @@ async fn two_frontends_have_a_listener_each_and_a_trusted_user_is_counted() {
         ask(&mcp, handshake("/", &to_mcp)).await.status == 101
     })
     .await;
+}
+
+/// A client that offers a subprotocol of the second endpoint gets that one, and every other client the first.
+#[tokio::test]
+async fn endpoints_with_the_same_path_are_chosen_by_subprotocol() {
+    let edge = TestEdge::with(|config| {
+        let at = |what: &str| format!("[[endpoint]]\nlisten = \"{ONE}\"\n{what}\n");
+        let file = [at("path = \"/\""), at("vocabulary = \"vocabularies/financegpt-mcp.toml\"")].concat();
+        config.endpoints = loaded("one-path", &file).endpoints;
+    })
+    .await;
+    let one = address(&edge.app, ONE);
+    for (offered, selected) in [
+        ("", None),
+        ("Sec-WebSocket-Protocol: mcp\r\n", Some("mcp")),
+        ("Sec-WebSocket-Protocol: tidegate.v1.json\r\n", Some("tidegate.v1.json")),
+        ("Sec-WebSocket-Protocol: chat, mcp\r\n", Some("mcp")),
+        (
+            "Sec-WebSocket-Protocol: chat\r\nSec-WebSocket-Protocol: financegpt-mcp\r\n",
+            Some("financegpt-mcp"),
+        ),
+        ("Sec-WebSocket-Protocol: mcp, tidegate.v1.json\r\n", Some("tidegate.v1.json")),
+    ] {
+        // Both without hyper and with it.
+        for body in ["", "Content-Length: 0\r\n"] {
+            let answer = ask(&one, handshake("/", &format!("{offered}{body}{}", bearer("alice")))).await;
+            assert_eq!(
+                (answer.status, answer.header("sec-websocket-protocol")),
+                (101, selected),
+                "{offered}{body}"
+            );
+        }
+    }
+    // The first endpoint says which subprotocols it has.
+    let unknown =
+        ask(&one, handshake("/", &format!("Sec-WebSocket-Protocol: chat\r\n{}", bearer("alice")))).await;
+    assert_eq!(unknown.status, 400);
 }

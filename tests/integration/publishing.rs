@@ -341,7 +341,7 @@ const CLOSED: &str = r#"
 authorization { users: [
   { user: tidegate, password: "t", permissions: {
       publish: ["chat.>", "svc.>", "_INBOX_tidegate.>", "tidegate.nodes", "$SYS.REQ.USER.INFO"]
-      subscribe: ["chat.>", "prices.>", "user.>", "_INBOX_tidegate.>", "tidegate.nodes"] } }
+      subscribe: ["chat.>", "prices.>", "user.>", "admin.>", "_INBOX_tidegate.>", "tidegate.nodes"] } }
   { user: service, password: "s", permissions: {
       publish: { allow: [">"], deny: ["_INBOX_tidegate.>", "tidegate.>"] }
       subscribe: { deny: ["_INBOX_tidegate.>", "tidegate.>"] }

@@ -3,6 +3,8 @@
 //! `tidegate-vocabulary`.
 
 mod calls;
+mod dotted;
+mod kept;
 mod names;
 mod nodes;
 mod permissions;

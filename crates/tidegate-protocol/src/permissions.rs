@@ -173,8 +173,17 @@ impl Role {
     }
 
     pub fn placeholders(&self) -> impl Iterator<Item = &str> {
+        self.templates().flat_map(Template::placeholders)
+    }
+
+    /// The placeholders that have no default, so that each client must have a value for them.
+    pub fn required_placeholders(&self) -> impl Iterator<Item = &str> {
+        self.templates().flat_map(Template::required_placeholders)
+    }
+
+    fn templates(&self) -> impl Iterator<Item = &Template> {
         let rules = [&self.subscribe, &self.publish, &self.request];
-        rules.into_iter().flat_map(RuleTemplates::templates).flat_map(Template::placeholders)
+        rules.into_iter().flat_map(RuleTemplates::templates)
     }
 }
 

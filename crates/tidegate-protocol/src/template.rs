@@ -19,10 +19,12 @@ pub enum PlaceholderValue<'v> {
     One(Cow<'v, str>),
     /// A list: one pattern for each of its elements.
     Each(Vec<Cow<'v, str>>),
+    /// There is a value, but neither a text, a whole number nor a list of these. A default does not replace it.
+    Unusable,
 }
 
 /// A pattern such as `user.{sub}.>`. A placeholder is a dotted path; its value becomes a token (`{sub}`) or a part of
-/// one (`u-{sub}`).
+/// one (`u-{sub}`). `{accounts|default:[]}` and `{team|default:none}` have a default for a value that is absent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Template {
     source: String,
@@ -36,6 +38,7 @@ impl Template {
         let sample = render(&parts, |_| Ok(Cow::Borrowed("x")))?;
         Pattern::parse(&sample).map_err(TemplateError::Pattern)?;
         check_one_placeholder_per_token(&parts)?;
+        check_one_default(&parts)?;
         Ok(Self { source: source.to_owned(), parts })
     }
 
@@ -57,13 +60,16 @@ impl Template {
     ) -> Result<Vec<Pattern>, TemplateError> {
         let mut choices: Vec<(&str, Vec<Cow<'v, str>>)> = Vec::new();
         let mut count = 1;
-        for placeholder in self.placeholders() {
+        for (placeholder, default) in placeholders(&self.parts) {
             if choices.iter().any(|(known, _)| *known == placeholder) {
                 continue;
             }
-            let values = match lookup(placeholder).ok_or_else(|| missing(placeholder))? {
-                PlaceholderValue::One(value) => vec![value],
-                PlaceholderValue::Each(values) => values,
+            let values = match (lookup(placeholder), default) {
+                (Some(PlaceholderValue::One(value)), _) => vec![value],
+                (Some(PlaceholderValue::Each(values)), _) => values,
+                (None, Some(DefaultValue::Nothing)) => Vec::new(),
+                (None, Some(DefaultValue::Text(text))) => vec![Cow::Owned(text.clone())],
+                (Some(PlaceholderValue::Unusable), _) | (None, None) => return Err(missing(placeholder)),
             };
             // Even if another list is empty: only an attacker sends such values.
             values.iter().try_for_each(|value| check_value(placeholder, value))?;
@@ -89,11 +95,15 @@ impl Template {
         self.placeholders().next().is_none()
     }
 
+    /// The paths of its placeholders.
     pub fn placeholders(&self) -> impl Iterator<Item = &str> {
-        self.parts.iter().filter_map(|part| match part {
-            Part::Placeholder(placeholder) => Some(placeholder.as_str()),
-            Part::Text(_) => None,
-        })
+        placeholders(&self.parts).map(|(placeholder, _)| placeholder)
+    }
+
+    /// The paths of the placeholders that have no default.
+    pub fn required_placeholders(&self) -> impl Iterator<Item = &str> {
+        placeholders(&self.parts)
+            .filter_map(|(placeholder, default)| default.is_none().then_some(placeholder))
     }
 
     pub fn as_str(&self) -> &str {
@@ -122,7 +132,7 @@ pub enum TemplateError {
     Unopened,
     #[error(
         "\"{{{placeholder}}}\" is not a placeholder; write a dotted path of letters, digits and \"_-:/\" between the braces, \
-         such as \"claims.org.id\""
+         such as \"claims.org.id\", and a default if you like, such as \"accounts|default:[]\""
     )]
     BadPlaceholder { placeholder: String },
     #[error(
@@ -130,6 +140,10 @@ pub enum TemplateError {
          between them"
     )]
     TwoPlaceholders { placeholder: String },
+    #[error(
+        "\"{{{placeholder}}}\" has different defaults in one template; write the same default everywhere"
+    )]
+    TwoDefaults { placeholder: String },
     #[error("the template is not a pattern: {0}")]
     Pattern(SubjectError),
     #[error(
@@ -148,7 +162,22 @@ pub enum TemplateError {
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Part {
     Text(String),
-    Placeholder(String),
+    Placeholder { path: String, default: Option<DefaultValue> },
+}
+
+/// The value of a placeholder whose own value is absent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum DefaultValue {
+    /// `[]`: the template makes no pattern.
+    Nothing,
+    Text(String),
+}
+
+fn placeholders(parts: &[Part]) -> impl Iterator<Item = (&str, Option<&DefaultValue>)> {
+    parts.iter().filter_map(|part| match part {
+        Part::Placeholder { path, default } => Some((path.as_str(), default.as_ref())),
+        Part::Text(_) => None,
+    })
 }
 
 fn missing(placeholder: &str) -> TemplateError {
@@ -186,10 +215,10 @@ fn split(source: &str) -> Result<Vec<Part>, TemplateError> {
     while let Some((text, after)) = rest.split_once('{') {
         push_text(&mut parts, text)?;
         let (placeholder, after) = after.split_once('}').ok_or(TemplateError::Unclosed)?;
-        if !is_placeholder_path(placeholder) {
-            return Err(TemplateError::BadPlaceholder { placeholder: placeholder.to_owned() });
-        }
-        parts.push(Part::Placeholder(placeholder.to_owned()));
+        let parsed = parse_placeholder(placeholder);
+        parts.push(
+            parsed.ok_or_else(|| TemplateError::BadPlaceholder { placeholder: placeholder.to_owned() })?,
+        );
         rest = after;
     }
     push_text(&mut parts, rest)?;
@@ -206,6 +235,19 @@ fn push_text(parts: &mut Vec<Part>, text: &str) -> Result<(), TemplateError> {
     Ok(())
 }
 
+/// `None` if it is not a path, or has another filter than a default.
+fn parse_placeholder(text: &str) -> Option<Part> {
+    let (path, default) = match text.split_once('|') {
+        None => (text, None),
+        Some((path, filter)) => match filter.strip_prefix("default:")? {
+            "[]" => (path, Some(DefaultValue::Nothing)),
+            value if is_token_value(value) => (path, Some(DefaultValue::Text(value.to_owned()))),
+            _ => return None,
+        },
+    };
+    is_placeholder_path(path).then(|| Part::Placeholder { path: path.to_owned(), default })
+}
+
 fn is_placeholder_path(path: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-:/".contains(&byte);
     path.split('.').all(|segment| !segment.is_empty() && segment.bytes().all(allowed))
@@ -216,13 +258,24 @@ fn check_one_placeholder_per_token(parts: &[Part]) -> Result<(), TemplateError> 
     for part in parts {
         match part {
             Part::Text(text) => taken = taken && !text.contains('.'),
-            Part::Placeholder(placeholder) if taken => {
-                return Err(TemplateError::TwoPlaceholders { placeholder: placeholder.clone() });
+            Part::Placeholder { path, .. } if taken => {
+                return Err(TemplateError::TwoPlaceholders { placeholder: path.clone() });
             }
-            Part::Placeholder(_) => taken = true,
+            Part::Placeholder { .. } => taken = true,
         }
     }
     Ok(())
+}
+
+/// A placeholder has the same value in all places, so it also has the same default.
+fn check_one_default(parts: &[Part]) -> Result<(), TemplateError> {
+    let differs = |(path, default): &(&str, Option<&DefaultValue>)| {
+        placeholders(parts).any(|(other, its)| other == *path && its != *default)
+    };
+    match placeholders(parts).find(differs) {
+        Some((path, _)) => Err(TemplateError::TwoDefaults { placeholder: path.to_owned() }),
+        None => Ok(()),
+    }
 }
 
 fn render<'v>(
@@ -233,7 +286,7 @@ fn render<'v>(
     for part in parts {
         match part {
             Part::Text(literal) => text.push_str(literal),
-            Part::Placeholder(placeholder) => text.push_str(&value(placeholder)?),
+            Part::Placeholder { path, .. } => text.push_str(&value(path)?),
         }
     }
     Ok(text)

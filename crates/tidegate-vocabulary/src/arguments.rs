@@ -6,7 +6,9 @@ use std::time::Duration;
 use tidegate_protocol::class::MAX_RATE_MS;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::error::shortened;
 use tidegate_protocol::json;
+use tidegate_protocol::message::FilterNumber;
 use tidegate_protocol::message::Pairs;
 
 use crate::channel::Channel;
@@ -16,7 +18,9 @@ use crate::json_template::OnMissing;
 use crate::json_template::RenderError;
 use crate::model::Each;
 use crate::model::Millis;
+use crate::placeholder::Fallback;
 use crate::placeholder::Placeholder;
+use crate::placeholder::Source;
 use crate::scopes::MessageScope;
 
 /// The longest value of `keep` and `set`, as JSON. Ids, symbols and names are shorter, and one client can store
@@ -50,26 +54,60 @@ pub(super) fn channels_of(
     channels: &[Channel],
     known: MessageScope<'_>,
 ) -> Result<Vec<Result<String, ClientError>>, ClientError> {
-    let fill = |known: MessageScope<'_>, names: &mut Vec<_>| {
-        names.extend(channels.iter().map(|channel| channel.fill(&known).map_err(fill_error)));
-    };
     let mut names = Vec::new();
     match each {
-        None => fill(known, &mut names),
+        None => names.extend(channels.iter().map(|channel| channel.fill(&known).map_err(fill_error))),
         Some(Each::List(items)) => {
-            items.iter().for_each(|item| fill(MessageScope { item: Some(item), ..known }, &mut names));
+            for (item, number) in items.iter().zip(1..) {
+                let element = ListElement { list: "each", number, item };
+                names.extend(channels.iter().map(|channel| element.channel(channel, known)));
+            }
         }
         Some(Each::Placeholder(placeholder)) => {
             let list = list_of(placeholder, &known)?;
             let elements = json::elements(&list).ok_or_else(|| bad_value(placeholder, "must be a list"))?;
             // Equal elements give equal channels.
             let mut seen = HashSet::new();
-            for item in elements.into_iter().filter(|item| seen.insert(*item)) {
-                fill(MessageScope { item: Some(item), ..known }, &mut names);
+            for (item, number) in elements.into_iter().zip(1..).filter(|(item, _)| seen.insert(*item)) {
+                let element = ListElement { list: client_name_of(placeholder), number, item };
+                names.extend(channels.iter().map(|channel| element.channel(channel, known)));
             }
         }
     }
     Ok(names)
+}
+
+/// One element of a list for which channels are named.
+struct ListElement<'e> {
+    /// What clients call the list.
+    list: &'e str,
+    /// Its place in the list, from 1.
+    number: usize,
+    /// The element, as JSON.
+    item: &'e str,
+}
+
+impl ListElement<'_> {
+    /// The channel of this element.
+    fn channel(&self, channel: &Channel, known: MessageScope<'_>) -> Result<String, ClientError> {
+        let filled = channel.fill(&MessageScope { item: Some(self.item), ..known });
+        filled.map_err(|error| match error {
+            FillError::Missing(placeholder) if placeholder.source == Source::Item => {
+                self.error(ErrorCode::BadRequest, placeholder)
+            }
+            FillError::NotAToken(placeholder, _) if placeholder.source == Source::Item => {
+                self.error(ErrorCode::BadChannel, placeholder)
+            }
+            error @ (FillError::Missing(_) | FillError::NotAToken(..)) => fill_error(error),
+        })
+    }
+
+    /// The error for an element that names no channel.
+    fn error(&self, code: ErrorCode, placeholder: &Placeholder) -> ClientError {
+        let Self { list, number, item } = self;
+        let (item, words) = (shortened((*item).to_owned()), words_for(placeholder));
+        ClientError::new(code, format!("`{list}` has {item} as element {number}: each must be {words}"))
+    }
 }
 
 /// The JSON in which a list is expected.
@@ -110,6 +148,20 @@ pub(super) fn values_of(
         json::elements(&list).and_then(|values| values.into_iter().map(scalar).collect::<Option<Box<[_]>>>());
     let values = values.filter(|values| values.len() <= MAX_VALUES);
     values.ok_or_else(|| bad_value(placeholder, "must be a list of at most 64 texts or numbers"))
+}
+
+/// A bound of a filter. `None` if there is none, or if the placeholder is optional and has no value.
+pub(super) fn bound_of(
+    bound: Option<&Placeholder>,
+    known: &MessageScope<'_>,
+) -> Result<Option<FilterNumber>, ClientError> {
+    let Some(placeholder) = bound else { return Ok(None) };
+    let value = placeholder.value_or_default(known);
+    if value.is_none() && placeholder.fallback == Fallback::Omit {
+        return Ok(None);
+    }
+    let number = value.and_then(|value| FilterNumber::parse(&value.to_json()));
+    number.map(Some).ok_or_else(|| bad_value(placeholder, "must be a number"))
 }
 
 /// The text of a JSON string, number or boolean, if it is not too long.
@@ -169,11 +221,17 @@ pub(super) fn fill_error(error: FillError<'_>) -> ClientError {
     match error {
         FillError::Missing(placeholder) => bad_value(placeholder, "is missing"),
         FillError::NotAToken(placeholder, shown) => {
-            let words = "must be one word: letters, digits and _-=@:/+^&#~, at most 128 bytes";
-            ClientError::new(
-                ErrorCode::BadChannel,
-                format!("`{}` {words}; it is {shown}", client_name_of(placeholder)),
-            )
+            let (name, words) = (client_name_of(placeholder), words_for(placeholder));
+            ClientError::new(ErrorCode::BadChannel, format!("`{name}` must be {words}; it is {shown}"))
         }
+    }
+}
+
+/// What a value in a subject must be.
+fn words_for(placeholder: &Placeholder) -> &'static str {
+    if placeholder.is_dotted {
+        "1 to 8 words with dots between them, each of letters, digits and _-=@:/+^&#~ and at most 128 bytes"
+    } else {
+        "one word: letters, digits and _-=@:/+^&#~, at most 128 bytes"
     }
 }

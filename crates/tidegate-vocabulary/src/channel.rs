@@ -1,5 +1,5 @@
 //! Channel: a subject template. Each placeholder becomes one token or a part of one, so a client cannot reach other
-//! subjects.
+//! subjects. Only a last place with the filter `dotted` may become several tokens.
 
 use std::borrow::Cow;
 
@@ -14,11 +14,15 @@ use crate::json_template::compiler::parts;
 use crate::placeholder::Fallback;
 use crate::placeholder::Placeholder;
 use crate::placeholder::Resolve;
+use crate::placeholder::Source;
+use crate::placeholder::SourceValue;
 use crate::placeholder::TimeFormat;
 use crate::placeholder::Value;
 
 /// The longest value in a subject, in bytes.
 pub(crate) const MAX_TOKEN_BYTES: usize = 128;
+/// The most tokens of a value with the filter `dotted`.
+pub(crate) const MAX_DOTTED_TOKENS: usize = 8;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Channel {
@@ -30,7 +34,7 @@ pub(crate) struct Channel {
 pub(crate) enum FillError<'c> {
     /// This placeholder has no value.
     Missing(&'c Placeholder),
-    /// The value of this placeholder cannot be a token.
+    /// The value of this placeholder cannot be a token, or with `dotted` not up to eight of them.
     NotAToken(&'c Placeholder, Box<str>),
 }
 
@@ -50,6 +54,12 @@ pub(crate) enum ChannelError {
     /// A placeholder is optional. A token cannot be left out.
     #[error("a token cannot be optional: take the filter out, or write default:")]
     Optional,
+    /// A value that may be several tokens has a place in which it must be one.
+    #[error("{{{name}|dotted}} may become several tokens, so it must be the whole last place of the subject")]
+    DottedPlace { name: Box<str> },
+    /// A value that may be several tokens comes from elsewhere than the client's message, path or query.
+    #[error("{{{name}}} is always one token: `dotted` is for values of the message, the path and the query")]
+    DottedSource { name: Box<str> },
 }
 
 impl Channel {
@@ -66,6 +76,7 @@ impl Channel {
                 Part::Placeholder(_) => taken = true,
             }
         }
+        check_dotted(&parts)?;
         let channel = Self { parts: parts.into() };
         Pattern::parse(&channel.with(|_| "x".into())).map_err(ChannelError::Subject)?;
         Ok(channel)
@@ -78,14 +89,34 @@ impl Channel {
         })
     }
 
-    /// A pattern that covers every subject of this template: a token with a placeholder becomes `*`.
+    /// Each placeholder, and the number of its token from 0.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (usize, &Placeholder)> {
+        let mut token = 0;
+        self.parts.iter().filter_map(move |part| match part {
+            Part::Placeholder(placeholder) => Some((token, placeholder)),
+            Part::Plain(text) => {
+                token += text.matches('.').count();
+                None
+            }
+        })
+    }
+
+    /// Its last placeholder, if the value of that may be several tokens.
+    pub(crate) fn dotted(&self) -> Option<&Placeholder> {
+        self.placeholders().last().filter(|placeholder| placeholder.is_dotted)
+    }
+
+    /// A pattern that covers every subject of this template: a token with a placeholder becomes `*`, and a last place
+    /// with `dotted` becomes `>`.
     pub(crate) fn reach(&self) -> Pattern {
         self.reach_with(|_| None)
     }
 
     /// The same, with values for the placeholders that are known.
     pub(crate) fn reach_with<'k>(&self, known: impl Fn(&Placeholder) -> Option<&'k str>) -> Pattern {
-        let filled = self.with(|placeholder| known(placeholder).unwrap_or("{").into());
+        let unknown = |placeholder: &Placeholder| if placeholder.is_dotted { ">" } else { "{" };
+        let filled =
+            self.with(|placeholder| known(placeholder).unwrap_or_else(|| unknown(placeholder)).into());
         let tokens = filled.split('.').map(|token| if token.contains('{') { "*" } else { token });
         // This cannot fail: with `x` for each placeholder it was a pattern.
         Pattern::parse(&tokens.collect::<Vec<_>>().join(".")).unwrap_or_else(|_| Pattern::everything())
@@ -96,7 +127,7 @@ impl Channel {
         Pattern::parse(&self.with(|_| "x".into())).is_ok_and(|pattern| !pattern.is_literal())
     }
 
-    /// The first token as in the file, without filters, and its placeholder.
+    /// The first token as in the file, without filters other than `dotted`, and its placeholder.
     pub(crate) fn first(&self) -> (String, Option<&Placeholder>) {
         let (mut written, mut first) = (String::new(), None);
         for part in &self.parts {
@@ -106,7 +137,8 @@ impl Channel {
                     None => written += text,
                 },
                 Part::Placeholder(placeholder) => {
-                    written += &format!("{{{}}}", placeholder.name);
+                    let dotted = if placeholder.is_dotted { "|dotted" } else { "" };
+                    written += &format!("{{{}{dotted}}}", placeholder.name);
                     first = Some(placeholder);
                 }
             }
@@ -122,8 +154,8 @@ impl Channel {
         texts.collect()
     }
 
-    /// The subject with its placeholders filled. Each token is valid; the limits on whole subjects are not checked
-    /// here.
+    /// The subject with its placeholders filled. Each token is valid, and only a place with `dotted` has more than one;
+    /// the limits on whole subjects are not checked here.
     pub(crate) fn fill(&self, fill: &impl Resolve) -> Result<String, FillError<'_>> {
         let mut subject = String::new();
         for part in &self.parts {
@@ -134,14 +166,18 @@ impl Channel {
                 }
                 Part::Placeholder(placeholder) => placeholder,
             };
-            let value = match (placeholder.value(fill), &placeholder.fallback) {
+            // In subjects, a user is always its token: its name may have dots and wildcards.
+            let user = UserToken(fill.user_token());
+            let is_user = placeholder.source == Source::User;
+            let value = if is_user { placeholder.value(&user) } else { placeholder.value(fill) };
+            let value = match (value, &placeholder.fallback) {
                 (Some(value), _) => value,
                 (None, Fallback::Default(json)) => Value::Json(json.as_ref().into()),
                 (None, Fallback::None | Fallback::Omit) => {
                     return Err(FillError::Missing(placeholder));
                 }
             };
-            subject += &token(&value).ok_or_else(|| match &value {
+            subject += &subject_part(placeholder, &value).ok_or_else(|| match &value {
                 Value::Json(json) if json.trim() == "null" => FillError::Missing(placeholder),
                 Value::Json(shown) | Value::Text(shown) => {
                     FillError::NotAToken(placeholder, shortened(shown.to_string()).into())
@@ -152,8 +188,53 @@ impl Channel {
     }
 }
 
-/// A text or a whole number as a token.
-pub(crate) fn token(value: &Value<'_>) -> Option<String> {
+/// The user of a session, for subjects.
+struct UserToken<'u>(Option<&'u str>);
+
+impl Resolve for UserToken<'_> {
+    fn value(&self, source: &Source) -> Option<SourceValue<'_>> {
+        (*source == Source::User).then_some(SourceValue::Value(Value::Text(self.0?.into())))
+    }
+}
+
+/// Checks that a value that may be several tokens is a whole last place, and comes from the client.
+fn check_dotted(parts: &[Part]) -> Result<(), ChannelError> {
+    for (at, part) in parts.iter().enumerate() {
+        let placeholder = match part {
+            Part::Placeholder(placeholder) if placeholder.is_dotted => placeholder,
+            Part::Placeholder(_) | Part::Plain(_) => continue,
+        };
+        let name = || placeholder.name.clone();
+        let begins_token = match at.checked_sub(1).and_then(|before| parts.get(before)) {
+            Some(Part::Plain(text)) => text.ends_with('.'),
+            Some(Part::Placeholder(_)) => false,
+            None => true,
+        };
+        if !begins_token || at + 1 < parts.len() {
+            return Err(ChannelError::DottedPlace { name: name() });
+        }
+        // Whether a variable comes from the client is checked when all rules are known.
+        if !is_from_client(&placeholder.source) && !matches!(placeholder.source, Source::Variable(_)) {
+            return Err(ChannelError::DottedSource { name: name() });
+        }
+    }
+    Ok(())
+}
+
+/// Whether a value of this source may be several tokens: the client chooses it, and it is not an identity.
+pub(crate) fn is_from_client(source: &Source) -> bool {
+    matches!(source, Source::Message | Source::Item | Source::Path(_) | Source::Query(_))
+}
+
+/// The value of a placeholder as a token, or with `dotted` as up to eight tokens.
+pub(crate) fn subject_part(placeholder: &Placeholder, value: &Value<'_>) -> Option<String> {
+    let text = word(value)?;
+    let fits = if placeholder.is_dotted { is_dotted(&text) } else { is_token(&text) };
+    fits.then(|| text.into_owned())
+}
+
+/// A text or a whole number.
+fn word<'v>(value: &'v Value<'_>) -> Option<Cow<'v, str>> {
     if let Value::Json(json) = value {
         let json = json.trim();
         let whole = json::is_number(json) && json.parse::<i128>().is_ok();
@@ -161,8 +242,7 @@ pub(crate) fn token(value: &Value<'_>) -> Option<String> {
             return None;
         }
     }
-    let text = value.as_text()?;
-    is_token(&text).then(|| text.into_owned())
+    value.as_text()
 }
 
 /// Whether a text may be one token of a subject. It allows what patterns of roles allow, and characters of market
@@ -172,84 +252,11 @@ pub(crate) fn is_token(text: &str) -> bool {
     (1..=MAX_TOKEN_BYTES).contains(&text.len()) && text.bytes().all(allowed)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::placeholder::Source;
-    use crate::placeholder::SourceValue;
-
-    struct Said(&'static str);
-
-    impl Resolve for Said {
-        fn value(&self, source: &Source) -> Option<SourceValue<'_>> {
-            (*source == Source::Message).then(|| SourceValue::Value(Value::Json(self.0.into())))
-        }
-    }
-
-    fn filled(template: &str, message: &'static str) -> String {
-        let channel = Channel::compile(template).unwrap();
-        channel.fill(&Said(message)).unwrap_or_else(|error| match error {
-            FillError::Missing(placeholder) => format!("{} is missing", placeholder.name),
-            FillError::NotAToken(placeholder, _) => format!("{} is no token", placeholder.name),
-        })
-    }
-
-    #[test]
-    fn a_value_becomes_one_token() {
-        assert_eq!(filled("prices.{msg.s}", r#"{"s":"AAPL"}"#), "prices.AAPL");
-        assert_eq!(filled("prices.{msg.s|upper}.x", r#"{"s":"eur/usd"}"#), "prices.EUR/USD.x");
-        assert_eq!(filled("u-{msg.s}", r#"{"s":7}"#), "u-7");
-        assert_eq!(filled("r.{msg.s|default:all}", "{}"), "r.all");
-        assert_eq!(filled("r.{msg.s}", "{}"), "msg.s is missing");
-        assert_eq!(filled("r.{msg.s}", r#"{"s":null}"#), "msg.s is missing");
-    }
-
-    #[test]
-    fn sub_01_a_value_that_is_no_token_names_nothing() {
-        let hostile = [
-            r#""*""#,
-            r#"">""#,
-            r#""a.b""#,
-            r#""""#,
-            r#"" ""#,
-            r#""a b""#,
-            r#""\u0000""#,
-            r#""a\u2028""#,
-            r#""a\n""#,
-            r#""a*""#,
-            r#""\u002a""#,
-            r#""\uff0a""#,
-            r#""%2E""#,
-            "1.5",
-            "true",
-            "[]",
-            r#"["a"]"#,
-            "{}",
-            r#"{"a":1}"#,
-            "-1e3",
-        ];
-        for value in hostile {
-            let message: &'static str = format!("{{\"s\":{value}}}").leak();
-            assert_eq!(filled("r.{msg.s}", message), "msg.s is no token", "{value}");
-        }
-        let long: &'static str = format!("{{\"s\":\"{}\"}}", "x".repeat(MAX_TOKEN_BYTES + 1)).leak();
-        assert_eq!(filled("r.{msg.s}", long), "msg.s is no token");
-    }
-
-    #[test]
-    fn what_is_no_template_is_refused() {
-        for text in [
-            "",
-            "a..b",
-            "{msg.a}{msg.b}",
-            "a.{msg.a}-{item}",
-            "a.{msg.a|optional}",
-            "a b",
-            "a.{x",
-            ">.{item}",
-        ] {
-            assert!(Channel::compile(text).is_err(), "{text}");
-        }
-        assert_eq!(Channel::compile("a.b-{item}.*.{user}").unwrap().reach().as_str(), "a.*.*.*");
-    }
+/// Whether a text may be up to eight tokens of a subject, with dots between them.
+pub(crate) fn is_dotted(text: &str) -> bool {
+    let mut tokens = text.split('.');
+    tokens.by_ref().take(MAX_DOTTED_TOKENS).all(is_token) && tokens.next().is_none()
 }
+
+#[cfg(test)]
+mod tests;

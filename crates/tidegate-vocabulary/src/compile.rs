@@ -2,11 +2,14 @@
 
 mod actions;
 mod check;
+mod conditions;
 mod dispatch;
 mod http;
 mod messages;
+mod parameters;
 mod rules;
 mod sections;
+mod switches;
 mod template_place;
 
 use std::cell::RefCell;
@@ -26,6 +29,9 @@ use tidegate_protocol::json::Step;
 
 use crate::channel::Channel;
 use crate::channel::ChannelError;
+use crate::compile::parameters::ParameterOwner;
+use crate::compile::parameters::ParameterUse;
+use crate::compile::parameters::ParameterUses;
 use crate::compile::template_place::TemplatePlace;
 use crate::file::template;
 use crate::json_template::JsonTemplate;
@@ -38,6 +44,7 @@ use crate::model::Literal;
 use crate::model::Matcher;
 use crate::model::MessageTest;
 use crate::model::Require;
+use crate::model::Switch;
 use crate::placeholder::Placeholder;
 use crate::placeholder::PlaceholderError;
 use crate::placeholder::Scope;
@@ -59,18 +66,24 @@ pub struct Compiled {
 /// Compiles a vocabulary, or returns all errors. Checks of rules against each other run only when every rule is valid
 /// alone, because one typo would otherwise cause many errors.
 pub fn compile(text: &str) -> Result<Compiled, Vec<Diagnostic>> {
-    read(text).map(|(_, compiled)| compiled)
+    compile_with(text, &[])
+}
+
+/// Compiles a vocabulary with these switches on. Names that its `[switches]` does not have are ignored:
+/// [`CompiledVocabulary::check_switch`] finds them.
+pub fn compile_with(text: &str, switches: &[&str]) -> Result<Compiled, Vec<Diagnostic>> {
+    read(text, switches).map(|(_, compiled)| compiled)
 }
 
 /// Compiles a vocabulary and returns the parsed file too.
-pub(crate) fn read(text: &str) -> Result<(Node, Compiled), Vec<Diagnostic>> {
+pub(crate) fn read(text: &str, switches: &[&str]) -> Result<(Node, Compiled), Vec<Diagnostic>> {
     let file = parse(text).map_err(|broken| {
         let help = "correct that line, then check again";
         let error = Diagnostic::error(WHOLE_FILE, broken.message, help);
         vec![Diagnostic { place: Some(broken.place), ..error }]
     })?;
     let diagnostics = Diagnostics::of_file(&file, "");
-    let vocabulary = Compiler::new(&diagnostics).file(&Section::root(&diagnostics));
+    let vocabulary = Compiler::new(&diagnostics).file(&Section::root(&diagnostics), switches);
     let Findings { errors, warnings } = diagnostics.finish();
     if errors.is_empty() { Ok((file, Compiled { vocabulary, warnings })) } else { Err(errors) }
 }
@@ -84,7 +97,17 @@ enum PathScope<'s> {
     Http(HttpIndex),
 }
 
+impl PathScope<'_> {
+    fn owners(self) -> Vec<ParameterOwner> {
+        match self {
+            Self::Paths(paths) => paths.iter().copied().map(ParameterOwner::Path).collect(),
+            Self::Http(route) => vec![ParameterOwner::Http(route)],
+        }
+    }
+}
+
 /// The name and parameters of a `[[path]]` or an `[[http]]`.
+#[derive(Clone)]
 struct DeclaredPath {
     name: Box<str>,
     parameters: Vec<Box<str>>,
@@ -96,12 +119,19 @@ struct Compiler<'m> {
     time: TimeFormat,
     paths: Vec<DeclaredPath>,
     http_paths: Vec<DeclaredPath>,
+    switches: Vec<Switch>,
+    /// Whether it reads the rules that are off, not those that are on.
+    reads_off: bool,
     queries: RefCell<BTreeSet<Box<str>>>,
+    query_lists: RefCell<BTreeSet<Box<str>>>,
     headers: RefCell<BTreeSet<Box<str>>>,
-    /// Parameters that must be tokens.
-    tokens: RefCell<BTreeSet<Box<str>>>,
+    parameters: RefCell<ParameterUses>,
     kept: RefCell<BTreeSet<Box<str>>>,
     set: RefCell<BTreeSet<Box<str>>>,
+    /// Variables that some rule sets to something else than parts of the message, the path or the query.
+    foreign: RefCell<BTreeSet<Box<str>>>,
+    /// Variables that may be several tokens of a subject, each with its key.
+    dotted: RefCell<Vec<(String, Box<str>)>>,
     /// Placeholders `{sub.x}` and `{var.x}`, each with its key: some rule must keep or set the value.
     unresolved: RefCell<Vec<(String, Source)>>,
     claims: RefCell<BTreeSet<Box<str>>>,
@@ -119,11 +149,16 @@ impl<'m> Compiler<'m> {
             time: TimeFormat::default(),
             paths: Vec::new(),
             http_paths: Vec::new(),
+            switches: Vec::new(),
+            reads_off: false,
             queries: RefCell::default(),
+            query_lists: RefCell::default(),
             headers: RefCell::default(),
-            tokens: RefCell::default(),
+            parameters: RefCell::default(),
             kept: RefCell::default(),
             set: RefCell::default(),
+            foreign: RefCell::default(),
+            dotted: RefCell::default(),
             unresolved: RefCell::default(),
             claims: RefCell::default(),
             messages: RefCell::default(),
@@ -222,6 +257,11 @@ impl<'m> Compiler<'m> {
         paths: PathScope<'_>,
     ) -> Option<Placeholder> {
         match Placeholder::parse(text, self.time) {
+            Ok(placeholder) if placeholder.is_dotted => {
+                let error = JsonTemplateError::Dotted { name: placeholder.name };
+                section.error(name, error.to_string(), help_of(&error));
+                None
+            }
             Ok(placeholder) => {
                 self.check_placeholder(section, name, &placeholder, place, paths);
                 Some(placeholder)
@@ -255,7 +295,13 @@ impl<'m> Compiler<'m> {
                     }
                     self.check_placeholder(section, name, placeholder, place, paths);
                     if let Source::Path(parameter) = &placeholder.source {
-                        self.tokens.borrow_mut().insert(parameter.clone());
+                        let used =
+                            if placeholder.is_dotted { ParameterUse::Dotted } else { ParameterUse::Token };
+                        self.parameters.borrow_mut().add(&paths.owners(), parameter, used);
+                    } else if let (Source::Variable(variable), true) =
+                        (&placeholder.source, placeholder.is_dotted)
+                    {
+                        self.dotted.borrow_mut().push((section.location().of(name), variable.clone()));
                     }
                 }
                 Some(channel)
@@ -263,6 +309,10 @@ impl<'m> Compiler<'m> {
             Err(error) => {
                 let help = match &error {
                     ChannelError::Template(error) => help_of(error),
+                    ChannelError::DottedPlace { name } => {
+                        format!("write it last, with a dot before it, such as \"prices.{{{name}|dotted}}\"")
+                    }
+                    ChannelError::DottedSource { .. } => "take `dotted` out".to_owned(),
                     ChannelError::Subject(_) | ChannelError::TwoPlaceholders | ChannelError::Optional => {
                         "write tokens with dots between them, such as \"prices.{msg.symbol}\"".to_owned()
                     }
@@ -286,6 +336,11 @@ impl<'m> Compiler<'m> {
             }
             let right = template(&table, key, value)?;
             let right = self.compiled(&table, key, &right, TemplatePlace::Session, paths)?;
+            for compared in right.placeholders().into_iter().chain([&left]) {
+                if let Source::Path(parameter) = &compared.source {
+                    self.parameters.borrow_mut().add(&paths.owners(), parameter, ParameterUse::Compared);
+                }
+            }
             Some(Require { left, right })
         });
         requires.collect()
@@ -347,6 +402,9 @@ impl<'m> Compiler<'m> {
             self.check_parameter(section, name, parameter, paths);
         } else if let Source::Query(query) = source {
             self.queries.borrow_mut().insert(query.clone());
+        } else if let Source::QueryList(query) = source {
+            self.queries.borrow_mut().insert(query.clone());
+            self.query_lists.borrow_mut().insert(query.clone());
         } else if let Source::Header(header) = source {
             self.headers.borrow_mut().insert(header.clone());
         } else if *source == Source::Stats {
@@ -393,8 +451,17 @@ impl<'m> Compiler<'m> {
         }
     }
 
-    /// Reports values that no rule keeps or sets.
+    /// Reports values that no rule keeps or sets, and variables that may be several tokens but are not the client's.
     fn check_unresolved(&self) {
+        for (key, variable) in self.dotted.take() {
+            if self.foreign.borrow().contains(&variable) {
+                let problem = format!(
+                    "{{var.{variable}}} is always one token: a rule sets it to something else than a part of the message, \
+                     the path or the query"
+                );
+                self.diagnostics.at_key(Diagnostic::error(key, problem, "take `dotted` out"));
+            }
+        }
         for (key, source) in self.unresolved.take() {
             let (kind, name, given) = if let Source::Subscription(name) = &source {
                 ("keep", name, self.kept.borrow())
@@ -436,6 +503,9 @@ fn help_of(error: &JsonTemplateError) -> String {
             format!(
                 "write it as a table; a text with the JSON of one value in it is \"{{{placeholder}|string}}\""
             )
+        }
+        JsonTemplateError::Dotted { .. } => {
+            "take `dotted` out: only the last place of a channel or subject may be several tokens".to_owned()
         }
         JsonTemplateError::Spread => "write a placeholder there".to_owned(),
         JsonTemplateError::TooLarge => "make the message smaller, or split it into several".to_owned(),

@@ -13,6 +13,7 @@ use tidegate_document::node::Value;
 use tidegate_protocol::subject::Pattern;
 
 use crate::channel::Channel;
+use crate::channel::MAX_DOTTED_TOKENS;
 use crate::compile::read;
 use crate::file::json;
 
@@ -27,24 +28,53 @@ const SERVER_MESSAGES: [(&str, &str); 7] = [
     ("heartbeat", "pings in messages"),
 ];
 
-/// Describes a vocabulary, or returns all errors in its file.
-pub fn explain(text: &str) -> Result<String, Vec<Diagnostic>> {
-    let (file, _) = read(text)?;
+/// Describes a vocabulary with these switches on, or returns all errors in its file.
+pub fn explain(text: &str, switches: &[&str]) -> Result<String, Vec<Diagnostic>> {
+    let (file, _) = read(text, switches)?;
     let mut out = String::new();
     // Writing to a `String` cannot fail.
     if let Some(root) = file.table() {
-        File(root).put(&mut out).ok();
+        File(&without_off(root, switches)).put(switches, &mut out).ok();
     }
     Ok(out)
 }
 
-/// A file that compiles.
+/// A file without the rules that are off.
+pub(crate) fn without_off(root: &Table, switches: &[&str]) -> Table {
+    let kept = |name: &str, node: &Node| match (name, &node.value) {
+        ("receive" | "deliver" | "http" | "on_connect", Value::List(list)) => {
+            let on = list.iter().filter(|node| node.table().is_none_or(|rule| is_on(rule, switches)));
+            Node { value: Value::List(on.cloned().collect()), ..node.clone() }
+        }
+        ("path", Value::List(list)) => {
+            let path = |node: &Node| match node.table() {
+                Some(path) => Node { value: Value::Table(without_off(path, switches)), ..node.clone() },
+                None => node.clone(),
+            };
+            Node { value: Value::List(list.iter().map(path).collect()), ..node.clone() }
+        }
+        _ => node.clone(),
+    };
+    Table(root.iter().map(|(name, node)| (name.to_owned(), kept(name, node))).collect())
+}
+
+/// Whether a rule is on.
+pub(crate) fn is_on(rule: &Table, switches: &[&str]) -> bool {
+    let has = |key| rule.get(key).and_then(Node::text).map(|name| switches.contains(&name));
+    has("if").unwrap_or(true) && !has("unless").unwrap_or(false)
+}
+
+/// A file that compiles, with the rules that are on.
 struct File<'f>(&'f Table);
 
 impl File<'_> {
-    fn put(&self, out: &mut String) -> std::fmt::Result {
+    fn put(&self, switches: &[&str], out: &mut String) -> std::fmt::Result {
         let root = self.0;
         writeln!(out, "{}: {}", text(root, "name"), text(root, "description"))?;
+        for (name, description) in entries(root, "switches") {
+            let state = if switches.contains(&name) { "on" } else { "off" };
+            writeln!(out, "switch {name} is {state}: {}", description.text().unwrap_or_default())?;
+        }
         if let Some(protocol) = table(root, "protocol") {
             let offered = texts(protocol.get("subprotocols"));
             let needed = protocol.get("required").and_then(Node::boolean).unwrap_or(false);
@@ -162,7 +192,9 @@ impl File<'_> {
 
     fn put_http_routes(&self, out: &mut String) -> std::fmt::Result {
         for call in tables(self.0, "http") {
-            writeln!(out, "\nhttp {} {}", text(call, "method"), text(call, "path"))?;
+            let when = table(call, "when").map(|when| format!(", where {}", when_of(when)));
+            let (method, path) = (text(call, "method"), text(call, "path"));
+            writeln!(out, "\nhttp {method} {path}{}", when.unwrap_or_default())?;
             for (left, right) in entries(call, "require") {
                 writeln!(out, "  {left} must be {}", json(right))?;
             }
@@ -198,10 +230,14 @@ fn action_of(rule: &Table) -> String {
         }
         "unsubscribe" => format!("leaves {channels}{each}{group}"),
         "filter" => {
-            let values = rule.get("in").map(json).unwrap_or_default();
+            let tests = [("in", "in"), ("not", "not in"), ("min", "at least"), ("max", "at most")];
+            let tests = tests
+                .into_iter()
+                .filter_map(|(key, words)| Some(format!("{words} {}", json(rule.get(key)?))));
             format!(
-                "from now on receives only publications of {channels} whose {} is in {values}",
-                text(rule, "field")
+                "from now on receives only publications of {channels} whose {} is {}",
+                text(rule, "field"),
+                tests.collect::<Vec<_>>().join(" and ")
             )
         }
         "publish" => format!("publishes {data} on {}", text(rule, "subject")),
@@ -229,6 +265,11 @@ fn action_of(rule: &Table) -> String {
 fn details(rule: &Table) -> Vec<String> {
     let word = text(rule, "do");
     let mut lines: Vec<String> = Vec::new();
+    let mut subjects = ["channel", "channels", "subject"].into_iter().flat_map(|key| texts(rule.get(key)));
+    let dotted = subjects.find_map(|text| Some(Channel::compile(text).ok()?.dotted()?.name.clone()));
+    if let Some(name) = dotted {
+        lines.push(format!("{{{name}|dotted}} may have dots: it becomes up to {MAX_DOTTED_TOKENS} tokens"));
+    }
     for (left, right) in entries(rule, "require") {
         lines.push(format!("requires that {left} is {}", json(right)));
     }

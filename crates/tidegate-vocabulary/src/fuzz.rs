@@ -24,6 +24,7 @@ use tidegate_protocol::subject::Pattern;
 
 use crate::binding::Binding;
 use crate::channel::Channel;
+use crate::channel::MAX_DOTTED_TOKENS;
 use crate::http::Lookup;
 use crate::http::answer::HttpAnswer;
 use crate::model::CompiledVocabulary;
@@ -46,18 +47,34 @@ pub struct FuzzCounts {
 #[derive(Debug)]
 pub struct Target {
     vocabulary: Arc<CompiledVocabulary>,
-    /// Patterns that cover its subjects, and whether the template itself has wildcards.
-    reach: Vec<(Pattern, bool)>,
+    reach: Vec<Reach>,
     bindings: Vec<Binding>,
     identity: Identity,
 }
 
+/// What the subjects of one template may be.
+#[derive(Debug)]
+struct Reach {
+    /// A pattern that covers them.
+    pattern: Pattern,
+    /// Whether the template itself has wildcards.
+    is_wild: bool,
+    max_tokens: usize,
+}
+
+/// The values of parameters of paths. Paths do not accept the last one if a parameter must be one token.
+const PARAMETERS: [&str; 2] = ["alice", "BRK.B"];
+
 impl Target {
     /// A vocabulary, bound to each of its paths.
     pub fn new(vocabulary: &Arc<CompiledVocabulary>) -> Self {
-        let bind =
-            |template: &str| vocabulary.bind(VocabularyId(1), &concrete_path(template), None, |_| None).ok();
-        let bindings = vocabulary.paths.iter().filter_map(|path| bind(&path.template));
+        let bind = |template: &str, value: &str| {
+            vocabulary.bind(VocabularyId(1), &concrete_path(template, value), None, |_| None).ok()
+        };
+        let bindings = vocabulary.paths.iter().flat_map(|path| {
+            let values = if path.template.contains('{') { &PARAMETERS[..] } else { &PARAMETERS[..1] };
+            values.iter().filter_map(move |value| bind(&path.template, value))
+        });
         let claims = Some(r#"{"accounts":["ACC1","ACC7"]}"#.into());
         Self {
             reach: reach(vocabulary),
@@ -188,8 +205,10 @@ impl Target {
 
     fn assert_within(&self, channel: &str) {
         let is_within = Pattern::parse(channel).is_ok_and(|pattern| {
-            let mut covering = self.reach.iter().filter(|(reach, _)| reach.covers(&pattern));
-            covering.any(|(_, is_wild)| *is_wild || pattern.is_literal())
+            let mut covering = self.reach.iter().filter(|reach| reach.pattern.covers(&pattern));
+            covering.any(|reach| {
+                (reach.is_wild || pattern.is_literal()) && pattern.tokens().count() <= reach.max_tokens
+            })
         });
         assert!(is_within, "{channel:?} is not named by any rule of {}", self.vocabulary.name);
     }
@@ -198,12 +217,14 @@ impl Target {
     fn render(&self, bytes: &[u8]) {
         let payload = Payload::classify(Bytes::copy_from_slice(bytes));
         for (rule, at) in self.vocabulary.deliver_rules.iter().zip((0..).map(DeliverIndex)) {
-            let subject = rule.pattern.as_str().replace(['*', '>'], "x").into();
-            if let Rendered::Frame(frame) =
-                self.vocabulary.render(Route::Deliver(at), &publication(subject, payload.clone()))
-            {
-                let filled = frame.fill_slots(|_| None);
-                assert!(std::str::from_utf8(filled.message()).is_ok_and(is_json), "{frame:?}");
+            for tail in ["x", "x.y.z"] {
+                let subject = rule.pattern.as_str().replace('*', "x").replace('>', tail).into();
+                if let Rendered::Frame(frame) =
+                    self.vocabulary.render(Route::Deliver(at), &publication(subject, payload.clone()))
+                {
+                    let filled = frame.fill_slots(|_| None);
+                    assert!(std::str::from_utf8(filled.message()).is_ok_and(is_json), "{frame:?}");
+                }
             }
         }
     }
@@ -211,8 +232,9 @@ impl Target {
     /// Sends the text as the body and the query of every HTTP route.
     fn request(&self, scope: SessionScope<'_>, text: &str, counts: &mut FuzzCounts) {
         for route in &self.vocabulary.http_routes {
-            for body in [Some(text), None] {
-                let path = concrete_path(&route.template);
+            let bodies = [Some(text), None].into_iter();
+            for (body, value) in bodies.flat_map(|body| PARAMETERS.map(|value| (body, value))) {
+                let path = concrete_path(&route.template, value);
                 let found =
                     self.vocabulary.lookup(VocabularyId(1), &route.method, &path, Some(text), |_| Some(text));
                 let Lookup::Found(matched) = found else { continue };
@@ -292,22 +314,27 @@ fn publication(subject: Arc<str>, payload: Payload) -> Publication {
     Publication { key: Arc::clone(&subject), subject, payload, headers, time: SystemTime::UNIX_EPOCH }
 }
 
-/// The path with a plain value for each parameter.
-fn concrete_path(template: &str) -> String {
-    let segments =
-        template.split('/').map(|segment| if segment.starts_with('{') { "alice" } else { segment });
+/// The path with this value for each parameter.
+fn concrete_path(template: &str, value: &str) -> String {
+    let segments = template.split('/').map(|segment| if segment.starts_with('{') { value } else { segment });
     segments.collect::<Vec<_>>().join("/")
 }
 
 /// Every channel and subject template of the file.
-fn reach(vocabulary: &CompiledVocabulary) -> Vec<(Pattern, bool)> {
+fn reach(vocabulary: &CompiledVocabulary) -> Vec<Reach> {
     let of_rules = vocabulary.rules.iter().flat_map(|rule| channels_of(&rule.action));
     let of_routes = vocabulary.http_routes.iter().flat_map(|route| match &route.action {
         HttpAction::Rule(action) => channels_of(action),
         HttpAction::Last { channels, .. } => channels,
         HttpAction::Stats | HttpAction::Receive | HttpAction::Health | HttpAction::Console => &[],
     });
-    of_rules.chain(of_routes).map(|channel| (channel.reach(), channel.is_wild())).collect()
+    let reach = |channel: &Channel| {
+        let pattern = channel.reach();
+        let before = pattern.tokens().count() - 1;
+        let max_tokens = channel.dotted().map_or(usize::MAX, |_| before + MAX_DOTTED_TOKENS);
+        Reach { pattern, is_wild: channel.is_wild(), max_tokens }
+    };
+    of_rules.chain(of_routes).map(reach).collect()
 }
 
 fn channels_of(action: &RuleAction) -> &[Channel] {

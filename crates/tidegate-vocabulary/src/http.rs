@@ -47,13 +47,18 @@ pub enum Lookup {
     OtherMethod(Vec<Box<str>>),
     /// A value in the path is not allowed there.
     BadValue,
+    /// There are routes with this method and path, and the `when` of none of them holds.
+    Unmatched,
     /// No route has this path.
     Nothing,
 }
 
-/// A request, and the route that matches it.
+/// A request, and the routes that match it as far as that is known without its body, in the order of the file.
 #[derive(Debug)]
-pub struct MatchedRoute(RouteDialect);
+pub struct MatchedRoute {
+    first: RouteDialect,
+    others: Vec<RouteDialect>,
+}
 
 /// A request that passed the checks of its route, and its body.
 #[derive(Debug)]
@@ -107,21 +112,38 @@ impl CompiledVocabulary {
     ) -> Lookup {
         let here = self.http_routes.iter().zip((0..).map(HttpIndex));
         let here = here.filter_map(|(route, at)| Some((at, route, parameters(&route.segments, path)?)));
-        let mut others = Vec::new();
+        let (mut others, mut found, mut is_method_known) = (Vec::new(), Vec::new(), false);
         for (at, route, parameters) in here {
             if *route.method != *method && !(method == "HEAD" && *route.method == *"GET") {
                 others.push(route.method.clone());
                 continue;
             }
+            is_method_known = true;
             // A `receive` route handles its body by the rules of the file's first path.
-            return match self.binding(number, PathIndex(0), &route.tokens, parameters, query, &header) {
-                Ok(binding) => {
-                    Lookup::Found(MatchedRoute(RouteDialect { binding, index: at, channels: Vec::new() }))
-                }
-                Err(NoMatch::BadValue | NoMatch::UnknownPath) => Lookup::BadValue,
-            };
+            let binding =
+                match self.binding(number, PathIndex(0), &route.parameters, parameters, query, &header) {
+                    Ok(binding) => binding,
+                    // An earlier route may still take the request, if its body is right.
+                    Err(NoMatch::BadValue | NoMatch::UnknownPath) if found.is_empty() => {
+                        return Lookup::BadValue;
+                    }
+                    Err(NoMatch::BadValue | NoMatch::UnknownPath) => break,
+                };
+            if !route.may_take(&MessageScope::of(&binding, SessionScope::default())) {
+                continue;
+            }
+            found.push(RouteDialect { binding, index: at, channels: Vec::new() });
+            if !route.looks_at_body() {
+                break;
+            }
         }
-        if others.is_empty() { Lookup::Nothing } else { Lookup::OtherMethod(others) }
+        let mut found = found.into_iter();
+        match found.next() {
+            Some(first) => Lookup::Found(MatchedRoute { first, others: found.collect() }),
+            None if is_method_known => Lookup::Unmatched,
+            None if others.is_empty() => Lookup::Nothing,
+            None => Lookup::OtherMethod(others),
+        }
     }
 
     /// Each route that returns last values: its path, a pattern that covers its channels, and whether that is its one
@@ -152,18 +174,40 @@ impl CompiledVocabulary {
     }
 }
 
+impl HttpRoute {
+    /// Whether its `when` holds, as far as that is known without the body.
+    fn may_take(&self, known: &MessageScope<'_>) -> bool {
+        let mut when = self.when.iter().filter(|condition| condition.placeholder.source != Source::Message);
+        when.all(|condition| condition.holds(known))
+    }
+
+    fn looks_at_body(&self) -> bool {
+        self.when.iter().any(|condition| condition.placeholder.source == Source::Message)
+    }
+}
+
 impl MatchedRoute {
     /// The vocabulary, and the values of this request.
     pub fn binding(&self) -> &Binding {
-        &self.0.binding
+        &self.first.binding
     }
 
-    /// Whether only clients with an identity may use it.
+    /// Whether only clients with an identity may use it. If the body decides the route, one of the routes is enough.
     pub fn needs_identity(&self) -> bool {
-        !matches!(
-            self.0.route().map(|route| &route.action),
-            Some(HttpAction::Rule(RuleAction::Send) | HttpAction::Health | HttpAction::Console) | None
-        )
+        std::iter::once(&self.first).chain(&self.others).any(RouteDialect::needs_identity)
+    }
+
+    /// The route for a body, which is empty if there is none.
+    fn choose(self, body: &str) -> Result<RouteDialect, ClientError> {
+        let spans = JsonSpans::default();
+        let takes = |candidate: &RouteDialect| {
+            let known = known(&candidate.binding, SessionScope::default(), body, &spans);
+            candidate.route().is_some_and(|route| route.when.iter().all(|condition| condition.holds(&known)))
+        };
+        std::iter::once(self.first).chain(self.others).find(takes).ok_or_else(|| {
+            let words = "this path has no call for such a body: check its members";
+            ClientError::new(ErrorCode::BadRequest, words)
+        })
     }
 
     /// Checks a request: its `require` must hold, and its body must follow the rules for messages.
@@ -176,7 +220,7 @@ impl MatchedRoute {
         if !body.is_empty() {
             check(&body)?;
         }
-        let Self(mut route) = self;
+        let mut route = self.choose(&body)?;
         let spans = JsonSpans::default();
         let known = known(&route.binding, scope, &body, &spans);
         let requires = route.route().map_or(&[][..], |route| &route.require);
@@ -196,7 +240,7 @@ impl MatchedRoute {
 
     #[cfg(test)]
     pub(crate) fn into_dialect(self) -> RouteDialect {
-        self.0
+        self.first
     }
 }
 
@@ -235,6 +279,18 @@ impl AcceptedRequest {
 impl RouteDialect {
     fn route(&self) -> Option<&HttpRoute> {
         self.binding.vocabulary.http_routes.get(usize::from(self.index.0))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn index(&self) -> HttpIndex {
+        self.index
+    }
+
+    fn needs_identity(&self) -> bool {
+        !matches!(
+            self.route().map(|route| &route.action),
+            Some(HttpAction::Rule(RuleAction::Send) | HttpAction::Health | HttpAction::Console) | None
+        )
     }
 
     fn is_receive(&self) -> bool {

@@ -21,6 +21,7 @@ use tidegate_protocol::message::RuleId;
 use tidegate_protocol::message::SubscribeRequest;
 
 use crate::arguments::bad_value;
+use crate::arguments::bound_of;
 use crate::arguments::channels_of;
 use crate::arguments::fill_error;
 use crate::arguments::group_of;
@@ -38,6 +39,7 @@ use crate::model::Rule;
 use crate::model::RuleAction;
 use crate::model::SubscribeSpec;
 use crate::model::UnknownMessage;
+use crate::placeholder::Placeholder;
 use crate::placeholder::Source;
 use crate::scopes::MessageScope;
 
@@ -177,9 +179,10 @@ fn check(binding: &Binding, rule: &Rule, known: MessageScope<'_>) -> Result<(), 
     if needs_identity && known.scope.identity.is_none() {
         return reject(ErrorCode::Unauthorized, "the session has no identity yet: send a token first");
     }
-    if known.scope.identity.is_some() {
+    if let Some(identity) = known.scope.identity {
         let requires = binding.path_rule().map_or(&[][..], |path| &path.require);
-        if !requires.iter().all(|require| require.holds(&known, require.left.source == Source::Message)) {
+        let mut checked = requires.iter().filter(|require| !(identity.anonymous && require.names_user()));
+        if !checked.all(|require| require.holds(&known, require.left.source == Source::Message)) {
             return Err(identity_mismatch());
         }
     }
@@ -216,10 +219,18 @@ pub(super) fn command_for(
             };
             Command::Unsubscribe { request_context, channels, group }
         }
-        RuleAction::Filter { channel, field, values } => {
+        RuleAction::Filter { channel, field, tests } => {
             let channel = channel.fill(&known).map_err(fill_error)?;
-            let values = values_of(values, &known)?;
-            let filter = Filter { field: *field, name: filter_name.into(), values };
+            let list =
+                |list: &Option<Placeholder>| list.as_ref().map(|list| values_of(list, &known)).transpose();
+            let filter = Filter {
+                field: *field,
+                name: filter_name.into(),
+                values: list(&tests.values)?,
+                not: list(&tests.not)?.unwrap_or_default(),
+                min: bound_of(tests.min.as_ref(), &known)?,
+                max: bound_of(tests.max.as_ref(), &known)?,
+            };
             Command::Filter { request_context, channel, filter }
         }
         RuleAction::Publish { subject, data, headers } => {

@@ -57,6 +57,9 @@ pub(crate) enum JsonTemplateError {
     /// The value of `"..."` is not a placeholder.
     #[error("\"...\" copies the members of an object: \"...\" = \"{{data}}\"")]
     Spread,
+    /// A placeholder has the filter for the last place of a subject.
+    #[error("{{{name}|dotted}} is not a part of a subject")]
+    Dotted { name: Box<str> },
     #[error("a message may have 64 placeholders, 16 KiB of text and 32 levels")]
     TooLarge,
 }
@@ -207,6 +210,30 @@ impl JsonTemplate {
                 Piece::List(elements) => elements.iter().for_each(|element| match element {
                     Element::Always(json_template) => json_template.collect(placeholders),
                     Element::Optional(placeholder) => placeholders.push(placeholder),
+                }),
+            }
+        }
+    }
+
+    /// The placeholders whose values must be objects. A template fails if one of them is not.
+    pub(crate) fn spreads(&self) -> impl Iterator<Item = &Placeholder> {
+        let mut spreads = Vec::new();
+        self.collect_spreads(&mut spreads);
+        spreads.into_iter()
+    }
+
+    fn collect_spreads<'s>(&'s self, spreads: &mut Vec<&'s Placeholder>) {
+        for piece in &self.pieces {
+            match piece {
+                Piece::Bytes(_) | Piece::Value(_) | Piece::InText(_) | Piece::Slot(_) => {}
+                Piece::Object(members) => members.iter().for_each(|member| match member {
+                    TemplateMember::Always { value, .. } => value.collect_spreads(spreads),
+                    TemplateMember::Optional { .. } => {}
+                    TemplateMember::Spread { placeholder, .. } => spreads.push(placeholder),
+                }),
+                Piece::List(elements) => elements.iter().for_each(|element| match element {
+                    Element::Always(json_template) => json_template.collect_spreads(spreads),
+                    Element::Optional(_) => {}
                 }),
             }
         }

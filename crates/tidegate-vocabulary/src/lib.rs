@@ -6,9 +6,10 @@ mod channel;
 pub mod compile;
 mod delivery;
 mod dialect;
+mod dotted;
 pub mod explain;
 mod file;
-#[cfg(feature = "test-hooks")]
+#[cfg(any(test, feature = "test-hooks"))]
 pub mod fuzz;
 pub mod http;
 mod identity;

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tidegate_document::diagnostic::ValueError;
+use tidegate_document::suggest::did_you_mean;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::json::Step;
@@ -25,6 +27,8 @@ pub struct CompiledVocabulary {
     /// Its name. It is also a subprotocol.
     pub name: Box<str>,
     pub description: Box<str>,
+    /// What its file can turn on and off.
+    pub switches: Box<[Switch]>,
     /// The subprotocols that select it. The last one is its name.
     pub subprotocols: Box<[Box<str>]>,
     /// Whether a client must offer one of them.
@@ -52,6 +56,8 @@ pub struct CompiledVocabulary {
     pub counted: Box<[Box<str>]>,
     /// The query parameters and headers that placeholders read.
     pub(super) queries: Box<[Box<str>]>,
+    /// Those query parameters that placeholders read as lists.
+    pub(super) query_lists: Box<[Box<str>]>,
     pub(super) headers: Box<[Box<str>]>,
     /// Whether error messages contain parts of the client's message.
     pub(super) errors_name_message: bool,
@@ -59,8 +65,40 @@ pub struct CompiledVocabulary {
     pub claims: Box<[Box<str>]>,
 }
 
+/// One of `[switches]`: it turns rules on and off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Switch {
+    pub name: Box<str>,
+    /// What it does, and which frontend needs it.
+    pub description: Box<str>,
+    pub is_on: bool,
+}
+
+impl CompiledVocabulary {
+    /// Checks that its file declares a switch. The error lists those that it declares.
+    pub fn check_switch(&self, name: &str) -> Result<(), ValueError> {
+        let known: Vec<&str> = self.switches.iter().map(|switch| &*switch.name).collect();
+        if known.contains(&name) {
+            return Ok(());
+        }
+        let described =
+            self.switches.iter().map(|switch| format!("{} ({})", switch.name, switch.description));
+        let described: Vec<String> = described.collect();
+        let help = match &described[..] {
+            [] => "remove it: this vocabulary has no switches".to_owned(),
+            _ => format!("{}its switches are {}", did_you_mean(name, &known), described.join(", ")),
+        };
+        Err(ValueError::new(format!("is not a switch of {}", self.name), help))
+    }
+
+    /// The names of the switches that are on.
+    pub fn switches_on(&self) -> impl Iterator<Item = &str> {
+        self.switches.iter().filter(|switch| switch.is_on).map(|switch| &*switch.name)
+    }
+}
+
 /// A kind of HTTP request, by its place in [`CompiledVocabulary::http_routes`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HttpIndex(pub u16);
 
 /// One `[[path]]`: where clients connect, and their rules.
@@ -71,8 +109,8 @@ pub struct PathRule {
     /// As in the file: `/ws/{symbol}`.
     pub template: Box<str>,
     pub(super) segments: Box<[Segment]>,
-    /// Parameters that become part of subjects or are compared with the identity. Each must be one token.
-    pub(super) tokens: Box<[Box<str>]>,
+    /// The parameters that become part of subjects.
+    pub(super) parameters: Box<[SubjectParameter]>,
     /// The query parameter that may hold a credential.
     pub token_query: Option<Box<str>>,
     /// The member of a message that may hold a credential, as a path into the message.
@@ -86,6 +124,14 @@ pub struct PathRule {
     pub(super) deliver_rules: Box<[DeliverIndex]>,
     /// Whether a client can authenticate with a message.
     pub(super) has_auth: bool,
+}
+
+/// A parameter of a path that becomes part of subjects.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct SubjectParameter {
+    pub(super) name: Box<str>,
+    /// Whether it may be several tokens, with dots between them.
+    pub(super) is_dotted: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -151,7 +197,7 @@ pub(super) enum Literal {
 pub(super) enum RuleAction {
     Subscribe(SubscribeSpec),
     Unsubscribe { each: Option<Each>, channels: Box<[Channel]>, group: Option<JsonTemplate> },
-    Filter { channel: Channel, field: FieldIndex, values: Placeholder },
+    Filter { channel: Channel, field: FieldIndex, tests: Box<FilterTests> },
     Publish { subject: Channel, data: JsonTemplate, headers: Box<[(Box<str>, JsonTemplate)]> },
     Request { subject: Channel, data: JsonTemplate, timeout: Option<Millis> },
     Auth(Placeholder),
@@ -160,6 +206,18 @@ pub(super) enum RuleAction {
     Ignore,
     Error { code: ErrorCode, message: JsonTemplate },
     Close { code: u16, reason: Box<str> },
+}
+
+/// What a filter compares a field with. At least one is there.
+#[derive(Debug, Default)]
+pub(super) struct FilterTests {
+    /// The list of values, one of which it must be.
+    pub(super) values: Option<Placeholder>,
+    /// The list of values, none of which it may be.
+    pub(super) not: Option<Placeholder>,
+    /// The least and the greatest number.
+    pub(super) min: Option<Placeholder>,
+    pub(super) max: Option<Placeholder>,
 }
 
 #[derive(Debug)]
@@ -196,7 +254,7 @@ pub(super) struct DeliverRule {
     pub(super) slots: std::ops::Range<usize>,
 }
 
-/// A condition on a publication.
+/// A condition on a publication or on an HTTP request.
 #[derive(Debug)]
 pub(super) struct Condition {
     pub(super) placeholder: Placeholder,
@@ -266,7 +324,9 @@ pub struct HttpRoute {
     /// As in the file: `/orders/{id}`.
     pub template: Box<str>,
     pub(super) segments: Box<[Segment]>,
-    pub(super) tokens: Box<[Box<str>]>,
+    pub(super) parameters: Box<[SubjectParameter]>,
+    /// The requests that it matches, of those with its method and path.
+    pub(super) when: Box<[Condition]>,
     pub(super) require: Box<[Require]>,
     pub(super) action: HttpAction,
     pub(super) send: Option<JsonTemplate>,

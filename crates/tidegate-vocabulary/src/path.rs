@@ -7,11 +7,13 @@ use tidegate_protocol::url;
 
 use crate::binding::Binding;
 use crate::binding::RequestValues;
+use crate::channel::is_dotted;
 use crate::channel::is_token;
 use crate::model::CompiledVocabulary;
 use crate::model::NoMatch;
 use crate::model::PathRule;
 use crate::model::Segment;
+use crate::model::SubjectParameter;
 use crate::route::PathIndex;
 
 /// The longest value of a query parameter or header that placeholders see, in bytes.
@@ -34,15 +36,15 @@ impl CompiledVocabulary {
             .zip((0..).map(PathIndex))
             .find_map(|(rule, at)| Some((rule, at, rule.matches(path)?)));
         let (rule, at, parameters) = found.ok_or(NoMatch::UnknownPath)?;
-        self.binding(number, at, &rule.tokens, parameters, query, &header)
+        self.binding(number, at, &rule.parameters, parameters, query, &header)
     }
 
-    /// Reads the values of a request. `tokens` are the parameters that must be one token.
+    /// Reads the values of a request. `in_subjects` are the parameters that become part of subjects.
     pub(super) fn binding<'r>(
         self: &Arc<Self>,
         number: VocabularyId,
         path: PathIndex,
-        tokens: &[Box<str>],
+        in_subjects: &[SubjectParameter],
         parameters: RequestValues,
         query: Option<&str>,
         header: &impl Fn(&str) -> Option<&'r str>,
@@ -50,14 +52,21 @@ impl CompiledVocabulary {
         let fits = |(name, value): &(Box<str>, Box<str>)| {
             let plain =
                 value.len() <= MAX_SEGMENT_BYTES && !value.is_empty() && !value.contains(char::is_control);
-            plain && (!tokens.contains(name) || is_token(value))
+            plain && in_subjects.iter().all(|parameter| parameter.name != *name || parameter.allows(value))
         };
         if !parameters.0.iter().all(fits) {
             return Err(NoMatch::BadValue);
         }
-        let query = self.queries.iter().filter_map(|name| {
-            let value = url::query_value(query?, name)?;
+        let query = query.unwrap_or_default();
+        let values = self.queries.iter().filter_map(|name| {
+            let value =
+                url::query_value(query, name).or_else(|| url::query_value(query, &format!("{name}[]")))?;
             (value.len() <= MAX_VALUE_BYTES).then(|| (name.clone(), value.into_boxed_str()))
+        });
+        let lists = self.query_lists.iter().filter_map(|name| {
+            let values = url::query_list(query, name).filter(|value| value.len() <= MAX_VALUE_BYTES);
+            let joined = values.reduce(|joined, value| joined + "," + &value)?;
+            Some((name.clone(), joined.into_boxed_str()))
         });
         let headers = self.headers.iter().filter_map(|name| {
             let value = header(name)?;
@@ -68,10 +77,18 @@ impl CompiledVocabulary {
             number,
             path,
             parameters,
-            query: RequestValues(query.collect()),
+            query: RequestValues(values.collect()),
+            query_lists: RequestValues(lists.collect()),
             headers: RequestValues(headers.collect()),
             identity_hint: None,
         })
+    }
+}
+
+impl SubjectParameter {
+    /// Whether a value fits into the subjects.
+    fn allows(&self, value: &str) -> bool {
+        if self.is_dotted { is_dotted(value) } else { is_token(value) }
     }
 }
 

@@ -22,8 +22,10 @@ pub enum Source {
     Node,
     /// `{path.x}`: a parameter of the path
     Path(Box<str>),
-    /// `{query.x}`
+    /// `{query.x}`: the first value of `x`, or else of `x[]`
     Query(Box<str>),
+    /// `{query.x|split}`: all values of `x` and `x[]`, with commas between them
+    QueryList(Box<str>),
     /// `{header.x}`: a header of the handshake or HTTP request
     Header(Box<str>),
     /// `{var.x}`: a value that a rule set
@@ -39,6 +41,8 @@ pub enum Source {
     Subject,
     /// `{subject.N}`: token N of the subject, from 0
     Token(usize),
+    /// `{subject.N..}`: the tokens of the subject from token N to the end, with their dots
+    Tokens(usize),
     /// `{capture.N}`: the token at wildcard N of the pattern, from 0
     Capture(usize),
     /// `{time}`: when the node received the publication
@@ -148,6 +152,8 @@ pub struct Placeholder {
     steps: Box<[Step]>,
     filters: Box<[Filter]>,
     time: Option<TimeFormat>,
+    /// Whether its value may be several tokens of a subject.
+    pub(crate) is_dotted: bool,
     /// What it becomes without a value.
     pub fallback: Fallback,
 }
@@ -191,6 +197,11 @@ pub trait Resolve {
     /// The value of a source. `None` if it has none.
     fn value(&self, source: &Source) -> Option<SourceValue<'_>>;
 
+    /// The user as a token of subjects, which may differ from the value of [`Source::User`].
+    fn user_token(&self) -> Option<&str> {
+        None
+    }
+
     /// The members of a JSON source, if they are extracted together in one pass.
     fn parts(&self, _: &Source) -> Option<JsonParts<'_>> {
         None
@@ -210,8 +221,8 @@ enum Suffix {
     Name(fn(Box<str>) -> Source),
     /// A number.
     Number(fn(usize) -> Source),
-    /// Nothing, or a number.
-    BareOrNumber(fn() -> Source, fn(usize) -> Source),
+    /// Nothing, a number, or a number and `..`.
+    Tokens(fn() -> Source, fn(usize) -> Source, fn(usize) -> Source),
 }
 
 /// The first word of each placeholder, an example, and its source.
@@ -228,7 +239,7 @@ const SOURCES: [(&str, &str, Suffix); 32] = [
     ("item", "item", Suffix::Bare(|| Source::Item)),
     ("sub", "sub.name", Suffix::Name(Source::Subscription)),
     ("data", "data.field", Suffix::Fields(|| Source::Data)),
-    ("subject", "subject.0", Suffix::BareOrNumber(|| Source::Subject, Source::Token)),
+    ("subject", "subject.0", Suffix::Tokens(|| Source::Subject, Source::Token, Source::Tokens)),
     ("capture", "capture.0", Suffix::Number(Source::Capture)),
     ("time", "time", Suffix::Bare(|| Source::Time)),
     ("nats", "nats.Name", Suffix::Name(Source::NatsHeader)),
@@ -257,6 +268,8 @@ const FILTERS: [(&str, Filter); 6] = [
     ("string", Filter::Text),
     ("json", Filter::Json),
 ];
+/// The filter of a value that may be several tokens of a subject.
+const DOTTED: &str = "dotted";
 const TIMES: [(&str, TimeFormat); 5] = [
     ("rfc3339_ms", TimeFormat::Rfc3339Millis),
     ("rfc3339", TimeFormat::Rfc3339),
@@ -273,7 +286,7 @@ pub fn known_placeholders() -> impl Iterator<Item = &'static str> {
 /// The names of all filters.
 pub fn known_filters() -> impl Iterator<Item = &'static str> {
     let names = FILTERS.iter().map(|(name, _)| *name).chain(TIMES.iter().map(|(name, _)| *name));
-    names.chain(["default", "optional"])
+    names.chain([DOTTED, "default", "optional"])
 }
 
 impl Source {
@@ -286,6 +299,7 @@ impl Source {
             | Self::Node
             | Self::Path(_)
             | Self::Query(_)
+            | Self::QueryList(_)
             | Self::Header(_)
             | Self::Variable(_) => Scope::Session,
             Self::Message | Self::Item => Scope::Message,
@@ -293,6 +307,7 @@ impl Source {
             Self::Data
             | Self::Subject
             | Self::Token(_)
+            | Self::Tokens(_)
             | Self::Capture(_)
             | Self::Time
             | Self::NatsHeader(_) => Scope::Publication,
@@ -332,8 +347,9 @@ impl Source {
             fields.clone().all(|field| !field.is_empty()).then(|| fields.map(Step::read).collect())
         };
         let number = || rest?.parse().ok();
+        let first_of_several = || rest?.strip_suffix("..")?.parse().ok();
         let read = match (suffix, rest) {
-            (Suffix::Bare(source) | Suffix::Fields(source) | Suffix::BareOrNumber(source, _), None) => {
+            (Suffix::Bare(source) | Suffix::Fields(source) | Suffix::Tokens(source, ..), None) => {
                 Some((source(), Box::default()))
             }
             (Suffix::Fields(source) | Suffix::SomeFields(source), Some(_)) => {
@@ -342,8 +358,10 @@ impl Source {
             (Suffix::Name(source), Some(name)) => {
                 (!name.is_empty() && !name.contains('.')).then(|| (source(name.into()), Box::default()))
             }
-            (Suffix::Number(source) | Suffix::BareOrNumber(_, source), Some(_)) => {
-                number().map(|number| (source(number), Box::default()))
+            (Suffix::Number(source), Some(_)) => number().map(|number| (source(number), Box::default())),
+            (Suffix::Tokens(_, one, several), Some(_)) => {
+                let source = number().map(one).or_else(|| first_of_several().map(several));
+                source.map(|source| (source, Box::default()))
             }
             (Suffix::Bare(_), Some(_))
             | (Suffix::SomeFields(_) | Suffix::Name(_) | Suffix::Number(_), None) => None,
@@ -356,6 +374,11 @@ impl Placeholder {
     /// The steps to the part of the source that it shows.
     pub(super) fn steps(&self) -> &[Step] {
         &self.steps
+    }
+
+    /// Whether both have the same value in every message. `dotted` changes no value.
+    pub(crate) fn has_same_value(&self, other: &Self) -> bool {
+        *self == Self { is_dotted: self.is_dotted, ..other.clone() }
     }
 
     /// The first field in its source.
@@ -382,6 +405,7 @@ impl Placeholder {
             Source::Claims
             | Source::Path(_)
             | Source::Query(_)
+            | Source::QueryList(_)
             | Source::Header(_)
             | Source::Variable(_)
             | Source::Message
@@ -390,6 +414,7 @@ impl Placeholder {
             | Source::Data
             | Source::Subject
             | Source::Token(_)
+            | Source::Tokens(_)
             | Source::Capture(_)
             | Source::NatsHeader(_)
             | Source::Reply
@@ -422,6 +447,7 @@ impl Placeholder {
             source,
             steps,
             filters: Box::default(),
+            is_dotted: false,
             fallback: Fallback::None,
         };
         let mut filters = Vec::new();
@@ -429,6 +455,10 @@ impl Placeholder {
             let fallback = match (part.strip_prefix("default:"), part) {
                 (Some(value), _) => Fallback::Default(json::json_or_string(value).into()),
                 (None, "optional") => Fallback::Omit,
+                (None, DOTTED) => {
+                    placeholder.is_dotted = true;
+                    continue;
+                }
                 (None, part) => {
                     placeholder.filter(name, part, &mut filters)?;
                     continue;
@@ -440,6 +470,11 @@ impl Placeholder {
             placeholder.fallback = fallback;
         }
         placeholder.filters = filters.into();
+        if let Source::Query(name) = &placeholder.source
+            && placeholder.filters.first() == Some(&Filter::Split)
+        {
+            placeholder.source = Source::QueryList(name.clone());
+        }
         Ok(placeholder)
     }
 

@@ -110,6 +110,7 @@ impl Resolve for OutcomeScope<'_> {
             | Source::Node
             | Source::Path(_)
             | Source::Query(_)
+            | Source::QueryList(_)
             | Source::Header(_)
             | Source::Variable(_)
             | Source::Message
@@ -118,6 +119,7 @@ impl Resolve for OutcomeScope<'_> {
             | Source::Data
             | Source::Subject
             | Source::Token(_)
+            | Source::Tokens(_)
             | Source::Capture(_)
             | Source::Time
             | Source::NatsHeader(_)
@@ -141,6 +143,7 @@ impl Resolve for MessageScope<'_> {
             Source::Node => text(scope.node),
             Source::Path(name) => text(binding.parameters.get(name)?),
             Source::Query(name) => text(binding.query.get(name)?),
+            Source::QueryList(name) => text(binding.query_lists.get(name)?),
             Source::Header(name) => text(binding.headers.get(name)?),
             Source::Variable(name) => json(scope.variables?.get(name)?),
             Source::Message => json(self.message?.json()),
@@ -161,6 +164,7 @@ impl Resolve for MessageScope<'_> {
             Source::Data
             | Source::Subject
             | Source::Token(_)
+            | Source::Tokens(_)
             | Source::Capture(_)
             | Source::Time
             | Source::NatsHeader(_)
@@ -169,6 +173,10 @@ impl Resolve for MessageScope<'_> {
             | Source::Count
             | Source::Status => None,
         }
+    }
+
+    fn user_token(&self) -> Option<&str> {
+        Some(self.scope.identity?.user_token())
     }
 
     fn parts(&self, source: &Source) -> Option<JsonParts<'_>> {
@@ -195,6 +203,7 @@ impl Resolve for PublicationScope<'_> {
             },
             Source::Subject => text(&publication.subject),
             Source::Token(at) => text(publication.subject.split('.').nth(*at)?),
+            Source::Tokens(at) => text(publication.subject.splitn(at.checked_add(1)?, '.').nth(*at)?),
             Source::Capture(at) => {
                 let tokens = self.pattern.split('.').zip(publication.subject.split('.'));
                 let mut captured = tokens.filter(|(token, _)| matches!(*token, "*" | ">"));
@@ -211,6 +220,7 @@ impl Resolve for PublicationScope<'_> {
             | Source::Node
             | Source::Path(_)
             | Source::Query(_)
+            | Source::QueryList(_)
             | Source::Header(_)
             | Source::Variable(_)
             | Source::Message

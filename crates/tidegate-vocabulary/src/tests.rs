@@ -1,5 +1,6 @@
 //! Each shipped vocabulary writes JSON with exactly the members that its file describes, whatever it receives.
 
+mod dotted;
 mod session;
 
 use std::rc::Rc;
@@ -62,7 +63,7 @@ fn shipped() -> Vec<Shipped> {
         let path = format!("{}/../../vocabularies/{name}.toml", env!("CARGO_MANIFEST_DIR"));
         let text = std::fs::read_to_string(path).unwrap();
         let vocabulary = Arc::new(compile(&text).unwrap().vocabulary);
-        let file = Toml::Table(text.parse().unwrap());
+        let file = without_off(Toml::Table(text.parse().unwrap()));
         let bindings = vocabulary.paths.iter().map(|path| {
             // A label may be any text, a parameter in a subject only a token.
             let hostile = vocabulary.bind(
@@ -79,6 +80,28 @@ fn shipped() -> Vec<Shipped> {
         Shipped { bindings: bindings.collect(), vocabulary, file }
     };
     names.map(read).into()
+}
+
+/// A file without the rules that need a switch.
+fn without_off(mut file: Toml) -> Toml {
+    for (name, value) in file.as_table_mut().into_iter().flatten() {
+        let Some(list) = value.as_array_mut() else { continue };
+        match name.as_str() {
+            "receive" | "deliver" | "http" | "on_connect" => list.retain(|rule| rule.get("if").is_none()),
+            "path" => list.iter_mut().for_each(|path| *path = without_off(path.clone())),
+            _ => {}
+        }
+    }
+    file
+}
+
+/// Whether a template spreads a value somewhere, which must then be an object.
+fn spreads(template: &Toml) -> bool {
+    match template {
+        Toml::Table(members) => members.contains_key("...") || members.values().any(spreads),
+        Toml::Array(elements) => elements.iter().any(spreads),
+        Toml::String(_) | Toml::Integer(_) | Toml::Float(_) | Toml::Boolean(_) | Toml::Datetime(_) => false,
+    }
 }
 
 fn path_with(template: &str, value: &str) -> String {
@@ -185,8 +208,7 @@ impl Shipped {
                 Rendered::Nothing => assert!(rule.get("when").is_some(), "{pattern} is not shown"),
                 Rendered::Unrenderable => {
                     let is_binary = matches!(publication.payload, Payload::Binary(_));
-                    let is_spread = template.get("...").is_some() && !spread.is_object();
-                    assert!(is_binary || is_spread, "{:?}", publication);
+                    assert!(is_binary || spreads(template) && !spread.is_object(), "{:?}", publication);
                 }
             }
         }
@@ -229,18 +251,17 @@ impl Shipped {
             for (at, rule) in tables(&self.file, "receive").iter().enumerate() {
                 let request_context = || original(u16::try_from(on_connect + at).ok().map(RuleId), input);
                 let answer = rule.get("send").or_else(|| rule.get("confirm"));
-                let data = Payload::classify(input.payload.clone());
-                check(
-                    answer,
-                    binding.reply(scope, &Reply::Replied { request_context: request_context(), data }),
-                    &Json::Null,
-                );
-                check(
-                    answer,
-                    binding.reply(scope, &Reply::Acknowledged { request_context: request_context() }),
-                    &Json::Null,
-                );
                 let refuse = rule.get("refuse").or(error);
+                // A reply that is not an object cannot be spread.
+                let spread: Json = serde_json::from_slice(&input.payload).unwrap_or_default();
+                let is_spread = answer.is_some_and(spreads);
+                let replied = if is_spread && !spread.is_object() { refuse } else { answer };
+                let data = Payload::classify(input.payload.clone());
+                let reply = Reply::Replied { request_context: request_context(), data };
+                check(replied, binding.reply(scope, &reply), &spread);
+                let acknowledged = Reply::Acknowledged { request_context: request_context() };
+                let wanted = if is_spread { refuse } else { answer };
+                check(wanted, binding.reply(scope, &acknowledged), &Json::Null);
                 check(refuse, binding.reply(scope, &refused(request_context())), &Json::Null);
             }
             check(error, binding.reply(scope, &refused(original(None, input))), &Json::Null);
@@ -258,14 +279,24 @@ impl Shipped {
 
     /// Answers to HTTP calls.
     fn calls(&self, scope: SessionScope<'_>, input: &ForeignInput) {
-        for rule in tables(&self.file, "http") {
+        for (at, rule) in tables(&self.file, "http").iter().enumerate() {
             let (method, path) = (rule["method"].as_str().unwrap(), rule["path"].as_str().unwrap());
             let parts = path.split('/').map(|part| if part.starts_with('{') { "users" } else { part });
             let path = parts.collect::<Vec<_>>().join("/");
             let found = self
                 .vocabulary
                 .lookup(VocabularyId(1), method, &path, Some(&input.text), |_| Some(&input.text));
-            let Lookup::Found(route) = found else { panic!("{method} {path}") };
+            let dialect = match found {
+                Lookup::Found(route) => route.into_dialect(),
+                Lookup::Unmatched | Lookup::OtherMethod(_) | Lookup::BadValue | Lookup::Nothing => {
+                    assert!(rule.get("when").is_some(), "{method} {path}");
+                    continue;
+                }
+            };
+            // Another rule of this path, whose `when` holds.
+            if usize::from(dialect.index().0) != at {
+                continue;
+            }
             let payload = Payload::classify(input.payload.clone());
             let json = Json::from(input.text.as_str()).to_string().into();
             let request_context = original(None, input);
@@ -278,7 +309,6 @@ impl Shipped {
                 },
                 Reply::Statistics { request_context, json },
             ];
-            let dialect = route.into_dialect();
             for reply in replies {
                 let frame = dialect.reply(scope, &reply).unwrap();
                 let has_body = matches!(HttpAnswer::of(std::slice::from_ref(&frame)), HttpAnswer::Json(..));

@@ -10,9 +10,10 @@
 //! identity alice: user u1; subscribe chat.> prices.*; deny-subscribe chat.staff; publish chat.general; expires 10s
 //! class prices.>: latest; snapshot; max_rate 250ms
 //! limits: max_errors 2; ping_interval 20s
+//! switches: guests console
 //! ```
 //!
-//! Without `path`, the client connects to `/ws`. Without `connect`, the handshake has no credential. An identity may
+//! `switches` are those of the vocabulary that are on. Without `path`, the client connects to `/ws`. Without `connect`, the handshake has no credential. An identity may
 //! also have more claims (`claims {"accounts":["A1"]}`) and access to statistics (`stats counts`), use an `api_key`, or
 //! have no credential and only name its user (`trust_client_identity`). Everything else is as in the default
 //! configuration. A token without `expires` is valid for an hour. Then follows the conversation:
@@ -43,6 +44,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::Value;
 use thiserror::Error;
+use tidegate_document::diagnostic::Diagnostic;
+use tidegate_document::diagnostic::ValueError;
 use tidegate_protocol::class::Classes;
 use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::disconnect::Disconnect;
@@ -56,6 +59,9 @@ use tidegate_protocol::subject::Subject;
 use tidegate_protocol::subject::SubjectError;
 use tidegate_protocol::subject::SubjectLimits;
 
+use crate::compile::compile_with;
+use crate::model::CompiledVocabulary;
+
 /// One conversation, and the settings that it needs.
 #[derive(Clone, Debug)]
 pub struct Transcript {
@@ -68,6 +74,8 @@ pub struct Transcript {
     pub target: String,
     /// The persona whose credential the handshake has.
     pub connect: Option<String>,
+    /// The switches of the vocabulary that are on. Compile it with them: [`Transcript::vocabulary`].
+    pub switches: Vec<String>,
     /// The lines of the conversation, in order.
     pub steps: Vec<Step>,
 }
@@ -193,7 +201,9 @@ pub struct TranscriptError {
 pub enum LineError {
     #[error("the first line must be the title: begin it with \"# \" and say what the conversation shows")]
     NoTitle,
-    #[error("unknown declaration: use path, connect, identity, class or limits, with a colon and a space")]
+    #[error(
+        "unknown declaration: use path, connect, identity, class, limits or switches, with a colon and a space"
+    )]
     Declaration,
     #[error("declarations come before the conversation: move this line up")]
     LateDeclaration,
@@ -234,6 +244,23 @@ pub enum LineError {
 }
 
 impl Transcript {
+    /// Compiles a vocabulary with the switches of this transcript, and with `more`.
+    pub fn vocabulary(
+        &self,
+        file: &str,
+        more: &[String],
+    ) -> Result<Arc<CompiledVocabulary>, Vec<Diagnostic>> {
+        let switches: Vec<&str> = self.switches.iter().chain(more).map(String::as_str).collect();
+        let vocabulary = compile_with(file, &switches)?.vocabulary;
+        let unknown = switches.iter().filter_map(|name| Some((name, vocabulary.check_switch(name).err()?)));
+        let unknown: Vec<Diagnostic> = unknown
+            .map(|(name, ValueError { message, help })| {
+                Diagnostic::error("switches", format!("\"{name}\" {message}"), help)
+            })
+            .collect();
+        if unknown.is_empty() { Ok(Arc::new(vocabulary)) } else { Err(unknown) }
+    }
+
     /// The persona with this name.
     pub fn persona(&self, name: &str) -> Option<&Persona> {
         self.personas.iter().find(|persona| persona.name == name)

@@ -44,12 +44,17 @@ fn one_set() -> TokenCache {
 
 fn fill(cache: &TokenCache, users: std::ops::Range<usize>, until: u64, now: u64) {
     for user in users.map(|number| number.to_string()) {
-        cache.insert(TokenDigest::of(&user), verified(&user, until), seconds(now), cache.revocation_count());
+        cache.insert(
+            TokenDigest::of(&user, ""),
+            verified(&user, until),
+            seconds(now),
+            cache.revocation_count(),
+        );
     }
 }
 
 fn knows(cache: &TokenCache, user: &str, now: u64) -> bool {
-    matches!(cache.find(&TokenDigest::of(user), seconds(now)), Some(CacheAnswer::Identity(_)))
+    matches!(cache.find(&TokenDigest::of(user, ""), seconds(now)), Some(CacheAnswer::Identity(_)))
 }
 
 #[test]
@@ -116,9 +121,9 @@ fn rev_01_a_verification_during_a_revocation_is_not_cached() {
     let cache = one_set();
     let revocations = cache.revocation_count();
     assert_eq!(cache.revoke(Revocation::User("alice")), 0);
-    cache.insert(TokenDigest::of("alice"), verified("alice", 10), seconds(0), revocations);
+    cache.insert(TokenDigest::of("alice", ""), verified("alice", 10), seconds(0), revocations);
     assert!(!knows(&cache, "alice", 0));
-    cache.insert(TokenDigest::of("alice"), verified("alice", 10), seconds(0), cache.revocation_count());
+    cache.insert(TokenDigest::of("alice", ""), verified("alice", 10), seconds(0), cache.revocation_count());
     assert!(knows(&cache, "alice", 0));
 }
 
@@ -199,7 +204,7 @@ fn expired_tokens_are_dropped_before_valid_ones() {
 #[test]
 fn two_verifications_of_the_same_token_at_once_cache_it_once() {
     let cache = one_set();
-    let (digest, revocations) = (TokenDigest::of("alice"), cache.revocation_count());
+    let (digest, revocations) = (TokenDigest::of("alice", ""), cache.revocation_count());
     for _ in 0..2 {
         cache.insert(digest, verified("alice", 10), seconds(0), revocations);
     }

@@ -17,7 +17,7 @@ const NODES: &str = "tidegate.nodes";
 pub(super) fn claims(roles: &[Role]) -> impl Iterator<Item = String> {
     roles.iter().filter_map(|role| {
         let mut claims: Vec<&str> = Vec::new();
-        for placeholder in role.placeholders().filter(|placeholder| !is_user(placeholder)) {
+        for placeholder in role.required_placeholders().filter(|placeholder| !is_user(placeholder)) {
             let claim = placeholder.strip_prefix("claims.").unwrap_or(placeholder);
             if !claims.contains(&claim) {
                 claims.push(claim);
@@ -48,8 +48,12 @@ pub(super) fn of_nats(config: &Config) -> Needs {
             literal_first(rules).for_each(|pattern| add(&mut needs.publish, pattern, &who));
         }
     }
-    for class in config.classes.iter().filter(|class| class.feed == FeedBy::Pattern) {
-        add(&mut needs.subscribe, class.pattern.clone(), "class with feed = \"pattern\"");
+    for class in config.classes.iter().filter(|class| class.feed != FeedBy::Subject) {
+        let who = match class.feed {
+            FeedBy::Always => "class with snapshot = \"always\"",
+            FeedBy::Pattern | FeedBy::Subject => "class with feed = \"pattern\"",
+        };
+        add(&mut needs.subscribe, class.pattern.clone(), who);
     }
     if let Ok(nodes) = Pattern::parse(NODES)
         && config

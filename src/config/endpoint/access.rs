@@ -22,6 +22,8 @@ pub struct AccessConfig {
     /// The same for HTTP calls. `None`: the role of WebSocket clients.
     pub anonymous_http_role: Option<String>,
     pub trust_client_identity: Option<TrustClientIdentityConfig>,
+    /// The roles of tokens without a role claim at paths of the vocabulary, by the name of the path.
+    pub path_roles: Vec<(String, String)>,
 }
 
 /// `trust_client_identity`: a client without a credential is the user that it names.
@@ -72,6 +74,10 @@ pub(super) fn read(table: &ConfigTable<'_>, roles: &[Role]) -> AccessConfig {
         anonymous_http_role: table.optional("anonymous_http_role", anonymous_role),
         trust_client_identity: table
             .section("trust_client_identity", |table| trust_client_identity(table, roles)),
+        path_roles: table.names("roles", |_, text| match text {
+            "" => Err(ValueError::new("names no role", "name a [[role]], or remove the path from this list")),
+            text => role::default_role(text, roles),
+        }),
     };
     access.warn(table, roles);
     access

@@ -30,6 +30,25 @@ impl<'a> ConfigTable<'a> {
         Some(parsed.filter_map(Result::ok).collect())
     }
 
+    /// A table whose keys are names, with a text for each. Texts that are wrong are reported and left out.
+    pub(in crate::config) fn names<T>(
+        &self,
+        key: &'static str,
+        parse: impl Fn(&str, &str) -> Result<T, ValueError>,
+    ) -> Vec<(String, T)> {
+        self.add_key(key, None);
+        let Some(section) = self.section.table(key) else { return Vec::new() };
+        let parsed = section.entries().filter_map(|(name, node)| {
+            let wrong = || ValueError::new("is not a text", "write it between quotation marks");
+            let value = node.text().ok_or_else(wrong).and_then(|text| parse(name, text));
+            value
+                .map_err(|wrong| section.refuse(name, node, wrong))
+                .ok()
+                .map(|value| (name.to_owned(), value))
+        });
+        parsed.collect()
+    }
+
     /// A list of tables, each with its path. `None` if the key is absent or its value is not such a list.
     pub(in crate::config) fn tables<T>(
         &self,

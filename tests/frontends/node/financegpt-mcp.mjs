@@ -1,5 +1,7 @@
-// FinanceGPT Pro's second listener (document 000, port 9001) and the client of MCP's own SDK, over both transports.
+// FinanceGPT Pro's second listener (document 000, port 9001) and the clients of MCP's own SDKs: the first one over both
+// transports, and its successor, which knows the revision without `initialize`, over HTTP.
 
+import { Client as Client2, StreamableHTTPClientTransport as HttpTransport2 } from '@modelcontextprotocol/client';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
 import { WebSocketClientTransport } from '@modelcontextprotocol/sdk/client/websocket.js';
@@ -42,8 +44,7 @@ async function tries(client, { tag, ask }, user) {
 }
 
 /** Runs a client over a transport. Resolves to `{ wrong }` or `{}`. */
-async function withClient(transport, use) {
-  const client = new Client({ name: 'frontend test', version: '1.0.0' });
+async function withClient(transport, use, client = new Client({ name: 'frontend test', version: '1.0.0' })) {
   try {
     await client.connect(transport);
     await use(client);
@@ -54,6 +55,33 @@ async function withClient(transport, use) {
     await client.close();
   }
 }
+
+/** A client of revision 2026-07-28 or earlier, over HTTP at a path. Resolves to `{ wrong }` or `{}`. */
+const sinceJuly = (mode, path, revision) => async (stage) => {
+  const user = `USR001-${stage.tag}`;
+  const token = await stage.ask('token', { sub: user, role: 'user', accounts: [] });
+  const requestInit = { headers: { authorization: `Bearer ${token}` } };
+  const transport = new HttpTransport2(new URL(stage.url.replace(/^ws/, 'http') + path), { requestInit });
+  const options = mode ? { versionNegotiation: { mode } } : {};
+  const client = new Client2({ name: 'frontend test', version: '1.0.0' }, options);
+  const tool = `loan_calculator-${stage.tag}`;
+  const services = [
+    await stage.ask('serve', 'mcp.tools', { reply: TOOLS }),
+    await stage.ask('serve', `tools.${tool}.${user}`, { reply: CONTENT }),
+  ];
+  const use = async () => {
+    assert.equal(client.getNegotiatedProtocolVersion(), revision);
+    assert.deepEqual((await client.listTools()).tools, TOOLS.tools);
+    const { content, isError } = await client.callTool({ name: tool, arguments: { amount: 100000 } });
+    assert.deepEqual({ content, isError }, CONTENT);
+    await assert.rejects(client.callTool({ name: `nothing-${stage.tag}` }), { code: -32602 });
+  };
+  try {
+    return await withClient(transport, use, client);
+  } finally {
+    for (const id of services) await stage.ask('served', id);
+  }
+};
 
 export const rows = {
   'second listener: the SDK over WebSocket': async (stage) => {
@@ -79,6 +107,11 @@ export const rows = {
     const url = new URL(`${stage.url.replace(/^ws/, 'http')}/mcp`);
     return withClient(new StreamableHTTPClientTransport(url, { requestInit }), (client) => tries(client, stage, user));
   },
+
+  'second listener: the second SDK over HTTP': sinceJuly(undefined, '/mcp', '2025-11-25'),
+  'second listener: the second SDK, which asks for the revisions': sinceJuly('auto', '/mcp', '2026-07-28'),
+  'second listener: the second SDK, with the revision 2026-07-28': sinceJuly({ pin: '2026-07-28' }, '/mcp', '2026-07-28'),
+  'second listener: the second SDK at the address of the document': sinceJuly('auto', '/', '2026-07-28'),
 
   'second listener: a client without a token is rejected': async (stage) => {
     const url = new URL(`${stage.url.replace(/^ws/, 'http')}/mcp`);

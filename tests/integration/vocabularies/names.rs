@@ -81,7 +81,7 @@ pub(crate) const BROADCASTS: [(&str, &str); 4] =
     [("notification", "user_id"), ("transaction", "user_id"), ("balance", "user_id"), ("market", "room")];
 
 /// The text with every byte percent-encoded.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 

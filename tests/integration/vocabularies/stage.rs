@@ -87,7 +87,7 @@ impl Stage {
         .await;
         let nats = edge.nats.client().await;
         let spy = nats.subscribe(">").await.unwrap();
-        for subject in ["predict.*", "finance.*.*", "tools.*.*", "mcp.tools"] {
+        for subject in ["predict.*", "predict.*.*", "finance.*.*", "tools.*.*", "mcp.tools"] {
             let (nats, mut requests) = (nats.clone(), nats.subscribe(subject).await.unwrap());
             tokio::spawn(async move {
                 while let Some(request) = requests.next().await {

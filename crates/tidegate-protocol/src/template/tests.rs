@@ -75,6 +75,30 @@ fn a_list_makes_a_pattern_of_each_of_its_values() {
 }
 
 #[test]
+fn a_default_is_the_value_of_an_absent_placeholder_only() {
+    for (template, values, patterns) in [
+        ("account.{none|default:[]}.updates", &[][..], &[][..]),
+        ("{id}.{none|default:[]}", &["a"], &[]),
+        ("team.{none|default:all}.>", &[], &["team.all.>"]),
+        ("u-{none|default:x}.{id}.{none|default:x}", &["a", "b"], &["u-x.a.x", "u-x.b.x"]),
+        ("account.{id|default:[]}.updates", &["a", "b"], &["account.a.updates", "account.b.updates"]),
+        ("team.{sub|default:all}.>", &[], &["team.sub.>"]),
+    ] {
+        assert_eq!(fill_each(template, values).unwrap(), patterns, "{template} {values:?}");
+    }
+    let bad = TemplateError::BadToken { placeholder: "id".to_owned() };
+    assert_eq!(fill_each("account.{id|default:[]}", &["a.b"]), Err(bad), "a bad value is not absent");
+    for template in ["account.{a|default:[]}", "team.{a|default:all}"] {
+        let unusable = Template::parse(template).unwrap().fill_each(|_| Some(PlaceholderValue::Unusable));
+        assert_eq!(unusable, Err(TemplateError::Missing { placeholder: "a".to_owned() }), "{template}");
+    }
+    let template = Template::parse("org.{org}.{accounts|default:[]}").unwrap();
+    assert_eq!(template.placeholders().collect::<Vec<_>>(), ["org", "accounts"]);
+    assert_eq!(template.required_placeholders().collect::<Vec<_>>(), ["org"]);
+    assert_eq!(template.covering_pattern().as_str(), "org.*.*");
+}
+
+#[test]
 fn sub_01_one_hostile_value_in_a_list_refuses_all_of_it() {
     let refused = Err(TemplateError::BadToken { placeholder: "id".to_owned() });
     for hostile in ["*", ">", "a.b", "", " ", "a\r\n", "\0", "é"] {
@@ -111,6 +135,14 @@ fn malformed_templates() {
         ("user.{a b}", TemplateError::BadPlaceholder { placeholder: placeholder("a b") }),
         ("user.{*}", TemplateError::BadPlaceholder { placeholder: placeholder("*") }),
         ("user.{sub|lower}", TemplateError::BadPlaceholder { placeholder: placeholder("sub|lower") }),
+        ("user.{a|default}", TemplateError::BadPlaceholder { placeholder: placeholder("a|default") }),
+        ("user.{a|default:}", TemplateError::BadPlaceholder { placeholder: placeholder("a|default:") }),
+        ("user.{a|default:*}", TemplateError::BadPlaceholder { placeholder: placeholder("a|default:*") }),
+        ("user.{a|default:x.y}", TemplateError::BadPlaceholder { placeholder: placeholder("a|default:x.y") }),
+        ("user.{a|default:[x]}", TemplateError::BadPlaceholder { placeholder: placeholder("a|default:[x]") }),
+        ("user.{|default:[]}", TemplateError::BadPlaceholder { placeholder: placeholder("|default:[]") }),
+        ("{a|default:[]}.{a}", TemplateError::TwoDefaults { placeholder: placeholder("a") }),
+        ("{a|default:x}.{b}.{a|default:y}", TemplateError::TwoDefaults { placeholder: placeholder("a") }),
         ("{a}{b}", TemplateError::TwoPlaceholders { placeholder: placeholder("b") }),
         ("{a}-{b}.c", TemplateError::TwoPlaceholders { placeholder: placeholder("b") }),
         ("", TemplateError::Pattern(SubjectError::Empty)),

@@ -1,6 +1,7 @@
 //! Check: compares the parts of a vocabulary with each other. Each check is a function of the compiled parts.
 
 pub(super) mod channels;
+mod claimed_users;
 mod groups;
 pub(super) mod parts;
 mod paths;
@@ -11,10 +12,12 @@ use tidegate_document::diagnostic::Diagnostic;
 use crate::compile::check::channels::channels_without_deliver_rule;
 use crate::compile::check::channels::channels_without_prefix;
 use crate::compile::check::channels::conflicting_keeps;
+use crate::compile::check::channels::dotted_identities;
 use crate::compile::check::channels::http_channels_without_prefix;
 use crate::compile::check::channels::missing_keeps;
 use crate::compile::check::channels::unused_deliver_rules;
 use crate::compile::check::channels::unused_filters;
+use crate::compile::check::claimed_users::uses_of_claimed_users;
 use crate::compile::check::groups::unsubscribes_from_other_groups;
 use crate::compile::check::parts::Parts;
 use crate::compile::check::paths::reserved_http_paths;
@@ -22,6 +25,7 @@ use crate::compile::check::paths::reserved_paths;
 use crate::compile::check::paths::unreachable_paths;
 use crate::compile::check::unreachable::ambiguous_pongs;
 use crate::compile::check::unreachable::unreachable_deliver_rules;
+use crate::compile::check::unreachable::unreachable_http_routes;
 use crate::compile::check::unreachable::unreachable_rules;
 use crate::model::PathRule;
 
@@ -32,13 +36,14 @@ pub(super) fn of_paths(parts: &Parts<'_>) -> Vec<Diagnostic> {
 
 /// Errors in HTTP routes. Each route is valid alone.
 pub(super) fn of_http_routes(parts: &Parts<'_>) -> Vec<Diagnostic> {
-    [reserved_http_paths(parts), http_channels_without_prefix(parts)].concat()
+    [reserved_http_paths(parts), unreachable_http_routes(parts), http_channels_without_prefix(parts)].concat()
 }
 
 /// Errors in rules. Each rule is valid alone.
 pub(super) fn of_rules(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let checks = [
         channels_without_prefix,
+        dotted_identities,
         unreachable_rules,
         unreachable_deliver_rules,
         ambiguous_pongs,
@@ -46,6 +51,7 @@ pub(super) fn of_rules(parts: &Parts<'_>) -> Vec<Diagnostic> {
         channels_without_deliver_rule,
         missing_keeps,
         unsubscribes_from_other_groups,
+        uses_of_claimed_users,
     ];
     checks.iter().flat_map(|check| check(parts)).collect()
 }

@@ -5,6 +5,8 @@ use tidegate_document::section::Section;
 use crate::compile::Compiler;
 use crate::compile::PathScope;
 use crate::compile::actions::ActionTable;
+use crate::compile::check::parts::PlacedRoute;
+use crate::compile::parameters::ParameterOwner;
 use crate::compile::rules::RuleContext;
 use crate::compile::sections::segments;
 use crate::compile::template_place::TemplatePlace;
@@ -15,26 +17,17 @@ use crate::model::HttpAction;
 use crate::model::HttpIndex;
 use crate::model::HttpRoute;
 use crate::model::RuleAction;
-use crate::model::Segment;
+use crate::route::PathIndex;
 
 const ACTIONS: ActionTable = ActionTable(HTTP_ACTIONS);
 
 impl Compiler<'_> {
-    pub(super) fn http_routes(&self, root: &Section<'_>) -> Box<[HttpRoute]> {
+    pub(super) fn http_routes(&self, root: &Section<'_>) -> Vec<PlacedRoute> {
         let sections = self.limited_tables(root, "http");
-        let routes: Vec<HttpRoute> = sections
-            .iter()
-            .zip((0..).map(HttpIndex))
-            .filter_map(|(section, at)| self.http_route(section, at))
-            .collect();
-        for (at, route) in routes.iter().enumerate() {
-            let same = |other: &&HttpRoute| other.method == route.method && other.template == route.template;
-            if routes[..at].iter().any(|other| same(&other)) {
-                let problem = format!("there are two calls {} {}", route.method, route.template);
-                root.error("http", problem, "remove one of them");
-            }
-        }
-        routes.into()
+        let routes = sections.iter().zip((0..).map(HttpIndex)).filter_map(|(section, at)| {
+            Some(PlacedRoute { route: self.http_route(section, at)?, location: section.location().clone() })
+        });
+        routes.collect()
     }
 
     fn http_route(&self, section: &Section<'_>, at: HttpIndex) -> Option<HttpRoute> {
@@ -54,6 +47,7 @@ impl Compiler<'_> {
             Vec::new()
         });
         let word = section.required_text("do", &format!("say what is to be done: {}", ACTIONS.list()));
+        let when = self.conditions(section, TemplatePlace::HttpRequest, paths);
         let require = self.requires(section, TemplatePlace::HttpRequest, paths);
         let action = word.and_then(|word| {
             self.http_action(section, word, RuleContext { place: TemplatePlace::HttpRequest, paths })
@@ -64,16 +58,16 @@ impl Compiler<'_> {
         if let Some(word) = word.filter(|word| ACTIONS.keys(word).is_some()) {
             reject_unknown_keys(section, |key| ACTIONS.misplaced_key(key, word));
         }
-        let tokens = segments.iter().filter_map(|segment| match segment {
-            Segment::Parameter(name) if self.tokens.borrow().contains(name) => Some(name.clone()),
-            Segment::Parameter(_) | Segment::Literal(_) => None,
-        });
-        let tokens = tokens.collect();
+        // A `receive` route handles its body by the rules of the file's first path.
+        let owners = [ParameterOwner::Http(at), ParameterOwner::Path(PathIndex(0))];
+        let owners = if word == Some("receive") { &owners[..] } else { &owners[..1] };
+        let parameters = self.parameters.borrow().in_subjects(owners);
         Some(HttpRoute {
             method: method.into(),
             template: template.into(),
             segments: segments.into(),
-            tokens,
+            parameters,
+            when,
             require,
             action: action?,
             send,

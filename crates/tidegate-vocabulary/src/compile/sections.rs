@@ -23,6 +23,7 @@ use crate::compile::check::parts::Parts;
 use crate::compile::check::parts::PlacedDeliverRule;
 use crate::compile::check::parts::PlacedRule;
 use crate::compile::dispatch::dispatch;
+use crate::compile::parameters::ParameterOwner;
 use crate::compile::rules::RuleContext;
 use crate::compile::rules::names_message;
 use crate::compile::template_place::TemplatePlace;
@@ -34,13 +35,11 @@ use crate::json_template::TemplateSlot;
 use crate::language::rules::MAX_ON_CONNECT;
 use crate::language::rules::MAX_TABLES;
 use crate::model::CompiledVocabulary;
-use crate::model::Condition;
 use crate::model::DeliverRule;
 use crate::model::Dispatch;
 use crate::model::PathRule;
 use crate::model::RuleAction;
 use crate::model::Segment;
-use crate::placeholder::Scope;
 use crate::placeholder::Source;
 use crate::placeholder::TimeFormat;
 use crate::route::DeliverIndex;
@@ -48,14 +47,8 @@ use crate::route::PathIndex;
 
 impl Compiler<'_> {
     /// Compiles the whole file.
-    pub(super) fn file(mut self, root: &Section<'_>) -> CompiledVocabulary {
-        let name =
-            root.required_text("name", "name the vocabulary: name = \"stock-agent\"").unwrap_or_default();
-        let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if !name.is_empty() && (name.len() > 64 || !name.chars().all(legal) || name == "native") {
-            let help = "write at most 64 small letters, digits and \"-\"; \"native\" is taken";
-            root.error("name", "is not a name for a vocabulary", help);
-        }
+    pub(super) fn file(mut self, root: &Section<'_>, switches: &[&str]) -> CompiledVocabulary {
+        let name = name_of(root);
         let mut vocabulary = CompiledVocabulary {
             name: name.into(),
             description: root.text("description").unwrap_or_default().into(),
@@ -67,6 +60,8 @@ impl Compiler<'_> {
         let mut subprotocols = std::mem::take(&mut vocabulary.subprotocols).into_vec();
         subprotocols.push(name.into());
         vocabulary.subprotocols = subprotocols.into();
+        self.read_switches(root, switches);
+        self.check_switches(root);
         let sections = self.limited_tables(root, "path");
         self.paths = sections.iter().map(declared_path).collect();
         self.http_paths = self.limited_tables(root, "http").iter().map(declared_path).collect();
@@ -94,17 +89,27 @@ impl Compiler<'_> {
             root.error("path", "is missing", "add [[path]] with name and path: where clients connect");
         }
         vocabulary.errors_name_message = vocabulary.server_messages.error.as_ref().is_some_and(names_message);
-        vocabulary.http_routes = self.http_routes(root);
+        let http_routes = self.http_routes(root);
         vocabulary.counted = self.counted.take().into_iter().collect();
         reject_unknown_keys(root, unknown_section);
+        let off_channels = self.rules_that_are_off();
         let pong = vocabulary.heartbeat.pong.as_deref();
-        let (paths, http_routes) = (&vocabulary.paths, &vocabulary.http_routes);
-        self.check(&Parts { paths, rules: &rules, deliver_rules: &deliver_rules, http_routes, pong });
+        self.check(&Parts {
+            paths: &vocabulary.paths,
+            rules: &rules,
+            deliver_rules: &deliver_rules,
+            http_routes: &http_routes,
+            pong,
+            off_channels: &off_channels,
+        });
+        vocabulary.switches = self.switches.into();
         vocabulary.rules = rules.into_iter().map(|placed| placed.rule).collect();
         vocabulary.deliver_rules = deliver_rules.into_iter().map(|placed| placed.rule).collect();
+        vocabulary.http_routes = http_routes.into_iter().map(|placed| placed.route).collect();
         vocabulary.slots = slots.into();
         vocabulary.fields = self.fields.take().into_iter().map(|(_, field)| field).collect();
         vocabulary.queries = self.queries.take().into_iter().collect();
+        vocabulary.query_lists = self.query_lists.take().into_iter().collect();
         vocabulary.headers = self.headers.take().into_iter().collect();
         vocabulary.claims = self.claims.take().into_iter().collect();
         vocabulary.data = vocabulary.payload_paths();
@@ -131,16 +136,13 @@ impl Compiler<'_> {
             .iter()
             .zip((0..).map(DeliverIndex))
             .filter(|(placed, _)| placed.paths.contains(&at));
-        let tokens = self.tokens.borrow();
         PathRule {
             has_auth: mine
                 .iter()
                 .any(|rule| matches!(rules[usize::from(rule.0)].rule.action, RuleAction::Auth(_))),
             dispatch: dispatch(rules, &mine),
             deliver_rules: deliver_rules.map(|(_, rule)| rule).collect(),
-            tokens: self.paths.get(usize::from(at.0)).map_or_else(Box::default, |known| {
-                known.parameters.iter().filter(|name| tokens.contains(*name)).cloned().collect()
-            }),
+            parameters: self.parameters.borrow().in_subjects(&[ParameterOwner::Path(at)]),
             ..path
         }
     }
@@ -209,27 +211,12 @@ impl Compiler<'_> {
             section.error("path", problem, "write \"/\" and segments, such as \"/ws/{symbol}\"");
             Vec::new()
         });
-        let on_connect: Vec<RuleId> = tables(section, "on_connect")
-            .iter()
-            .filter_map(|section| {
-                let rule = self.rule(section, RuleContext { place: TemplatePlace::Session, paths: at })?;
-                let channels = subscribed(&rule);
-                rules.push(PlacedRule::new(rule, channels, section, &own, false));
-                Some(RuleId(u16::try_from(rules.len() - 1).ok()?))
-            })
-            .collect();
-        if on_connect.len() > MAX_ON_CONNECT as usize {
-            section.error(
-                "on_connect",
-                format!("has more than {MAX_ON_CONNECT} actions"),
-                "use `each` or `channels`",
-            );
-        }
+        let on_connect = self.on_connect(section, own[0], rules);
         let path = PathRule {
             name: name.into(),
             template: template.unwrap_or_default().into(),
             segments: segments.into(),
-            tokens: Box::default(),
+            parameters: Box::default(),
             token_query: token_query(section),
             token_field: token_field(section),
             require: self.requires(section, TemplatePlace::Message, at),
@@ -242,6 +229,31 @@ impl Compiler<'_> {
         };
         reject_unknown_keys(section, not_yet_supported);
         path
+    }
+
+    /// The actions of a path when a client has connected. They become `rules`.
+    pub(super) fn on_connect(
+        &self,
+        section: &Section<'_>,
+        at: PathIndex,
+        rules: &mut Vec<PlacedRule>,
+    ) -> Vec<RuleId> {
+        let (own, sections) = ([at], tables(section, "on_connect"));
+        if sections.len() > MAX_ON_CONNECT as usize {
+            section.error(
+                "on_connect",
+                format!("has more than {MAX_ON_CONNECT} actions"),
+                "use `each` or `channels`",
+            );
+        }
+        let context = RuleContext { place: TemplatePlace::Session, paths: PathScope::Paths(&own) };
+        let ids = sections.iter().filter(|section| self.reads(section)).filter_map(|section| {
+            let rule = self.rule(section, context)?;
+            let channels = subscribed(&rule);
+            rules.push(PlacedRule::new(rule, channels, section, &own, false));
+            Some(RuleId(u16::try_from(rules.len() - 1).ok()?))
+        });
+        ids.collect()
     }
 
     pub(super) fn all_paths(&self) -> Vec<PathIndex> {
@@ -267,7 +279,7 @@ impl Compiler<'_> {
         found.collect()
     }
 
-    fn receive_rules(&self, root: &Section<'_>, rules: &mut Vec<PlacedRule>) {
+    pub(super) fn receive_rules(&self, root: &Section<'_>, rules: &mut Vec<PlacedRule>) {
         for section in &self.limited_tables(root, "receive") {
             let paths = self.paths_of(section);
             let rule = self.rule(
@@ -281,7 +293,8 @@ impl Compiler<'_> {
         }
     }
 
-    /// A list of tables. Reports a list that is too long, and reads only its beginning.
+    /// A list of tables, without the rules that this compiler does not read. Reports a list that is too long, and reads
+    /// only its beginning.
     pub(super) fn limited_tables<'t>(&self, root: &Section<'t>, name: &'static str) -> Vec<Section<'t>> {
         let mut sections = tables(root, name);
         if sections.len() > MAX_TABLES as usize {
@@ -289,10 +302,13 @@ impl Compiler<'_> {
             root.error(name, problem, "split the frontend into two endpoints");
             sections.truncate(MAX_TABLES as usize);
         }
+        if name != "path" {
+            sections.retain(|section| self.reads(section));
+        }
         sections
     }
 
-    fn deliver_rules(&self, root: &Section<'_>) -> (Vec<PlacedDeliverRule>, Vec<TemplateSlot>) {
+    pub(super) fn deliver_rules(&self, root: &Section<'_>) -> (Vec<PlacedDeliverRule>, Vec<TemplateSlot>) {
         let (mut deliver_rules, mut slots) = (Vec::new(), Vec::new());
         for section in self.limited_tables(root, "deliver") {
             let paths = self.paths_of(&section);
@@ -308,7 +324,7 @@ impl Compiler<'_> {
                 }
                 parsed.ok()
             });
-            let when = self.conditions(&section, PathScope::Paths(&paths));
+            let when = self.conditions(&section, TemplatePlace::Deliver, PathScope::Paths(&paths));
             let json_template =
                 self.json_template(&section, "send", TemplatePlace::Deliver, PathScope::Paths(&paths));
             section.required("send", "write the message: send = { data = \"{data}\" }");
@@ -348,47 +364,17 @@ impl Compiler<'_> {
             );
         }
     }
+}
 
-    /// Reads a `when` on publications.
-    fn conditions(&self, section: &Section<'_>, paths: PathScope<'_>) -> Box<[Condition]> {
-        let mut conditions = Vec::new();
-        for (name, value) in section.table("when").iter().flat_map(Section::entries) {
-            self.condition(section, name, value, paths, &mut conditions);
-        }
-        conditions.into()
+/// The name of the vocabulary.
+fn name_of<'d>(root: &Section<'d>) -> &'d str {
+    let name = root.required_text("name", "name the vocabulary: name = \"stock-agent\"").unwrap_or_default();
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if !name.is_empty() && (name.len() > 64 || !name.chars().all(legal) || name == "native") {
+        let help = "write at most 64 small letters, digits and \"-\"; \"native\" is taken";
+        root.error("name", "is not a name for a vocabulary", help);
     }
-
-    fn condition(
-        &self,
-        section: &Section<'_>,
-        name: &str,
-        value: &Node,
-        paths: PathScope<'_>,
-        out: &mut Vec<Condition>,
-    ) {
-        if let Some(inner) = value.table() {
-            for (key, value) in inner.iter() {
-                self.condition(section, &format!("{name}.{key}"), value, paths, out);
-            }
-            return;
-        }
-        let placeholder = self.bare_placeholder(section, "when", name, TemplatePlace::Deliver, paths);
-        let matcher = self.matcher(section, "when", value);
-        if let (Some(placeholder), Some(matcher)) = (placeholder, matcher) {
-            if out.iter().any(|condition| condition.placeholder.name == placeholder.name) {
-                let problem = format!("when has two conditions on \"{name}\"");
-                section.error("when", problem, "keep one of them");
-            }
-            if placeholder.source.scope() != Scope::Publication {
-                section.error(
-                    "when",
-                    format!("{name} is not a part of a publication"),
-                    "look at data.x or nats.X",
-                );
-            }
-            out.push(Condition { placeholder, matcher });
-        }
-    }
+    name
 }
 
 fn token_query(section: &Section<'_>) -> Option<Box<str>> {
@@ -420,7 +406,7 @@ fn kept_in(json_template: &JsonTemplate) -> Vec<Box<str>> {
     kept.into_iter().collect()
 }
 
-fn declared_path(section: &Section<'_>) -> DeclaredPath {
+pub(super) fn declared_path(section: &Section<'_>) -> DeclaredPath {
     let text = |key| section.get(key).and_then(Node::text).unwrap_or_default();
     let parameters =
         segments(text("path")).unwrap_or_default().into_iter().filter_map(|segment| match segment {

@@ -23,6 +23,7 @@ use tidegate_protocol::message::Variables;
 
 use crate::binding::Binding;
 use crate::compile::read;
+use crate::explain::is_on;
 use crate::explain::json_at;
 use crate::explain::nearest_rule::NearestRule;
 use crate::explain::nearest_rule::nearest_rule;
@@ -30,6 +31,7 @@ use crate::explain::table;
 use crate::explain::tables;
 use crate::explain::text;
 use crate::explain::when_of;
+use crate::explain::without_off;
 use crate::inbound;
 
 /// Who sends a message, and where the client is connected.
@@ -40,6 +42,8 @@ pub struct Sender<'s> {
     pub user: &'s str,
     /// Claims of the token besides the user, as a JSON object.
     pub claims: Option<&'s str>,
+    /// The switches that are on.
+    pub switches: &'s [&'s str],
 }
 
 /// Why a message cannot be explained.
@@ -53,10 +57,13 @@ pub enum ExplainError {
 
 /// Explains what a message does.
 pub fn explain_message(file: &str, sender: &Sender<'_>, message: &str) -> Result<String, ExplainError> {
-    let (file, compiled) = read(file).map_err(ExplainError::File)?;
+    let (file, compiled) = read(file, sender.switches).map_err(ExplainError::File)?;
     let vocabulary = Arc::new(compiled.vocabulary);
     let nothing = Table::default();
-    let root = file.table().unwrap_or(&nothing);
+    let whole = file.table().unwrap_or(&nothing);
+    let root = &without_off(whole, sender.switches);
+    let rules = tables(whole, "receive").zip(0..).filter(|(rule, _)| is_on(rule, sender.switches));
+    let places: Vec<usize> = rules.map(|(_, at)| at).collect();
     let first = || vocabulary.paths.first().map(|path| path.template.replace(['{', '}'], ""));
     let target = sender.target.map(str::to_owned).or_else(first).unwrap_or_default();
     let (path, query) = target.split_once('?').map_or((&*target, None), |(path, query)| (path, Some(query)));
@@ -78,7 +85,7 @@ pub fn explain_message(file: &str, sender: &Sender<'_>, message: &str) -> Result
         ..SessionScope::default()
     };
     let mut out = format!("at {target}, as {}:\n", sender.user);
-    let mut explainer = MessageExplainer { root, binding: &binding, scope, out: &mut out };
+    let mut explainer = MessageExplainer { root, places: &places, binding: &binding, scope, out: &mut out };
     // Writing to a `String` cannot fail.
     explainer.connected(&mut variables).ok();
     let scope = SessionScope { variables: Some(&variables), ..scope };
@@ -102,7 +109,10 @@ fn claims(text: &str) -> Result<Arc<str>, String> {
 }
 
 struct MessageExplainer<'t> {
+    /// The file without the rules that are off.
     root: &'t Table,
+    /// The places in the file of the `[[receive]]` rules that are on.
+    places: &'t [usize],
     binding: &'t Binding,
     scope: SessionScope<'t>,
     out: &'t mut String,
@@ -263,7 +273,8 @@ impl<'t> MessageExplainer<'t> {
         if let Some((at, rule)) = self.rule_of(request_context) {
             return writeln!(
                 self.out,
-                "receive[{at}] matches {}: do = \"{}\"",
+                "receive[{}] matches {}: do = \"{}\"",
+                self.place(at),
                 rule_when(rule),
                 text(rule, "do")
             );
@@ -275,7 +286,8 @@ impl<'t> MessageExplainer<'t> {
         match near {
             Some((at, rule, mismatches)) => writeln!(
                 self.out,
-                "no rule matches this message; the closest is receive[{at}] {}, but {}",
+                "no rule matches this message; the closest is receive[{}] {}, but {}",
+                self.place(at),
                 rule_when(rule),
                 mismatches.join(" and ")
             ),
@@ -287,6 +299,11 @@ impl<'t> MessageExplainer<'t> {
         let Some(RequestContext::Message(original)) = request_context else { return None };
         let at = usize::from(original.rule?.0).checked_sub(self.on_connect_rules())?;
         Some((at, tables(self.root, "receive").nth(at)?))
+    }
+
+    /// The place in the file of a rule that is on.
+    fn place(&self, at: usize) -> usize {
+        self.places.get(at).copied().unwrap_or(at)
     }
 
     /// The number of rules of `on_connect`. They have the first numbers.

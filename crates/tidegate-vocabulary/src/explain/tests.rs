@@ -86,11 +86,43 @@ http GET /board/stats
   returns statistics of this vocabulary on all nodes
   responds with 200 {"sockets":"{stats.connections}"}
 "#;
-    assert_eq!(explain(FILE).unwrap(), expected);
+    assert_eq!(explain(FILE, &[]).unwrap(), expected);
 }
 
 #[test]
 fn a_file_with_errors_is_not_explained() {
-    let mistakes = explain("name = \"x\"\nnmae = 1").unwrap_err();
+    let mistakes = explain("name = \"x\"\nnmae = 1", &[]).unwrap_err();
     assert_eq!(mistakes.len(), 2, "{mistakes:?}");
+}
+
+#[test]
+fn switches_are_listed_and_rules_that_are_off_are_left_out() {
+    let file = FILE
+        .replacen("[[path]]", "[switches]\nguests = \"for pages without a login\"\n[[path]]", 1)
+        .replacen("[[path.on_connect]]", "[[path.on_connect]]\nif = \"guests\"", 1)
+        .replacen("[[receive]]", "[[receive]]\nunless = \"guests\"", 1)
+        .replacen("[[deliver]]", "[[deliver]]\nunless = \"guests\"", 1)
+        .replacen("[[http]]", "[[http]]\nif = \"guests\"", 1);
+    let off = explain(&file, &[]).unwrap();
+    assert!(off.starts_with("board: Departures\nswitch guests is off: for pages without a login\n"), "{off}");
+    let on = explain(&file, &["guests"]).unwrap();
+    assert!(on.contains("switch guests is on: "), "{on}");
+    for (words, when_off) in [
+        ("on connect: joins notices", false),
+        ("op: \"watch\"", true),
+        ("trains.*.*: {", true),
+        ("http GET", false),
+    ] {
+        assert_eq!((off.contains(words), on.contains(words)), (when_off, !when_off), "{words}: {off}{on}");
+    }
+}
+
+#[test]
+fn a_rule_whose_value_may_have_dots_says_so() {
+    let described =
+        explain(include_str!("../../../../tests/transcripts/dotted/vocabulary.toml"), &[]).unwrap();
+    let rule = "joins prices.{item|upper|dotted}, for each of \"{msg.symbols}\" in the group \"prices\"";
+    let dots = "{item|dotted} may have dots: it becomes up to 8 tokens";
+    assert!(described.contains(&format!("      {rule}\n      {dots}\n")), "{described}");
+    assert!(!explain(FILE, &[]).unwrap().contains("may have dots"));
 }

@@ -265,3 +265,124 @@ fn a_message_with_a_credential_of_its_own_is_refused_and_not_called_accepted() {
     let answer = call_of(&file, "POST", "/messages", message, who, default_settings());
     assert_eq!(answer, (0, json(200, r#"{"code":"unsupported"}"#)));
 }
+
+const CHOICE: &str = r#"
+    name = "choice"
+    [[path]]
+    name = "a"
+    path = "/a"
+    [[http]]
+    method = "POST"
+    path = "/say"
+    when = { query = { room = true }, header = { x-kind = ["a", "b"] } }
+    do = "send"
+    send = { room = "{query.room}" }
+    [[http]]
+    method = "POST"
+    path = "/say"
+    when = { msg = { to = { user = true }, n = [1, 2] } }
+    do = "publish"
+    subject = "own.{msg.to.user}"
+    data = "{msg}"
+    send = { to = "{msg.to.user}" }
+    [[http]]
+    method = "POST"
+    path = "/say"
+    when = { msg = { all = [true] } }
+    do = "send"
+    send = "all"
+    [[http]]
+    method = "GET"
+    path = "/room/{room}"
+    when = { path = { room = "none" } }
+    do = "send"
+    status = 404
+    [[http]]
+    method = "GET"
+    path = "/room/{room}"
+    do = "last"
+    channel = "own.{path.room}"
+    send = "{data}"
+"#;
+
+/// The route for a request, as far as it is known without its body.
+fn look_up(method: &str, target: &str, kind: Option<&'static str>) -> Lookup {
+    let vocabulary = Arc::new(compile(CHOICE).unwrap().vocabulary);
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    vocabulary.lookup(VocabularyId(1), method, path, query, |name| kind.filter(|_| name == "x-kind"))
+}
+
+#[test]
+fn the_first_route_of_a_path_whose_when_holds_is_used() {
+    let answer = |target: &str, body: &str| {
+        call_of(CHOICE, "POST", target, body, identity(&["*"], StatsAccess::None), default_settings())
+    };
+    let to_user = r#"{"to":{"user":"ann"},"n":2,"all":true}"#;
+    assert_eq!(answer("/say", to_user), (1, json(200, r#"{"to":"ann"}"#)));
+    assert_eq!(answer("/say?room=r", r#"{"n":3,"all":true,"to":{"user":"ann"}}"#), (0, json(200, "\"all\"")));
+    for body in ["", "{}", "[]", "1", r#"{"all":false}"#, r#"{"to":"ann","n":1}"#] {
+        let (outputs, refused) = answer("/say", body);
+        let is_bad = matches!(&refused, HttpAnswer::Refused(error) if error.code == ErrorCode::BadRequest);
+        assert!(outputs == 0 && is_bad, "{body}: {refused:?}");
+    }
+    let Lookup::Found(route) = look_up("POST", "/say?room=r", Some("b")) else { panic!() };
+    assert!(!route.needs_identity(), "its header and query hold, and it only answers");
+    let accepted = route.accept(SessionScope::default(), Some(to_user.to_owned())).unwrap();
+    assert_eq!(accepted.health(SessionScope::default(), "ok"), json(200, r#"{"room":"r"}"#));
+    let Lookup::Found(route) = look_up("POST", "/say?room=r", Some("c")) else { panic!() };
+    assert!(route.needs_identity(), "the body may choose the route that publishes");
+}
+
+#[test]
+fn a_when_on_the_path_chooses_before_the_body_is_read() {
+    let Lookup::Found(route) = look_up("GET", "/room/none", None) else { panic!() };
+    assert!(!route.needs_identity());
+    let accepted = route.accept(SessionScope::default(), None).unwrap();
+    assert_eq!(accepted.health(SessionScope::default(), "ok"), HttpAnswer::Status(404));
+    let Lookup::Found(route) = look_up("GET", "/room/some", None) else { panic!() };
+    assert!(route.needs_identity());
+    assert!(matches!(look_up("GET", "/room/*", None), Lookup::BadValue));
+    assert!(matches!(look_up("PUT", "/room/some", None), Lookup::OtherMethod(_)));
+}
+
+#[test]
+fn a_request_that_no_when_takes_is_not_found_under_another_name() {
+    let file = CHOICE.replace("when = { msg = { to", "when = { query = { to = true }, msg = { to");
+    let file = file.replace("when = { msg = { all = [true] } }", "when = { query = { all = true } }");
+    let vocabulary = Arc::new(compile(&file).unwrap().vocabulary);
+    let found = |query| vocabulary.lookup(VocabularyId(1), "POST", "/say", Some(query), |_| None);
+    assert!(matches!(found("x=1"), Lookup::Unmatched));
+    assert!(matches!(found("all=1"), Lookup::Found(_)));
+}
+
+#[test]
+fn a_query_with_several_values_is_one_list() {
+    let listed = |query: &str| {
+        let file = FILE.to_owned()
+            + "[[http]]\nmethod = \"GET\"\npath = \"/echo\"\ndo = \"send\"\n\
+               send = { all = \"{query.s|split}\", first = \"{query.s}\" }\n";
+        call_of(
+            &file,
+            "GET",
+            &format!("/echo?{query}"),
+            "",
+            identity(&[], StatsAccess::None),
+            default_settings(),
+        )
+        .1
+    };
+    for (query, all, first) in [
+        ("s=a", r#"["a"]"#, r#""a""#),
+        ("s=a,b&x=1&s=c", r#"["a","b","c"]"#, r#""a,b""#),
+        ("s[]=a&s[]=b", r#"["a","b"]"#, r#""a""#),
+        ("s%5B%5D=a,b&s=c&s%5B%5D=+d+", r#"["a","b","c","d"]"#, r#""c""#),
+        ("s[]", r#"[""]"#, r#""""#),
+        ("x=1&s[0]=a", "null", "null"),
+        (&format!("s={}&s=b", "a".repeat(1025)), r#"["b"]"#, "null"),
+    ] {
+        assert_eq!(listed(query), json(200, &format!(r#"{{"all":{all},"first":{first}}}"#)), "{query}");
+    }
+    let many = (0..500).map(|n| format!("s[]={n}")).collect::<Vec<_>>().join("&");
+    let HttpAnswer::Json(200, body) = listed(&many) else { panic!() };
+    assert!(body.contains("\"498\",\"499\"]"), "{body}");
+}

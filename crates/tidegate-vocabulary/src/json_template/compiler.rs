@@ -266,6 +266,11 @@ impl JsonTemplate {
         if json_template.placeholders().len() > MAX_PLACEHOLDERS || json_template.bytes() > MAX_BYTES {
             return Err(JsonTemplateError::TooLarge);
         }
+        if let Some(placeholder) =
+            json_template.placeholders().iter().find(|placeholder| placeholder.is_dotted)
+        {
+            return Err(JsonTemplateError::Dotted { name: placeholder.name.clone() });
+        }
         Ok(json_template)
     }
 }

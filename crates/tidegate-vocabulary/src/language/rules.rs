@@ -10,11 +10,17 @@ pub(crate) const MAX_TABLES: u32 = 256;
 pub(crate) const MAX_ON_CONNECT: u32 = 16;
 pub(crate) const METHODS: &[&str] = &["GET", "POST", "PUT", "DELETE"];
 
+/// The documentation of `if` and `unless`.
+pub(super) const IF: &str = "The switch that must be on. Otherwise the rule is left out.";
+pub(super) const UNLESS: &str = "The switch that must be off. Otherwise the rule is left out.";
+
 /// `[[receive]]`.
 #[rustfmt::skip]
 pub(crate) const RECEIVE: &[Key] = &[
     Key::required("do", Kind::Action, "The action."),
     Key::optional("path", Kind::Shared("names"), "The names of the paths to which the rule belongs. Default: all paths."),
+    Key::optional("if", Kind::Shared("switch"), IF),
+    Key::optional("unless", Kind::Shared("switch"), UNLESS),
     Key::optional("when", Kind::Shared("match"), "The messages that it matches. The first rule that matches, in the order of the file, is used. Default: any object."),
     Key::optional("require", Kind::Shared("require"), ""),
     Key::optional("confirm", Kind::Shared("template"), "The message on success. Default: none."),
@@ -29,6 +35,9 @@ pub(crate) const RECEIVE: &[Key] = &[
     Key::optional("max_rate_ms", Kind::Shared("rate"), "The minimum time between two publications of a key, for channels of class latest."),
     Key::optional("field", Kind::Text(1, 0), "The field of publications to compare, without braces: \"data.type\", \"subject.2\" or \"nats.Name\"."),
     Key::optional("in", Kind::Shared("placeholder"), "A placeholder with the list of wanted values: at most 64 texts or numbers of at most 128 bytes."),
+    Key::optional("not", Kind::Shared("placeholder"), "A placeholder with the list of unwanted values, like `in`."),
+    Key::optional("min", Kind::Shared("placeholder"), "A placeholder with the least number. A value that is no number is not received."),
+    Key::optional("max", Kind::Shared("placeholder"), "A placeholder with the greatest number. A value that is no number is not received."),
     Key::optional("subject", Kind::Shared("subject"), "The NATS subject, without wildcards."),
     Key::optional("data", Kind::Shared("template"), "The payload, as JSON."),
     Key::optional("headers", Kind::Shared("headers"), ""),
@@ -46,7 +55,7 @@ pub(crate) const RECEIVE_ACTIONS: &[ActionSpec] = &[
     ActionSpec { name: "subscribe", doc: "Joins the channels that the roles allow.", keys: &["confirm", "set", "channel", "channels", "each", "group", "unique", "keep", "max_rate_ms"], required: &[], takes_channels: true },
     ActionSpec { name: "replace", doc: "Joins channels and leaves all others of the group, if the roles allow all of them.", keys: &["confirm", "set", "channel", "channels", "each", "group", "keep", "max_rate_ms"], required: &["group"], takes_channels: true },
     ActionSpec { name: "unsubscribe", doc: "Leaves channels, or all channels of the group.", keys: &["confirm", "set", "channel", "channels", "each", "group"], required: &[], takes_channels: false },
-    ActionSpec { name: "filter", doc: "Receives only some publications of a channel from now on.", keys: &["confirm", "set", "channel", "field", "in"], required: &["channel", "field", "in"], takes_channels: false },
+    ActionSpec { name: "filter", doc: "Receives only some publications of a channel from now on.", keys: &["confirm", "set", "channel", "field", "in", "not", "min", "max"], required: &["channel", "field"], takes_channels: false },
     ActionSpec { name: "publish", doc: "Publishes on NATS.", keys: &["confirm", "set", "subject", "data", "headers"], required: &["subject", "data"], takes_channels: false },
     ActionSpec { name: "request", doc: "Sends a request to a service on NATS. send may read its {reply}.", keys: &["set", "subject", "data", "timeout_ms", "send"], required: &["subject", "data", "send"], takes_channels: false },
     ActionSpec { name: "auth", doc: "Authenticates with a credential.", keys: &["confirm", "set", "token"], required: &["token"], takes_channels: false },
@@ -66,6 +75,9 @@ pub const HTTP: &[Key] = &[
     Key::required("method", Kind::OneOf(METHODS), "The HTTP method."),
     Key::required("path", Kind::Text(1, 0), "The path, such as \"/orders/{id}\"."),
     Key::required("do", Kind::Action, "The action."),
+    Key::optional("if", Kind::Shared("switch"), IF),
+    Key::optional("unless", Kind::Shared("switch"), UNLESS),
+    Key::optional("when", Kind::Shared("match"), "Conditions on the request: path.x, query.x, header.x and msg.x. Of the rules with the same method and path, the first one that matches, in the order of the file, is used. Default: any request."),
     Key::optional("require", Kind::Shared("require"), ""),
     Key::optional("send", Kind::Shared("template"), "The body of the response. Default: empty."),
     Key::optional("status", Kind::Integer(200, 599), "The status of the response. Default: 200."),

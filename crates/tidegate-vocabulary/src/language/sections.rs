@@ -2,14 +2,17 @@
 
 use crate::language::key::Key;
 use crate::language::key::Kind;
+use crate::language::rules::IF;
 use crate::language::rules::MAX_ON_CONNECT;
 use crate::language::rules::MAX_TABLES;
+use crate::language::rules::UNLESS;
 
 /// The top of the file.
 #[rustfmt::skip]
 pub const TOP: &[Key] = &[
     Key::required("name", Kind::Text(1, 64), "The name of the vocabulary: lower-case letters, digits and \"-\". It is also a WebSocket subprotocol."),
     Key::optional("description", Kind::Text(0, 0), "What it is for."),
+    Key::optional("switches", Kind::Shared("switches"), ""),
     Key::optional("protocol", Kind::Table(PROTOCOL), "Subprotocols, and the format of messages."),
     Key::required("path", Kind::Tables("path", 1, MAX_TABLES), "Where clients connect."),
     Key::optional("greeting", Kind::Table(SEND_ONLY), "The first message to a client, sent when it has an identity. Default: none."),
@@ -87,9 +90,11 @@ pub const PATH: &[Key] = &[
 #[rustfmt::skip]
 pub(crate) const DELIVER: &[Key] = &[
     Key::required("pattern", Kind::Text(1, 0), "The subjects of the publications."),
+    Key::optional("if", Kind::Shared("switch"), IF),
+    Key::optional("unless", Kind::Shared("switch"), UNLESS),
     Key::optional("path", Kind::Shared("names"), "The names of the paths to which the rule belongs. Default: all paths."),
     Key::optional("when", Kind::Shared("match"), "Conditions on the publication: data.x, nats.Name, subject.N."),
-    Key::required("send", Kind::Shared("template"), "The message. {data}, {subject}, {subject.N}, {capture.N}, {time}, {nats.Name}, {sub.x} and the placeholders of the session except {var.x}."),
+    Key::required("send", Kind::Shared("template"), "The message. {data}, {subject}, {subject.N}, {subject.N..}, {capture.N}, {time}, {nats.Name}, {sub.x} and the placeholders of the session except {var.x}."),
 ];
 
 /// The meaning of each error, in the order of `ErrorCode`.

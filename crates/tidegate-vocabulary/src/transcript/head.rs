@@ -1,4 +1,4 @@
-//! The head of a transcript: personas, classes and limits.
+//! The head of a transcript: personas, classes, limits and switches.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +8,15 @@ use tidegate_protocol::class::Classes;
 use tidegate_protocol::class::KeyScope;
 use tidegate_protocol::class::Kind;
 use tidegate_protocol::class::Priority;
+use tidegate_protocol::class::fields::PayloadFields;
+use tidegate_protocol::class::fields::parse_path;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::permissions::Rules;
 use tidegate_protocol::permissions::StatsAccess;
 use tidegate_protocol::session::settings::Settings;
 use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::template::is_token_value;
+use tidegate_protocol::user_token;
 
 use crate::transcript::Credential;
 use crate::transcript::LineError;
@@ -61,6 +65,10 @@ impl Head {
             ("limits", "") => {
                 clauses.into_iter().try_for_each(|clause| limit(&mut transcript.settings, clause))?;
             }
+            ("switches", "") => {
+                let names = clauses.into_iter().flat_map(str::split_whitespace);
+                transcript.switches.extend(names.map(str::to_owned));
+            }
             _ => return Err(LineError::Declaration),
         }
         Ok(())
@@ -86,7 +94,12 @@ fn persona<'t>(name: &str, clauses: impl Iterator<Item = &'t str>) -> Result<Per
         let (key, value) = word(clause);
         let permissions = Arc::make_mut(&mut identity.permissions);
         match key {
-            "user" => identity.user = value.into(),
+            "user" => {
+                identity.user = value.into();
+                // As nodes with `auth.user_claim` encode it.
+                let encoded = user_token::encode(value).filter(|_| !is_token_value(value));
+                identity.encoded_user = encoded.map(Arc::from);
+            }
             "issuer" => identity.issuer = Some(value.into()),
             "anonymous" => identity.anonymous = true,
             "claims" => identity.claims = Some(value.into()),
@@ -144,6 +157,12 @@ fn class_clause(class: &mut Class, clause: &str) -> Result<(), LineError> {
         ("latest", "") => class.kind = Kind::Latest,
         ("buffer", "") => class.kind = Kind::Buffer,
         ("snapshot", "") => class.snapshot = true,
+        ("key", path) if path.starts_with("data.") => {
+            class.fields = PayloadFields::merged(class.fields.take(), parse_path(path), None);
+        }
+        ("priority", path) if path.starts_with("data.") => {
+            class.fields = PayloadFields::merged(class.fields.take(), None, parse_path(path));
+        }
         ("priority", "high") => class.priority = Priority::High,
         ("priority", "normal") => class.priority = Priority::Normal,
         ("priority", "low") => class.priority = Priority::Low,

@@ -23,6 +23,7 @@ impl Transcript {
             personas: Vec::new(),
             target: "/ws".to_owned(),
             connect: None,
+            switches: Vec::new(),
             steps: Vec::new(),
         };
         let mut head = Head::default();

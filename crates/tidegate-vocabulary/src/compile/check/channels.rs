@@ -11,7 +11,7 @@ use tidegate_protocol::permissions::system_root;
 use tidegate_protocol::subject::Pattern;
 
 use crate::channel::Channel;
-use crate::channel::token;
+use crate::channel::subject_part;
 use crate::compile::check::parts::Parts;
 use crate::compile::check::parts::PlacedRule;
 use crate::json_template::JsonTemplate;
@@ -59,8 +59,8 @@ pub(super) fn channels_without_prefix(parts: &Parts<'_>) -> Vec<Diagnostic> {
 /// The same for HTTP routes.
 pub(super) fn http_channels_without_prefix(parts: &Parts<'_>) -> Vec<Diagnostic> {
     let mut mistakes = Vec::new();
-    for (at, route) in parts.http_routes.iter().enumerate() {
-        let (name, channels, each) = match &route.action {
+    for placed in parts.http_routes {
+        let (name, channels, each) = match &placed.route.action {
             HttpAction::Rule(act) => ("subject", used(act), None),
             HttpAction::Last { each, channels } => {
                 let name = if channels.len() == 1 { "channel" } else { "channels" };
@@ -70,7 +70,7 @@ pub(super) fn http_channels_without_prefix(parts: &Parts<'_>) -> Vec<Diagnostic>
         };
         for channel in channels {
             let reaches = reaches(ChannelLists { when: &[], each }, channel);
-            mistakes.extend(wrong_firsts(&format!("http[{at}].{name}"), channel, &reaches));
+            mistakes.extend(wrong_firsts(&placed.location.of(name), channel, &reaches));
         }
     }
     mistakes
@@ -121,17 +121,94 @@ pub(super) fn channels_without_deliver_rule(parts: &Parts<'_>) -> Vec<Diagnostic
                 continue;
             }
             let paths = if silent.len() == 1 { "path" } else { "paths" };
-            mistakes.push(Diagnostic::error(
-                placed.location.of(placed.names),
-                format!(
-                    "no [[deliver]] covers \"{pattern}\", which {name} can subscribe to on the {paths} {}",
-                    silent.join(", ")
+            let problem = format!(
+                "no [[deliver]] covers \"{pattern}\", which {name} can subscribe to on the {paths} {}",
+                silent.join(", ")
+            );
+            let (problem, help) = match partly_shown(parts, placed, pattern) {
+                Some((narrow, dotted)) => (
+                    format!(
+                        "{problem}: \"{narrow}\" shows only some values of {{{dotted}|dotted}}, which may be several tokens"
+                    ),
+                    format!("write [[deliver]] pattern = \"{pattern}\" in its place"),
                 ),
-                format!("add [[deliver]] pattern = \"{pattern}\""),
-            ));
+                None => (problem, format!("add [[deliver]] pattern = \"{pattern}\"")),
+            };
+            mistakes.push(Diagnostic::error(placed.location.of(placed.names), problem, help));
         }
     }
     mistakes
+}
+
+/// For a channel with a `dotted` value: a rule that renders only some of its values, and the placeholder.
+fn partly_shown<'p>(
+    parts: &'p Parts<'_>,
+    placed: &'p PlacedRule,
+    pattern: &Pattern,
+) -> Option<(&'p Pattern, &'p str)> {
+    let channels = subscribe_spec(&placed.rule).map_or(&[][..], |spec| &spec.channels);
+    let dotted = channels.iter().filter(|channel| channel.reach() == *pattern).find_map(Channel::dotted)?;
+    let shares = |paths: &[PathIndex]| placed.paths.iter().any(|path| paths.contains(path));
+    let mut deliver_rules = parts.deliver_rules.iter().filter(|rule| shares(&rule.paths));
+    let narrow = deliver_rules.find(|placed| placed.rule.pattern.overlaps(pattern))?;
+    Some((&narrow.rule.pattern, &dotted.name))
+}
+
+/// Reports messages whose `dotted` value could name another user: it could make the subject of another rule, in which
+/// only Tidegate writes the user.
+pub(super) fn dotted_identities(parts: &Parts<'_>) -> Vec<Diagnostic> {
+    let of_rules = parts
+        .rules
+        .iter()
+        .filter_map(|placed| Some((placed.location.of(placed.names), sent_on(&placed.rule.action)?)));
+    let of_routes = parts.http_routes.iter().filter_map(|placed| {
+        let HttpAction::Rule(action) = &placed.route.action else { return None };
+        Some((placed.location.of("subject"), sent_on(action)?))
+    });
+    let sent: Vec<(String, &Channel)> = of_rules.chain(of_routes).collect();
+    let mut mistakes = Vec::new();
+    for (key, subject) in &sent {
+        let Some((hole, dotted)) = subject.places().last().filter(|(_, last)| last.is_dotted) else {
+            continue;
+        };
+        let reach = subject.reach();
+        let named =
+            sent.iter().filter(|(_, other)| other.reach().overlaps(&reach)).find_map(|(other_key, other)| {
+                let mut places = other.places().filter(|(token, _)| *token >= hole);
+                let (_, identity) = places.find(|(_, placeholder)| is_identity(&placeholder.source))?;
+                Some((other_key, other.reach(), identity))
+            });
+        let Some((other_key, other, identity)) = named else { continue };
+        mistakes.push(Diagnostic::error(
+            key.clone(),
+            format!(
+                "{{{}|dotted}} could name another user: {other_key} uses \"{other}\", in which only Tidegate writes {{{}}}",
+                dotted.name, identity.name
+            ),
+            "begin one of the two with another token",
+        ));
+    }
+    mistakes
+}
+
+/// The subject on which an action sends a message.
+fn sent_on(action: &RuleAction) -> Option<&Channel> {
+    match action {
+        RuleAction::Publish { subject, .. } | RuleAction::Request { subject, .. } => Some(subject),
+        RuleAction::Subscribe(_)
+        | RuleAction::Filter { .. }
+        | RuleAction::Unsubscribe { .. }
+        | RuleAction::Auth(_)
+        | RuleAction::Send
+        | RuleAction::Pong
+        | RuleAction::Ignore
+        | RuleAction::Error { .. }
+        | RuleAction::Close { .. } => None,
+    }
+}
+
+fn is_identity(source: &Source) -> bool {
+    matches!(source, Source::User | Source::Claims | Source::Session)
 }
 
 /// Reports `{sub.x}` that no rule keeps.
@@ -178,9 +255,9 @@ pub(super) fn conflicting_keeps(parts: &Parts<'_>) -> Vec<Diagnostic> {
         }
         // Values that are part of the channel are the same for the same channel.
         let is_named = |placeholder: &Placeholder| {
-            spec.channels
-                .iter()
-                .all(|channel| !channel.is_wild() && channel.placeholders().any(|named| named == placeholder))
+            spec.channels.iter().all(|channel| {
+                !channel.is_wild() && channel.placeholders().any(|named| named.has_same_value(placeholder))
+            })
         };
         let differs = |(_, json_template): &&(Box<str>, JsonTemplate)| {
             of_message(json_template).any(|placeholder| !is_named(placeholder))
@@ -211,6 +288,7 @@ pub(super) fn unused_deliver_rules(parts: &Parts<'_>) -> Vec<Diagnostic> {
         let mut rules =
             parts.rules.iter().filter(|placed| placed.paths.iter().any(|path| paths.contains(path)));
         !rules.any(|placed| placed.channels.iter().any(|channel| channel.overlaps(pattern)))
+            && !may_be_on(parts, pattern)
     };
     let unused = parts.deliver_rules.iter().filter(|placed| is_unused(&placed.rule.pattern, &placed.paths));
     unused.map(|placed| no_subscription(placed.location.of("pattern"), &placed.rule.pattern)).collect()
@@ -224,12 +302,19 @@ pub(super) fn unused_filters(parts: &Parts<'_>) -> Vec<Diagnostic> {
         for pattern in reaches(ChannelLists::of(&placed.rule), channel) {
             let shares = |other: &PlacedRule| other.paths.iter().any(|path| placed.paths.contains(path));
             let mut others = parts.rules.iter().filter(|other| shares(other));
-            if !others.any(|other| other.channels.iter().any(|channel| channel.overlaps(&pattern))) {
+            let is_unused =
+                !others.any(|other| other.channels.iter().any(|channel| channel.overlaps(&pattern)));
+            if is_unused && !may_be_on(parts, &pattern) {
                 warnings.push(no_subscription(placed.location.of("channel"), &pattern));
             }
         }
     }
     warnings
+}
+
+/// Whether a rule that is off could subscribe to such channels.
+fn may_be_on(parts: &Parts<'_>, pattern: &Pattern) -> bool {
+    parts.off_channels.iter().any(|channel| channel.overlaps(pattern))
 }
 
 fn no_subscription(key: String, pattern: &Pattern) -> Diagnostic {
@@ -305,15 +390,16 @@ fn reaches(lists: ChannelLists<'_>, channel: &Channel) -> Vec<Pattern> {
 fn values(lists: ChannelLists<'_>, placeholder: &Placeholder) -> Option<Vec<String>> {
     if placeholder.source == Source::Item {
         let Some(Each::List(items)) = lists.each else { return None };
-        return Some(
-            items.iter().filter_map(|item| token(&placeholder.value(&Listed(Source::Item, item))?)).collect(),
-        );
+        let part = |item| subject_part(placeholder, &placeholder.value(&Listed(Source::Item, item))?);
+        return Some(items.iter().filter_map(|item| part(item)).collect());
     }
     lists.when.iter().find_map(|test| {
         let Matcher::OneOf(literals) = &test.matcher else { return None };
         let messages = literals.iter().map(|literal| message(&test.path, literal));
         // A placeholder that reads another member finds no token in such messages.
-        messages.map(|message| token(&placeholder.value(&Listed(Source::Message, &message))?)).collect()
+        let part =
+            |message: &str| subject_part(placeholder, &placeholder.value(&Listed(Source::Message, message))?);
+        messages.map(|message| part(&message)).collect()
     })
 }
 

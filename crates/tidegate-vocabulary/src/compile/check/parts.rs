@@ -58,13 +58,22 @@ pub(in crate::compile) struct PlacedDeliverRule {
     pub(in crate::compile) kept: Vec<Box<str>>,
 }
 
+/// A kind of HTTP request.
+#[derive(Debug)]
+pub(in crate::compile) struct PlacedRoute {
+    pub(in crate::compile) route: HttpRoute,
+    pub(in crate::compile) location: Location,
+}
+
 /// All parts of a vocabulary.
 pub(in crate::compile) struct Parts<'p> {
     pub(in crate::compile) paths: &'p [PathRule],
     pub(in crate::compile) rules: &'p [PlacedRule],
     pub(in crate::compile) deliver_rules: &'p [PlacedDeliverRule],
-    pub(in crate::compile) http_routes: &'p [HttpRoute],
+    pub(in crate::compile) http_routes: &'p [PlacedRoute],
     pub(in crate::compile) pong: Option<&'p [MessageTest]>,
+    /// Patterns that cover the channels of rules that are off.
+    pub(in crate::compile) off_channels: &'p [Pattern],
 }
 
 impl Parts<'_> {

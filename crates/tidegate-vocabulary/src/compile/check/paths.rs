@@ -11,22 +11,22 @@ const OWN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
 
 /// Reports paths that Tidegate uses itself.
 pub(super) fn reserved_paths(parts: &Parts<'_>) -> Vec<Diagnostic> {
-    own("path", parts.paths.iter().map(|path| &*path.template))
+    let paths = parts.paths.iter().enumerate();
+    own(paths.map(|(at, path)| (format!("path[{at}].path"), &*path.template)))
 }
 
 /// Reports HTTP routes on paths that Tidegate uses itself.
 pub(super) fn reserved_http_paths(parts: &Parts<'_>) -> Vec<Diagnostic> {
-    own("http", parts.http_routes.iter().map(|route| &*route.template))
+    let routes = parts.http_routes.iter();
+    own(routes.map(|placed| (placed.location.of("path"), &*placed.route.template)))
 }
 
-fn own<'p>(section: &str, paths: impl Iterator<Item = &'p str>) -> Vec<Diagnostic> {
-    let own = paths.enumerate().filter(|(_, path)| OWN_PATHS.contains(path));
-    let error = |(at, _)| {
-        Diagnostic::error(
-            format!("{section}[{at}].path"),
-            "is reserved for Tidegate",
-            format!("choose another path than {}", OWN_PATHS.join(", ")),
-        )
+/// Reports these paths, each with its key, if Tidegate uses them.
+fn own<'p>(paths: impl Iterator<Item = (String, &'p str)>) -> Vec<Diagnostic> {
+    let own = paths.filter(|(_, path)| OWN_PATHS.contains(path));
+    let error = |(key, _)| {
+        let help = format!("choose another path than {}", OWN_PATHS.join(", "));
+        Diagnostic::error(key, "is reserved for Tidegate", help)
     };
     own.map(error).collect()
 }

@@ -50,12 +50,36 @@ pub(super) fn unreachable_deliver_rules(parts: &Parts<'_>) -> Vec<Diagnostic> {
                 other.paths.contains(&path)
                     && other.rule.pattern.covers(&rule.pattern)
                     && other.rule.when.iter().all(|condition| is_implied(condition, &rule.when))
+                    && !rule.renders_more_than(&other.rule)
             })
         });
         if let Some(taker) = taker {
             let (problem, help) = never(placed.location.key(), taker.location.key());
             mistakes.push(Diagnostic::error(placed.location.of("pattern"), problem, help));
         }
+    }
+    mistakes
+}
+
+/// Reports HTTP routes that no request can reach.
+pub(super) fn unreachable_http_routes(parts: &Parts<'_>) -> Vec<Diagnostic> {
+    let mut mistakes = Vec::new();
+    for (at, placed) in parts.http_routes.iter().enumerate() {
+        let route = &placed.route;
+        let taker = parts.http_routes[..at].iter().find(|other| {
+            other.route.method == route.method
+                && other.route.template == route.template
+                && other.route.when.iter().all(|condition| is_implied(condition, &route.when))
+        });
+        let Some(taker) = taker else { continue };
+        let (key, problem, help) = if route.when.is_empty() {
+            let problem = format!("there are two calls {} {}", route.method, route.template);
+            ("path", problem, "remove one of them, or tell them apart with when".to_owned())
+        } else {
+            let (problem, help) = never(placed.location.key(), taker.location.key());
+            ("when", problem, help)
+        };
+        mistakes.push(Diagnostic::error(placed.location.of(key), problem, help));
     }
     mistakes
 }

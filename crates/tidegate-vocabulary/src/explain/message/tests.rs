@@ -52,7 +52,7 @@ fn after_connecting(told: &str) -> &str {
 }
 
 fn explained_message(target: Option<&str>, message: &str) -> String {
-    let sender = Sender { target, user: "ann", claims: None };
+    let sender = Sender { target, user: "ann", claims: None, switches: &[] };
     explain_message(FILE, &sender, message).unwrap()
 }
 
@@ -87,7 +87,7 @@ fn what_is_refused_says_why_and_what_the_page_is_explained_message() {
     let tail = "no rule matches this message\nis refused: unknown_type: there is no op dance\n\
                 the client is sent {\"oops\":\"there is no op dance\"}\n";
     assert!(unknown.ends_with(tail), "{unknown}");
-    let sender = Sender { target: Some("/elsewhere"), user: "ann", claims: None };
+    let sender = Sender { target: Some("/elsewhere"), user: "ann", claims: None, switches: &[] };
     let Err(ExplainError::Sender(words)) = explain_message(FILE, &sender, "{}") else { panic!() };
     assert_eq!(words, "no path of this vocabulary matches /elsewhere: its paths are /board/{station}");
 }
@@ -117,12 +117,33 @@ fn what_a_service_answers_is_shown_with_its_place() {
 
 #[test]
 fn claims_that_are_none_are_refused() {
-    let explained =
-        |claims| explain_message(FILE, &Sender { target: None, user: "ann", claims: Some(claims) }, "{}");
+    let explained = |claims| {
+        explain_message(
+            FILE,
+            &Sender { target: None, user: "ann", claims: Some(claims), switches: &[] },
+            "{}",
+        )
+    };
     for (claims, words) in [("{org:1}", "are not JSON"), ("[1]", "not an object"), ("", "are not JSON")] {
         let Err(ExplainError::Sender(said)) = explained(claims) else { panic!("{claims}") };
         assert!(said.contains(words) && said.contains("single quotes"), "{said}");
     }
     let told = explained(r#"{"org":"acme"}"#).unwrap();
     assert!(told.contains(r#"on connect, the client is sent {"hello":"ann","org":"acme"}"#), "{told}");
+}
+
+#[test]
+fn with_a_switch_the_rules_that_are_on_are_explained_and_keep_their_places() {
+    let file = FILE.replacen("[[path]]", "[switches]\nquiet = \"no answers\"\n[[path]]", 1).replacen(
+        "[[receive]]",
+        "[[receive]]\nif = \"quiet\"\nwhen = { op = \"watch\" }\ndo = \"send\"\nsend = 1\n[[receive]]\nunless = \"quiet\"",
+        1,
+    );
+    let explained = |switches: &[&str]| {
+        let sender = Sender { target: None, user: "ann", claims: None, switches };
+        explain_message(&file, &sender, r#"{"op":"watch","track":"7"}"#).unwrap()
+    };
+    assert!(explained(&[]).contains("receive[1] matches { op: \"watch\", track: … }"), "{}", explained(&[]));
+    let on = explained(&["quiet"]);
+    assert!(on.contains("receive[0] matches { op: \"watch\" }: do = \"send\""), "{on}");
 }
