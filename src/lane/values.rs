@@ -26,7 +26,7 @@ pub struct LastValues {
 }
 
 /// A publication, and when it arrived.
-type KeptValue = (Instant, Publication);
+pub type KeptValue = (Instant, Publication);
 
 #[derive(Debug)]
 enum Kept {
@@ -83,8 +83,8 @@ impl LastValues {
         }
     }
 
-    /// The values that are younger than `max_age`, the oldest first.
-    pub fn fresh(&self, max_age: Option<Duration>, now: Instant) -> impl Iterator<Item = &Publication> {
+    /// The values that are younger than `max_age`, the oldest first, each with the time when it arrived.
+    pub fn fresh(&self, max_age: Option<Duration>, now: Instant) -> impl Iterator<Item = &KeptValue> {
         let fresh = move |arrived: &Instant| {
             max_age.is_none_or(|max_age| now.saturating_duration_since(*arrived) < max_age)
         };
@@ -94,7 +94,7 @@ impl LastValues {
             Some(Kept::Many(many)) => (None, Some(many.by_update.values())),
         };
         let values = one.into_iter().chain(many.into_iter().flatten());
-        values.filter(move |(arrived, _)| fresh(arrived)).map(|(_, publication)| publication)
+        values.filter(move |(arrived, _)| fresh(arrived))
     }
 }
 
@@ -175,7 +175,7 @@ mod tests {
     fn texts(values: &LastValues, max_age: Option<Duration>, now: Instant) -> Vec<String> {
         let text =
             |publication: &Publication| String::from_utf8_lossy(publication.payload.bytes()).into_owned();
-        values.fresh(max_age, now).map(text).collect()
+        values.fresh(max_age, now).map(|(_, publication)| text(publication)).collect()
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tidegate_protocol::frame::Frame;
 use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::message::Command;
+use tidegate_protocol::message::LastValue;
 use tidegate_protocol::message::Reply;
 use tidegate_protocol::message::RequestContext;
 use tidegate_protocol::payload::Payload;
@@ -199,11 +200,20 @@ impl Target {
         let payload = Payload::classify(Bytes::copy_from_slice(bytes));
         for (rule, at) in self.vocabulary.deliver_rules.iter().zip((0..).map(DeliverIndex)) {
             let subject = rule.pattern.as_str().replace(['*', '>'], "x").into();
-            if let Rendered::Frame(frame) =
-                self.vocabulary.render(Route::Deliver(at), &publication(subject, payload.clone()))
-            {
+            let assert_sound = |frame: &Frame| {
                 let filled = frame.fill_slots(|_| None);
                 assert!(std::str::from_utf8(filled.message()).is_ok_and(is_json), "{frame:?}");
+            };
+            match self.vocabulary.render(Route::Deliver(at), &publication(subject, payload.clone())) {
+                Rendered::Frame(frame) => assert_sound(&frame),
+                Rendered::Elements { list, .. } => {
+                    for element in &list {
+                        assert!(Pattern::parse(&element.channel).is_ok_and(|channel| channel.is_literal()));
+                        element.frame().into_iter().for_each(assert_sound);
+                        assert!(element.json().is_none_or(is_json), "{element:?}");
+                    }
+                }
+                Rendered::Nothing | Rendered::Unrenderable | Rendered::TooManyElements => {}
             }
         }
     }
@@ -249,10 +259,12 @@ impl Target {
         }
         let request_context = command.request_context().cloned();
         let payload = Payload::classify(Bytes::copy_from_slice(text.as_bytes()));
+        let value =
+            LastValue { subject: "a.b".into(), payload: payload.clone(), time: SystemTime::UNIX_EPOCH };
         let replies = [
             Reply::Published { request_context: request_context.clone() },
             Reply::Replied { request_context: request_context.clone(), data: payload.clone() },
-            Reply::LastValues { request_context: request_context.clone(), values: vec![payload] },
+            Reply::LastValues { request_context: request_context.clone(), values: vec![value] },
             Reply::Statistics { request_context, json: "{}".into() },
         ];
         let answers = replies.iter().filter_map(|reply| dialect.reply(scope, reply));

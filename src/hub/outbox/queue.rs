@@ -36,6 +36,9 @@ pub enum QueueEntry {
     Coalesced { coalesced: Rc<CoalescedDeliveries>, subscription: SubscriptionId, overflow: Overflow },
     /// In the place of dropped publications.
     Gap { subscription: SubscriptionId, dropped: u64, cause: GapCause },
+    /// A message with the client's current elements, which is put together when it is taken: the number of the
+    /// collection.
+    Collected(u32),
     /// The rest of a frame that is partly written.
     Rest(Box<Bytes>),
     /// The place of an entry that was removed.
@@ -49,7 +52,7 @@ impl QueueEntry {
             Self::Delivery { delivery, .. } => delivery.frame.len(),
             Self::Coalesced { coalesced, .. } => coalesced.bytes().len(),
             Self::Rest(bytes) => bytes.len(),
-            Self::Gap { .. } | Self::Vacant => 0,
+            Self::Gap { .. } | Self::Collected(_) | Self::Vacant => 0,
         }
     }
 
@@ -57,14 +60,14 @@ impl QueueEntry {
         match self {
             Self::Reply(_) | Self::Delivery { .. } | Self::Rest(_) => 1,
             Self::Coalesced { coalesced, .. } => coalesced.deliveries().len(),
-            Self::Gap { .. } | Self::Vacant => 0,
+            Self::Gap { .. } | Self::Collected(_) | Self::Vacant => 0,
         }
     }
 
     /// The publications that count as delivered or dropped when this entry is taken.
     pub(super) fn delivery_counts(&self) -> DeliveryCounts {
         let (delivered, dropped) = match self {
-            Self::Delivery { .. } => (1, 0),
+            Self::Delivery { .. } | Self::Collected(_) => (1, 0),
             Self::Coalesced { coalesced, .. } => (coalesced.deliveries().len() as u64, 0),
             Self::Gap { dropped, .. } => (0, *dropped),
             Self::Reply(_) | Self::Rest(_) | Self::Vacant => (0, 0),
@@ -85,6 +88,7 @@ impl QueueEntry {
             | Self::Coalesced { .. }
             | Self::Reply(_)
             | Self::Gap { .. }
+            | Self::Collected(_)
             | Self::Rest(_)
             | Self::Vacant => None,
         }
@@ -157,6 +161,7 @@ impl Index {
             | QueueEntry::Coalesced { .. }
             | QueueEntry::Gap { .. }
             | QueueEntry::Reply(_)
+            | QueueEntry::Collected(_)
             | QueueEntry::Rest(_)
             | QueueEntry::Vacant => {}
         }
@@ -257,6 +262,11 @@ impl Queues {
         for delivery in coalesced.deliveries() {
             self.push(Rc::clone(delivery), subscription, class, limits);
         }
+    }
+
+    /// Appends the entry of a collection.
+    pub fn push_collected(&mut self, collection: u32, priority: Priority) {
+        self.append(QueueEntry::Collected(collection), priority);
     }
 
     /// Takes the first entry of the most urgent queue.
@@ -412,6 +422,7 @@ impl Queues {
                     entry @ (QueueEntry::Reply(_)
                     | QueueEntry::Delivery { .. }
                     | QueueEntry::Gap { .. }
+                    | QueueEntry::Collected(_)
                     | QueueEntry::Rest(_)
                     | QueueEntry::Vacant) => queue.entries.push_back(entry),
                 }
@@ -444,6 +455,7 @@ impl Queues {
                     | QueueEntry::Coalesced { .. }
                     | QueueEntry::Gap { .. }
                     | QueueEntry::Reply(_)
+                    | QueueEntry::Collected(_)
                     | QueueEntry::Rest(_)
                     | QueueEntry::Vacant => {}
                 }
