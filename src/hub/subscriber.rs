@@ -11,13 +11,22 @@ use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Priority;
 use tidegate_protocol::delivery_counts::DeliveryCounts;
 use tidegate_protocol::dialect::Dialect;
+use tidegate_protocol::elements::CollectedMessage;
+use tidegate_protocol::elements::CollectionId;
+use tidegate_protocol::elements::select::CollectingMember;
+use tidegate_protocol::elements::select::select;
+use tidegate_protocol::elements::store::ElementStore;
 use tidegate_protocol::frame::Frame;
+use tidegate_protocol::message::GapCause;
 use tidegate_protocol::message::Push;
 use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::session::subscription::SubscriptionId;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::subscription_context::SubscriptionContext;
 
+use crate::hub::collections::Change;
+use crate::hub::collections::Collections;
+use crate::hub::collections::Due;
 use crate::hub::conflation::Conflation;
 use crate::hub::conflation::ConflationSize;
 use crate::hub::delivery_batch::DeliveryBatch;
@@ -65,12 +74,33 @@ pub struct MemberExtras {
     pub subscription_context: Option<Rc<SubscriptionContext>>,
     /// Its rate limit per key, if it has a `max_rate_ms`.
     pub conflation: Option<Conflation>,
+    /// The elements of its topic, if a vocabulary takes publications apart.
+    pub collecting: Option<Collecting>,
+}
+
+/// The elements that a subscription shares with the others of its topic.
+#[derive(Debug)]
+pub struct Collecting {
+    pub store: Rc<RefCell<ElementStore>>,
+    /// Elements up to this number are not shown to it.
+    pub since: u64,
 }
 
 impl Member {
     /// What the vocabulary keeps for this subscription.
     pub fn subscription_context(&self) -> Option<Rc<SubscriptionContext>> {
         self.extras.as_ref()?.subscription_context.clone()
+    }
+
+    fn collecting_mut(&mut self) -> Option<&mut Collecting> {
+        self.extras.as_mut()?.collecting.as_mut()
+    }
+
+    /// Its elements, and what the vocabulary keeps for it, if it belongs to this group and has elements.
+    fn collecting_in(&self, group: &str) -> Option<(&Collecting, &SubscriptionContext)> {
+        let extras = self.extras.as_ref()?;
+        let context = extras.subscription_context.as_deref().filter(|context| *context.group == *group)?;
+        Some((extras.collecting.as_ref()?, context))
     }
 
     fn conflation(&self) -> Option<&Conflation> {
@@ -120,6 +150,8 @@ pub struct Subscriber {
     /// Subscriptions that ended while frames waited: these frames may still become gaps.
     ended: RefCell<Vec<EndedSubscription>>,
     outbox: RefCell<Outbox>,
+    /// Only if a subscription has [`Collecting`].
+    collections: RefCell<Option<Box<Collections>>>,
 }
 
 impl Subscriber {
@@ -135,6 +167,7 @@ impl Subscriber {
             conflation_size: Cell::default(),
             ended: RefCell::default(),
             outbox: RefCell::new(Outbox::new(limits)),
+            collections: RefCell::default(),
         }
     }
 
@@ -165,7 +198,8 @@ impl Subscriber {
         let conflation = max_rate.map(Conflation::new);
         self.rate_limited.update(|rate_limited| rate_limited + usize::from(conflation.is_some()));
         let has_extras = conflation.is_some() || subscription_context.is_some();
-        let extras = has_extras.then(|| Box::new(MemberExtras { subscription_context, conflation }));
+        let extras =
+            has_extras.then(|| Box::new(MemberExtras { subscription_context, conflation, collecting: None }));
         let mut members = self.members.borrow_mut();
         if members.capacity() == 0 {
             members.reserve_exact(1);
@@ -173,11 +207,22 @@ impl Subscriber {
         members.push(Member { id, pattern, class, state: MemberState::Joining, extras });
     }
 
+    /// Publications of a subscription are taken apart. It must have a context.
+    pub fn set_collecting(&self, id: SubscriptionId, collecting: Collecting) {
+        self.collections.borrow_mut().get_or_insert_default();
+        self.with_member(id, |member| {
+            if let Some(extras) = &mut member.extras {
+                extras.collecting = Some(collecting);
+            }
+        });
+    }
+
     /// Removes a subscription. Its frames in the outbox are still sent.
     pub fn leave(&self, id: SubscriptionId) -> Option<Member> {
         let mut members = self.members.borrow_mut();
         let at = members.binary_search_by_key(&id, |member| member.id).ok()?;
         let mut member = members.remove(at);
+        self.forget_collections(&member, &members);
         if let Some(conflation) = member.extras.as_mut().and_then(|extras| extras.conflation.take()) {
             self.rate_limited.update(|rate_limited| rate_limited - 1);
             self.next_release.set(NextRelease::Unknown);
@@ -256,6 +301,7 @@ impl Subscriber {
                 self.outbox.borrow_mut().push_one(delivery, *id, class);
             }
         }
+        self.release_collections(now, None);
     }
 
     /// Appends all delayed publications of a subscription at once, because the next message about it must come after
@@ -265,6 +311,9 @@ impl Subscriber {
             return;
         }
         self.next_release.set(NextRelease::Unknown);
+        if let Some(context) = self.with_member(id, |member| member.subscription_context()).flatten() {
+            self.release_collections(now, Some(&context.group));
+        }
         self.with_member(id, |member| {
             let Member { id, class, extras: Some(extras), .. } = member else { return };
             let Some(conflation) = extras.conflation.as_mut() else { return };
@@ -304,7 +353,9 @@ impl Subscriber {
     fn find_next_release(&self) -> Option<Instant> {
         let members = self.members.borrow();
         let next = if self.is_rate_limited() {
-            members.iter().filter_map(|member| member.conflation()?.next_release()).min()
+            let collections = self.collections.borrow();
+            let collected = collections.as_ref().and_then(|collections| collections.next_release());
+            members.iter().filter_map(|member| member.conflation()?.next_release()).chain(collected).min()
         } else {
             None
         };
@@ -328,7 +379,9 @@ impl Subscriber {
     /// The number of publications that `max_rate_ms` delays.
     pub fn delayed(&self) -> u64 {
         let members = self.members.borrow();
-        members.iter().filter_map(Member::conflation).map(Conflation::waiting).sum::<usize>() as u64
+        let collected = self.collections.borrow().as_ref().map_or(0, |collections| collections.delayed());
+        let waiting: usize = members.iter().filter_map(Member::conflation).map(Conflation::waiting).sum();
+        (waiting + collected) as u64
     }
 
     /// Whether the outbox is half full although the client keeps up.
@@ -359,13 +412,192 @@ impl Subscriber {
         max_bytes: usize,
         taken: &mut Vec<InFlight>,
     ) -> DeliveryCounts {
+        self.collect_joined(now);
         let render = |missing| self.render_gap(missing);
-        self.outbox.borrow_mut().take(now, max_frames, max_bytes, taken, render)
+        let collect = |number, priority, missing: &mut Vec<Missing>| {
+            self.render_collected(number, priority, now, missing)
+        };
+        self.outbox.borrow_mut().take(now, max_frames, max_bytes, taken, render, collect)
     }
 
     /// Puts back frames that the socket had no room for, as [`Outbox::put_back`] does.
     pub fn put_back(&self, rest: std::vec::Drain<'_, InFlight>, offset: usize) -> DeliveryCounts {
+        if let Some(collections) = &mut *self.collections.borrow_mut() {
+            let unwritten = rest.as_slice().iter().skip(usize::from(offset > 0));
+            unwritten.filter_map(InFlight::collection).for_each(|number| collections.put_back(number));
+        }
         self.outbox.borrow_mut().put_back(rest, offset)
+    }
+
+    /// A subscription is shown the stored elements from this number on, which is not included.
+    pub fn show_elements(&self, id: SubscriptionId, since: u64) {
+        self.with_member(id, |member| {
+            if let Some(collecting) = member.collecting_mut() {
+                collecting.since = since;
+            }
+        });
+    }
+
+    /// A subscription's topic has stored elements of a collection. Returns true if there is more to flush.
+    pub fn collect(&self, collection: CollectionId, id: SubscriptionId, now: Instant) -> bool {
+        self.change_collection(collection, id, false, now)
+    }
+
+    /// A subscription has joined. If it has elements, the client is shown them when no other subscription of its group
+    /// waits for its lane.
+    pub fn note_joined(&self, id: SubscriptionId) {
+        let context = self.with_member(id, |member| {
+            let is_collecting = member.collecting_mut().is_some();
+            member.subscription_context().filter(|_| is_collecting)
+        });
+        if let (Some(Some(context)), Some(collections)) = (context, &mut *self.collections.borrow_mut()) {
+            collections.joined.retain(|(joined, _)| joined.group != context.group);
+            collections.joined.push((context, id));
+        }
+    }
+
+    /// Calls `visit` with the subscriptions in the group of this one whose publications are taken apart.
+    pub fn for_each_in_group(
+        &self,
+        id: SubscriptionId,
+        mut visit: impl FnMut(&Pattern, &SubscriptionContext),
+    ) {
+        let Some(Some(context)) = self.with_member(id, |member| member.subscription_context()) else {
+            return;
+        };
+        for member in self.members.borrow().iter() {
+            if let Some((_, of)) = member.collecting_in(&context.group) {
+                visit(&member.pattern, of);
+            }
+        }
+    }
+
+    fn change_collection(
+        &self,
+        collection: CollectionId,
+        id: SubscriptionId,
+        is_forced: bool,
+        now: Instant,
+    ) -> bool {
+        let found = self.with_member(id, |member| {
+            let interval = member.conflation().map(Conflation::interval);
+            Some((member.subscription_context()?, member.class.priority, interval))
+        });
+        let Some(Some((context, priority, interval))) = found else { return false };
+        let change =
+            Change { id: collection, group: &context.group, subscription: id, priority, interval, is_forced };
+        let mut collections = self.collections.borrow_mut();
+        match collections.get_or_insert_default().change(change, now) {
+            Due::Now(number, priority) => self.outbox.borrow_mut().push_collected(number, priority),
+            // The flush schedules it.
+            Due::At(due) => self.note_release(Some(due)),
+            Due::Already => return false,
+        }
+        true
+    }
+
+    /// Makes the elements of groups due in which no subscription waits for its lane any more.
+    fn collect_joined(&self, now: Instant) {
+        let joined = match &mut *self.collections.borrow_mut() {
+            Some(collections) if !collections.joined.is_empty() => {
+                let members = self.members.borrow();
+                let is_complete = |(context, _): &mut (Rc<SubscriptionContext>, SubscriptionId)| {
+                    let mut in_group = members.iter().filter(|member| {
+                        member.state == MemberState::Joining && member.collecting_in(&context.group).is_some()
+                    });
+                    in_group.next().is_none()
+                };
+                collections.joined.extract_if(.., is_complete).collect::<Vec<_>>()
+            }
+            Some(_) | None => return,
+        };
+        for (context, id) in joined {
+            let mut found = Vec::new();
+            for member in self.members.borrow().iter() {
+                if let Some((collecting, _)) = member.collecting_in(&context.group) {
+                    found.extend(collecting.store.borrow().collections());
+                }
+            }
+            found.sort_unstable();
+            found.dedup();
+            for collection in found {
+                self.change_collection(collection, id, true, now);
+            }
+        }
+    }
+
+    fn release_collections(&self, now: Instant, group: Option<&str>) {
+        if let Some(collections) = &mut *self.collections.borrow_mut() {
+            for (number, priority) in collections.release(now, group) {
+                self.outbox.borrow_mut().push_collected(number, priority);
+            }
+        }
+    }
+
+    /// Handles the end of a subscription: the last one of a group ends its collections.
+    fn forget_collections(&self, gone: &Member, others: &[Member]) {
+        let Some(context) = gone.subscription_context() else { return };
+        let mut collections = self.collections.borrow_mut();
+        let Some(collections) = &mut *collections else { return };
+        if gone.collecting_in(&context.group).is_none() {
+            return;
+        }
+        if others.iter().all(|member| member.collecting_in(&context.group).is_none()) {
+            collections.forget(&context.group);
+        } else if gone.conflation().is_some() {
+            // Without its `max_rate_ms`, nothing may release them.
+            for (number, priority) in collections.release(Instant::now(), Some(&context.group)) {
+                self.outbox.borrow_mut().push_collected(number, priority);
+            }
+        }
+    }
+
+    /// Encodes the current elements of a collection. `None` if there is nothing to show.
+    fn render_collected(
+        &self,
+        number: u32,
+        priority: Priority,
+        now: Instant,
+        missing: &mut Vec<Missing>,
+    ) -> Option<Frame> {
+        let mut collections = self.collections.borrow_mut();
+        let collections = collections.as_mut()?;
+        let due = collections.begin(number, now)?;
+        let members = self.members.borrow();
+        let shown = members.iter().filter(|member| member.state != MemberState::Joining);
+        let shown: Vec<_> = shown
+            .filter_map(|member| {
+                let (collecting, context) = member.collecting_in(&due.group)?;
+                Some((member, collecting.store.borrow(), collecting.since, context))
+            })
+            .collect();
+        let collecting: Vec<_> = shown
+            .iter()
+            .map(|(member, store, since, context)| CollectingMember {
+                pattern: &member.pattern,
+                store,
+                since: *since,
+                context: Some(*context),
+            })
+            .collect();
+        let selection = select(due.id, &collecting, due.seen, now);
+        let tells_left_out = collections.end(number, selection.newest, selection.left_out > 0);
+        let gaps = [
+            (selection.expired, GapCause::Expired),
+            (selection.removed, GapCause::Slow),
+            (if tells_left_out { selection.left_out } else { 0 }, GapCause::TooLarge),
+        ];
+        let subscription = due.subscription;
+        let gaps = gaps.into_iter().filter(|(dropped, _)| *dropped > 0);
+        missing.extend(gaps.map(|(dropped, cause)| Missing { subscription, dropped, cause }));
+        if selection.elements.is_empty() || !(selection.has_new || due.is_forced) {
+            return None;
+        }
+        let elements: Vec<&str> =
+            selection.elements.iter().filter_map(|stored| stored.element.json()).collect();
+        let time = selection.elements.iter().map(|stored| stored.time).max()?;
+        let message = CollectedMessage { collection: due.id, elements: &elements, time };
+        self.dialect.collected(&message, shown.first().map(|(.., context)| *context))
     }
 
     /// Forgets ended subscriptions: the outbox is empty and all of it is written, so that no frame can become a gap any

@@ -14,6 +14,7 @@ use tidegate_protocol::message::JoinMode;
 use tidegate_protocol::message::RuleId;
 use tidegate_protocol::subject::Pattern;
 
+use crate::apart::EachRule;
 use crate::channel::Channel;
 use crate::json_template::JsonTemplate;
 use crate::json_template::TemplateSlot;
@@ -248,6 +249,8 @@ pub(super) struct DeliverRule {
     pub(super) pattern: Pattern,
     pub(super) when: Box<[Condition]>,
     pub(super) json_template: JsonTemplate,
+    /// How it takes publications apart, if it does.
+    pub(super) each: Option<EachRule>,
     /// Whether it needs a payload that is text or JSON.
     pub(super) needs_text: bool,
     /// Its slots in [`CompiledVocabulary::slots`].
