@@ -160,11 +160,11 @@ impl Collections {
     }
 
     /// The entries of delayed collections that are due. With `group`, all of that group are.
-    pub fn release(&mut self, now: Instant, group: Option<&str>) -> Vec<(u32, Priority)> {
+    pub fn release(&mut self, now: Option<Instant>, group: Option<&str>) -> Vec<(u32, Priority)> {
         let mut released = Vec::new();
         for collection in &mut self.all {
             let CollectionState::Delayed(due) = collection.state else { continue };
-            if due <= now || group == Some(&*collection.group) {
+            if now.is_some_and(|now| due <= now) || group == Some(&*collection.group) {
                 collection.state = CollectionState::Queued;
                 released.push((collection.number, collection.priority));
             }

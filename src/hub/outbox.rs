@@ -192,7 +192,7 @@ impl Outbox {
         max_bytes: usize,
         taken: &mut Vec<InFlight>,
         render: impl Fn(Missing) -> Option<Frame>,
-        collect: impl Fn(u32, Priority, &mut Vec<Missing>) -> Option<Frame>,
+        collect: impl Fn(u32, &mut Vec<Missing>) -> Option<Frame>,
     ) -> DeliveryCounts {
         let mut delivery_counts = DeliveryCounts::default();
         let mut bytes = 0;
@@ -223,7 +223,7 @@ impl Outbox {
             push_gap(expired.take(), taken, &render);
             if let QueueEntry::Collected(collection) = entry {
                 let mut missing = Vec::new();
-                if let Some(frame) = collect(collection, priority, &mut missing) {
+                if let Some(frame) = collect(collection, &mut missing) {
                     bytes += frame.len();
                     delivery_counts.delivered += 1;
                     taken.push(InFlight { entry, rendered: Some(Box::new(frame)), priority });

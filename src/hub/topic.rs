@@ -210,15 +210,19 @@ impl Topic {
             }
             let (subscriber, id) = (&member.subscriber, member.subscription);
             let mut has_changed = false;
-            for collection in &collections {
-                has_changed |= subscriber.collect(*collection, id, now);
-            }
             for at in index.shown_to(subscriber, id) {
                 let Some(Some(delivery)) = deliveries.get(at) else { continue };
                 if is_live {
                     has_changed |= subscriber.offer(delivery, id, &self.class, now);
                 } else {
                     effects.held.push((Rc::clone(subscriber), id, Rc::clone(delivery)));
+                }
+            }
+            for collection in &collections {
+                if is_live {
+                    has_changed |= subscriber.collect(*collection, id, now);
+                } else {
+                    effects.held_collections.push((Rc::clone(subscriber), id, *collection));
                 }
             }
             if has_changed {

@@ -173,6 +173,11 @@ impl<'a> Pump<'a> {
                 self.effects.note_changed(&subscriber, Duration::ZERO);
             }
         }
+        for (subscriber, subscription, collection) in std::mem::take(&mut self.effects.held_collections) {
+            if subscriber.collect(collection, subscription, self.now) {
+                self.effects.note_changed(&subscriber, Duration::ZERO);
+            }
+        }
     }
 
     /// Tells subscriptions that publications were lost before they reached the outboxes.

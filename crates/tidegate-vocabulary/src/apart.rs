@@ -24,31 +24,14 @@ use tidegate_protocol::subject::Pattern;
 use crate::channel::Channel;
 use crate::channel::FillError;
 use crate::json_template::OnMissing;
+use crate::model::Collect;
 use crate::model::CompiledVocabulary;
 use crate::model::DeliverRule;
+use crate::model::EachRule;
 use crate::placeholder::Placeholder;
 use crate::placeholder::Value;
 use crate::scopes::PublicationScope;
 use crate::scopes::of_payload;
-
-/// The part of a `[[deliver]]` with `each`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct EachRule {
-    /// The list.
-    pub(super) each: Placeholder,
-    /// The channel of an element. Without it, that is the subject of the publication.
-    pub(super) channel: Option<Channel>,
-    /// The collection of its elements, and their keys. Without it, each element is a message of its own.
-    pub(super) collect: Option<Collect>,
-}
-
-/// `collect` of a rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Collect {
-    /// Rules with the same `by` and `send` share a collection.
-    pub(super) collection: CollectionId,
-    pub(super) by: Placeholder,
-}
 
 /// A publication while it is taken apart.
 pub(super) struct Apart<'p> {

@@ -12,11 +12,11 @@ use tidegate_protocol::publication::Publication;
 use tidegate_protocol::subject::Pattern;
 
 use crate::apart::Apart;
-use crate::apart::EachRule;
 use crate::json_template::OnMissing;
 use crate::model::CompiledVocabulary;
 use crate::model::Condition;
 use crate::model::DeliverRule;
+use crate::model::EachRule;
 use crate::model::Field;
 use crate::model::Literal;
 use crate::model::Matcher;

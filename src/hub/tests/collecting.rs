@@ -317,13 +317,12 @@ fn elements_wait_behind_what_came_before_them_and_no_overflow_drops_them() {
     page.publish("s.a", &[("s.a", "a", "1")]);
     for _ in 0..9 {
         let class = Class::plain(pattern("x"));
-        let delivery =
-            tidegate_protocol::publication::Delivery {
-                frame: frame("r"),
-                key: "k".into(),
-                priority: Priority::Normal,
-                expires: None,
-            };
+        let delivery = tidegate_protocol::publication::Delivery {
+            frame: frame("r"),
+            key: "k".into(),
+            priority: Priority::Normal,
+            expires: None,
+        };
         page.subscriber.offer(&Rc::new(delivery), SubscriptionId(0), &class, page.now);
     }
     assert_eq!(page.drain(9)[0], "[1]");

@@ -344,6 +344,7 @@ fn snapshots(outgoing: &[ShardItem]) -> Vec<(String, usize)> {
         Item::Joined { pattern, snapshot, .. } => Some((pattern.to_string(), snapshot.frames.len())),
         Item::JoinFailed { .. }
         | Item::Publication { .. }
+        | Item::Elements { .. }
         | Item::Unrenderable { .. }
         | Item::Gap { .. }
         | Item::Stale { .. } => None,

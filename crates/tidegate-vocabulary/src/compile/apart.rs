@@ -3,13 +3,13 @@
 use tidegate_document::section::Section;
 use tidegate_protocol::elements::CollectionId;
 
-use crate::apart::Collect;
-use crate::apart::EachRule;
 use crate::compile::Compiler;
 use crate::compile::PathScope;
 use crate::compile::template_place::TemplatePlace;
 use crate::file::reject_unknown_keys;
 use crate::json_template::JsonTemplate;
+use crate::model::Collect;
+use crate::model::EachRule;
 use crate::placeholder::Placeholder;
 use crate::placeholder::Scope;
 use crate::placeholder::Source;
