@@ -10,6 +10,7 @@ mod malformed_log;
 mod pending_reads;
 mod reader;
 pub mod shard_index;
+mod unshown_log;
 pub mod values;
 mod wildcards;
 
@@ -23,6 +24,8 @@ use std::time::Instant;
 use std::time::SystemTime;
 
 use tidegate_protocol::class::Class;
+use tidegate_protocol::class::Classes;
+use tidegate_protocol::class::FeedBy;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::subject::Pattern;
 use tokio::sync::mpsc;
@@ -59,11 +62,12 @@ pub enum LaneRequest {
     Join(Join),
     /// Stop sending publications of this pattern.
     Leave { shard: ShardIndex, pattern: Pattern },
-    /// Return the last values of this pattern, the oldest first. Without a feed, start one of the class `start_feed`.
-    /// The answer is `None` while NATS is away or has revoked the subscription.
+    /// Return the last values of this pattern of a class, the oldest first. Without a feed, start one if `start_feed` is
+    /// set. The answer is `None` while NATS is away or has revoked the subscription.
     Last {
         pattern: Pattern,
-        start_feed: Option<Arc<Class>>,
+        class: Arc<Class>,
+        start_feed: bool,
         answer: oneshot::Sender<Option<Vec<Publication>>>,
     },
 }
@@ -113,7 +117,14 @@ impl Lanes {
     /// The lane of a channel of this class. All channels that share a NATS subscription have the same lane. `None` only
     /// if there are no lanes.
     pub fn of(&self, channel: &Pattern, class: &Class) -> Option<&LaneHandle> {
-        self.get(self.index_of(class.feed_pattern(channel)))
+        self.get(self.index_of(class.lane_pattern(channel)))
+    }
+
+    /// The classes whose last values this lane keeps from its start.
+    pub fn kept_by(&self, lane: LaneIndex, classes: &Classes) -> Vec<Arc<Class>> {
+        let is_kept =
+            |class: &&Arc<Class>| class.feed == FeedBy::Always && self.index_of(&class.pattern) == lane;
+        classes.iter().filter(is_kept).cloned().collect()
     }
 }
 
@@ -152,6 +163,8 @@ pub struct LaneParts {
     /// Where the lane reports its state.
     pub status: watch::Sender<LaneStatus>,
     pub settings: LaneSettings,
+    /// The classes whose last values it keeps from its start.
+    pub kept: Vec<Arc<Class>>,
     pub encoder: Encoder,
     /// Test hooks.
     pub hooks: Hooks,
@@ -173,6 +186,7 @@ pub struct Lane {
     local_batch: Batch,
     status: watch::Sender<LaneStatus>,
     linger: Duration,
+    kept: Vec<Arc<Class>>,
     encoder: Encoder,
     malformed_log: MalformedLog,
     /// Limits the log lines about the connections.
@@ -188,8 +202,18 @@ pub fn requests(capacity: usize) -> (LaneHandle, mpsc::Receiver<LaneRequest>) {
 impl Lane {
     /// A lane without feeds.
     pub fn new(parts: LaneParts) -> Self {
-        let LaneParts { index, nats, requests, shard_queues, local_shard, status, settings, encoder, hooks } =
-            parts;
+        let LaneParts {
+            index,
+            nats,
+            requests,
+            shard_queues,
+            local_shard,
+            status,
+            settings,
+            kept,
+            encoder,
+            hooks,
+        } = parts;
         Self {
             index,
             subscriptions: Subscriptions::new(&nats),
@@ -204,6 +228,7 @@ impl Lane {
             local_batch: Batch::default(),
             status,
             linger: settings.linger,
+            kept,
             encoder,
             malformed_log: MalformedLog::default(),
             link_log: LogLimit::per_second(1),
@@ -219,6 +244,10 @@ impl Lane {
         let mut requested = Vec::new();
         let mut read = Vec::new();
         let mut incoming = Vec::new();
+        for class in std::mem::take(&mut self.kept) {
+            let subscribe = |pattern: &Pattern| self.subscriptions.subscribe(pattern);
+            self.feeds.keep(&class, (Instant::now(), SystemTime::now()), subscribe);
+        }
         loop {
             tokio::select! {
                 () = &mut stopped => break,

@@ -149,14 +149,16 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
     let own = Rc::clone(&connections);
     let encoder =
         Encoder::new(node.vocabularies.renderers(), node.compression).with_hooks(node.hooks.clone());
+    let index = LaneIndex(parts.index.0);
     let lane = LaneParts {
-        index: LaneIndex(parts.index.0),
+        index,
         nats,
         requests: parts.questions,
         shard_queues: parts.shard_queues,
         local_shard: LocalShard(Rc::new(move |batch| pump::deliver(&own, batch))),
         status: parts.status,
         settings: node.lane.clone(),
+        kept: node.lanes.kept_by(index, &context.settings.classes),
         encoder,
         hooks: node.hooks.clone(),
     };

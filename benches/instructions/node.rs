@@ -261,7 +261,7 @@ impl Node {
         let mut items = batch.into_iter().flat_map(|batch| batch.items).peekable();
         while let Some(item) = items.next() {
             match item {
-                Item::Publication { pattern, key, frames } => {
+                Item::Publication { pattern, key, priority, frames } => {
                     let topic = self.hub.topic(&pattern).unwrap();
                     let expires = topic.expiry(self.now);
                     let mut next = Some((key, frames));
@@ -269,7 +269,8 @@ impl Node {
                     while let Some((key, frames)) = next.take() {
                         count += 1;
                         for (format, frame) in frames {
-                            let delivery = Rc::new(Delivery { frame, key: Arc::clone(&key), expires });
+                            let delivery =
+                                Rc::new(Delivery { frame, key: Arc::clone(&key), priority, expires });
                             match self.run.iter_mut().find(|(of, _)| *of == format) {
                                 Some((_, deliveries)) => deliveries.push(delivery),
                                 None => self.run.push((format, vec![delivery])),

@@ -10,6 +10,9 @@ use tidegate_protocol::class::KeyScope;
 use tidegate_protocol::class::Kind;
 use tidegate_protocol::class::MAX_RATE_MS;
 use tidegate_protocol::class::Priority;
+use tidegate_protocol::class::fields;
+use tidegate_protocol::class::fields::FieldPath;
+use tidegate_protocol::class::fields::PayloadFields;
 use tidegate_protocol::subject::Pattern;
 
 use crate::config::table::ConfigTable;
@@ -39,7 +42,6 @@ fn class(table: &ConfigTable<'_>) -> Option<Class> {
         table.required("pattern", "name the subjects of the class, such as pattern = \"prices.>\"", pattern);
     let written = table.has("kind");
     let kind = table.optional("kind", kind).or_else(|| Some(Kind::Buffer).filter(|_| !written));
-    let priorities = [("high", Priority::High), ("normal", Priority::Normal), ("low", Priority::Low)];
     let max_rate = table.duration_or_none("max_rate_ms", 0..=u64::from(MAX_RATE_MS));
     if max_rate.is_some() && kind == Some(Kind::Buffer) {
         let message = "only the kind \"latest\" can have a maximum rate, because it may skip publications";
@@ -50,20 +52,28 @@ fn class(table: &ConfigTable<'_>) -> Option<Class> {
         table.duration_or_none("max_age_ms", 0..=MAX_MS),
     );
     check_age(table, batch, max_rate, max_age);
-    let feed =
-        table.choice("feed", FeedBy::Subject, &[("subject", FeedBy::Subject), ("pattern", FeedBy::Pattern)]);
-    if feed == FeedBy::Pattern && pattern.as_ref().is_some_and(has_only_wildcards) {
-        let message = "the pattern has only wildcards, so this node would receive nearly everything on NATS";
-        let help = "name a token in the pattern, such as \"user.*.notifications\", or set feed = \"subject\"";
-        table.error("feed", message, help);
+    let (snapshot, feed) = snapshot_and_feed(table, pattern.as_ref());
+    let (priority, priority_field) = match table.optional("priority", priority) {
+        Some(PriorityFrom::Class(priority)) => (priority, None),
+        Some(PriorityFrom::Field(field)) => (Priority::Normal, Some(field)),
+        None => (Priority::Normal, None),
+    };
+    let key = table
+        .optional("key", |text| if text.is_empty() { Ok(None) } else { field(text).map(Some) })
+        .flatten();
+    if key.is_some() && kind == Some(Kind::Buffer) && !snapshot {
+        let message = "has no effect, because the class keeps neither the newest publication of a key nor last values; \
+                       set kind = \"latest\" or snapshot = true";
+        table.warning("key", message);
     }
     let scopes = [("subject", KeyScope::Subject), ("channel", KeyScope::Channel)];
     Some(Class {
         feed,
         key_scope: table.choice("key_scope", KeyScope::Subject, &scopes),
         kind: kind.unwrap_or(Kind::Buffer),
-        snapshot: table.boolean("snapshot", false),
-        priority: table.choice("priority", Priority::Normal, &priorities),
+        snapshot,
+        priority,
+        fields: PayloadFields::new(key, priority_field),
         batch,
         max_rate,
         max_age,
@@ -72,6 +82,25 @@ fn class(table: &ConfigTable<'_>) -> Option<Class> {
         // This is last, because it returns early, and every key must be read before.
         pattern: pattern?,
     })
+}
+
+/// Whether the class has snapshots, and which NATS subscriptions feed it.
+fn snapshot_and_feed(table: &ConfigTable<'_>, pattern: Option<&Pattern>) -> (bool, FeedBy) {
+    let choices = [(false, false), (true, false), (true, true)];
+    let (snapshot, is_always) = table.boolean_or("snapshot", "always", choices);
+    let feeds = [("subject", FeedBy::Subject), ("pattern", FeedBy::Pattern)];
+    let feed = table.choice("feed", if is_always { FeedBy::Pattern } else { FeedBy::Subject }, &feeds);
+    let (key, instead) =
+        if is_always { ("snapshot", "snapshot = true") } else { ("feed", "feed = \"subject\"") };
+    if feed == FeedBy::Subject && is_always {
+        let message = "snapshot = \"always\" needs one subscription for all channels of the class";
+        table.error("feed", message, "remove it, or set snapshot = true");
+    } else if feed == FeedBy::Pattern && pattern.is_some_and(has_only_wildcards) {
+        let message = "the pattern has only wildcards, so this node would receive nearly everything on NATS";
+        let help = format!("name a token in the pattern, such as \"user.*.notifications\", or set {instead}");
+        table.error(key, message, help);
+    }
+    (snapshot, if is_always { FeedBy::Always } else { feed })
 }
 
 /// A publication that waits until it is too old is never sent.
@@ -113,6 +142,28 @@ fn kind(text: &str) -> Result<Kind, ValueError> {
         ));
     }
     choose(text, &[("latest", Kind::Latest), ("buffer", Kind::Buffer)])
+}
+
+/// Where the priority of a publication is.
+enum PriorityFrom {
+    Class(Priority),
+    Field(FieldPath),
+}
+
+fn priority(text: &str) -> Result<PriorityFrom, ValueError> {
+    if text.starts_with("data.") {
+        return field(text).map(PriorityFrom::Field);
+    }
+    let priorities = [("high", Priority::High), ("normal", Priority::Normal), ("low", Priority::Low)];
+    choose(text, &priorities).map(PriorityFrom::Class).map_err(|wrong| {
+        let help = format!("{}, or a field of the payload, such as \"data.priority\"", wrong.help);
+        ValueError::new(wrong.message, help)
+    })
+}
+
+fn field(text: &str) -> Result<FieldPath, ValueError> {
+    let help = "write `data.` and the path to the field in the JSON payload, such as \"data.symbol\"";
+    fields::parse_path(text).ok_or_else(|| ValueError::new("is not a field of the payload", help))
 }
 
 fn pattern(text: &str) -> Result<Pattern, ValueError> {

@@ -50,6 +50,30 @@ impl<'a> ConfigTable<'a> {
         self.section.boolean(key).unwrap_or(default)
     }
 
+    /// `true`, `false`, or a third word. `choices` are their meanings; the first is the default.
+    pub(super) fn boolean_or<T: Copy>(&self, key: &'static str, word: &str, choices: [T; 3]) -> T {
+        self.add_key(key, None);
+        let [no, yes, third] = choices;
+        match self.section.get(key) {
+            None => no,
+            Some(node) => match (node.boolean(), node.text()) {
+                (Some(value), _) => {
+                    if value {
+                        yes
+                    } else {
+                        no
+                    }
+                }
+                (None, Some(text)) if text == word => third,
+                (None, _) => {
+                    let help = format!("write true, false or \"{word}\"");
+                    self.section.refuse(key, node, ValueError::new("is not an allowed value", help));
+                    no
+                }
+            },
+        }
+    }
+
     pub(super) fn count(&self, key: &'static str, default: usize, range: RangeInclusive<u64>) -> usize {
         self.add_key(key, Some(range.clone()));
         let of = if key.contains("_bytes") { " of bytes" } else { "" };

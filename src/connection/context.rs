@@ -111,7 +111,7 @@ impl Context {
         if !needs_join {
             return;
         }
-        let lane = self.node.lanes.index_of(class.feed_pattern(&pattern));
+        let lane = self.node.lanes.index_of(class.lane_pattern(&pattern));
         self.send_join(lane, Join { shard: self.shard, pattern, class, format });
     }
 

@@ -132,13 +132,14 @@ impl Conflation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tidegate_protocol::class::Priority;
     use tidegate_protocol::frame::Frame;
 
     const ROOM: ConflationSize = ConflationSize { keys: 10, bytes: 10_000 };
 
     fn delivery(key: &str, text: &str) -> Rc<Delivery> {
         let frame = Frame::text(text.len(), |out| out.extend_from_slice(text.as_bytes()));
-        Rc::new(Delivery { frame, key: key.into(), expires: None })
+        Rc::new(Delivery { frame, key: key.into(), priority: Priority::Normal, expires: None })
     }
 
     fn text(delivery: &Delivery) -> String {

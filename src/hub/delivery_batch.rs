@@ -4,6 +4,7 @@
 use std::rc::Rc;
 use std::time::Instant;
 
+use tidegate_protocol::class::Priority;
 use tidegate_protocol::publication::Delivery;
 
 /// Consecutive publications of one topic in one format.
@@ -22,7 +23,7 @@ pub struct CoalescedDeliveries {
 }
 
 impl DeliveryBatch {
-    /// Moves all `deliveries` into a batch. `None` if there are none.
+    /// Moves all `deliveries`, which have one priority, into a batch. `None` if there are none.
     pub fn pack(deliveries: &mut Vec<Rc<Delivery>>) -> Option<Self> {
         if deliveries.len() < 2 {
             return deliveries.pop().map(Self::One);
@@ -55,6 +56,11 @@ impl CoalescedDeliveries {
     /// The publications, in order: at least two.
     pub fn deliveries(&self) -> &[Rc<Delivery>] {
         &self.deliveries
+    }
+
+    /// Their priority.
+    pub fn priority(&self) -> Priority {
+        self.deliveries.first().map_or(Priority::Normal, |delivery| delivery.priority)
     }
 
     /// Whether the publications have expired. They arrived together, so all have the same age.

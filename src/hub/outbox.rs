@@ -1,5 +1,6 @@
 //! `Outbox`: a bounded queue of frames for one client, by priority. It knows subscriptions only by their ids.
 
+pub mod entry;
 pub mod limits;
 pub mod queue;
 
@@ -16,8 +17,8 @@ use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::session::subscription::SubscriptionId;
 
 use crate::hub::delivery_batch::DeliveryBatch;
+use crate::hub::outbox::entry::QueueEntry;
 use crate::hub::outbox::limits::OutboxLimits;
-use crate::hub::outbox::queue::QueueEntry;
 use crate::hub::outbox::queue::Queues;
 
 /// A bounded queue of frames.
@@ -39,7 +40,6 @@ pub struct Missing {
     pub dropped: u64,
     /// Why they are missing.
     pub cause: GapCause,
-    priority: Priority,
 }
 
 /// An entry that was taken from the outbox to be written.
@@ -190,26 +190,25 @@ impl Outbox {
                 priority: Priority::High,
             });
         }
-        let mut expired: Option<Missing> = None;
+        // A gap that may still grow, and its queue.
+        let mut expired: Option<(QueueEntry, Priority)> = None;
         while taken.len() < max_frames && bytes < max_bytes {
             let Some((entry, priority)) = self.queues.pop() else {
                 break;
             };
-            if let Some((subscription, dropped)) = entry.expired(now) {
-                delivery_counts.dropped += dropped;
-                match &mut expired {
-                    Some(missing) if missing.subscription == subscription => missing.dropped += dropped,
-                    Some(_) | None => {
-                        let missing = Missing { subscription, dropped, cause: GapCause::Expired, priority };
-                        push_gap(expired.replace(missing), taken, &render);
-                    }
+            if let Some(gap) = entry.expired(now) {
+                delivery_counts += gap.delivery_counts();
+                let merged =
+                    expired.as_mut().is_some_and(|(earlier, of)| *of == priority && earlier.merge(&gap));
+                if !merged {
+                    push_gap(expired.replace((gap, priority)), taken, &render);
                 }
                 continue;
             }
             push_gap(expired.take(), taken, &render);
             delivery_counts += entry.delivery_counts();
-            if let QueueEntry::Gap { subscription, dropped, cause } = entry {
-                push_gap(Some(Missing { subscription, dropped, cause, priority }), taken, &render);
+            if matches!(entry, QueueEntry::Gap { .. }) {
+                push_gap(Some((entry, priority)), taken, &render);
                 continue;
             }
             let entry = InFlight { entry, gap: None, priority };
@@ -254,29 +253,30 @@ impl Outbox {
 }
 
 /// Encodes a gap and adds it to `taken`.
-fn push_gap(missing: Option<Missing>, taken: &mut Vec<InFlight>, render: &impl Fn(Missing) -> Option<Frame>) {
-    let Some(missing) = missing else { return };
-    let Some(frame) = render(missing) else { return };
-    let Missing { subscription, dropped, cause, priority } = missing;
-    taken.push(InFlight {
-        entry: QueueEntry::Gap { subscription, dropped, cause },
-        gap: Some(Box::new(frame)),
-        priority,
-    });
+fn push_gap(
+    gap: Option<(QueueEntry, Priority)>,
+    taken: &mut Vec<InFlight>,
+    render: &impl Fn(Missing) -> Option<Frame>,
+) {
+    let Some((entry, priority)) = gap else { return };
+    let QueueEntry::Gap { subscription, dropped, cause, .. } = entry else { return };
+    let Some(frame) = render(Missing { subscription, dropped, cause }) else { return };
+    taken.push(InFlight { entry, gap: Some(Box::new(frame)), priority });
 }
 
 /// Puts back the unwritten publications of a partly written entry. Returns how many they are, and the rest of the frame
 /// that is partly written.
 fn put_back_partial(queues: &mut Queues, partial: &InFlight, offset: usize) -> (u64, Bytes) {
-    let QueueEntry::Coalesced { coalesced, subscription, overflow } = &partial.entry else {
+    let QueueEntry::Coalesced { coalesced, subscription, overflow, home } = &partial.entry else {
         return (0, partial.rest(offset));
     };
     let (whole, offset) = split(coalesced.deliveries().iter().map(|delivery| delivery.frame.len()), offset);
     let cut = coalesced.deliveries().get(whole).filter(|_| offset > 0);
     let unwritten = &coalesced.deliveries()[whole + usize::from(cut.is_some())..];
     for delivery in unwritten.iter().rev() {
-        let (delivery, subscription, overflow) = (Rc::clone(delivery), *subscription, *overflow);
-        queues.push_front(QueueEntry::Delivery { delivery, subscription, overflow }, partial.priority);
+        let delivery = Rc::clone(delivery);
+        let (subscription, overflow, home) = (*subscription, *overflow, *home);
+        queues.push_front(QueueEntry::Delivery { delivery, subscription, overflow, home }, partial.priority);
     }
     let unfinished = cut.map(|delivery| Bytes::copy_from_slice(&delivery.frame.as_bytes()[offset..]));
     (unwritten.len() as u64, unfinished.unwrap_or_default())

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Kind;
+use tidegate_protocol::class::Priority;
 use tidegate_protocol::frame::Encoding;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
@@ -62,7 +63,15 @@ fn encoded(text: &str, routes: &[u16]) -> Vec<(Format, DeliveryBatch)> {
     let encode = |route: &u16| {
         let text = format!("{text}/{route}");
         let frame = Frame::text(0, |out| out.extend_from_slice(text.as_bytes()));
-        (format(*route), DeliveryBatch::One(Rc::new(Delivery { frame, key: "key".into(), expires: None })))
+        (
+            format(*route),
+            DeliveryBatch::One(Rc::new(Delivery {
+                frame,
+                key: "key".into(),
+                priority: Priority::Normal,
+                expires: None,
+            })),
+        )
     };
     routes.iter().map(encode).collect()
 }

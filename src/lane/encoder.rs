@@ -11,11 +11,14 @@ use tidegate_protocol::deflate::MAX_WINDOW_BITS;
 use tidegate_protocol::dialect::Rendered;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::renderers::Renderers;
 
 use crate::hooks::Hooks;
 use crate::hooks::fault_point;
+use crate::lane::unshown_log::Unshown;
+use crate::lane::unshown_log::UnshownLog;
 
 #[derive(Clone, Copy, Debug)]
 pub struct CompressionSettings {
@@ -30,6 +33,7 @@ pub struct Encoder {
     renderers: Renderers,
     settings: CompressionSettings,
     deflater: Option<Deflater>,
+    unshown_log: UnshownLog,
     hooks: Hooks,
 }
 
@@ -51,7 +55,13 @@ struct Prepared {
 
 impl Encoder {
     pub fn new(renderers: Renderers, settings: CompressionSettings) -> Self {
-        Self { renderers, settings, deflater: None, hooks: Hooks::default() }
+        Self {
+            renderers,
+            settings,
+            deflater: None,
+            unshown_log: UnshownLog::default(),
+            hooks: Hooks::default(),
+        }
     }
 
     /// The same encoder, with hooks that count what it compresses.
@@ -74,16 +84,42 @@ impl Encoder {
         let mut rendered = SmallVec::new();
         let encode = || {
             let mut encoded = Encoded::default();
+            let mut unmatched = SmallVec::<[VocabularyId; 1]>::new();
             for &format in formats {
                 match self.frame(format, channel, publication, &mut rendered) {
                     Rendered::Frame(frame) => encoded.frames.push((format, frame)),
-                    Rendered::Nothing => {}
+                    Rendered::Nothing => unmatched.push(format.vocabulary),
                     Rendered::Unrenderable => encoded.unrenderable.push(format),
                 }
             }
+            self.log_unshown(&encoded, unmatched, publication);
             encoded
         };
         catch_unwind(AssertUnwindSafe(encode)).ok()
+    }
+
+    /// Logs a publication that a vocabulary does not show to any client, or cannot show to some.
+    fn log_unshown(
+        &mut self,
+        encoded: &Encoded,
+        mut unmatched: SmallVec<[VocabularyId; 1]>,
+        publication: &Publication,
+    ) {
+        if unmatched.is_empty() && encoded.unrenderable.is_empty() {
+            return;
+        }
+        let shows = |vocabulary| encoded.frames.iter().any(|(format, _)| format.vocabulary == vocabulary);
+        unmatched.retain(|vocabulary| !shows(*vocabulary));
+        let mut unrenderable: SmallVec<[VocabularyId; 1]> =
+            encoded.unrenderable.iter().map(|format| format.vocabulary).collect();
+        for (why, vocabularies) in
+            [(Unshown::Unmatched, &mut unmatched), (Unshown::Unrenderable, &mut unrenderable)]
+        {
+            vocabularies.dedup();
+            for &vocabulary in vocabularies.iter() {
+                self.unshown_log.record(why, vocabulary, publication, &self.renderers);
+            }
+        }
     }
 
     /// The compressed frame of the same message. `None` if compression saves nothing.

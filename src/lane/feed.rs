@@ -8,7 +8,10 @@ use std::time::SystemTime;
 
 use smallvec::SmallVec;
 use tidegate_protocol::class::Class;
+use tidegate_protocol::class::DeliveryHeaders;
+use tidegate_protocol::class::FeedBy;
 use tidegate_protocol::class::KeyScope;
+use tidegate_protocol::class::Priority;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
@@ -22,13 +25,11 @@ use crate::lane::encoder::Encoder;
 use crate::lane::encoder::encode_plain;
 use crate::lane::inbox::Item;
 use crate::lane::shard_index::ShardIndex;
+use crate::lane::values::KeptValue;
 use crate::lane::values::LastValues;
 use crate::lane::values::ValueLimits;
 use crate::nats::message::Malformed;
 use crate::nats::message::Message;
-
-/// Longer conflation keys are ignored.
-const MAX_KEY_BYTES: usize = 256;
 
 /// An item for one shard.
 pub struct ShardItem {
@@ -163,13 +164,37 @@ impl Feed {
         }
     }
 
+    pub fn class(&self) -> &Class {
+        &self.class
+    }
+
     pub fn pattern(&self) -> &Pattern {
         &self.pattern
     }
 
+    /// Whether the server has confirmed its NATS subscription.
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Adds the last values of the feed of its class to its own, which are at least as new.
+    pub fn inherit(&mut self, values: &[KeptValue]) {
+        self.values.put_older(values);
+    }
+
+    /// The last values on subjects that this channel matches.
+    pub fn values_of(&self, channel: &Pattern) -> Vec<KeptValue> {
+        self.values.iter().filter(|(_, publication)| channel.matches(&publication.subject)).cloned().collect()
+    }
+
+    /// Whether it stays although no shard wants it: it keeps the last values of its class from the start of the node.
+    fn is_permanent(&self) -> bool {
+        self.class.feed == FeedBy::Always && self.class.pattern == self.pattern
+    }
+
     /// Whether [`Feed::is_idle`] or [`Feed::check_stale`] may become relevant as time passes.
     pub fn needs_sweep(&self) -> bool {
-        self.idle_since.is_some() || self.silence.is_some()
+        self.silence.is_some() || self.idle_since.is_some() && !self.is_permanent()
     }
 
     /// Removes a shard.
@@ -184,6 +209,7 @@ impl Feed {
     /// Whether no shard has wanted the feed for `linger`.
     pub fn is_idle(&self, linger: Duration, now: Instant) -> bool {
         self.idle_since.is_some_and(|since| now.saturating_duration_since(since) >= linger)
+            && !self.is_permanent()
     }
 
     /// Encodes a message, once for each format, and sends it to the shards that want it.
@@ -201,7 +227,7 @@ impl Feed {
         if self.readers.is_empty() && !self.class.snapshot {
             return Ok(());
         }
-        let publication = self.publication(message, now.1)?;
+        let (publication, priority) = self.publication(message, now.1)?;
         if self.class.snapshot {
             self.values.put(&publication, now.0);
         }
@@ -216,7 +242,7 @@ impl Feed {
             let item = Item::Unrenderable { pattern: self.pattern.clone(), format: reader.format };
             outgoing.push(ShardItem { shard: reader.shard, item });
         }
-        self.push_frames(encoded.frames, &publication.key, outgoing);
+        self.push_frames(encoded.frames, &publication.key, priority, outgoing);
         Ok(())
     }
 
@@ -225,6 +251,7 @@ impl Feed {
         &self,
         mut frames: SmallVec<[(Format, Frame); 1]>,
         key: &Arc<str>,
+        priority: Priority,
         outgoing: &mut Vec<ShardItem>,
     ) {
         if frames.is_empty() {
@@ -241,7 +268,8 @@ impl Feed {
             if frames.is_empty() {
                 continue;
             }
-            let item = Item::Publication { pattern: self.pattern.clone(), key: Arc::clone(key), frames };
+            let (pattern, key) = (self.pattern.clone(), Arc::clone(key));
+            let item = Item::Publication { pattern, key, priority, frames };
             outgoing.extend(readers.first().map(|reader| ShardItem { shard: reader.shard, item }));
         }
     }
@@ -324,14 +352,17 @@ impl Feed {
         self.values.fresh(self.class.max_age, now).filter_map(encode).collect()
     }
 
-    fn publication(&self, message: &Message, time: SystemTime) -> Result<Publication, Malformed> {
+    fn publication(&self, message: &Message, time: SystemTime) -> Result<(Publication, Priority), Malformed> {
         let same = message.subject() == self.pattern.as_str();
         let subject = if same { Arc::clone(self.pattern.text()) } else { message.subject().into() };
-        let key = message.header("Tidegate-Key")?.filter(|key| !key.is_empty() && key.len() <= MAX_KEY_BYTES);
-        let key = self.class.key(&subject, key.as_deref());
+        let payload = Payload::classify(message.payload());
+        let key = message.header("Tidegate-Key")?;
+        let priority = message.header("Tidegate-Priority").ok().flatten();
+        let given = DeliveryHeaders { key: key.as_deref(), priority: priority.as_deref() };
+        let (key, priority) = self.class.key_and_priority(&subject, &payload, given);
         let headers =
             if self.class.headers.is_empty() { Vec::new() } else { message.headers(&self.class.headers)? };
-        Ok(Publication { subject, payload: Payload::classify(message.payload()), headers, key, time })
+        Ok((Publication { subject, payload, headers, key, time }, priority))
     }
 }
 

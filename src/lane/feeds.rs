@@ -113,10 +113,11 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         &mut self,
         join: Join,
         now: (Instant, SystemTime),
-        subscribe: impl FnOnce(&Pattern) -> K,
+        mut subscribe: impl FnMut(&Pattern) -> K,
         outgoing: &mut Vec<ShardItem>,
     ) {
         let Join { shard, pattern, class, format } = join;
+        self.keep(&class, now, &mut subscribe);
         let id = match self.by_pattern.get(&pattern) {
             Some(&id) => id,
             None if self.overlaps_too_many(&pattern, &class) => {
@@ -137,25 +138,52 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         }
     }
 
-    /// The last values of a pattern, the oldest first. If there is no feed and `start_feed` has a class, a feed starts
-    /// now, and has values when it is asked again. `None` while the subscription is lost.
+    /// Subscribes to the pattern of a class with `snapshot = "always"`, and keeps its last values from now on. Does
+    /// nothing if it has been done, or for another class.
+    pub fn keep(
+        &mut self,
+        class: &Arc<Class>,
+        now: (Instant, SystemTime),
+        subscribe: impl FnOnce(&Pattern) -> K,
+    ) {
+        if class.feed == FeedBy::Always && !self.by_pattern.contains_key(&class.pattern) {
+            self.insert(class.pattern.clone(), Arc::clone(class), now, subscribe);
+        }
+    }
+
+    /// The last values of a pattern of this class, the oldest first. If there is no feed, one starts now, if
+    /// `start_feed` is set, and has values when it is asked again. `None` while the subscription is lost.
     pub fn last(
         &mut self,
         pattern: Pattern,
-        start_feed: Option<Arc<Class>>,
+        class: Arc<Class>,
+        start_feed: bool,
         now: (Instant, SystemTime),
-        subscribe: impl FnOnce(&Pattern) -> K,
+        mut subscribe: impl FnMut(&Pattern) -> K,
     ) -> Option<Vec<Publication>> {
-        let id = match (self.by_pattern.get(&pattern), start_feed) {
-            (Some(&id), _) => id,
-            (None, Some(class)) if self.overlaps_too_many(&pattern, &class) => return Some(Vec::new()),
-            (None, Some(class)) => self.insert(pattern, class, now, subscribe),
-            (None, None) => return Some(Vec::new()),
+        self.keep(&class, now, &mut subscribe);
+        let known = self.by_pattern.get(&pattern).copied();
+        if let Some(kept) = self.kept(&class)
+            && !known.and_then(|id| self.entries.get(id)).is_some_and(|entry| entry.feed.is_open())
+        {
+            let matching = |publication: &&Publication| pattern.matches(&publication.subject);
+            return Some(kept.last(now.0)?.filter(matching).cloned().collect());
+        }
+        let id = match known {
+            Some(id) => id,
+            None if !start_feed || self.overlaps_too_many(&pattern, &class) => return Some(Vec::new()),
+            None => self.insert(pattern, class, now, subscribe),
         };
         self.watched.insert(id);
         let Some(entry) = self.entries.get_mut(id) else { return Some(Vec::new()) };
         entry.feed.touch(now.0);
         Some(entry.feed.last(now.0)?.cloned().collect())
+    }
+
+    /// The feed with the last values of a class with `snapshot = "always"`.
+    fn kept(&self, class: &Class) -> Option<&Feed> {
+        let id = self.by_pattern.get(&class.pattern).filter(|_| class.feed == FeedBy::Always)?;
+        self.entries.get(*id).map(|entry| &entry.feed)
     }
 
     /// A shard wants no more publications of a pattern.
@@ -221,6 +249,9 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
     pub fn opened(&mut self, key: K, now: Instant, outgoing: &mut Vec<ShardItem>) {
         if let Some(source) = self.sources.get_mut(&key) {
             source.open = true;
+        }
+        if let Some(own) = self.sources.get(&key).and_then(|source| source.own) {
+            self.inherit(own);
         }
         let renderers = self.renderers.clone();
         self.for_each_feed(key, |feed| feed.opened(&renderers, now, outgoing));
@@ -300,6 +331,18 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         !is_known && self.wildcards.reaches(source, self.limits.overlapping)
     }
 
+    /// A feed of a class with `snapshot = "always"` has the values of the class from its start.
+    fn inherit(&mut self, id: FeedId) {
+        let Some(FeedEntry { feed, .. }) = self.entries.get(id) else { return };
+        let Some(kept) = self.kept(feed.class()).filter(|kept| kept.pattern() != feed.pattern()) else {
+            return;
+        };
+        let values = kept.values_of(feed.pattern());
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.feed.inherit(&values);
+        }
+    }
+
     fn insert(
         &mut self,
         pattern: Pattern,
@@ -308,7 +351,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         subscribe: impl FnOnce(&Pattern) -> K,
     ) -> FeedId {
         let source = class.feed_pattern(&pattern);
-        let is_shared = class.feed == FeedBy::Pattern && *source == class.pattern;
+        let is_shared = class.feed != FeedBy::Subject && *source == class.pattern;
         let known = if is_shared { self.shared.get(source).copied() } else { None };
         let key = known.unwrap_or_else(|| subscribe(source));
         let own = *source == pattern;
@@ -327,6 +370,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
             source.own = Some(id);
         }
         self.by_pattern.insert(pattern, id);
+        self.inherit(id);
         id
     }
 

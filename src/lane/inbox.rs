@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use smallvec::SmallVec;
+use tidegate_protocol::class::Priority;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
@@ -27,7 +28,12 @@ pub enum Item {
     /// The lane refused the join.
     JoinFailed { pattern: Pattern, format: Format, error: ClientError },
     /// A publication, encoded in each format that the shard wants, nearly always one.
-    Publication { pattern: Pattern, key: Arc<str>, frames: SmallVec<[(Format, Frame); 1]> },
+    Publication {
+        pattern: Pattern,
+        key: Arc<str>,
+        priority: Priority,
+        frames: SmallVec<[(Format, Frame); 1]>,
+    },
     /// Publications are missing here; `dropped` is their number, if known.
     Gap { pattern: Pattern, cause: GapCause, dropped: Option<u64> },
     /// A publication is missing here, because this format cannot express it.

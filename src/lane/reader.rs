@@ -31,9 +31,9 @@ impl Lane {
                 let subscribe = |pattern: &Pattern| self.subscriptions.subscribe(pattern);
                 self.feeds.join(join, now, subscribe, &mut self.outgoing);
             }
-            LaneRequest::Last { pattern, start_feed, answer } => {
+            LaneRequest::Last { pattern, class, start_feed, answer } => {
                 let subscribe = |pattern: &Pattern| self.subscriptions.subscribe(pattern);
-                let known = self.feeds.last(pattern, start_feed, now, subscribe);
+                let known = self.feeds.last(pattern, class, start_feed, now, subscribe);
                 // The caller may have stopped waiting.
                 let _ = answer.send(known.filter(|_| self.subscriptions.is_connected()));
             }
@@ -107,8 +107,8 @@ impl Lane {
                 lane,
                 pattern,
                 suppressed,
-                "nats denied the pattern of a class with feed = \"pattern\": allow it for this node's nats user, \
-                 or set feed = \"subject\""
+                "nats denied the pattern of a class with feed = \"pattern\" or snapshot = \"always\": allow it for this \
+                 node's nats user, or change these keys"
             );
         } else if let Some(suppressed) = suppressed {
             let message = if denied {

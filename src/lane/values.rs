@@ -26,7 +26,7 @@ pub struct LastValues {
 }
 
 /// A publication, and when it arrived.
-type KeptValue = (Instant, Publication);
+pub type KeptValue = (Instant, Publication);
 
 #[derive(Debug)]
 enum Kept {
@@ -50,13 +50,23 @@ impl LastValues {
 
     /// Keeps a copy of the publication, in place of the last one of its key.
     pub fn put(&mut self, publication: &Publication, now: Instant) {
-        let value = (now, Publication { payload: publication.payload.detached(), ..publication.clone() });
+        self.put_value((now, Publication { payload: publication.payload.detached(), ..publication.clone() }));
+    }
+
+    /// Adds values of other keys, which are older than its own. Values of its own keys are ignored.
+    pub fn put_older(&mut self, older: &[KeptValue]) {
+        let own: Vec<KeptValue> = self.iter().cloned().collect();
+        self.clear();
+        older.iter().cloned().chain(own).for_each(|value| self.put_value(value));
+    }
+
+    fn put_value(&mut self, value: KeptValue) {
         let Some(kept) = &mut self.kept else {
             self.kept = Some(Box::new(Kept::One(value)));
             return;
         };
         if let Kept::One(one) = &mut **kept {
-            if one.1.key == publication.key {
+            if one.1.key == value.1.key {
                 *one = value;
                 return;
             }
@@ -83,18 +93,22 @@ impl LastValues {
         }
     }
 
-    /// The values that are younger than `max_age`, the oldest first.
-    pub fn fresh(&self, max_age: Option<Duration>, now: Instant) -> impl Iterator<Item = &Publication> {
-        let fresh = move |arrived: &Instant| {
-            max_age.is_none_or(|max_age| now.saturating_duration_since(*arrived) < max_age)
-        };
+    /// All values, the oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &KeptValue> {
         let (one, many) = match self.kept.as_deref() {
             None => (None, None),
             Some(Kept::One(value)) => (Some(value), None),
             Some(Kept::Many(many)) => (None, Some(many.by_update.values())),
         };
-        let values = one.into_iter().chain(many.into_iter().flatten());
-        values.filter(move |(arrived, _)| fresh(arrived)).map(|(_, publication)| publication)
+        one.into_iter().chain(many.into_iter().flatten())
+    }
+
+    /// The values that are younger than `max_age`, the oldest first.
+    pub fn fresh(&self, max_age: Option<Duration>, now: Instant) -> impl Iterator<Item = &Publication> {
+        let is_fresh = move |arrived: Instant| {
+            max_age.is_none_or(|max_age| now.saturating_duration_since(arrived) < max_age)
+        };
+        self.iter().filter(move |(arrived, _)| is_fresh(*arrived)).map(|(_, publication)| publication)
     }
 }
 
@@ -246,5 +260,18 @@ mod tests {
         values.put(&publication("a", "1"), start);
         values.put(&publication("b", "2"), start + Duration::from_secs(5));
         assert_eq!(texts(&values, Some(Duration::from_secs(3)), start + Duration::from_secs(6)), ["2"]);
+    }
+
+    #[test]
+    fn older_values_never_replace_newer_ones() {
+        let now = Instant::now();
+        let mut values = with_room(3, 1000);
+        values.put_older(&[]);
+        values.put(&publication("b", "new"), now);
+        let older = ["a", "b", "c", "d"].map(|key| (now, publication(key, "old")));
+        values.put_older(&older);
+        assert_eq!(texts(&values, None, now), ["old", "old", "new"], "a has no room");
+        let keys: Vec<_> = values.iter().map(|(_, publication)| publication.key.to_string()).collect();
+        assert_eq!(keys, ["c", "d", "b"]);
     }
 }

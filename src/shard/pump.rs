@@ -8,6 +8,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use smallvec::SmallVec;
+use tidegate_protocol::class::Priority;
 use tidegate_protocol::delivery_counts::DeliveryCounts;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
@@ -68,7 +69,9 @@ impl<'a> Pump<'a> {
     fn handle(&mut self, item: Item, rest: &mut Peekable<impl Iterator<Item = Item>>) {
         let context = self.context;
         match item {
-            Item::Publication { pattern, key, frames } => self.publish(pattern, &key, frames, rest),
+            Item::Publication { pattern, key, priority, frames } => {
+                self.publish(pattern, &key, priority, frames, rest)
+            }
             Item::Joined { pattern, format, snapshot, stale } => {
                 let joined = context.hub.borrow_mut().joined(&pattern, format);
                 let input = |member: &TopicMember| Input::Joined {
@@ -110,11 +113,12 @@ impl<'a> Pump<'a> {
         }
     }
 
-    /// Appends a publication, and the next ones of the same pattern, to the outboxes of its subscribers.
+    /// Appends a publication, and the next ones of the same pattern and priority, to the outboxes of its subscribers.
     fn publish(
         &mut self,
         pattern: Pattern,
         key: &Arc<str>,
+        priority: Priority,
         frames: SmallVec<[(Format, Frame); 1]>,
         rest: &mut Peekable<impl Iterator<Item = Item>>,
     ) {
@@ -122,19 +126,20 @@ impl<'a> Pump<'a> {
         let Some(topic) = hub.topic(&pattern) else {
             return self.context.leave_later(pattern);
         };
-        let expires = topic.expiry(self.now);
+        let terms = (priority, topic.expiry(self.now));
         // A batch must fit into any outbox that is at most half full.
         let outbox = self.context.node.limits.connection.outbox;
         let (max_items, max_bytes) = (BATCH_ITEMS.min(outbox.frames / 2), BATCH_BYTES.min(outbox.bytes / 4));
-        let (mut items, mut bytes) = (1, collect(&mut self.consecutive, key, frames, expires));
+        let (mut items, mut bytes) = (1, collect(&mut self.consecutive, key, terms, frames));
         while items < max_items && bytes < max_bytes {
-            let next =
-                rest.next_if(|item| matches!(item, Item::Publication { pattern: of, .. } if *of == pattern));
+            let next = rest.next_if(|item| {
+                matches!(item, Item::Publication { pattern: of, priority, .. } if *priority == terms.0 && *of == pattern)
+            });
             let Some(Item::Publication { key, frames, .. }) = next else {
                 break;
             };
             items += 1;
-            bytes += collect(&mut self.consecutive, &key, frames, expires);
+            bytes += collect(&mut self.consecutive, &key, terms, frames);
         }
         let pack = |(format, deliveries): &mut (Format, _)| Some((*format, DeliveryBatch::pack(deliveries)?));
         self.batches.extend(self.consecutive.iter_mut().filter_map(pack));
@@ -180,18 +185,19 @@ impl<'a> Pump<'a> {
     }
 }
 
-/// Adds the frames of a publication to their formats. Returns the number of their bytes.
+/// Adds the frames of a publication to their formats. `terms` are its priority and when it expires. Returns the number
+/// of their bytes.
 fn collect(
     consecutive: &mut Vec<(Format, Vec<Rc<Delivery>>)>,
     key: &Arc<str>,
+    (priority, expires): (Priority, Option<Instant>),
     frames: SmallVec<[(Format, Frame); 1]>,
-    expires: Option<Instant>,
 ) -> usize {
     let mut bytes = 0;
     for (format, frame) in frames {
         fault_point!("panic in pump", frame.as_bytes());
         bytes += frame.len();
-        let delivery = Rc::new(Delivery { frame, key: Arc::clone(key), expires });
+        let delivery = Rc::new(Delivery { frame, key: Arc::clone(key), priority, expires });
         match consecutive.iter_mut().find(|(of, _)| *of == format) {
             Some((_, deliveries)) => deliveries.push(delivery),
             None => consecutive.push((format, vec![delivery])),

@@ -80,7 +80,7 @@ async fn the_conflation_key_may_come_from_a_header() {
     assert_eq!(snapshot, [json!(2), json!(3)], "the newest of each key");
 }
 
-/// PROTOCOL.md: "the key is that value within the subject, so a message never replaces one of another subject"
+/// PROTOCOL.md: "A key applies within its subject, so a message never replaces one of another subject."
 #[tokio::test]
 async fn a_conflation_key_of_a_client_replaces_no_value_of_another_subject() {
     let edge = TestEdge::with(|config| {

@@ -165,3 +165,59 @@ async fn the_end_of_a_connection_is_logged_and_at_debug_its_commands() {
     })
     .await;
 }
+
+/// A vocabulary that shows chats about things and the members of trades.
+const SOME_SHOWN: &str = r#"
+name = "some-shown"
+[[path]]
+name = "main"
+path = "/some"
+[[receive]]
+do = "subscribe"
+channels = ["chat.*", "prices.*"]
+confirm = { joined = true }
+[[deliver]]
+pattern = "chat.*"
+when = { data = { kind = "thing" } }
+send = { chat = "{data.text}" }
+[[deliver]]
+pattern = "prices.*"
+send = { "..." = "{data}" }
+"#;
+
+#[tokio::test]
+async fn a_publication_that_no_rule_shows_is_logged_once_with_its_subject_and_vocabulary() {
+    let nats = NatsServer::start().await;
+    let file = std::env::temp_dir().join(format!("tidegate-some-shown-{}.toml", std::process::id()));
+    std::fs::write(&file, SOME_SHOWN).unwrap();
+    let config = format!("[[endpoint]]\nvocabulary = {:?}\n", file.to_str().unwrap());
+    let node = Process::serve(&nats.url(), &config).await;
+    node.ready().await;
+    let mut client = Client::open(&node.address, "/some", Some(&token("alice"))).await;
+    client.send(&json!({})).await;
+    assert_eq!(client.next().await.unwrap(), json!({ "joined": true }));
+    let producer = nats.client().await;
+    for _ in 0..3 {
+        producer.publish("chat.general", r#"{"kind":"other"}"#.into()).await.unwrap();
+        producer.publish("prices.AAPL", "[1]".into()).await.unwrap();
+    }
+    producer.publish("prices.AAPL", r#"{"price":1}"#.into()).await.unwrap();
+    producer.publish("chat.general", r#"{"kind":"thing","text":"hi"}"#.into()).await.unwrap();
+    let mut shown = [client.next().await.unwrap(), client.next().await.unwrap()];
+    shown.sort_by_key(ToString::to_string);
+    assert_eq!(shown, [json!({ "chat": "hi" }), json!({ "price": 1 })]);
+    for (begin, subject) in
+        [("no rule shows a publication", "chat.general"), ("a publication cannot be shown", "prices.AAPL")]
+    {
+        let lines = node.logs();
+        let lines: Vec<_> = lines
+            .iter()
+            .filter(|line| line["message"].as_str().is_some_and(|message| message.starts_with(begin)))
+            .collect();
+        let [line] = lines[..] else { panic!("{begin}: {lines:?}") };
+        for (field, expected) in [("level", "WARN"), ("subject", subject), ("vocabulary", "some-shown")] {
+            assert_eq!(line[field], expected, "{line}");
+        }
+    }
+    std::fs::remove_file(&file).unwrap();
+}

@@ -38,6 +38,7 @@ mod outages;
 mod overruns;
 mod panics;
 mod poison;
+mod priorities;
 mod publishing;
 mod regressions;
 mod request;

@@ -4,6 +4,7 @@
 
 mod calls;
 mod dotted;
+mod kept;
 mod names;
 mod nodes;
 mod permissions;

@@ -1,11 +1,20 @@
 //! Delivery classes: how the publications of a pattern are delivered, and which class a subscription gets. The hub and
 //! the lanes carry them out.
 
+pub mod fields;
+
 use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::class::fields::PayloadFields;
+use crate::class::fields::is_key;
+use crate::json::paths::JsonSpans;
+use crate::payload::Payload;
 use crate::subject::Pattern;
+
+/// Longer keys are ignored.
+pub const MAX_KEY_BYTES: usize = 256;
 
 /// The longest `max_rate_ms` for classes and clients, because the outbox holds publications that long.
 pub const MAX_RATE_MS: u32 = 60_000;
@@ -31,8 +40,8 @@ pub enum Overflow {
     DropOldest,
 }
 
-/// Which frames leave an outbox first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which frames leave an outbox first. The most urgent is the least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
     High,
     Normal,
@@ -42,6 +51,12 @@ pub enum Priority {
 impl Priority {
     /// The most urgent first. The number of a priority is its index here.
     pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
+
+    /// The value of a `Tidegate-Priority` header.
+    pub fn of_header(value: &str) -> Option<Self> {
+        let words = [("high", Self::High), ("normal", Self::Normal), ("low", Self::Low)];
+        words.into_iter().find(|(word, _)| word.eq_ignore_ascii_case(value)).map(|(_, priority)| priority)
+    }
 }
 
 /// Which NATS subscription feeds a literal channel.
@@ -51,9 +66,21 @@ pub enum FeedBy {
     Subject,
     /// The one for the class's pattern, which all literal channels of the class share.
     Pattern,
+    /// The same, and the node has it from its start to its end, with the last values of all subjects
+    /// (`snapshot = "always"`).
+    Always,
 }
 
-/// The scope in which a key (`Tidegate-Key`) is unique.
+/// The NATS headers of a publication that say how it is delivered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeliveryHeaders<'h> {
+    /// `Tidegate-Key`.
+    pub key: Option<&'h str>,
+    /// `Tidegate-Priority`.
+    pub priority: Option<&'h str>,
+}
+
+/// The scope in which a key is unique: that of a `Tidegate-Key` header, or of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyScope {
     /// One subject: publications on other subjects cannot replace it.
@@ -69,7 +96,10 @@ pub struct Class {
     pub kind: Kind,
     /// Whether a new subscription receives the last values.
     pub snapshot: bool,
+    /// The priority of its channels' messages, and of publications that say nothing else.
     pub priority: Priority,
+    /// The fields of payloads that say more.
+    pub fields: Option<Box<PayloadFields>>,
     /// How long a publication may wait for others, to share one write with them. Zero: not at all.
     pub batch: Duration,
     /// The shortest time between two publications of a key. Only for `Kind::Latest`.
@@ -92,6 +122,7 @@ impl Class {
             kind: Kind::Buffer,
             snapshot: false,
             priority: Priority::Normal,
+            fields: None,
             batch: Duration::ZERO,
             max_rate: None,
             max_age: None,
@@ -110,12 +141,40 @@ impl Class {
     }
 
     /// The key that a publication replaces under `latest`, and by which its rate is limited: its subject, or the key
-    /// from its producer. Subjects contain no blanks, so `subject key` never equals another subject or its keys.
+    /// that its producer gave it. Subjects contain no blanks, so `subject key` never equals another subject or its keys.
     pub fn key(&self, subject: &Arc<str>, given: Option<&str>) -> Arc<str> {
         match (given, self.key_scope) {
             (None, _) => Arc::clone(subject),
             (Some(key), KeyScope::Subject) => format!("{subject} {key}").into(),
             (Some(key), KeyScope::Channel) => key.into(),
+        }
+    }
+
+    /// The key and the priority of a publication: from its headers, else from its payload, else its subject and the
+    /// priority of the class. Headers with wrong values count as absent.
+    pub fn key_and_priority(
+        &self,
+        subject: &Arc<str>,
+        payload: &Payload,
+        headers: DeliveryHeaders<'_>,
+    ) -> (Arc<str>, Priority) {
+        let key = headers.key.filter(|key| is_key(key));
+        let priority = headers.priority.and_then(Priority::of_header);
+        let Some(fields) = &self.fields else {
+            return (self.key(subject, key), priority.unwrap_or(self.priority));
+        };
+        let spans = JsonSpans::default();
+        let found = fields.read(payload, &spans);
+        let key = self.key(subject, key.or(found.key.as_deref()));
+        (key, priority.or(found.priority).unwrap_or(self.priority))
+    }
+
+    /// The pattern that decides which lane has a channel of this class.
+    pub fn lane_pattern<'a>(&'a self, channel: &'a Pattern) -> &'a Pattern {
+        match self.feed {
+            // Its values begin with those of the class.
+            FeedBy::Always => &self.pattern,
+            FeedBy::Pattern | FeedBy::Subject => self.feed_pattern(channel),
         }
     }
 
@@ -125,8 +184,8 @@ impl Class {
     /// only one feed, so it gets no publication twice.
     pub fn feed_pattern<'a>(&'a self, channel: &'a Pattern) -> &'a Pattern {
         match self.feed {
-            FeedBy::Pattern if channel.is_literal() => &self.pattern,
-            FeedBy::Pattern | FeedBy::Subject => channel,
+            FeedBy::Pattern | FeedBy::Always if channel.is_literal() => &self.pattern,
+            FeedBy::Pattern | FeedBy::Always | FeedBy::Subject => channel,
         }
     }
 }

@@ -165,6 +165,9 @@ pub trait Dialect: Debug + Send + Sync {
 
 /// Renders publications for the clients of one dialect.
 pub trait Render: Debug + Send + Sync {
+    /// The dialect's name, for logs.
+    fn dialect_name(&self) -> &str;
+
     /// Encodes a publication as a message of `channel`, for the route and the body of `format`. Compression comes
     /// later.
     fn publication(&self, format: Format, channel: &Arc<str>, publication: &Publication) -> Rendered;

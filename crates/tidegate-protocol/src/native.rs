@@ -78,6 +78,10 @@ impl Dialect for Native {
 }
 
 impl Render for Native {
+    fn dialect_name(&self) -> &str {
+        self.name()
+    }
+
     fn publication(&self, _: Format, channel: &Arc<str>, publication: &Publication) -> Rendered {
         Rendered::Frame(encode::publication(channel, publication))
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use std::time::SystemTime;
 
+use crate::class::Priority;
 use crate::frame::Frame;
 use crate::payload::Payload;
 use crate::subscription_context::SubscriptionContext;
@@ -30,6 +31,8 @@ pub struct Delivery {
     pub frame: Frame,
     /// See [`Publication::key`].
     pub key: Arc<str>,
+    /// When it is sent if other frames wait too.
+    pub priority: Priority,
     /// It is not sent after this time (`max_age_ms` of its class).
     pub expires: Option<Instant>,
 }
@@ -40,7 +43,8 @@ impl Delivery {
     pub fn tailor(self: &Rc<Self>, subscription_context: Option<&SubscriptionContext>) -> Option<Rc<Self>> {
         let Some(subscription_context) = subscription_context else { return Some(Rc::clone(self)) };
         let frame = subscription_context.tailor(&self.frame)?;
-        Some(Rc::new(Self { frame, key: Arc::clone(&self.key), expires: self.expires }))
+        let (key, priority, expires) = (Arc::clone(&self.key), self.priority, self.expires);
+        Some(Rc::new(Self { frame, key, priority, expires }))
     }
 
     /// Whether it is too old to be sent.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::dialect::Render;
 use crate::dialect::Rendered;
 use crate::frame::Format;
+use crate::frame::VocabularyId;
 use crate::native::Native;
 use crate::publication::Publication;
 
@@ -18,9 +19,19 @@ impl Renderers {
         Self(others.into_iter().collect())
     }
 
+    /// The name of a dialect, for logs.
+    pub fn dialect_name(&self, dialect: VocabularyId) -> &str {
+        const NATIVE: &Native = &Native;
+        self.other(dialect).map_or_else(|| NATIVE.dialect_name(), |render| render.dialect_name())
+    }
+
+    fn other(&self, dialect: VocabularyId) -> Option<&Arc<dyn Render>> {
+        self.0.get(usize::from(dialect.0).checked_sub(1)?)
+    }
+
     /// Renders a publication for `format`, as a message of `channel`.
     pub fn publication(&self, format: Format, channel: &Arc<str>, publication: &Publication) -> Rendered {
-        match usize::from(format.vocabulary.0).checked_sub(1).and_then(|at| self.0.get(at)) {
+        match self.other(format.vocabulary) {
             None => Native.publication(format, channel, publication),
             Some(render) => render.publication(format, channel, publication),
         }

@@ -22,10 +22,19 @@ pub fn query_value(query: &str, name: &str) -> Option<String> {
 
 /// All values of a query parameter, decoded as by [`query_value`].
 pub fn query_values(query: &str, name: &str) -> impl Iterator<Item = String> {
+    values_where(query, move |key| key == name)
+}
+
+/// All values of a query parameter and of the same name with `[]`, in order, decoded as by [`query_value`].
+pub fn query_list(query: &str, name: &str) -> impl Iterator<Item = String> {
+    values_where(query, move |key| key.strip_suffix("[]").unwrap_or(key) == name)
+}
+
+fn values_where(query: &str, is_wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = String> {
     let decode = |text: &str| decode(&text.replace('+', " "));
     query.split('&').filter_map(move |pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if decode(key)? == name { decode(value) } else { None }
+        if is_wanted(&decode(key)?) { decode(value) } else { None }
     })
 }
 

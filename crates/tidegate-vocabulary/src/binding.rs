@@ -38,6 +38,8 @@ pub struct Binding {
     pub parameters: RequestValues,
     /// The query parameters that the vocabulary reads.
     pub query: RequestValues,
+    /// All values of the query parameters that the vocabulary reads as lists, with commas between them.
+    pub query_lists: RequestValues,
     /// The headers that the vocabulary reads.
     pub headers: RequestValues,
     /// Where a client without a credential gives its user name, if this endpoint trusts it.

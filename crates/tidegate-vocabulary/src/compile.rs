@@ -123,6 +123,7 @@ struct Compiler<'m> {
     /// Whether it reads the rules that are off, not those that are on.
     reads_off: bool,
     queries: RefCell<BTreeSet<Box<str>>>,
+    query_lists: RefCell<BTreeSet<Box<str>>>,
     headers: RefCell<BTreeSet<Box<str>>>,
     parameters: RefCell<ParameterUses>,
     kept: RefCell<BTreeSet<Box<str>>>,
@@ -151,6 +152,7 @@ impl<'m> Compiler<'m> {
             switches: Vec::new(),
             reads_off: false,
             queries: RefCell::default(),
+            query_lists: RefCell::default(),
             headers: RefCell::default(),
             parameters: RefCell::default(),
             kept: RefCell::default(),
@@ -401,6 +403,9 @@ impl<'m> Compiler<'m> {
             self.check_parameter(section, name, parameter, paths);
         } else if let Source::Query(query) = source {
             self.queries.borrow_mut().insert(query.clone());
+        } else if let Source::QueryList(query) = source {
+            self.queries.borrow_mut().insert(query.clone());
+            self.query_lists.borrow_mut().insert(query.clone());
         } else if let Source::Header(header) = source {
             self.headers.borrow_mut().insert(header.clone());
         } else if *source == Source::Stats {

@@ -34,14 +34,14 @@ impl CompiledVocabulary {
     /// The route for a subscription to `pattern` by clients of a path.
     pub(crate) fn route(&self, path: PathIndex, pattern: &Pattern) -> Route {
         let deliver_rules = self.path(path).map_or(&[][..], |rule| &rule.deliver_rules);
-        let first = deliver_rules
-            .iter()
-            .find(|&&rule| self.deliver_rule(rule).is_some_and(|rule| rule.pattern.overlaps(pattern)));
-        match first {
-            Some(&only)
-                if self
-                    .deliver_rule(only)
-                    .is_some_and(|s| s.when.is_empty() && s.pattern.covers(pattern)) =>
+        let rules = deliver_rules.iter().filter_map(|&at| Some((at, self.deliver_rule(at)?)));
+        let mut matching = rules.filter(|(_, rule)| rule.pattern.overlaps(pattern));
+        match matching.next() {
+            // What it cannot render, no later rule can.
+            Some((only, rule))
+                if rule.when.is_empty()
+                    && rule.pattern.covers(pattern)
+                    && (!rule.may_fail() || matching.next().is_none()) =>
             {
                 Route::Deliver(only)
             }
@@ -119,7 +119,7 @@ impl CompiledVocabulary {
         }
     }
 
-    /// Renders a publication with the first rule of a route that matches it.
+    /// Renders a publication with the first rule of a route that matches it and can render it.
     pub(crate) fn render(&self, route: Route, publication: &Publication) -> Rendered {
         let subject = &publication.subject;
         let spans = JsonSpans::default();
@@ -130,6 +130,7 @@ impl CompiledVocabulary {
                 .map(|(json, paths)| JsonParts::new(json, paths, &spans)),
             Payload::Text(_) | Payload::Binary(_) => None,
         };
+        let mut otherwise = Rendered::Nothing;
         for rule in self.deliver_rules_of(route) {
             if !rule.pattern.matches(subject) {
                 continue;
@@ -142,7 +143,8 @@ impl CompiledVocabulary {
             // Missing values become `null`. Binary payloads cannot be rendered, nor can the members of a value that is
             // not an object.
             if rule.needs_text && matches!(publication.payload, Payload::Binary(_)) {
-                return Rendered::Unrenderable;
+                otherwise = Rendered::Unrenderable;
+                continue;
             }
             let mut is_fit = false;
             let write = |out: &mut Vec<u8>| {
@@ -151,9 +153,12 @@ impl CompiledVocabulary {
                 slots.unwrap_or_default()
             };
             let frame = Frame::with_slots(capacity, write, &self.note(&published, subject));
-            return if is_fit { Rendered::Frame(frame) } else { Rendered::Unrenderable };
+            if is_fit {
+                return Rendered::Frame(frame);
+            }
+            otherwise = Rendered::Unrenderable;
         }
-        Rendered::Nothing
+        otherwise
     }
 
     /// The note of a frame, for filters: the value of each field, separated by zero bytes.
@@ -173,6 +178,24 @@ impl CompiledVocabulary {
             }
         }
         note
+    }
+}
+
+impl DeliverRule {
+    /// Whether there are publications that match and that it cannot render.
+    fn may_fail(&self) -> bool {
+        self.needs_text || self.json_template.spreads().next().is_some()
+    }
+
+    /// Whether it renders some publications that `earlier` cannot render.
+    pub(super) fn renders_more_than(&self, earlier: &Self) -> bool {
+        let spreads: Vec<_> = self.json_template.spreads().collect();
+        // A binary payload has no parts.
+        let needs_part = |condition: &Condition| {
+            condition.placeholder.source == Source::Data && condition.matcher != Matcher::Absent
+        };
+        (earlier.needs_text && !self.needs_text && !self.when.iter().any(needs_part))
+            || earlier.json_template.spreads().any(|placeholder| !spreads.contains(&placeholder))
     }
 }
 
@@ -205,3 +228,6 @@ impl Literal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

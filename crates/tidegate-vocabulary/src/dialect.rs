@@ -121,6 +121,10 @@ impl Dialect for Binding {
 }
 
 impl Render for CompiledVocabulary {
+    fn dialect_name(&self) -> &str {
+        &self.name
+    }
+
     fn publication(&self, format: Format, _: &Arc<str>, publication: &Publication) -> Rendered {
         self.render(format.route.into(), publication)
     }

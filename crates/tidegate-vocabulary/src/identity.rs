@@ -54,6 +54,13 @@ impl CompiledVocabulary {
 }
 
 impl Require {
+    /// Whether it compares a part of messages with the user. What a session without a credential sends there is ignored:
+    /// it has no user, so the value is neither wrong nor right.
+    pub(super) fn names_user(&self) -> bool {
+        self.left.source == Source::Message
+            && self.right.placeholders().iter().any(|placeholder| placeholder.source == Source::User)
+    }
+
     /// Whether both sides are the same text. If the left side is missing, the result is `may_be_absent`.
     pub(super) fn holds(&self, fill: &impl Resolve, may_be_absent: bool) -> bool {
         let Some(left) = self.left.value(fill) else { return may_be_absent };

@@ -177,9 +177,10 @@ fn check(binding: &Binding, rule: &Rule, known: MessageScope<'_>) -> Result<(), 
     if needs_identity && known.scope.identity.is_none() {
         return reject(ErrorCode::Unauthorized, "the session has no identity yet: send a token first");
     }
-    if known.scope.identity.is_some() {
+    if let Some(identity) = known.scope.identity {
         let requires = binding.path_rule().map_or(&[][..], |path| &path.require);
-        if !requires.iter().all(|require| require.holds(&known, require.left.source == Source::Message)) {
+        let mut checked = requires.iter().filter(|require| !(identity.anonymous && require.names_user()));
+        if !checked.all(|require| require.holds(&known, require.left.source == Source::Message)) {
             return Err(identity_mismatch());
         }
     }

@@ -215,6 +215,30 @@ impl JsonTemplate {
         }
     }
 
+    /// The placeholders whose values must be objects. A template fails if one of them is not.
+    pub(crate) fn spreads(&self) -> impl Iterator<Item = &Placeholder> {
+        let mut spreads = Vec::new();
+        self.collect_spreads(&mut spreads);
+        spreads.into_iter()
+    }
+
+    fn collect_spreads<'s>(&'s self, spreads: &mut Vec<&'s Placeholder>) {
+        for piece in &self.pieces {
+            match piece {
+                Piece::Bytes(_) | Piece::Value(_) | Piece::InText(_) | Piece::Slot(_) => {}
+                Piece::Object(members) => members.iter().for_each(|member| match member {
+                    TemplateMember::Always { value, .. } => value.collect_spreads(spreads),
+                    TemplateMember::Optional { .. } => {}
+                    TemplateMember::Spread { placeholder, .. } => spreads.push(placeholder),
+                }),
+                Piece::List(elements) => elements.iter().for_each(|element| match element {
+                    Element::Always(json_template) => json_template.collect_spreads(spreads),
+                    Element::Optional(_) => {}
+                }),
+            }
+        }
+    }
+
     /// Appends the rendered message. After an error, `out` is unchanged.
     pub(crate) fn render<'s>(
         &'s self,

@@ -56,6 +56,8 @@ pub struct CompiledVocabulary {
     pub counted: Box<[Box<str>]>,
     /// The query parameters and headers that placeholders read.
     pub(super) queries: Box<[Box<str>]>,
+    /// Those query parameters that placeholders read as lists.
+    pub(super) query_lists: Box<[Box<str>]>,
     pub(super) headers: Box<[Box<str>]>,
     /// Whether error messages contain parts of the client's message.
     pub(super) errors_name_message: bool,

@@ -57,9 +57,16 @@ impl CompiledVocabulary {
         if !parameters.0.iter().all(fits) {
             return Err(NoMatch::BadValue);
         }
-        let query = self.queries.iter().filter_map(|name| {
-            let value = url::query_value(query?, name)?;
+        let query = query.unwrap_or_default();
+        let values = self.queries.iter().filter_map(|name| {
+            let value =
+                url::query_value(query, name).or_else(|| url::query_value(query, &format!("{name}[]")))?;
             (value.len() <= MAX_VALUE_BYTES).then(|| (name.clone(), value.into_boxed_str()))
+        });
+        let lists = self.query_lists.iter().filter_map(|name| {
+            let values = url::query_list(query, name).filter(|value| value.len() <= MAX_VALUE_BYTES);
+            let joined = values.reduce(|joined, value| joined + "," + &value)?;
+            Some((name.clone(), joined.into_boxed_str()))
         });
         let headers = self.headers.iter().filter_map(|name| {
             let value = header(name)?;
@@ -70,7 +77,8 @@ impl CompiledVocabulary {
             number,
             path,
             parameters,
-            query: RequestValues(query.collect()),
+            query: RequestValues(values.collect()),
+            query_lists: RequestValues(lists.collect()),
             headers: RequestValues(headers.collect()),
             identity_hint: None,
         })

@@ -22,8 +22,10 @@ pub enum Source {
     Node,
     /// `{path.x}`: a parameter of the path
     Path(Box<str>),
-    /// `{query.x}`
+    /// `{query.x}`: the first value of `x`, or else of `x[]`
     Query(Box<str>),
+    /// `{query.x|split}`: all values of `x` and `x[]`, with commas between them
+    QueryList(Box<str>),
     /// `{header.x}`: a header of the handshake or HTTP request
     Header(Box<str>),
     /// `{var.x}`: a value that a rule set
@@ -292,6 +294,7 @@ impl Source {
             | Self::Node
             | Self::Path(_)
             | Self::Query(_)
+            | Self::QueryList(_)
             | Self::Header(_)
             | Self::Variable(_) => Scope::Session,
             Self::Message | Self::Item => Scope::Message,
@@ -397,6 +400,7 @@ impl Placeholder {
             Source::Claims
             | Source::Path(_)
             | Source::Query(_)
+            | Source::QueryList(_)
             | Source::Header(_)
             | Source::Variable(_)
             | Source::Message
@@ -461,6 +465,11 @@ impl Placeholder {
             placeholder.fallback = fallback;
         }
         placeholder.filters = filters.into();
+        if let Source::Query(name) = &placeholder.source
+            && placeholder.filters.first() == Some(&Filter::Split)
+        {
+            placeholder.source = Source::QueryList(name.clone());
+        }
         Ok(placeholder)
     }
 

@@ -110,6 +110,7 @@ impl Resolve for OutcomeScope<'_> {
             | Source::Node
             | Source::Path(_)
             | Source::Query(_)
+            | Source::QueryList(_)
             | Source::Header(_)
             | Source::Variable(_)
             | Source::Message
@@ -142,6 +143,7 @@ impl Resolve for MessageScope<'_> {
             Source::Node => text(scope.node),
             Source::Path(name) => text(binding.parameters.get(name)?),
             Source::Query(name) => text(binding.query.get(name)?),
+            Source::QueryList(name) => text(binding.query_lists.get(name)?),
             Source::Header(name) => text(binding.headers.get(name)?),
             Source::Variable(name) => json(scope.variables?.get(name)?),
             Source::Message => json(self.message?.json()),
@@ -214,6 +216,7 @@ impl Resolve for PublicationScope<'_> {
             | Source::Node
             | Source::Path(_)
             | Source::Query(_)
+            | Source::QueryList(_)
             | Source::Header(_)
             | Source::Variable(_)
             | Source::Message

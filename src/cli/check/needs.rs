@@ -48,8 +48,12 @@ pub(super) fn of_nats(config: &Config) -> Needs {
             literal_first(rules).for_each(|pattern| add(&mut needs.publish, pattern, &who));
         }
     }
-    for class in config.classes.iter().filter(|class| class.feed == FeedBy::Pattern) {
-        add(&mut needs.subscribe, class.pattern.clone(), "class with feed = \"pattern\"");
+    for class in config.classes.iter().filter(|class| class.feed != FeedBy::Subject) {
+        let who = match class.feed {
+            FeedBy::Always => "class with snapshot = \"always\"",
+            FeedBy::Pattern | FeedBy::Subject => "class with feed = \"pattern\"",
+        };
+        add(&mut needs.subscribe, class.pattern.clone(), who);
     }
     if let Ok(nodes) = Pattern::parse(NODES)
         && config

@@ -4,6 +4,8 @@ use super::*;
 use tidegate_protocol::class::FeedBy;
 use tidegate_protocol::class::Kind;
 use tidegate_protocol::class::Priority;
+use tidegate_protocol::class::fields::PayloadFields;
+use tidegate_protocol::class::fields::parse_path;
 use tidegate_protocol::permissions::RuleTemplates;
 use tidegate_protocol::permissions::StatsAccess;
 use tidegate_protocol::subject::Pattern;
@@ -33,6 +35,11 @@ headers = ["traceparent", "*"]
 pattern = "alerts.*"
 priority = "high"
 feed = "pattern"
+[[class]]
+pattern = "room.*"
+snapshot = "always"
+key = "data.symbol"
+priority = "data.priority"
 [[endpoint]]
 path = "/stream"
 [[endpoint]]
@@ -69,7 +76,9 @@ fn classes_and_endpoints() {
         ..plain("prices.>")
     };
     let alerts = Class { priority: Priority::High, feed: FeedBy::Pattern, ..plain("alerts.*") };
-    assert_eq!(config.classes, [prices, alerts]);
+    let fields = PayloadFields::new(parse_path("data.symbol"), parse_path("data.priority"));
+    let rooms = Class { snapshot: true, feed: FeedBy::Always, fields, ..plain("room.*") };
+    assert_eq!(config.classes, [prices, alerts, rooms]);
     let endpoint = |path: &str| EndpointConfig { path: path.to_owned(), ..EndpointConfig::default() };
     assert_eq!(config.endpoints, [endpoint("/stream"), endpoint("/ws")]);
 }

@@ -5,9 +5,7 @@ use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
-use bytes::Bytes;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Overflow;
 use tidegate_protocol::class::Priority;
@@ -18,78 +16,13 @@ use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::session::subscription::SubscriptionId;
 
 use crate::hub::delivery_batch::CoalescedDeliveries;
+use crate::hub::outbox::entry::QueueEntry;
 use crate::hub::outbox::limits::OutboxLimits;
 
 /// Empty queues free capacity beyond this.
 const KEPT_CAPACITY: usize = 16;
 /// A queue with more vacant entries than this is compacted.
 const COMPACT_ABOVE: usize = 1024;
-
-/// One entry of a queue.
-#[derive(Debug)]
-pub enum QueueEntry {
-    /// A reply of the session. Never dropped.
-    Reply(Box<Frame>),
-    /// A publication.
-    Delivery { delivery: Rc<Delivery>, subscription: SubscriptionId, overflow: Overflow },
-    /// Publications in one piece. Only while the client keeps up.
-    Coalesced { coalesced: Rc<CoalescedDeliveries>, subscription: SubscriptionId, overflow: Overflow },
-    /// In the place of dropped publications.
-    Gap { subscription: SubscriptionId, dropped: u64, cause: GapCause },
-    /// The rest of a frame that is partly written.
-    Rest(Box<Bytes>),
-    /// The place of an entry that was removed.
-    Vacant,
-}
-
-impl QueueEntry {
-    fn len(&self) -> usize {
-        match self {
-            Self::Reply(frame) => frame.len(),
-            Self::Delivery { delivery, .. } => delivery.frame.len(),
-            Self::Coalesced { coalesced, .. } => coalesced.bytes().len(),
-            Self::Rest(bytes) => bytes.len(),
-            Self::Gap { .. } | Self::Vacant => 0,
-        }
-    }
-
-    fn frame_count(&self) -> usize {
-        match self {
-            Self::Reply(_) | Self::Delivery { .. } | Self::Rest(_) => 1,
-            Self::Coalesced { coalesced, .. } => coalesced.deliveries().len(),
-            Self::Gap { .. } | Self::Vacant => 0,
-        }
-    }
-
-    /// The publications that count as delivered or dropped when this entry is taken.
-    pub(super) fn delivery_counts(&self) -> DeliveryCounts {
-        let (delivered, dropped) = match self {
-            Self::Delivery { .. } => (1, 0),
-            Self::Coalesced { coalesced, .. } => (coalesced.deliveries().len() as u64, 0),
-            Self::Gap { dropped, .. } => (0, *dropped),
-            Self::Reply(_) | Self::Rest(_) | Self::Vacant => (0, 0),
-        };
-        DeliveryCounts { delivered, dropped }
-    }
-
-    /// The subscription and the number of publications, if they have expired.
-    pub(super) fn expired(&self, now: Instant) -> Option<(SubscriptionId, u64)> {
-        match self {
-            Self::Delivery { delivery, subscription, .. } if delivery.is_expired(now) => {
-                Some((*subscription, 1))
-            }
-            Self::Coalesced { coalesced, subscription, .. } if coalesced.is_expired(now) => {
-                Some((*subscription, coalesced.deliveries().len() as u64))
-            }
-            Self::Delivery { .. }
-            | Self::Coalesced { .. }
-            | Self::Reply(_)
-            | Self::Gap { .. }
-            | Self::Rest(_)
-            | Self::Vacant => None,
-        }
-    }
-}
 
 /// A queue whose entries keep their numbers when entries before them are removed.
 #[derive(Debug, Default)]
@@ -111,14 +44,18 @@ impl Queue {
         self.entries.get_mut(index)
     }
 
-    /// The first publication with this overflow rule, from `number` on: its number, its length, and its subscription.
-    fn oldest(&mut self, overflow: Overflow, number: i64) -> Option<(i64, usize, SubscriptionId)> {
-        (number.max(self.base)..self.end()).find_map(|number| match self.at(number) {
-            Some(QueueEntry::Delivery { delivery, subscription, overflow: of }) if *of == overflow => {
-                Some((number, delivery.frame.len(), *subscription))
-            }
-            Some(_) | None => None,
+    /// The number of the first publication with this overflow rule, from `number` on.
+    fn oldest(&mut self, overflow: Overflow, number: i64) -> Option<i64> {
+        (number.max(self.base)..self.end()).find(|number| {
+            matches!(self.at(*number), Some(QueueEntry::Delivery { overflow: of, .. }) if *of == overflow)
         })
+    }
+
+    /// Removes the entry at this number.
+    fn vacate(&mut self, number: i64) -> Option<QueueEntry> {
+        let entry = std::mem::replace(self.at(number)?, QueueEntry::Vacant);
+        self.vacancies += 1;
+        Some(entry)
     }
 
     fn pop(&mut self) -> Option<QueueEntry> {
@@ -133,25 +70,28 @@ impl Queue {
     }
 }
 
-/// Finds the entries to replace, merge or drop. Only a slow client has one. Numbers may be outdated: if the entry is
-/// gone or is another one now, it counts as not found.
+/// Finds the entries to replace, merge or drop. Only a slow client has one, or one for whom publications of a key with
+/// several priorities wait. Numbers may be outdated: if the entry is gone or is another one now, it counts as not
+/// found.
 #[derive(Debug, Default)]
 struct Index {
-    newest: HashMap<(SubscriptionId, Arc<str>), i64>,
-    gaps: HashMap<SubscriptionId, i64>,
+    /// The queue and the number.
+    newest: HashMap<(SubscriptionId, Arc<str>), (Priority, i64)>,
+    /// By queue, and by the priority of what was dropped.
+    gaps: HashMap<(SubscriptionId, Priority, Priority), i64>,
     /// Where to begin the search for a publication to drop, by priority: with `DropOldest`, and with `KeepNewest`.
     oldest: [[i64; 2]; 3],
 }
 
 impl Index {
     /// Notes the number of an entry.
-    fn note(&mut self, entry: &QueueEntry, number: i64) {
+    fn note(&mut self, entry: &QueueEntry, place: Priority, number: i64) {
         match entry {
-            QueueEntry::Delivery { delivery, subscription, overflow: Overflow::KeepNewest } => {
-                self.newest.insert((*subscription, Arc::clone(&delivery.key)), number);
+            QueueEntry::Delivery { delivery, subscription, overflow: Overflow::KeepNewest, .. } => {
+                self.newest.insert((*subscription, Arc::clone(&delivery.key)), (place, number));
             }
-            QueueEntry::Gap { subscription, cause: GapCause::Slow, .. } => {
-                self.gaps.insert(*subscription, number);
+            QueueEntry::Gap { subscription, cause: GapCause::Slow, priority, .. } => {
+                self.gaps.insert((*subscription, place, *priority), number);
             }
             QueueEntry::Delivery { overflow: Overflow::DropOldest, .. }
             | QueueEntry::Coalesced { .. }
@@ -163,13 +103,20 @@ impl Index {
     }
 }
 
-/// Three queues, the most urgent first, and their total size.
+/// Three queues, the most urgent first, and their totals.
 #[derive(Debug, Default)]
 pub struct Queues {
     queues: [Queue; 3],
     index: Option<Box<Index>>,
+    /// Whether the client has fallen behind since the queues were last empty.
+    is_slow: bool,
     bytes: usize,
     frames: usize,
+    /// By queue: how many of its entries no publication of a class with that priority may overtake. These are replies,
+    /// some of which are about channels, and more urgent publications that wait behind replies.
+    barriers: [u32; 3],
+    /// By queue and home: how many publications and gaps wait in another queue than that of their class.
+    displaced: [[u32; 3]; 3],
 }
 
 impl Queues {
@@ -179,7 +126,7 @@ impl Queues {
 
     /// Whether they are half full although the client keeps up.
     pub fn is_urgent(&self, limits: OutboxLimits) -> bool {
-        self.index.is_none() && (self.bytes > limits.bytes / 2 || self.frames > limits.frames / 2)
+        !self.is_slow && (self.bytes > limits.bytes / 2 || self.frames > limits.frames / 2)
     }
 
     /// Bytes of all frames.
@@ -196,8 +143,10 @@ impl Queues {
             .sum()
     }
 
-    /// Appends a reply, and drops publications if there is no room. Returns false if that was not enough.
+    /// Appends a reply, and drops publications if there is no room. Returns false if that was not enough. The reply may
+    /// be about a channel, so all earlier publications of classes with this priority are sent before it.
     pub fn push_reply(&mut self, frame: Frame, priority: Priority, limits: OutboxLimits) -> bool {
+        self.promote(priority);
         self.append(QueueEntry::Reply(Box::new(frame)), priority);
         self.shrink(limits);
         !self.is_over(limits)
@@ -212,22 +161,21 @@ impl Queues {
         class: &Class,
         limits: OutboxLimits,
     ) {
-        if self.index.is_some()
-            && class.overflow() == Overflow::KeepNewest
-            && self.replace(&delivery, subscription, class.priority)
-        {
-            return self.shrink(limits);
+        let (place, overflow) = (self.place(delivery.priority, class), class.overflow());
+        if overflow == Overflow::KeepNewest {
+            if self.index.is_none() && self.may_overtake(place, class) {
+                self.reindex();
+            }
+            if self.replace(&delivery, subscription, place) {
+                return self.shrink(limits);
+            }
         }
-        let number = self.queues[class.priority as usize].end();
-        if let Some(index) = &mut self.index
-            && class.overflow() == Overflow::KeepNewest
-        {
-            index.newest.insert((subscription, Arc::clone(&delivery.key)), number);
+        let number = self.queues[place as usize].end();
+        let entry = QueueEntry::Delivery { delivery, subscription, overflow, home: class.priority };
+        if let Some(index) = &mut self.index {
+            index.note(&entry, place, number);
         }
-        self.append(
-            QueueEntry::Delivery { delivery, subscription, overflow: class.overflow() },
-            class.priority,
-        );
+        self.append(entry, place);
         // Keys of publications that were sent stay in the index until it is rebuilt; this bounds them.
         if self.index.as_ref().is_some_and(|index| index.newest.len() > COMPACT_ABOVE.max(2 * self.frames)) {
             self.reindex();
@@ -248,11 +196,14 @@ impl Queues {
             coalesced: Rc::clone(coalesced),
             subscription,
             overflow: class.overflow(),
+            home: class.priority,
         };
+        let place = self.place(coalesced.priority(), class);
+        let may_replace = class.overflow() == Overflow::KeepNewest && self.may_overtake(place, class);
         let has_room =
             self.bytes + entry.len() <= limits.bytes && self.frames + entry.frame_count() <= limits.frames;
-        if self.index.is_none() && has_room {
-            return self.append(entry, class.priority);
+        if self.index.is_none() && has_room && !may_replace {
+            return self.append(entry, place);
         }
         for delivery in coalesced.deliveries() {
             self.push(Rc::clone(delivery), subscription, class, limits);
@@ -261,10 +212,9 @@ impl Queues {
 
     /// Takes the first entry of the most urgent queue.
     pub fn pop(&mut self) -> Option<(QueueEntry, Priority)> {
-        for (queue, priority) in self.queues.iter_mut().zip(Priority::ALL) {
-            if let Some(entry) = queue.pop() {
-                self.bytes -= entry.len();
-                self.frames -= entry.frame_count();
+        for priority in Priority::ALL {
+            if let Some(entry) = self.queues[priority as usize].pop() {
+                self.uncount(&entry, priority);
                 return Some((entry, priority));
             }
         }
@@ -277,13 +227,12 @@ impl Queues {
             self.index.is_none() || !matches!(entry, QueueEntry::Coalesced { .. }),
             "the index has no coalesced entries"
         );
-        self.bytes += entry.len();
-        self.frames += entry.frame_count();
+        self.count(&entry, priority);
         let queue = &mut self.queues[priority as usize];
         queue.base -= 1;
         // Vacant entries before it were removed when it was taken, so its number may have changed.
         if let Some(index) = &mut self.index {
-            index.note(&entry, queue.base);
+            index.note(&entry, priority, queue.base);
         }
         queue.entries.push_front(entry);
     }
@@ -304,6 +253,7 @@ impl Queues {
             return;
         }
         self.index = None;
+        self.is_slow = false;
         for queue in &mut self.queues {
             queue.entries.clear();
             queue.vacancies = 0;
@@ -314,15 +264,82 @@ impl Queues {
     /// Treats the client as slow: from now on class `latest` keeps only the newest publication of each key, among
     /// waiting ones too.
     pub fn become_slow(&mut self) {
-        if self.index.is_none() && !self.is_empty() {
+        if self.is_empty() {
+            return;
+        }
+        self.is_slow = true;
+        if self.index.is_none() {
             self.reindex();
         }
     }
 
     fn append(&mut self, entry: QueueEntry, priority: Priority) {
+        self.count(&entry, priority);
+        self.queues[priority as usize].entries.push_back(entry);
+    }
+
+    /// Adds an entry of a queue to the totals.
+    fn count(&mut self, entry: &QueueEntry, place: Priority) {
         self.bytes += entry.len();
         self.frames += entry.frame_count();
-        self.queues[priority as usize].entries.push_back(entry);
+        match entry.priorities() {
+            Some((priority, home)) if (priority, home) != (place, place) => {
+                self.barriers[place as usize] += u32::from(priority < place);
+                self.displaced[place as usize][home as usize] += u32::from(home != place);
+            }
+            Some(_) => {}
+            None => self.barriers[place as usize] += u32::from(matches!(entry, QueueEntry::Reply(_))),
+        }
+    }
+
+    /// Removes an entry of a queue from the totals.
+    fn uncount(&mut self, entry: &QueueEntry, place: Priority) {
+        self.bytes -= entry.len();
+        self.frames -= entry.frame_count();
+        match entry.priorities() {
+            Some((priority, home)) if (priority, home) != (place, place) => {
+                self.barriers[place as usize] -= u32::from(priority < place);
+                self.displaced[place as usize][home as usize] -= u32::from(home != place);
+            }
+            Some(_) => {}
+            None => self.barriers[place as usize] -= u32::from(matches!(entry, QueueEntry::Reply(_))),
+        }
+    }
+
+    /// The queue for a publication: that of its priority, unless it would overtake messages about its channel, such as
+    /// a snapshot. Those are in the queue of its class.
+    fn place(&self, priority: Priority, class: &Class) -> Priority {
+        let is_behind = priority < class.priority && self.barriers[class.priority as usize] > 0;
+        if is_behind { class.priority } else { priority }
+    }
+
+    /// Whether a publication in this queue may be sent before an older one of its key.
+    fn may_overtake(&self, place: Priority, class: &Class) -> bool {
+        let is_displaced = self.displaced[place as usize + 1..].iter().flatten().any(|count| *count > 0);
+        is_displaced || place < class.priority && !self.queues[class.priority as usize].entries.is_empty()
+    }
+
+    /// Moves publications of classes with this priority from less urgent queues to its end.
+    fn promote(&mut self, to: Priority) {
+        for from in Priority::ALL.into_iter().filter(|from| *from > to) {
+            if self.displaced[from as usize][to as usize] == 0 {
+                continue;
+            }
+            for number in self.queues[from as usize].base..self.queues[from as usize].end() {
+                let queue = &mut self.queues[from as usize];
+                let home = queue.at(number).and_then(|entry| entry.priorities()).map(|(_, home)| home);
+                let Some(entry) = (if home == Some(to) { queue.vacate(number) } else { None }) else {
+                    continue;
+                };
+                self.uncount(&entry, from);
+                let number = self.queues[to as usize].end();
+                if let Some(index) = &mut self.index {
+                    index.note(&entry, to, number);
+                }
+                self.append(entry, to);
+            }
+        }
+        self.compact();
     }
 
     fn is_over(&self, limits: OutboxLimits) -> bool {
@@ -333,156 +350,164 @@ impl Queues {
         if !self.is_over(limits) {
             return;
         }
-        if self.index.is_none() {
-            self.reindex();
-        }
+        self.become_slow();
         while self.is_over(limits) && self.drop_oldest() {}
-        if self
-            .queues
-            .iter()
-            .any(|queue| queue.vacancies > COMPACT_ABOVE && queue.vacancies * 2 > queue.entries.len())
-        {
+        self.compact();
+    }
+
+    /// Removes vacant entries if there are many.
+    fn compact(&mut self) {
+        let is_sparse =
+            |queue: &Queue| queue.vacancies > COMPACT_ABOVE && queue.vacancies * 2 > queue.entries.len();
+        if self.queues.iter().any(is_sparse) {
             for queue in &mut self.queues {
                 queue.entries.retain(|entry| !matches!(entry, QueueEntry::Vacant));
                 queue.vacancies = 0;
             }
-            self.reindex();
+            if self.index.is_some() {
+                self.reindex();
+            }
         }
     }
 
-    fn replace(&mut self, delivery: &Rc<Delivery>, subscription: SubscriptionId, priority: Priority) -> bool {
-        let Some(index) = &mut self.index else {
+    /// Replaces the pending publication of a key, if it is in the same queue. In another queue, it is removed. Returns
+    /// true if it was replaced.
+    fn replace(&mut self, delivery: &Rc<Delivery>, subscription: SubscriptionId, place: Priority) -> bool {
+        let Some(index) = &self.index else { return false };
+        let Some(&(of, number)) = index.newest.get(&(subscription, Arc::clone(&delivery.key))) else {
             return false;
         };
-        let Some(&number) = index.newest.get(&(subscription, Arc::clone(&delivery.key))) else {
-            return false;
-        };
-        match self.queues[priority as usize].at(number) {
-            Some(QueueEntry::Delivery { delivery: older, subscription: of, .. })
-                if *of == subscription && older.key == delivery.key =>
+        let queue = &mut self.queues[of as usize];
+        let (overflow, home) = match queue.at(number) {
+            Some(QueueEntry::Delivery { delivery: older, subscription: whose, overflow, home })
+                if *whose == subscription && older.key == delivery.key =>
             {
-                self.bytes = self.bytes - older.frame.len() + delivery.frame.len();
-                *older = Rc::clone(delivery);
-                true
+                (*overflow, *home)
             }
-            Some(_) | None => false,
+            Some(_) | None => return false,
+        };
+        let Some(older) = queue.vacate(number) else { return false };
+        self.uncount(&older, of);
+        if of != place {
+            self.compact();
+            return false;
+        }
+        let entry = QueueEntry::Delivery { delivery: Rc::clone(delivery), subscription, overflow, home };
+        self.occupy(entry, place, number);
+        true
+    }
+
+    /// Puts an entry in place of a vacant one.
+    fn occupy(&mut self, entry: QueueEntry, place: Priority, number: i64) {
+        self.count(&entry, place);
+        let queue = &mut self.queues[place as usize];
+        if let Some(vacant) = queue.at(number) {
+            *vacant = entry;
+            queue.vacancies -= 1;
         }
     }
 
     /// Drops the oldest publication of the least urgent queue that has one. Within a queue, publications of class
     /// `buffer` go first: those of class `latest` are the only ones of their keys. Returns false if there is none.
     fn drop_oldest(&mut self) -> bool {
-        let Some(index) = &mut self.index else { return false };
-        for priority in Priority::ALL.into_iter().rev() {
-            let queue = &mut self.queues[priority as usize];
-            for (overflow, oldest) in [Overflow::DropOldest, Overflow::KeepNewest]
-                .into_iter()
-                .zip(&mut index.oldest[priority as usize])
-            {
-                let found = queue.oldest(overflow, *oldest);
-                *oldest = found.as_ref().map_or_else(|| queue.end(), |(number, ..)| number + 1);
-                if let Some((number, length, subscription)) = found {
-                    self.bytes -= length;
-                    self.frames -= 1;
-                    drop_into_gap(queue, &mut index.gaps, number, subscription);
-                    return true;
-                }
+        let Some(mut index) = self.index.take() else { return false };
+        let dropped = Priority::ALL.into_iter().rev().any(|place| self.drop_from(place, &mut index));
+        self.index = Some(index);
+        dropped
+    }
+
+    fn drop_from(&mut self, place: Priority, index: &mut Index) -> bool {
+        for (rule, overflow) in [Overflow::DropOldest, Overflow::KeepNewest].into_iter().enumerate() {
+            let (queue, oldest) = (&mut self.queues[place as usize], &mut index.oldest[place as usize][rule]);
+            let found = queue.oldest(overflow, *oldest);
+            *oldest = found.map_or_else(|| queue.end(), |number| number + 1);
+            if let Some(number) = found {
+                self.drop_into_gap(place, number, index);
+                return true;
             }
         }
         false
     }
 
+    /// Drops a publication: counts it in the earlier gap of its subscription and priority, or puts a new gap in its
+    /// place.
+    fn drop_into_gap(&mut self, place: Priority, number: i64, index: &mut Index) {
+        let Some(entry) = self.queues[place as usize].vacate(number) else { return };
+        self.uncount(&entry, place);
+        let QueueEntry::Delivery { delivery, subscription: id, home, .. } = entry else { return };
+        let key = (id, place, delivery.priority);
+        let earlier = index.gaps.get(&key).and_then(|&gap| self.queues[place as usize].at(gap));
+        if let Some(QueueEntry::Gap { subscription, dropped, cause: GapCause::Slow, priority, .. }) = earlier
+            && (*subscription, *priority) == (id, delivery.priority)
+        {
+            *dropped += 1;
+            return;
+        }
+        index.gaps.insert(key, number);
+        let (priority, cause) = (delivery.priority, GapCause::Slow);
+        self.occupy(QueueEntry::Gap { subscription: id, dropped: 1, cause, priority, home }, place, number);
+    }
+
     /// Splits coalesced entries into single publications.
     fn split_coalesced(&mut self) {
-        for queue in &mut self.queues {
-            if !queue.entries.iter().any(|entry| matches!(entry, QueueEntry::Coalesced { .. })) {
+        for place in Priority::ALL {
+            let entries = &mut self.queues[place as usize].entries;
+            if !entries.iter().any(|entry| matches!(entry, QueueEntry::Coalesced { .. })) {
                 continue;
             }
-            for entry in std::mem::take(&mut queue.entries) {
-                match entry {
-                    QueueEntry::Coalesced { coalesced, subscription, overflow } => {
-                        let deliveries = coalesced.deliveries().iter().map(Rc::clone);
-                        let entries = deliveries.map(|delivery| QueueEntry::Delivery {
-                            delivery,
-                            subscription,
-                            overflow,
-                        });
-                        queue.entries.extend(entries);
-                    }
-                    entry @ (QueueEntry::Reply(_)
-                    | QueueEntry::Delivery { .. }
-                    | QueueEntry::Gap { .. }
-                    | QueueEntry::Rest(_)
-                    | QueueEntry::Vacant) => queue.entries.push_back(entry),
+            for entry in std::mem::take(entries) {
+                let QueueEntry::Coalesced { coalesced, subscription, overflow, home } = entry else {
+                    self.queues[place as usize].entries.push_back(entry);
+                    continue;
+                };
+                for delivery in coalesced.deliveries().iter().map(Rc::clone) {
+                    self.append(QueueEntry::Delivery { delivery, subscription, overflow, home }, place);
                 }
+                self.uncount(&QueueEntry::Coalesced { coalesced, subscription, overflow, home }, place);
             }
         }
     }
 
-    /// Rebuilds the index. Of class `latest`, the newest publication of each key moves to the place of the oldest.
+    /// Rebuilds the index. Of class `latest`, the newest publication of each key moves to the place of the oldest in its
+    /// queue. Of several queues, the least urgent has the newest publication of a key: see [`Queues::may_overtake`].
     fn reindex(&mut self) {
         self.split_coalesced();
         let mut index = Box::new(Index::default());
-        for (place, queue) in self.queues.iter_mut().enumerate() {
-            index.oldest[place] = [queue.base; 2];
-            let mut replaced = Vec::new();
-            for (number, entry) in (queue.base..).zip(&mut queue.entries) {
-                match entry {
-                    QueueEntry::Delivery { delivery, subscription, overflow: Overflow::KeepNewest } => {
-                        let key = (*subscription, Arc::clone(&delivery.key));
-                        if let Some(&older) = index.newest.get(&key) {
-                            self.frames -= 1;
-                            replaced.push((older, std::mem::replace(entry, QueueEntry::Vacant)));
-                        } else {
-                            index.newest.insert(key, number);
-                        }
-                    }
-                    QueueEntry::Gap { subscription, cause: GapCause::Slow, .. } => {
-                        index.gaps.insert(*subscription, number);
-                    }
+        for place in Priority::ALL {
+            index.oldest[place as usize] = [self.queues[place as usize].base; 2];
+            for number in self.queues[place as usize].base..self.queues[place as usize].end() {
+                let Some(entry) = self.queues[place as usize].at(number) else { continue };
+                let older = match entry {
+                    QueueEntry::Delivery {
+                        delivery, subscription, overflow: Overflow::KeepNewest, ..
+                    } => index.newest.get(&(*subscription, Arc::clone(&delivery.key))).copied(),
                     QueueEntry::Delivery { overflow: Overflow::DropOldest, .. }
                     | QueueEntry::Coalesced { .. }
                     | QueueEntry::Gap { .. }
                     | QueueEntry::Reply(_)
                     | QueueEntry::Rest(_)
-                    | QueueEntry::Vacant => {}
+                    | QueueEntry::Vacant => None,
+                };
+                let Some((of, older)) = older else {
+                    index.note(entry, place, number);
+                    continue;
+                };
+                if of != place {
+                    index.note(entry, place, number);
                 }
-            }
-            queue.vacancies += replaced.len();
-            for (older, newer) in replaced {
-                if let Some(entry) = queue.at(older) {
-                    self.bytes -= entry.len();
-                    *entry = newer;
+                if let Some(older) = self.queues[of as usize].vacate(older) {
+                    self.uncount(&older, of);
+                }
+                if of == place
+                    && let Some(newer) = self.queues[place as usize].vacate(number)
+                {
+                    self.uncount(&newer, place);
+                    self.occupy(newer, place, older);
                 }
             }
         }
         self.index = Some(index);
     }
-}
-
-/// Drops a publication: counts it in the earlier gap of its subscription, or puts a new gap in its place.
-fn drop_into_gap(
-    queue: &mut Queue,
-    gaps: &mut HashMap<SubscriptionId, i64>,
-    number: i64,
-    id: SubscriptionId,
-) {
-    let earlier = gaps.get(&id).and_then(|&gap| queue.at(gap));
-    let merged = match earlier {
-        Some(QueueEntry::Gap { subscription, dropped, cause: GapCause::Slow }) if *subscription == id => {
-            *dropped += 1;
-            true
-        }
-        Some(_) | None => false,
-    };
-    if !merged {
-        gaps.insert(id, number);
-    }
-    if let Some(entry) = queue.at(number) {
-        let gap = QueueEntry::Gap { subscription: id, dropped: 1, cause: GapCause::Slow };
-        *entry = if merged { QueueEntry::Vacant } else { gap };
-    }
-    queue.vacancies += usize::from(merged);
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::*;
 use tidegate_protocol::class::Kind;
+use tidegate_protocol::class::Priority;
 use tidegate_protocol::native::Native;
 
 const ROOM: OutboxLimits = OutboxLimits { bytes: 1_000_000, frames: 1000 };
@@ -21,7 +22,7 @@ fn class(on: &str, kind: Kind) -> Arc<Class> {
 
 fn delivery(text: &str) -> Rc<Delivery> {
     let frame = Frame::text(0, |out| out.extend_from_slice(text.as_bytes()));
-    Rc::new(Delivery { frame, key: text[..1].into(), expires: None })
+    Rc::new(Delivery { frame, key: text[..1].into(), priority: Priority::Normal, expires: None })
 }
 
 /// Drains the outbox and returns its messages.
@@ -79,7 +80,8 @@ fn delayed_publications_are_released_after_the_interval() {
     subscriber.add_member(free, pattern, Class::clone(&class).into(), None, None);
     let offer = |id, text: &str, after: u64| {
         let frame = Frame::text(0, |out| out.extend_from_slice(text.as_bytes()));
-        let delivery = Rc::new(Delivery { frame, key: text[..1].into(), expires: None });
+        let delivery =
+            Rc::new(Delivery { frame, key: text[..1].into(), priority: Priority::Normal, expires: None });
         subscriber.offer(&delivery, id, &class, now + Duration::from_millis(after));
     };
     let texts = || {
@@ -129,7 +131,12 @@ fn delayed_publications_count_in_the_bytes_of_the_outbox_and_are_bounded() {
     }
     let offer = |id, key: usize, length: usize| {
         let frame = Frame::text(0, |out| out.resize(out.len() + length, b'x'));
-        let delivery = Rc::new(Delivery { frame, key: format!("{key}").into(), expires: None });
+        let delivery = Rc::new(Delivery {
+            frame,
+            key: format!("{key}").into(),
+            priority: Priority::Normal,
+            expires: None,
+        });
         subscriber.offer(&delivery, id, &class, now);
     };
     let written = || {

@@ -314,3 +314,98 @@ fn ex_02_clients_cannot_use_up_the_places_of_patterns_that_the_configuration_nam
     assert!(table.join(0, "prices.>").is_empty(), "a role names this pattern");
     assert!(table.join(0, "news.a").is_empty(), "a class names this pattern, and its channels share it");
 }
+
+fn kept() -> (TestFeeds, Arc<Class>) {
+    let class = Class { snapshot: true, ..class("room.>", FeedBy::Always) };
+    let mut table = TestFeeds::new(vec![class.clone()]);
+    let (class, now, made) = (Arc::new(class), table.at(0), &mut table.made);
+    table.feeds.keep(&class, now, |pattern| {
+        made.push(Some(pattern.clone()));
+        0
+    });
+    table.opened(0);
+    (table, class)
+}
+
+/// The subjects of the last values.
+fn last(table: &mut TestFeeds, class: &Arc<Class>, channel: &str) -> Option<Vec<String>> {
+    let (now, made) = (table.at(0), &mut table.made);
+    let subscribe = |pattern: &Pattern| {
+        made.push(Some(pattern.clone()));
+        u32::try_from(made.len() - 1).unwrap()
+    };
+    let found = table.feeds.last(pattern(channel), Arc::clone(class), true, now, subscribe)?;
+    Some(found.iter().map(|publication| publication.subject.to_string()).collect())
+}
+
+fn snapshots(outgoing: &[ShardItem]) -> Vec<(String, usize)> {
+    let joined = |ShardItem { item, .. }: &ShardItem| match item {
+        Item::Joined { pattern, snapshot, .. } => Some((pattern.to_string(), snapshot.len())),
+        Item::JoinFailed { .. }
+        | Item::Publication { .. }
+        | Item::Unrenderable { .. }
+        | Item::Gap { .. }
+        | Item::Stale { .. } => None,
+    };
+    outgoing.iter().filter_map(joined).collect()
+}
+
+#[test]
+fn a_class_that_always_keeps_values_has_them_for_every_first_channel() {
+    let (mut table, class) = kept();
+    for subject in ["room.a", "room.b", "room.c.d", "room.a"] {
+        assert_eq!(table.message(0, subject), [""; 0]);
+    }
+    for (channel, subjects) in [
+        ("room.a", &["room.a"][..]),
+        ("room.x", &[]),
+        ("room.*", &["room.b", "room.a"]),
+        ("room.>", &["room.b", "room.c.d", "room.a"]),
+        ("room.*.d", &["room.c.d"]),
+    ] {
+        let found = last(&mut table, &class, channel);
+        assert_eq!(found.as_deref(), Some(&subjects.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()[..]));
+    }
+    assert_eq!(table.subscribed(), ["room.>"], "asking starts nothing");
+    assert!(table.sweep(1_000_000).is_empty(), "it has no subscribers, and stays");
+    for (channel, expected) in [("room.a", 1), ("room.x", 0), ("room.>", 3)] {
+        let join = Join {
+            shard: ShardIndex(0),
+            class: Arc::clone(&class),
+            pattern: pattern(channel),
+            format: format(),
+        };
+        let (now, mut outgoing) = (table.at(0), Vec::new());
+        table.feeds.join(join, now, |_| panic!("it shares the subscription"), &mut outgoing);
+        assert_eq!(snapshots(&outgoing), [(channel.to_owned(), expected)]);
+    }
+    assert_eq!(table.join(0, "room.*"), [""; 0], "a narrower wildcard has its own subscription");
+    table.message(1, "room.b");
+    let (now, mut outgoing) = (table.at(0), Vec::new());
+    table.feeds.opened(1, now.0, &mut outgoing);
+    assert_eq!(snapshots(&outgoing), [("room.*".to_owned(), 2)]);
+    assert_eq!(last(&mut table, &class, "room.*").unwrap(), ["room.a", "room.b"]);
+    for (shard, channel) in [(0, "room.a"), (0, "room.x"), (0, "room.>"), (0, "room.*")] {
+        table.leave(shard, channel, 0);
+    }
+    assert_eq!(table.sweep(1_000_000), [1]);
+    assert_eq!(last(&mut table, &class, "room.a").unwrap(), ["room.a"], "a later one has it too");
+}
+
+#[test]
+fn kept_values_are_forgotten_with_the_link_and_a_refused_class_is_tried_again() {
+    let (mut table, class) = kept();
+    table.message(0, "room.a");
+    table.interrupted(0);
+    assert_eq!(last(&mut table, &class, "room.a"), None, "a newer one may be missed");
+    assert_eq!(last(&mut table, &class, "room.*"), None);
+    table.opened(0);
+    assert_eq!(last(&mut table, &class, "room.a").unwrap(), [""; 0]);
+    table.outgoing_of(|feeds, now, outgoing| feeds.failed(0, &error(), now.0, outgoing));
+    assert!(!table.feeds.has(0));
+    assert_eq!(last(&mut table, &class, "room.b").unwrap(), [""; 0]);
+    assert_eq!(table.subscribed().len(), 2, "it is subscribed to again");
+    table.opened(1);
+    table.message(1, "room.b");
+    assert_eq!(last(&mut table, &class, "room.b").unwrap(), ["room.b"]);
+}

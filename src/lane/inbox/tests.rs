@@ -6,6 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use tidegate_protocol::class::Priority;
 use tidegate_protocol::frame::Encoding;
 use tidegate_protocol::frame::RouteId;
 use tidegate_protocol::frame::VocabularyId;
@@ -24,6 +25,7 @@ fn publication(on: &str, number: usize) -> Item {
     let item = Item::Publication {
         pattern: pattern(on),
         key: "key".into(),
+        priority: Priority::Normal,
         frames: smallvec::smallvec![(format(), frame)],
     };
     assert_eq!(item.bytes(), 100);

@@ -57,7 +57,9 @@ impl Values {
 
     /// Inserts the values of others that are newer.
     pub fn add(&mut self, others: &Self) {
-        for (key, PeerValue { received, payload }) in &others.by_key {
+        let mut others: Vec<_> = others.by_key.iter().collect();
+        others.sort_by_key(|(_, value)| value.received);
+        for (key, PeerValue { received, payload }) in others {
             self.insert(key, received.0, payload.clone());
         }
     }
@@ -111,8 +113,8 @@ fn request(
     let class = context.settings.classes.of(channel);
     let lane = context.node.lanes.of(channel, &class)?;
     let (answer, values) = oneshot::channel();
-    let begins = open_feeds.then_some(class);
-    lane.try_send(LaneRequest::Last { pattern: channel.clone(), start_feed: begins, answer }).ok()?;
+    let pattern = channel.clone();
+    lane.try_send(LaneRequest::Last { pattern, class, start_feed: open_feeds, answer }).ok()?;
     Some(values)
 }
 
@@ -154,6 +156,17 @@ mod tests {
         }
         let texts: Vec<_> = values.in_order().map(|payload| payload.bytes().clone()).collect();
         assert_eq!(texts, ["b7", "a7", "c9"]);
+    }
+
+    #[test]
+    fn values_of_another_node_that_came_together_stay_in_order() {
+        let [mut here, mut there] = [(); 2].map(|()| Values::new(Pattern::parse("x.*").unwrap()));
+        for key in ["c", "a", "b"] {
+            there.insert(key, SystemTime::UNIX_EPOCH, Payload::Text(Bytes::from_static(key.as_bytes())));
+        }
+        here.add(&there);
+        let texts: Vec<_> = here.in_order().map(|payload| payload.bytes().clone()).collect();
+        assert_eq!(texts, ["c", "a", "b"]);
     }
 
     #[test]

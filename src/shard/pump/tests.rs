@@ -32,6 +32,7 @@ use crate::node::limits::NodeLimits;
 use crate::node::limits::RequestLimits;
 use crate::node::readiness::Readiness;
 use crate::node::user_slots::UserSlots;
+use tidegate_protocol::class::Priority;
 use tidegate_protocol::session::limits::Rate;
 use tidegate_protocol::websocket::AssemblerLimits;
 use tidegate_vocabulary::Vocabularies;
@@ -109,7 +110,12 @@ fn batch(pattern: &str, items: usize) -> Batch {
     let pattern = Pattern::parse(pattern).unwrap();
     let mut batch = Batch::default();
     for _ in 0..items {
-        batch.push(Item::Publication { pattern: pattern.clone(), key: "k".into(), frames: SmallVec::new() });
+        batch.push(Item::Publication {
+            pattern: pattern.clone(),
+            key: "k".into(),
+            priority: Priority::Normal,
+            frames: SmallVec::new(),
+        });
     }
     batch
 }

@@ -12,13 +12,13 @@ const MAX_NODES: usize = 512;
 const NO_PART: (usize, usize) = (0, 0);
 
 /// A set of paths as a tree. Each node is a step on one of the paths.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JsonPaths {
     /// The root, which is the whole text, then all nodes in preorder.
     nodes: Box<[Node]>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Node {
     /// The index after the last descendant.
     end: usize,

@@ -1,6 +1,7 @@
 //! Check: compares the parts of a vocabulary with each other. Each check is a function of the compiled parts.
 
 pub(super) mod channels;
+mod claimed_users;
 mod groups;
 pub(super) mod parts;
 mod paths;
@@ -16,6 +17,7 @@ use crate::compile::check::channels::http_channels_without_prefix;
 use crate::compile::check::channels::missing_keeps;
 use crate::compile::check::channels::unused_deliver_rules;
 use crate::compile::check::channels::unused_filters;
+use crate::compile::check::claimed_users::uses_of_claimed_users;
 use crate::compile::check::groups::unsubscribes_from_other_groups;
 use crate::compile::check::parts::Parts;
 use crate::compile::check::paths::reserved_http_paths;
@@ -49,6 +51,7 @@ pub(super) fn of_rules(parts: &Parts<'_>) -> Vec<Diagnostic> {
         channels_without_deliver_rule,
         missing_keeps,
         unsubscribes_from_other_groups,
+        uses_of_claimed_users,
     ];
     checks.iter().flat_map(|check| check(parts)).collect()
 }

@@ -109,6 +109,7 @@ impl Compiler<'_> {
         vocabulary.slots = slots.into();
         vocabulary.fields = self.fields.take().into_iter().map(|(_, field)| field).collect();
         vocabulary.queries = self.queries.take().into_iter().collect();
+        vocabulary.query_lists = self.query_lists.take().into_iter().collect();
         vocabulary.headers = self.headers.take().into_iter().collect();
         vocabulary.claims = self.claims.take().into_iter().collect();
         vocabulary.data = vocabulary.payload_paths();

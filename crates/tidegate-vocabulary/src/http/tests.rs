@@ -354,3 +354,35 @@ fn a_request_that_no_when_takes_is_not_found_under_another_name() {
     assert!(matches!(found("x=1"), Lookup::Unmatched));
     assert!(matches!(found("all=1"), Lookup::Found(_)));
 }
+
+#[test]
+fn a_query_with_several_values_is_one_list() {
+    let listed = |query: &str| {
+        let file = FILE.to_owned()
+            + "[[http]]\nmethod = \"GET\"\npath = \"/echo\"\ndo = \"send\"\n\
+               send = { all = \"{query.s|split}\", first = \"{query.s}\" }\n";
+        call_of(
+            &file,
+            "GET",
+            &format!("/echo?{query}"),
+            "",
+            identity(&[], StatsAccess::None),
+            default_settings(),
+        )
+        .1
+    };
+    for (query, all, first) in [
+        ("s=a", r#"["a"]"#, r#""a""#),
+        ("s=a,b&x=1&s=c", r#"["a","b","c"]"#, r#""a,b""#),
+        ("s[]=a&s[]=b", r#"["a","b"]"#, r#""a""#),
+        ("s%5B%5D=a,b&s=c&s%5B%5D=+d+", r#"["a","b","c","d"]"#, r#""c""#),
+        ("s[]", r#"[""]"#, r#""""#),
+        ("x=1&s[0]=a", "null", "null"),
+        (&format!("s={}&s=b", "a".repeat(1025)), r#"["b"]"#, "null"),
+    ] {
+        assert_eq!(listed(query), json(200, &format!(r#"{{"all":{all},"first":{first}}}"#)), "{query}");
+    }
+    let many = (0..500).map(|n| format!("s[]={n}")).collect::<Vec<_>>().join("&");
+    let HttpAnswer::Json(200, body) = listed(&many) else { panic!() };
+    assert!(body.contains("\"498\",\"499\"]"), "{body}");
+}

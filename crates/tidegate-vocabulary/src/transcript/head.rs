@@ -8,6 +8,8 @@ use tidegate_protocol::class::Classes;
 use tidegate_protocol::class::KeyScope;
 use tidegate_protocol::class::Kind;
 use tidegate_protocol::class::Priority;
+use tidegate_protocol::class::fields::PayloadFields;
+use tidegate_protocol::class::fields::parse_path;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::permissions::Rules;
 use tidegate_protocol::permissions::StatsAccess;
@@ -148,6 +150,12 @@ fn class_clause(class: &mut Class, clause: &str) -> Result<(), LineError> {
         ("latest", "") => class.kind = Kind::Latest,
         ("buffer", "") => class.kind = Kind::Buffer,
         ("snapshot", "") => class.snapshot = true,
+        ("key", path) if path.starts_with("data.") => {
+            class.fields = PayloadFields::merged(class.fields.take(), parse_path(path), None);
+        }
+        ("priority", path) if path.starts_with("data.") => {
+            class.fields = PayloadFields::merged(class.fields.take(), None, parse_path(path));
+        }
         ("priority", "high") => class.priority = Priority::High,
         ("priority", "normal") => class.priority = Priority::Normal,
         ("priority", "low") => class.priority = Priority::Low,

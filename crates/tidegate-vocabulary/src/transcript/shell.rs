@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use thiserror::Error;
 use tidegate_protocol::class::Class;
+use tidegate_protocol::class::DeliveryHeaders;
 use tidegate_protocol::class::Priority;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::dialect::Rendered;
@@ -178,8 +179,8 @@ impl Shell {
 
     /// Publishes on NATS: live subscriptions deliver to the client, held ones to the session.
     pub fn publish(&mut self, published: &Published) -> Result<Heard, Fault> {
-        let publication = self.publication(published);
-        self.last_values.retain(|older| older.subject != publication.subject);
+        let (publication, priority) = self.publication(published);
+        self.last_values.retain(|older| older.key != publication.key);
         self.last_values.push(publication.clone());
         let matching: Vec<SubscriptionId> = self
             .subscriptions
@@ -204,11 +205,10 @@ impl Shell {
                     Input::Lost { subscription: id, cause: GapCause::Malformed, dropped: Some(1) }
                 }
                 Rendered::Frame(frame) => {
-                    let delivery =
-                        Rc::new(Delivery { frame, key: Arc::clone(&publication.key), expires: None });
+                    let key = Arc::clone(&publication.key);
+                    let delivery = Rc::new(Delivery { frame, key, priority, expires: None });
                     if subscription.place == SubscriptionPlace::Live {
                         let own = delivery.tailor(subscription.subscription_context.as_deref());
-                        let priority = subscription.class.priority;
                         self.frames.extend(own.map(|own| (priority, own.frame.clone())));
                         continue;
                     }
@@ -226,7 +226,7 @@ impl Shell {
         self.subscriptions.len()
     }
 
-    fn publication(&self, published: &Published) -> Publication {
+    fn publication(&self, published: &Published) -> (Publication, Priority) {
         let subject: Arc<str> = published.subject.as_str().into();
         let pattern = Pattern::from(published.subject.clone());
         let classes =
@@ -238,15 +238,15 @@ impl Shell {
             let named = class.headers.iter().find(|shown| shown.eq_ignore_ascii_case(name));
             Some((named.or_else(|| has_all.then_some(name))?.clone(), value.clone()))
         };
-        let is_key = |(name, _): &&(String, String)| name.eq_ignore_ascii_case("Tidegate-Key");
-        let given = published.headers.iter().rfind(is_key).map(|(_, key)| key.as_str());
-        Publication {
-            key: class.key(&subject, given),
-            subject,
-            payload: Payload::classify(published.payload.clone()),
-            headers: published.headers.iter().filter_map(shown).collect(),
-            time: self.wall(),
-        }
+        let header = |wanted: &str| {
+            let is_wanted = |(name, _): &&(String, String)| name.eq_ignore_ascii_case(wanted);
+            published.headers.iter().rfind(is_wanted).map(|(_, value)| value.as_str())
+        };
+        let given = DeliveryHeaders { key: header("Tidegate-Key"), priority: header("Tidegate-Priority") };
+        let payload = Payload::classify(published.payload.clone());
+        let (key, priority) = class.key_and_priority(&subject, &payload, given);
+        let headers = published.headers.iter().filter_map(shown).collect();
+        (Publication { subject, payload, headers, key, time: self.wall() }, priority)
     }
 
     fn now(&self) -> Now {
@@ -276,7 +276,7 @@ impl Shell {
                     return broken("it delivers for a subscription that is not held");
                 }
                 let own = delivery.tailor(subscription.subscription_context.as_deref());
-                let priority = subscription.class.priority;
+                let priority = delivery.priority;
                 self.frames.extend(own.map(|own| (priority, own.frame.clone())));
             }
             Output::Ping => self.outputs.push("ping".to_owned()),

@@ -10,7 +10,19 @@ impl Queues {
         assert_eq!(self.frames, entries().map(QueueEntry::frame_count).sum::<usize>(), "frames");
         let coalesced = entries().filter(|entry| matches!(entry, QueueEntry::Coalesced { .. })).count();
         assert!(coalesced == 0 || self.index.is_none(), "the index has no coalesced entries");
-        for queue in &self.queues {
+        for (place, queue) in Priority::ALL.into_iter().zip(&self.queues) {
+            let is_barrier = |entry: &QueueEntry| match entry.priorities() {
+                Some((priority, _)) => priority < place,
+                None => matches!(entry, QueueEntry::Reply(_)),
+            };
+            let barriers = queue.entries.iter().filter(|entry| is_barrier(entry)).count();
+            assert_eq!(self.barriers[place as usize], u32::try_from(barriers).unwrap(), "barriers");
+            for home in Priority::ALL.into_iter().filter(|home| *home != place) {
+                let is_displaced = |entry: &&QueueEntry| entry.priorities().is_some_and(|(_, of)| of == home);
+                let displaced = queue.entries.iter().filter(is_displaced).count();
+                let counted = self.displaced[place as usize][home as usize];
+                assert_eq!(counted, u32::try_from(displaced).unwrap(), "displaced");
+            }
             let vacancies = queue.entries.iter().filter(|entry| matches!(entry, QueueEntry::Vacant)).count();
             assert_eq!(queue.vacancies, vacancies, "placeholders");
         }

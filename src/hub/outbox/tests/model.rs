@@ -23,8 +23,8 @@ use crate::hub::delivery_batch::DeliveryBatch;
 use crate::hub::outbox::InFlight;
 use crate::hub::outbox::Missing;
 use crate::hub::outbox::Outbox;
+use crate::hub::outbox::entry::QueueEntry;
 use crate::hub::outbox::limits::OutboxLimits;
-use crate::hub::outbox::queue::QueueEntry;
 
 /// The longest frame of the model.
 pub(super) const LARGEST: usize = 200;
@@ -34,8 +34,9 @@ pub(super) const LARGEST: usize = 200;
 pub(super) enum Heard {
     /// A reply: its number within its priority, and among all frames.
     Reply { priority: usize, number: u64, pushed: u64 },
-    /// A publication: its number within its subscription, and among all frames.
-    Message { subscription: usize, key: u64, number: u64, pushed: u64 },
+    /// A publication: its priority, its number within its subscription and priority, and its numbers within its
+    /// subscription and among all frames.
+    Message { subscription: usize, key: u64, priority: usize, nth: u64, number: u64, pushed: u64 },
     /// A gap.
     Gap { subscription: usize, cause: String, dropped: u64 },
 }
@@ -56,6 +57,8 @@ pub(super) struct Model {
     pub(super) wire: Vec<u8>,
     /// The number of publications of each subscription.
     pub(super) pushed: Vec<u64>,
+    /// The same for each priority.
+    pub(super) by_priority: Vec<[u64; 3]>,
     /// The last publication of each key, by subscription.
     pub(super) last: Vec<Vec<(u64, u64)>>,
     /// The number of replies of each priority.
@@ -86,6 +89,7 @@ impl Model {
             now: Instant::now(),
             wire: Vec::new(),
             pushed: vec![0; classes.len()],
+            by_priority: vec![[0; 3]; classes.len()],
             last: vec![Vec::new(); classes.len()],
             replied: [0; 3],
             counted: 0,
@@ -101,16 +105,29 @@ impl Model {
         self.push_all(subscription, &[(key, padding)]);
     }
 
-    /// Consecutive publications of a subscription.
+    /// Consecutive publications of a subscription, with the priority of its class.
     pub(super) fn push_all(&mut self, subscription: usize, publications: &[(u64, usize)]) {
+        self.push_with(subscription, self.classes[subscription].priority, publications);
+    }
+
+    /// Consecutive publications of a subscription.
+    pub(super) fn push_with(
+        &mut self,
+        subscription: usize,
+        priority: Priority,
+        publications: &[(u64, usize)],
+    ) {
         let expires = self.max_age[subscription].map(|max_age| self.now + max_age);
         let mut deliveries = Vec::new();
         for &(key, padding) in publications {
             let number = self.pushed[subscription];
             self.pushed[subscription] += 1;
             let pushed = self.count();
-            let frame = frame(&json!({"s": subscription, "k": key, "n": number, "c": pushed}), padding);
-            deliveries.push(Rc::new(Delivery { frame, key: format!("k{key}").into(), expires }));
+            let nth = &mut self.by_priority[subscription][priority as usize];
+            let message = json!({"s": subscription, "k": key, "q": priority as usize, "i": *nth, "n": number, "c": pushed});
+            *nth += 1;
+            let (frame, text) = (frame(&message, padding), format!("k{key}").into());
+            deliveries.push(Rc::new(Delivery { frame, key: text, priority, expires }));
             let last = &mut self.last[subscription];
             last.retain(|(other, _)| *other != key);
             last.push((key, number));
@@ -289,5 +306,12 @@ fn read(message: &[u8]) -> Heard {
     if message["r"].is_u64() {
         return Heard::Reply { priority: place("r"), number: number("n"), pushed: number("c") };
     }
-    Heard::Message { subscription: place("s"), key: number("k"), number: number("n"), pushed: number("c") }
+    Heard::Message {
+        subscription: place("s"),
+        key: number("k"),
+        priority: place("q"),
+        nth: number("i"),
+        number: number("n"),
+        pushed: number("c"),
+    }
 }

@@ -28,17 +28,28 @@ const CLASSES: [(Kind, Priority, Option<Duration>); 7] = [
 
 #[derive(Clone, Debug)]
 enum Happening {
-    Push { subscription: usize, publications: Vec<(u64, usize)> },
+    Push { subscription: usize, priority: Option<Priority>, publications: Vec<(u64, usize)> },
     Reply { priority: Priority, padding: usize },
     Flush { budget: usize, max_frames: usize, max_bytes: usize },
     Elapse(u64),
 }
 
+/// Most publications have the priority of their class.
+fn priority() -> impl Strategy<Value = Option<Priority>> {
+    prop_oneof![3 => Just(None), 1 => select(&Priority::ALL[..]).prop_map(Some)]
+}
+
 fn happening() -> impl Strategy<Value = Happening> {
     let flush = (prop_oneof![Just(0_usize), 1..40_usize, 1..2000_usize], 1..6_usize, 1..500_usize);
     prop_oneof![
-        12 => (0..CLASSES.len(), prop_oneof![vec((0..3_u64, 0..100_usize), 1), vec((0..3_u64, 0..100_usize), 2..5)])
-            .prop_map(|(subscription, publications)| Happening::Push { subscription, publications }),
+        12 => (
+            0..CLASSES.len(),
+            priority(),
+            prop_oneof![vec((0..3_u64, 0..100_usize), 1), vec((0..3_u64, 0..100_usize), 2..5)],
+        )
+            .prop_map(|(subscription, priority, publications)| {
+                Happening::Push { subscription, priority, publications }
+            }),
         1 => (select(&Priority::ALL[..]), 0..50_usize)
             .prop_map(|(priority, padding)| Happening::Reply { priority, padding }),
         5 => flush.prop_map(|(budget, max_frames, max_bytes)| Happening::Flush { budget, max_frames, max_bytes }),
@@ -51,7 +62,10 @@ fn play(happenings: &[Happening], limits: OutboxLimits) -> Option<Model> {
     let mut model = Model::new(&CLASSES, limits);
     for happening in happenings {
         match happening {
-            Happening::Push { subscription, publications } => model.push_all(*subscription, publications),
+            Happening::Push { subscription, priority, publications } => {
+                let priority = priority.unwrap_or(model.classes[*subscription].priority);
+                model.push_with(*subscription, priority, publications);
+            }
             Happening::Reply { priority, padding } => {
                 if !model.reply(*priority, *padding) {
                     check_given_up_rightly(&model, limits);
@@ -101,14 +115,16 @@ fn check_replies(model: &Model, heard: &[Heard]) {
     assert_eq!(next, model.replied, "all replies come");
 }
 
-/// Class `buffer`: each publication arrives, or is counted by a gap before the next one.
+/// Class `buffer`: each publication arrives, or is counted by a gap before the next one of its priority.
 fn check_buffer(model: &Model, heard: &[Heard], subscription: usize) {
-    let mut next = 0;
+    let (mut next, mut skipped, mut announced) = ([0; 3], 0, 0);
     for heard in heard {
         match heard {
-            Heard::Message { subscription: whose, number, .. } if *whose == subscription => {
-                assert_eq!(*number, next, "the next of subscription {subscription}");
-                next += 1;
+            Heard::Message { subscription: whose, priority, nth, .. } if *whose == subscription => {
+                assert!(*nth >= next[*priority], "{nth} of priority {priority} after the next one");
+                skipped += *nth - next[*priority];
+                assert!(skipped <= announced, "subscription {subscription} misses more than it was told");
+                next[*priority] = *nth + 1;
             }
             Heard::Gap { subscription: whose, dropped, cause } if *whose == subscription => {
                 assert!(*dropped > 0, "an empty gap");
@@ -116,12 +132,13 @@ fn check_buffer(model: &Model, heard: &[Heard], subscription: usize) {
                     cause == "slow" || model.classes[subscription].max_age.is_some(),
                     "nothing expires here"
                 );
-                next += dropped;
+                announced += dropped;
             }
             Heard::Message { .. } | Heard::Gap { .. } | Heard::Reply { .. } => {}
         }
     }
-    assert_eq!(next, model.pushed[subscription], "all of subscription {subscription} came or were announced");
+    let rest: u64 = model.by_priority[subscription].iter().zip(next).map(|(all, next)| all - next).sum();
+    assert_eq!(skipped + rest, announced, "all of subscription {subscription} came or were announced");
 }
 
 /// Class `latest`: no older publication of a key after a newer one; the last of each key arrives, or a gap follows.
@@ -161,23 +178,33 @@ fn check_latest(model: &Model, heard: &[Heard], subscription: usize) {
     assert!(missing <= dropped, "{missing} keys have lost their last value, {dropped} were announced");
 }
 
-/// Within a priority, replies and publications of class `buffer` are in order.
+/// Within a priority, replies are in order, and so are publications of class `buffer` that have the priority of their
+/// class. No publication of a class overtakes a reply with its priority, or is overtaken by it.
 fn check_order(model: &Model, heard: &[Heard]) {
-    let mut last = [0; 3];
+    let (mut last, mut last_reply, mut of_class) = ([0; 3], [0; 3], [0; 3]);
     for heard in heard {
-        let (priority, pushed) = match heard {
-            Heard::Reply { priority, pushed, .. } => (*priority, *pushed),
-            Heard::Message { subscription, pushed, .. } => {
+        match heard {
+            Heard::Reply { priority, pushed, .. } => {
+                let all_before = last[*priority].max(of_class[*priority]);
+                assert!(all_before < *pushed, "reply {pushed} comes behind {all_before}");
+                (last[*priority], last_reply[*priority]) = (*pushed, *pushed);
+            }
+            Heard::Message { subscription, priority, pushed, .. } => {
                 let class = &model.classes[*subscription];
-                match class.kind {
-                    Kind::Buffer => (class.priority as usize, *pushed),
-                    Kind::Latest => continue,
+                let home = class.priority as usize;
+                assert!(last_reply[home] < *pushed, "{pushed} comes behind reply {}", last_reply[home]);
+                if class.kind == Kind::Latest {
+                    // It may have taken the place of an older one.
+                    continue;
+                }
+                of_class[home] = of_class[home].max(*pushed);
+                if *priority == home {
+                    assert!(last[home] < *pushed, "{pushed} comes behind {}", last[home]);
+                    last[home] = *pushed;
                 }
             }
-            Heard::Gap { .. } => continue,
-        };
-        assert!(last[priority] < pushed, "{pushed} comes behind {}", last[priority]);
-        last[priority] = pushed;
+            Heard::Gap { .. } => {}
+        }
     }
 }
 

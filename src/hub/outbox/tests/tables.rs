@@ -255,3 +255,82 @@ fn the_index_forgets_keys_even_for_a_client_that_never_catches_up() {
     }
     assert!(model.outbox.queues.remembered().is_some(), "the client has been slow all the time");
 }
+
+#[test]
+fn an_urgent_publication_overtakes_others_of_its_channel() {
+    let mut model = Model::new(&[BUFFER], ROOM);
+    for (key, priority) in
+        [Priority::Normal, Priority::Low, Priority::High, Priority::Normal].iter().enumerate()
+    {
+        model.push_with(0, *priority, &[(u64::try_from(key).unwrap(), 0)]);
+    }
+    assert_eq!(said(&mut model), ["0.2 of 2", "0.0 of 0", "0.3 of 3", "0.1 of 1"]);
+}
+
+#[test]
+fn each_priority_of_a_channel_has_its_own_gap_in_its_place() {
+    let mut model = Model::new(&[BUFFER], frames(3));
+    for priority in [Priority::Normal, Priority::High, Priority::Normal, Priority::High, Priority::High] {
+        model.push_with(0, priority, &[(0, 0)]);
+    }
+    assert_eq!(said(&mut model), ["0.1 of 0", "0.3 of 0", "0.4 of 0", "0 slow 2"]);
+    let mut model = Model::new(&[BUFFER], frames(2));
+    for priority in [Priority::High, Priority::High, Priority::Low, Priority::High] {
+        model.push_with(0, priority, &[(0, 0)]);
+    }
+    assert_eq!(said(&mut model), ["0 slow 1", "0.1 of 0", "0.3 of 0", "0 slow 1"]);
+}
+
+#[test]
+fn no_older_publication_of_a_key_follows_a_newer_one_of_another_priority() {
+    let latest = [(1, 0)];
+    for is_slow in [false, true] {
+        let mut model = Model::new(&[LATEST], ROOM);
+        model.push_with(0, Priority::Low, &[(2, 0), (1, 0)]);
+        if is_slow {
+            model.flush(0, 64, 1000);
+        }
+        model.push_with(0, Priority::High, &latest);
+        model.push_with(0, Priority::Normal, &[(3, 0)]);
+        assert_eq!(said(&mut model), ["0.2 of 1", "0.3 of 3", "0.0 of 2"], "slow: {is_slow}");
+        model.push_with(0, Priority::High, &latest);
+        model.push_with(0, Priority::Low, &latest);
+        model.push_with(0, Priority::High, &latest);
+        let again = said(&mut model);
+        assert_eq!(again[3..].last().map(String::as_str), Some("0.6 of 1"), "slow: {is_slow}");
+    }
+    let mut model = Model::new(&[LATEST], ROOM);
+    model.push_all(0, &[(1, 0), (2, 0)]);
+    model.push_with(0, Priority::High, &[(1, 0), (2, 0)]);
+    assert_eq!(said(&mut model), ["0.2 of 1", "0.3 of 2"], "in one piece too");
+}
+
+#[test]
+fn publications_do_not_cross_messages_about_their_channel() {
+    let mut model = Model::new(&[BUFFER], ROOM);
+    model.push_with(0, Priority::Low, &[(0, 0)]);
+    assert!(model.reply(Priority::Normal, 0));
+    for priority in [Priority::High, Priority::Normal, Priority::High] {
+        model.push_with(0, priority, &[(0, 0)]);
+    }
+    assert_eq!(
+        said(&mut model),
+        ["0.0 of 0", "reply 1.0", "0.1 of 0", "0.2 of 0", "0.3 of 0"],
+        "a snapshot comes after what is older, and before what is newer"
+    );
+    model.push_with(0, Priority::Normal, &[(0, 0)]);
+    model.push_with(0, Priority::High, &[(0, 0)]);
+    assert_eq!(said(&mut model)[5..], ["0.5 of 0", "0.4 of 0"], "nothing is in the way any more");
+}
+
+#[test]
+fn a_key_that_changes_its_priority_for_ever_leaves_no_waste() {
+    let mut model = Model::new(&[LATEST, BUFFER], frames(10));
+    assert!(model.reply(Priority::High, 0));
+    model.push(1, 0, 0);
+    model.flush(0, 64, 1000);
+    for round in 0..20_000 {
+        model.push_with(0, Priority::ALL[round % 3], &[(0, 0)]);
+        assert!(model.outbox.queues.entries() <= 10 + 3 * MOST_WASTE);
+    }
+}

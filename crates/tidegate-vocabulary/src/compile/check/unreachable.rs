@@ -50,6 +50,7 @@ pub(super) fn unreachable_deliver_rules(parts: &Parts<'_>) -> Vec<Diagnostic> {
                 other.paths.contains(&path)
                     && other.rule.pattern.covers(&rule.pattern)
                     && other.rule.when.iter().all(|condition| is_implied(condition, &rule.when))
+                    && !rule.renders_more_than(&other.rule)
             })
         });
         if let Some(taker) = taker {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use tidegate_protocol::class::Priority;
 use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::error::ClientError;
@@ -25,7 +26,7 @@ const HEAD: &str = "connect: a\nidentity a: subscribe a.>; publish a.>; request 
 
 fn publication(id: u32) -> Input {
     let frame = Frame::text(0, |out| out.extend_from_slice(b"{}"));
-    let delivery = Rc::new(Delivery { frame, key: "a.b".into(), expires: None });
+    let delivery = Rc::new(Delivery { frame, key: "a.b".into(), priority: Priority::Normal, expires: None });
     Input::Publication { subscription: SubscriptionId(id), delivery }
 }
 

@@ -15,6 +15,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::transcript::Transcript;
+use tidegate_protocol::class::Priority;
 use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::error::ClientError;
@@ -208,7 +209,12 @@ impl Observer {
                 Input::JoinFailed { subscription: SubscriptionId(*number), error: error() }
             }
             Event::Publication(number) => {
-                let delivery = Rc::new(Delivery { frame: frame(), key: "k".into(), expires: None });
+                let delivery = Rc::new(Delivery {
+                    frame: frame(),
+                    key: "k".into(),
+                    priority: Priority::Normal,
+                    expires: None,
+                });
                 Input::Publication { subscription: SubscriptionId(*number), delivery }
             }
             Event::Lost(number) => {

@@ -1,0 +1,112 @@
+//! `QueueEntry`: one entry of an outbox's queues.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tidegate_protocol::class::Overflow;
+use tidegate_protocol::class::Priority;
+use tidegate_protocol::delivery_counts::DeliveryCounts;
+use tidegate_protocol::frame::Frame;
+use tidegate_protocol::message::GapCause;
+use tidegate_protocol::publication::Delivery;
+use tidegate_protocol::session::subscription::SubscriptionId;
+
+use crate::hub::delivery_batch::CoalescedDeliveries;
+
+/// One entry of a queue.
+#[derive(Debug)]
+pub enum QueueEntry {
+    /// A reply of the session. Never dropped.
+    Reply(Box<Frame>),
+    /// A publication. Here and below, `home` is the priority of its class, and so of messages about its channel.
+    Delivery { delivery: Rc<Delivery>, subscription: SubscriptionId, overflow: Overflow, home: Priority },
+    /// Publications of one priority in one piece. Only while the client keeps up.
+    Coalesced {
+        coalesced: Rc<CoalescedDeliveries>,
+        subscription: SubscriptionId,
+        overflow: Overflow,
+        home: Priority,
+    },
+    /// In the place of dropped publications of one priority.
+    Gap { subscription: SubscriptionId, dropped: u64, cause: GapCause, priority: Priority, home: Priority },
+    /// The rest of a frame that is partly written.
+    Rest(Box<Bytes>),
+    /// The place of an entry that was removed.
+    Vacant,
+}
+
+impl QueueEntry {
+    /// The number of its bytes.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Reply(frame) => frame.len(),
+            Self::Delivery { delivery, .. } => delivery.frame.len(),
+            Self::Coalesced { coalesced, .. } => coalesced.bytes().len(),
+            Self::Rest(bytes) => bytes.len(),
+            Self::Gap { .. } | Self::Vacant => 0,
+        }
+    }
+
+    /// The number of its frames.
+    pub fn frame_count(&self) -> usize {
+        match self {
+            Self::Reply(_) | Self::Delivery { .. } | Self::Rest(_) => 1,
+            Self::Coalesced { coalesced, .. } => coalesced.deliveries().len(),
+            Self::Gap { .. } | Self::Vacant => 0,
+        }
+    }
+
+    /// The publications that count as delivered or dropped when this entry is taken.
+    pub fn delivery_counts(&self) -> DeliveryCounts {
+        let (delivered, dropped) = match self {
+            Self::Delivery { .. } => (1, 0),
+            Self::Coalesced { coalesced, .. } => (coalesced.deliveries().len() as u64, 0),
+            Self::Gap { dropped, .. } => (0, *dropped),
+            Self::Reply(_) | Self::Rest(_) | Self::Vacant => (0, 0),
+        };
+        DeliveryCounts { delivered, dropped }
+    }
+
+    /// A gap for the publications, if they have expired.
+    pub fn expired(&self, now: Instant) -> Option<Self> {
+        let gap = |subscription, dropped, priority, home| {
+            Some(Self::Gap { subscription, dropped, cause: GapCause::Expired, priority, home })
+        };
+        match self {
+            Self::Delivery { delivery, subscription, home, .. } if delivery.is_expired(now) => {
+                gap(*subscription, 1, delivery.priority, *home)
+            }
+            Self::Coalesced { coalesced, subscription, home, .. } if coalesced.is_expired(now) => {
+                gap(*subscription, coalesced.deliveries().len() as u64, coalesced.priority(), *home)
+            }
+            Self::Delivery { .. }
+            | Self::Coalesced { .. }
+            | Self::Reply(_)
+            | Self::Gap { .. }
+            | Self::Rest(_)
+            | Self::Vacant => None,
+        }
+    }
+
+    /// Adds another gap, if both are of one subscription, cause and priority. Returns whether it did.
+    pub fn merge(&mut self, other: &Self) -> bool {
+        let Self::Gap { subscription, dropped, cause, priority, .. } = self else { return false };
+        let Self::Gap { subscription: of, dropped: more, cause: why, priority: also, .. } = other else {
+            return false;
+        };
+        let is_same = (*subscription, *cause, *priority) == (*of, *why, *also);
+        *dropped += if is_same { *more } else { 0 };
+        is_same
+    }
+
+    /// The priorities of a publication or gap: its own, and that of its class.
+    pub fn priorities(&self) -> Option<(Priority, Priority)> {
+        match self {
+            Self::Delivery { delivery, home, .. } => Some((delivery.priority, *home)),
+            Self::Coalesced { coalesced, home, .. } => Some((coalesced.priority(), *home)),
+            Self::Gap { priority, home, .. } => Some((*priority, *home)),
+            Self::Reply(_) | Self::Rest(_) | Self::Vacant => None,
+        }
+    }
+}
