@@ -9,6 +9,7 @@ pub mod jwt;
 pub mod policy;
 pub mod roles;
 pub mod setup_error;
+pub mod user;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -28,6 +29,8 @@ use crate::auth::jwt::VerificationKeys;
 use crate::auth::roles::Roles;
 use crate::auth::setup_error::AuthSetupError;
 use crate::auth::setup_error::wrong_role;
+use crate::auth::user::User;
+use crate::auth::user::UserEncoding;
 use crate::config::auth::AuthConfig;
 
 /// Built once and shared by all threads. Its keys, roles and rules never change. To change them, build another
@@ -59,7 +62,9 @@ impl Authenticator {
         let keys = VerificationKeys::new(std::mem::take(&mut config.keys))?;
         let roles = Roles::new(roles)?;
         let issuer: Arc<str> = Arc::from(config.issuer.as_str());
-        let api_keys = ApiKeys::new(std::mem::take(&mut config.api_keys), &roles, user_issuer(&issuer))?;
+        let encoding = user_encoding(&config);
+        let api_keys = std::mem::take(&mut config.api_keys);
+        let api_keys = ApiKeys::new(api_keys, encoding, &roles, user_issuer(&issuer))?;
         let anonymous = match config.anonymous_role.as_str() {
             "" => None,
             role => {
@@ -176,14 +181,19 @@ impl Authenticator {
         let validity = claims.check_times(&self.config, now)?;
         let issuer = claims.check_issuer(&self.config.issuer)?;
         claims.check_audience(&self.config.audience)?;
-        let user = Arc::from(claims.subject()?);
-        let (roles, permissions) = self.roles.entitlements(&claims, &self.config.role_claim, default_role)?;
+        let user = match self.config.user_claim.as_str() {
+            "" => User { name: Arc::from(claims.subject()?), encoded: None },
+            claim => claims.user(claim)?,
+        };
+        let role_claim = &self.config.role_claim;
+        let (roles, permissions) = self.roles.entitlements(&claims, &user, role_claim, default_role)?;
         let issuer = issuer.map(|issuer| self.shared_issuer(issuer));
         let expires = Some(validity.expires()?);
         let jti_hash = claims.id().and_then(|jti| self.cache.as_ref().map(|cache| cache.hash_jti(jti)));
         Ok(VerifiedToken {
             identity: Arc::new(Identity {
-                user,
+                user: user.name,
+                encoded_user: user.encoded,
                 roles,
                 permissions,
                 issuer,
@@ -207,6 +217,10 @@ impl Authenticator {
     fn shared_issuer(&self, issuer: &str) -> Arc<str> {
         if *issuer == *self.issuer { Arc::clone(&self.issuer) } else { issuer.into() }
     }
+}
+
+fn user_encoding(config: &AuthConfig) -> UserEncoding {
+    if config.user_claim.is_empty() { UserEncoding::Verbatim } else { UserEncoding::Encoded }
 }
 
 fn user_issuer(required: &Arc<str>) -> Option<&Arc<str>> {

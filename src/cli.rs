@@ -1,4 +1,4 @@
-//! The command line: `serve`, `dev`, `check`, `vocabulary`, and `bench` with the feature of that name.
+//! The command line: `serve`, `dev`, `check`, `vocabulary`, `subject`, and `bench` with the feature of that name.
 #![expect(clippy::print_stderr, reason = "commands print for people")]
 
 #[cfg(feature = "bench")]
@@ -10,6 +10,7 @@ pub mod dev;
 pub mod nats_server;
 pub mod serve;
 pub mod signals;
+pub mod subject;
 pub mod vocabulary;
 
 use std::ffi::OsString;
@@ -57,6 +58,9 @@ enum Command {
     /// Test and explain vocabularies: files that describe the messages of a frontend.
     #[command(subcommand)]
     Vocabulary(vocabulary::VocabularyCommand),
+    /// Print the subject of a user for producers, where `auth.user_claim` is set: names such as e-mail addresses are encoded
+    /// in subjects.
+    Subject(subject::SubjectArgs),
     /// Run the load generator: measure the cost of deliveries and connections, with servers that it starts itself.
     #[cfg(feature = "bench")]
     Bench(tidegate_bench::command::BenchArgs),
@@ -89,6 +93,7 @@ pub fn run() -> ExitCode {
         Command::Serve(common) => serve::run(&common),
         Command::Dev(args) => dev::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Subject(args) => subject::run(&args),
         Command::Vocabulary(command) => vocabulary::run(&command),
         #[cfg(feature = "bench")]
         Command::Bench(args) => bench::run(&args),

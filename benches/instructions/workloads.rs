@@ -9,6 +9,8 @@ use tidegate::nats::message::Message;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::FeedBy;
 use tidegate_protocol::class::Kind;
+use tidegate_protocol::class::fields::PayloadFields;
+use tidegate_protocol::class::fields::parse_path;
 use tidegate_protocol::frame::Encoding;
 use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::native::Native;
@@ -43,7 +45,7 @@ impl Workload {
     }
 }
 
-pub(crate) const WORKLOADS: [Workload; 11] = [
+pub(crate) const WORKLOADS: [Workload; 13] = [
     Workload { name: "fanout", receivers: 1000, length: 80, set_up: fanout },
     Workload { name: "burst", receivers: 200, length: 1280, set_up: burst },
     Workload { name: "deflated", receivers: 10, length: 200, set_up: deflated },
@@ -54,6 +56,8 @@ pub(crate) const WORKLOADS: [Workload; 11] = [
     Workload { name: "vocabulary", receivers: 100, length: 200, set_up: vocabulary },
     Workload { name: "fields", receivers: 100, length: 200, set_up: fields },
     Workload { name: "fields-native", receivers: 100, length: 200, set_up: fields_native },
+    Workload { name: "keyed", receivers: 10, length: 2000, set_up: keyed },
+    Workload { name: "unkeyed", receivers: 10, length: 2000, set_up: unkeyed },
     Workload { name: "snapshot", receivers: 1, length: 400, set_up: snapshot },
 ];
 
@@ -147,6 +151,34 @@ fn market() -> Box<dyn FnMut(u64)> {
                 node.flush_shares();
                 node.flush();
             }
+        }
+    })
+}
+
+/// One subject for many symbols, with ten clients and the last values. The key is a field of the payload.
+fn keyed() -> Box<dyn FnMut(u64)> {
+    room(PayloadFields::new(parse_path("data.symbol"), None))
+}
+
+/// The same without a key.
+fn unkeyed() -> Box<dyn FnMut(u64)> {
+    room(None)
+}
+
+fn room(fields: Option<Box<PayloadFields>>) -> Box<dyn FnMut(u64)> {
+    let latest = Class { snapshot: true, fields, ..class("room.*", Kind::Latest) };
+    let mut node = Node::new(NodeConfig { classes: vec![latest], ..NodeConfig::default() });
+    for _ in 0..10 {
+        let client = node.connect(Arc::new(Native), "u", Encoding::JSON);
+        subscribe(&mut node, client, "room.market");
+    }
+    clear_outboxes(&mut node);
+    let (source, message) = (node.source("room.market"), Message::plain("room.market", QUOTE));
+    Box::new(move |publications| {
+        for _ in 0..publications {
+            node.publish(source, &message);
+            node.flush_shares();
+            node.flush();
         }
     })
 }

@@ -9,7 +9,10 @@ use tracing::debug;
 
 use crate::auth::roles::Roles;
 use crate::auth::setup_error::AuthSetupError;
+use crate::auth::setup_error::RoleError;
 use crate::auth::setup_error::wrong_role;
+use crate::auth::user::User;
+use crate::auth::user::UserEncoding;
 use crate::config::auth::api_key::ApiKeyConfig;
 use crate::config::auth::api_key::KeyDigest;
 
@@ -29,12 +32,14 @@ impl ApiKeys {
     /// Looks up the role of each key. All users of keys get this `issuer`.
     pub fn new(
         keys: Vec<ApiKeyConfig>,
+        encoding: UserEncoding,
         roles: &Roles,
         issuer: Option<&Arc<str>>,
     ) -> Result<Self, AuthSetupError> {
         let load = |(at, key): (usize, ApiKeyConfig)| {
-            let identity = roles
-                .user(&key.role, &key.user)
+            let user = User::new(&key.user, encoding).ok_or(RoleError::BadUser);
+            let identity = user
+                .and_then(|user| roles.user(&key.role, &user))
                 .map_err(|problem| wrong_role(&format!("auth.api_key[{at}].role"), &key.role, problem))?;
             let identity = Arc::new(Identity { issuer: issuer.cloned(), ..identity });
             Ok(ApiKey { name: key.name, digest: key.sha256, identity })

@@ -18,10 +18,15 @@ use tidegate_protocol::template::PlaceholderValue;
 use tidegate_protocol::template::is_token_value;
 
 use crate::auth::error::AuthError;
+use crate::auth::user::User;
+use crate::auth::user::UserEncoding;
 use crate::config::auth::AuthConfig;
 
 /// Claims of OAuth 2 with a list in one string.
 const SCOPE_CLAIMS: [&str; 2] = ["scope", "scp"];
+
+/// The largest whole number that is the same in JavaScript: 2^53.
+const MAX_SAFE_INTEGER: u64 = 1 << 53;
 
 #[derive(Debug)]
 pub struct Claims(Map<String, Value>);
@@ -92,6 +97,29 @@ impl Claims {
             return Err(AuthError::BadSubject);
         }
         Ok(subject)
+    }
+
+    /// The user in this claim: a text, or a whole number that JavaScript can hold. An e-mail address must be verified.
+    pub fn user(&self, claim: &str) -> Result<User, AuthError> {
+        let name = match self.named(claim).ok_or_else(|| missing(claim))? {
+            Value::String(text) => text.clone(),
+            Value::Number(number) => match number.as_i64() {
+                Some(whole) if whole.unsigned_abs() <= MAX_SAFE_INTEGER => whole.to_string(),
+                Some(_) | None => return Err(AuthError::BadUserClaim { claim: claim.to_owned() }),
+            },
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return Err(bad(claim)),
+        };
+        let is_email = claim.rsplit(['.', '/']).next() == Some("email");
+        if is_email && self.named(&format!("{claim}_verified")) != Some(&Value::Bool(true)) {
+            return Err(AuthError::UnverifiedEmail { claim: claim.to_owned() });
+        }
+        User::new(&name, UserEncoding::Encoded)
+            .ok_or_else(|| AuthError::BadUserClaim { claim: claim.to_owned() })
+    }
+
+    /// The value of the claim with exactly this name, or else at this path.
+    fn named(&self, claim: &str) -> Option<&Value> {
+        self.0.get(claim).or_else(|| self.at(claim))
     }
 
     /// The token's `jti`; `None` if it is not a string, since only revocations use it.

@@ -61,6 +61,17 @@ pub enum AuthError {
     )]
     BadSubject,
     #[error(
+        "the token's \"{claim}\" cannot be a user; it must be a whole number up to 2^53, or text without quotation marks, \
+         backslashes and control characters, of 1 to 128 bytes as a token, where each byte other than letters, digits and \
+         \"_-@:\" takes three"
+    )]
+    BadUserClaim { claim: String },
+    #[error(
+        "the token's \"{claim}\" is not verified: \"{claim}_verified\" is not true; let the user confirm the address, or \
+         set auth.user_claim to another claim"
+    )]
+    UnverifiedEmail { claim: String },
+    #[error(
         "the token has no role: its claim \"{claim}\" is absent or empty; the issuer must add it, or set auth.role_claim \
         to the claim that has the role"
     )]
@@ -109,6 +120,8 @@ impl AuthError {
             Self::WrongIssuer => "wrong_issuer",
             Self::WrongAudience => "wrong_audience",
             Self::BadSubject => "bad_subject_token",
+            Self::BadUserClaim { .. } => "bad_user",
+            Self::UnverifiedEmail { .. } => "email_not_verified",
             Self::MissingRole { .. } => "missing_role",
             Self::NoRole { .. } => "unknown_role",
             Self::RoleTemplate { problem, .. } => template_reason(problem),

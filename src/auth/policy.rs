@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use tidegate_protocol::identity::Identity;
-use tidegate_protocol::template::is_token_value;
 
 use crate::auth::AcceptedCredentials;
 use crate::auth::Authenticator;
 use crate::auth::error::AuthError;
 use crate::auth::setup_error::AuthSetupError;
 use crate::auth::setup_error::wrong_role;
+use crate::auth::user::User;
+use crate::auth::user_encoding;
 use crate::config::endpoint::access::AccessConfig;
 use crate::config::endpoint::access::IdentityHint;
 use crate::config::endpoint::access::TrustClientIdentityConfig;
@@ -91,7 +92,8 @@ impl Authenticator {
         let sockets = anonymous(&access.anonymous_role, "anonymous_role", &self.anonymous)?;
         let trusted = access.trust_client_identity.as_ref().map(|trusted| {
             // Any name will do to check that the role can be filled.
-            match self.roles.user(&trusted.role, "user") {
+            let user = User { name: Arc::from("user"), encoded: None };
+            match self.roles.user(&trusted.role, &user) {
                 Ok(_) => Ok(trusted.clone()),
                 Err(problem) => {
                     Err(wrong_role(&format!("{key}.trust_client_identity.role"), &trusted.role, problem))
@@ -133,10 +135,8 @@ impl Authenticator {
     /// for each user apply, and a token that is sent later must belong to the same user.
     pub fn trust_client_identity(&self, policy: &Policy, user: &str) -> Result<Arc<Identity>, AuthError> {
         let trusted = policy.trust_client_identity.as_ref().ok_or(AuthError::IdentityNotTrusted)?;
-        if !is_token_value(user) {
-            return Err(AuthError::BadUser);
-        }
-        let identity = self.roles.user(&trusted.role, user).map_err(|_| AuthError::IdentityNotTrusted)?;
+        let user = User::new(user, user_encoding(&self.config)).ok_or(AuthError::BadUser)?;
+        let identity = self.roles.user(&trusted.role, &user).map_err(|_| AuthError::IdentityNotTrusted)?;
         Ok(Arc::new(Identity { issuer: self.user_issuer(), ..identity }))
     }
 }

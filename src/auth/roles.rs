@@ -15,6 +15,7 @@ use crate::auth::error::AuthError;
 use crate::auth::setup_error::AuthSetupError;
 use crate::auth::setup_error::RoleError;
 use crate::auth::setup_error::wrong_role;
+use crate::auth::user::User;
 
 const ANONYMOUS_USER: &str = "anonymous";
 
@@ -64,6 +65,7 @@ impl Roles {
     pub fn entitlements(
         &self,
         claims: &Claims,
+        user: &User,
         at: &str,
         default: Option<&str>,
     ) -> Result<(RoleNames, Arc<Permissions>), AuthError> {
@@ -84,11 +86,11 @@ impl Roles {
         }
         match claimed[..] {
             [] => Err(AuthError::NoRole { claim: at.to_owned() }),
-            [one] => Ok((Arc::clone(&one.names), one.permissions(claims)?)),
+            [one] => Ok((Arc::clone(&one.names), one.permissions(claims, user)?)),
             [..] => {
                 let mut permissions = Permissions::default();
                 for configured in &claimed {
-                    permissions.merge(Arc::unwrap_or_clone(configured.permissions(claims)?));
+                    permissions.merge(Arc::unwrap_or_clone(configured.permissions(claims, user)?));
                 }
                 let names = claimed.iter().flat_map(|configured| configured.names.iter().map(Arc::clone));
                 Ok((names.collect(), Arc::new(permissions)))
@@ -103,10 +105,10 @@ impl Roles {
     }
 
     /// The identity of a user who has no token, only a name.
-    pub fn user(&self, role: &str, user: &str) -> Result<Identity, RoleError> {
-        let value =
-            |placeholder: &str| is_user(placeholder).then_some(PlaceholderValue::One(Cow::Borrowed(user)));
-        Ok(Identity { user: Arc::from(user), ..self.identity_with(role, value)? })
+    pub fn user(&self, role: &str, user: &User) -> Result<Identity, RoleError> {
+        let identity = self.identity_with(role, |placeholder| user_value(placeholder, user))?;
+        let User { name, encoded } = user.clone();
+        Ok(Identity { user: name, encoded_user: encoded, ..identity })
     }
 
     /// An identity with this role. `value` fills the role's placeholders.
@@ -130,12 +132,19 @@ impl Roles {
 }
 
 impl ConfiguredRole {
-    fn permissions(&self, claims: &Claims) -> Result<Arc<Permissions>, AuthError> {
+    fn permissions(&self, claims: &Claims, user: &User) -> Result<Arc<Permissions>, AuthError> {
         if let Some(shared) = &self.shared {
             return Ok(Arc::clone(shared));
         }
-        let filled = self.role.fill(|placeholder| claims.placeholder(placeholder));
+        let value =
+            |placeholder: &str| user_value(placeholder, user).or_else(|| claims.placeholder(placeholder));
+        let filled = self.role.fill(value);
         let failed = |problem| AuthError::RoleTemplate { role: self.role.name.clone(), problem };
         filled.map(Arc::new).map_err(failed)
     }
+}
+
+/// The user, if the placeholder is that.
+fn user_value<'u>(placeholder: &str, user: &'u User) -> Option<PlaceholderValue<'u>> {
+    is_user(placeholder).then(|| PlaceholderValue::One(Cow::Borrowed(user.token())))
 }

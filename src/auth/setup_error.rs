@@ -45,6 +45,8 @@ pub enum RoleError {
          give it a default: {{{placeholder}|default:[]}}"
     )]
     Placeholder { placeholder: String },
+    #[error("and its user cannot be part of a subject; give the user another name")]
+    BadUser,
     #[error("which cannot be used: {0}")]
     Template(TemplateError),
 }

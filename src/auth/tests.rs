@@ -32,6 +32,7 @@ use crate::config::auth::KeyConfig;
 use crate::config::secret::Secret;
 
 mod default_role;
+mod user_claim;
 
 pub(crate) const NOW: u64 = 1_800_000_000;
 pub(crate) const SECRET: &str = "a secret for these tests and nothing else";

@@ -194,10 +194,14 @@ fn token(config: &Config, user: &str, role: &str) -> anyhow::Result<String> {
         ("aud", &auth.audience),
         (&auth.token_type_claim, kind),
         (&auth.role_claim, role),
+        (&auth.user_claim, user),
     ] {
         if !claim.is_empty() && !value.is_empty() {
             set(&mut claims, claim, json!(value));
         }
+    }
+    if auth.user_claim.ends_with("email") {
+        set(&mut claims, &format!("{}_verified", auth.user_claim), json!(true));
     }
     let header = Some(kind).filter(|kind| !kind.is_empty() && auth.token_type_claim.is_empty());
     Ok(jwt::mint_hs256_as(header, &key.secret, Some(&key.kid), &claims)?)

@@ -37,6 +37,8 @@ pub struct AuthConfig {
     pub issuer: String,
     /// The audience that a token must have. Empty: only tokens without an audience.
     pub audience: String,
+    /// The claim with the user, whose name may then have any characters. Empty: `sub`, which must be one token.
+    pub user_claim: String,
     /// The path of the claim with the role or roles, with dots.
     pub role_claim: String,
     /// The role of tokens without that claim. Empty: they are rejected.
@@ -75,6 +77,7 @@ impl Default for AuthConfig {
         Self {
             issuer: String::new(),
             audience: String::new(),
+            user_claim: String::new(),
             role_claim: "role".to_owned(),
             default_role: String::new(),
             anonymous_role: String::new(),
@@ -97,6 +100,7 @@ impl AuthConfig {
         Self {
             issuer: table.parsed("issuer", default.issuer, without_blanks),
             audience: table.parsed("audience", default.audience, without_blanks),
+            user_claim: table.parsed("user_claim", default.user_claim, user_claim),
             role_claim: table.parsed("role_claim", default.role_claim, claim),
             default_role: table
                 .parsed("default_role", default.default_role, |text| role::default_role(text, roles)),
@@ -200,6 +204,12 @@ fn claim(text: &str) -> Result<String, ValueError> {
         )
     };
     if text.split('.').all(|name| !name.trim().is_empty()) { Ok(text.to_owned()) } else { Err(wrong()) }
+}
+
+fn user_claim(text: &str) -> Result<String, ValueError> {
+    let wrong =
+        || ValueError::new("is not the path of a claim", "write a claim such as \"email\" or \"sub\"");
+    if text.is_empty() { Ok(String::new()) } else { claim(text).map_err(|_| wrong()) }
 }
 
 fn type_claim(text: &str) -> Result<String, ValueError> {

@@ -28,6 +28,7 @@ use crate::lane::shard_index::ShardIndex;
 use crate::lane::values::KeptValue;
 use crate::lane::values::LastValues;
 use crate::lane::values::ValueLimits;
+use crate::nats::message::HeaderValue;
 use crate::nats::message::Malformed;
 use crate::nats::message::Message;
 
@@ -356,8 +357,9 @@ impl Feed {
         let same = message.subject() == self.pattern.as_str();
         let subject = if same { Arc::clone(self.pattern.text()) } else { message.subject().into() };
         let payload = Payload::classify(message.payload());
-        let key = message.header("Tidegate-Key")?;
-        let priority = message.header("Tidegate-Priority").ok().flatten();
+        let [key, priority] = message.last_headers(["Tidegate-Key", "Tidegate-Priority"]);
+        let key = key.map(HeaderValue::read).transpose()?;
+        let priority = priority.and_then(|priority| priority.read().ok());
         let given = DeliveryHeaders { key: key.as_deref(), priority: priority.as_deref() };
         let (key, priority) = self.class.key_and_priority(&subject, &payload, given);
         let headers =

@@ -26,7 +26,7 @@ struct UnshownLimits {
     unrenderable: LogLimit,
 }
 
-/// UnshownLimits the lines for each vocabulary, by its number.
+/// Limits the lines for each vocabulary, by its number.
 #[derive(Debug, Default)]
 pub(super) struct UnshownLog(Vec<UnshownLimits>);
 

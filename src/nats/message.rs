@@ -39,6 +39,17 @@ impl Parts {
     }
 }
 
+/// The value of a header, which may be unreadable.
+#[derive(Clone, Copy, Debug)]
+pub struct HeaderValue<'m>(&'m [u8]);
+
+impl<'m> HeaderValue<'m> {
+    /// Its text, on one line.
+    pub fn read(self) -> Result<Cow<'m, str>, Malformed> {
+        readable(self.0)
+    }
+}
+
 impl Message {
     /// The message in these bytes, with its protocol line and final line end. `None` if the subject is not UTF-8.
     pub(super) fn new(whole: Bytes, parts: Parts) -> Option<Self> {
@@ -97,6 +108,23 @@ impl Message {
             Some(line) => readable(line.value).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// The last value of each of these headers, found in one pass.
+    pub fn last_headers<const N: usize>(&self, names: [&str; N]) -> [Option<HeaderValue<'_>>; N] {
+        let mut found = [None; N];
+        if self.parts.headers == self.parts.payload {
+            return found;
+        }
+        for Line { name, value } in self.lines() {
+            let Some(name) = name else { continue };
+            for (found, wanted) in found.iter_mut().zip(names) {
+                if name.eq_ignore_ascii_case(wanted.as_bytes()) {
+                    *found = Some(HeaderValue(value));
+                }
+            }
+        }
+        found
     }
 
     /// The headers with these names (`*` means all), sorted by name; repeated headers stay in order. Names are compared

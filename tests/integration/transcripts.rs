@@ -344,6 +344,9 @@ fn configure(config: &mut Config, transcript: &Transcript, vocabulary: Option<&A
             });
         }
     }
+    if transcript.personas.iter().any(|persona| persona.identity.encoded_user.is_some()) {
+        config.auth.user_claim = "sub".to_owned();
+    }
     let watched: Vec<String> = channels(transcript);
     let watched: Vec<&str> = watched.iter().map(String::as_str).collect();
     let subscribe = RuleTemplates { allow: templates(&watched), deny: Vec::new() };

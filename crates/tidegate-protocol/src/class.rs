@@ -13,9 +13,6 @@ use crate::json::paths::JsonSpans;
 use crate::payload::Payload;
 use crate::subject::Pattern;
 
-/// Longer keys are ignored.
-pub const MAX_KEY_BYTES: usize = 256;
-
 /// The longest `max_rate_ms` for classes and clients, because the outbox holds publications that long.
 pub const MAX_RATE_MS: u32 = 60_000;
 
@@ -56,6 +53,20 @@ impl Priority {
     pub fn of_header(value: &str) -> Option<Self> {
         let words = [("high", Self::High), ("normal", Self::Normal), ("low", Self::Low)];
         words.into_iter().find(|(word, _)| word.eq_ignore_ascii_case(value)).map(|(_, priority)| priority)
+    }
+
+    /// The priority in a payload, in the words of many services.
+    fn of_field(value: Option<&str>) -> Self {
+        let is = |words: &[&str]| {
+            value.is_some_and(|value| words.iter().any(|word| word.eq_ignore_ascii_case(value)))
+        };
+        if is(&["urgent", "high", "critical"]) {
+            Self::High
+        } else if is(&["low"]) {
+            Self::Low
+        } else {
+            Self::Normal
+        }
     }
 }
 
@@ -166,7 +177,8 @@ impl Class {
         let spans = JsonSpans::default();
         let found = fields.read(payload, &spans);
         let key = self.key(subject, key.or(found.key.as_deref()));
-        (key, priority.or(found.priority).unwrap_or(self.priority))
+        let said = fields.have_priority().then(|| Priority::of_field(found.priority.as_deref()));
+        (key, priority.or(said).unwrap_or(self.priority))
     }
 
     /// The pattern that decides which lane has a channel of this class.

@@ -7,7 +7,10 @@ use crate::permissions::Permissions;
 
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Identity {
+    /// The name of the user, as clients see it.
     pub user: Arc<str>,
+    /// The user as a token of subjects, if that is not the name itself.
+    pub encoded_user: Option<Arc<str>>,
     /// The requested roles that exist, in the order of the request.
     pub roles: Arc<[Arc<str>]>,
     /// Shared by clients whose roles have no placeholders.
@@ -22,6 +25,11 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// The user as a token of subjects. Different users have different tokens.
+    pub fn user_token(&self) -> &str {
+        self.encoded_user.as_deref().unwrap_or(&self.user)
+    }
+
     /// Whether a session with this identity may continue with another one: that of the same user of the same issuer.
     /// An anonymous session may become any user.
     pub fn may_become(&self, new: &Self) -> bool {

@@ -27,6 +27,7 @@ pub mod permissions;
 pub mod subject;
 pub mod template;
 pub mod url;
+pub mod user_token;
 
 pub mod disconnect;
 pub mod echo;

@@ -392,13 +392,56 @@ impl GapCause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FieldIndex(pub u16);
 
-/// A filter on publications of a channel: one field must have one of these values.
+/// A filter on publications of a channel: what one of their fields must be. All conditions must hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
     /// The number of the field in the notes of frames.
     pub field: FieldIndex,
     /// The name of the field in the vocabulary.
     pub name: Box<str>,
-    /// The accepted values, as text.
-    pub values: Box<[Box<str>]>,
+    /// The accepted values, as text. `None` accepts all.
+    pub values: Option<Box<[Box<str>]>>,
+    /// The rejected values, as text.
+    pub not: Box<[Box<str>]>,
+    /// The least and the greatest number. With one of them, a value that is no number is rejected.
+    pub min: Option<FilterNumber>,
+    pub max: Option<FilterNumber>,
+}
+
+/// A bound of a filter: a finite number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FilterNumber(f64);
+
+impl Eq for FilterNumber {}
+
+impl std::fmt::Display for FilterNumber {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+impl FilterNumber {
+    /// Parses a number as JSON writes it. `None` for anything else, and if it is too large.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_number = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+        let number = text.parse().ok().filter(|number: &f64| is_number && number.is_finite());
+        number.map(Self)
+    }
+}
+
+impl Filter {
+    /// Whether a publication passes whose field has this text.
+    pub fn passes(&self, value: &[u8]) -> bool {
+        let has = |values: &[Box<str>]| values.iter().any(|wanted| wanted.as_bytes() == value);
+        if self.values.as_deref().is_some_and(|values| !has(values)) || has(&self.not) {
+            return false;
+        }
+        if self.min.is_none() && self.max.is_none() {
+            return true;
+        }
+        let number = std::str::from_utf8(value).ok().and_then(FilterNumber::parse);
+        number.is_some_and(|FilterNumber(number)| {
+            self.min.is_none_or(|min| number >= min.0) && self.max.is_none_or(|max| number <= max.0)
+        })
+    }
 }

@@ -36,7 +36,9 @@ impl SubscriptionContext {
     pub fn tailor(&self, frame: &Frame) -> Option<Frame> {
         if let Some(filter) = &*self.filter.borrow() {
             let value = frame.note().split(|byte| *byte == 0).nth(usize::from(filter.field.0))?;
-            filter.values.iter().find(|wanted| wanted.as_bytes() == value)?;
+            if !filter.passes(value) {
+                return None;
+            }
         }
         if self.inserts.is_empty() {
             return Some(frame.clone());

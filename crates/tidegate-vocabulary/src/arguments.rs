@@ -8,6 +8,7 @@ use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::error::shortened;
 use tidegate_protocol::json;
+use tidegate_protocol::message::FilterNumber;
 use tidegate_protocol::message::Pairs;
 
 use crate::channel::Channel;
@@ -17,6 +18,7 @@ use crate::json_template::OnMissing;
 use crate::json_template::RenderError;
 use crate::model::Each;
 use crate::model::Millis;
+use crate::placeholder::Fallback;
 use crate::placeholder::Placeholder;
 use crate::placeholder::Source;
 use crate::scopes::MessageScope;
@@ -152,6 +154,20 @@ pub(super) fn values_of(
         json::elements(&list).and_then(|values| values.into_iter().map(scalar).collect::<Option<Box<[_]>>>());
     let values = values.filter(|values| values.len() <= MAX_VALUES);
     values.ok_or_else(|| bad_value(placeholder, "must be a list of at most 64 texts or numbers"))
+}
+
+/// A bound of a filter. `None` if there is none, or if the placeholder is optional and has no value.
+pub(super) fn bound_of(
+    bound: Option<&Placeholder>,
+    known: &MessageScope<'_>,
+) -> Result<Option<FilterNumber>, ClientError> {
+    let Some(placeholder) = bound else { return Ok(None) };
+    let value = placeholder.value_or_default(known);
+    if value.is_none() && placeholder.fallback == Fallback::Omit {
+        return Ok(None);
+    }
+    let number = value.and_then(|value| FilterNumber::parse(&value.to_json()));
+    number.map(Some).ok_or_else(|| bad_value(placeholder, "must be a number"))
 }
 
 /// The text of a JSON string, number or boolean, if it is not too long.

@@ -15,6 +15,7 @@ use crate::placeholder::Fallback;
 use crate::placeholder::Placeholder;
 use crate::placeholder::Resolve;
 use crate::placeholder::Source;
+use crate::placeholder::SourceValue;
 use crate::placeholder::TimeFormat;
 use crate::placeholder::Value;
 
@@ -165,7 +166,11 @@ impl Channel {
                 }
                 Part::Placeholder(placeholder) => placeholder,
             };
-            let value = match (placeholder.value(fill), &placeholder.fallback) {
+            // In subjects, a user is always its token: its name may have dots and wildcards.
+            let user = UserToken(fill.user_token());
+            let is_user = placeholder.source == Source::User;
+            let value = if is_user { placeholder.value(&user) } else { placeholder.value(fill) };
+            let value = match (value, &placeholder.fallback) {
                 (Some(value), _) => value,
                 (None, Fallback::Default(json)) => Value::Json(json.as_ref().into()),
                 (None, Fallback::None | Fallback::Omit) => {
@@ -180,6 +185,15 @@ impl Channel {
             })?;
         }
         Ok(subject)
+    }
+}
+
+/// The user of a session, for subjects.
+struct UserToken<'u>(Option<&'u str>);
+
+impl Resolve for UserToken<'_> {
+    fn value(&self, source: &Source) -> Option<SourceValue<'_>> {
+        (*source == Source::User).then_some(SourceValue::Value(Value::Text(self.0?.into())))
     }
 }
 

@@ -230,10 +230,14 @@ fn action_of(rule: &Table) -> String {
         }
         "unsubscribe" => format!("leaves {channels}{each}{group}"),
         "filter" => {
-            let values = rule.get("in").map(json).unwrap_or_default();
+            let tests = [("in", "in"), ("not", "not in"), ("min", "at least"), ("max", "at most")];
+            let tests = tests
+                .into_iter()
+                .filter_map(|(key, words)| Some(format!("{words} {}", json(rule.get(key)?))));
             format!(
-                "from now on receives only publications of {channels} whose {} is in {values}",
-                text(rule, "field")
+                "from now on receives only publications of {channels} whose {} is {}",
+                text(rule, "field"),
+                tests.collect::<Vec<_>>().join(" and ")
             )
         }
         "publish" => format!("publishes {data} on {}", text(rule, "subject")),

@@ -21,6 +21,7 @@ use tidegate_protocol::message::RuleId;
 use tidegate_protocol::message::SubscribeRequest;
 
 use crate::arguments::bad_value;
+use crate::arguments::bound_of;
 use crate::arguments::channels_of;
 use crate::arguments::fill_error;
 use crate::arguments::group_of;
@@ -38,6 +39,7 @@ use crate::model::Rule;
 use crate::model::RuleAction;
 use crate::model::SubscribeSpec;
 use crate::model::UnknownMessage;
+use crate::placeholder::Placeholder;
 use crate::placeholder::Source;
 use crate::scopes::MessageScope;
 
@@ -217,10 +219,18 @@ pub(super) fn command_for(
             };
             Command::Unsubscribe { request_context, channels, group }
         }
-        RuleAction::Filter { channel, field, values } => {
+        RuleAction::Filter { channel, field, tests } => {
             let channel = channel.fill(&known).map_err(fill_error)?;
-            let values = values_of(values, &known)?;
-            let filter = Filter { field: *field, name: filter_name.into(), values };
+            let list =
+                |list: &Option<Placeholder>| list.as_ref().map(|list| values_of(list, &known)).transpose();
+            let filter = Filter {
+                field: *field,
+                name: filter_name.into(),
+                values: list(&tests.values)?,
+                not: list(&tests.not)?.unwrap_or_default(),
+                min: bound_of(tests.min.as_ref(), &known)?,
+                max: bound_of(tests.max.as_ref(), &known)?,
+            };
             Command::Filter { request_context, channel, filter }
         }
         RuleAction::Publish { subject, data, headers } => {

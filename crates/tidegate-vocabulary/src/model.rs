@@ -199,7 +199,7 @@ pub(super) enum Literal {
 pub(super) enum RuleAction {
     Subscribe(SubscribeSpec),
     Unsubscribe { each: Option<Each>, channels: Box<[Channel]>, group: Option<JsonTemplate> },
-    Filter { channel: Channel, field: FieldIndex, values: Placeholder },
+    Filter { channel: Channel, field: FieldIndex, tests: Box<FilterTests> },
     Publish { subject: Channel, data: JsonTemplate, headers: Box<[(Box<str>, JsonTemplate)]> },
     Request { subject: Channel, data: JsonTemplate, timeout: Option<Millis> },
     Auth(Placeholder),
@@ -208,6 +208,18 @@ pub(super) enum RuleAction {
     Ignore,
     Error { code: ErrorCode, message: JsonTemplate },
     Close { code: u16, reason: Box<str> },
+}
+
+/// What a filter compares a field with. At least one is there.
+#[derive(Debug, Default)]
+pub(super) struct FilterTests {
+    /// The list of values, one of which it must be.
+    pub(super) values: Option<Placeholder>,
+    /// The list of values, none of which it may be.
+    pub(super) not: Option<Placeholder>,
+    /// The least and the greatest number.
+    pub(super) min: Option<Placeholder>,
+    pub(super) max: Option<Placeholder>,
 }
 
 #[derive(Debug)]

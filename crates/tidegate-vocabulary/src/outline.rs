@@ -73,7 +73,10 @@ fn is_list(rule: &Rule, path: &[Step]) -> bool {
     let placeholder = match &rule.action {
         RuleAction::Subscribe(wants) => wants.each.as_ref(),
         RuleAction::Unsubscribe { each, .. } => each.as_ref(),
-        RuleAction::Filter { values, .. } => return is_at(&values.name, path),
+        RuleAction::Filter { tests, .. } => {
+            let mut lists = [&tests.values, &tests.not].into_iter().flatten();
+            return lists.any(|list| is_at(&list.name, path));
+        }
         RuleAction::Publish { .. }
         | RuleAction::Request { .. }
         | RuleAction::Auth(_)

@@ -197,6 +197,11 @@ pub trait Resolve {
     /// The value of a source. `None` if it has none.
     fn value(&self, source: &Source) -> Option<SourceValue<'_>>;
 
+    /// The user as a token of subjects, which may differ from the value of [`Source::User`].
+    fn user_token(&self) -> Option<&str> {
+        None
+    }
+
     /// The members of a JSON source, if they are extracted together in one pass.
     fn parts(&self, _: &Source) -> Option<JsonParts<'_>> {
         None

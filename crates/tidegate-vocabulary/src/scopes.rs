@@ -175,6 +175,10 @@ impl Resolve for MessageScope<'_> {
         }
     }
 
+    fn user_token(&self) -> Option<&str> {
+        Some(self.scope.identity?.user_token())
+    }
+
     fn parts(&self, source: &Source) -> Option<JsonParts<'_>> {
         self.message.filter(|_| *source == Source::Message)
     }

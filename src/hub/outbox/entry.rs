@@ -38,23 +38,13 @@ pub enum QueueEntry {
 
 impl QueueEntry {
     /// The number of its bytes.
-    pub fn len(&self) -> usize {
-        match self {
-            Self::Reply(frame) => frame.len(),
-            Self::Delivery { delivery, .. } => delivery.frame.len(),
-            Self::Coalesced { coalesced, .. } => coalesced.bytes().len(),
-            Self::Rest(bytes) => bytes.len(),
-            Self::Gap { .. } | Self::Vacant => 0,
-        }
+    pub fn byte_count(&self) -> usize {
+        self.size().0
     }
 
     /// The number of its frames.
     pub fn frame_count(&self) -> usize {
-        match self {
-            Self::Reply(_) | Self::Delivery { .. } | Self::Rest(_) => 1,
-            Self::Coalesced { coalesced, .. } => coalesced.deliveries().len(),
-            Self::Gap { .. } | Self::Vacant => 0,
-        }
+        self.size().1
     }
 
     /// The publications that count as delivered or dropped when this entry is taken.
@@ -98,6 +88,32 @@ impl QueueEntry {
         let is_same = (*subscription, *cause, *priority) == (*of, *why, *also);
         *dropped += if is_same { *more } else { 0 };
         is_same
+    }
+
+    /// The number of its bytes and frames.
+    #[inline]
+    pub fn size(&self) -> (usize, usize) {
+        match self {
+            Self::Delivery { delivery, .. } => (delivery.frame.len(), 1),
+            Self::Coalesced { coalesced, .. } => (coalesced.bytes().len(), coalesced.deliveries().len()),
+            Self::Reply(frame) => (frame.len(), 1),
+            Self::Rest(bytes) => (bytes.len(), 1),
+            Self::Gap { .. } | Self::Vacant => (0, 0),
+        }
+    }
+
+    /// For an entry of this queue that is not just a publication of a class with this priority: whether no more urgent
+    /// publication may overtake it, and the priority of its class.
+    #[inline]
+    pub fn irregular(&self, place: Priority) -> Option<(bool, Priority)> {
+        let (priority, home) = match self {
+            Self::Delivery { delivery, home, .. } => (delivery.priority, *home),
+            Self::Coalesced { coalesced, home, .. } => (coalesced.priority(), *home),
+            Self::Gap { priority, home, .. } => (*priority, *home),
+            Self::Reply(_) => return Some((true, place)),
+            Self::Rest(_) | Self::Vacant => return None,
+        };
+        ((priority, home) != (place, place)).then_some((priority < place, home))
     }
 
     /// The priorities of a publication or gap: its own, and that of its class.

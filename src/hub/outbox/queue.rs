@@ -24,6 +24,9 @@ const KEPT_CAPACITY: usize = 16;
 /// A queue with more vacant entries than this is compacted.
 const COMPACT_ABOVE: usize = 1024;
 
+/// The number of no entry.
+const NOWHERE: i64 = i64::MIN;
+
 /// A queue whose entries keep their numbers when entries before them are removed.
 #[derive(Debug, Default)]
 struct Queue {
@@ -77,8 +80,8 @@ impl Queue {
 struct Index {
     /// The queue and the number.
     newest: HashMap<(SubscriptionId, Arc<str>), (Priority, i64)>,
-    /// By queue, and by the priority of what was dropped.
-    gaps: HashMap<(SubscriptionId, Priority, Priority), i64>,
+    /// By queue.
+    gaps: HashMap<SubscriptionId, [i64; 3]>,
     /// Where to begin the search for a publication to drop, by priority: with `DropOldest`, and with `KeepNewest`.
     oldest: [[i64; 2]; 3],
 }
@@ -90,8 +93,8 @@ impl Index {
             QueueEntry::Delivery { delivery, subscription, overflow: Overflow::KeepNewest, .. } => {
                 self.newest.insert((*subscription, Arc::clone(&delivery.key)), (place, number));
             }
-            QueueEntry::Gap { subscription, cause: GapCause::Slow, priority, .. } => {
-                self.gaps.insert((*subscription, place, *priority), number);
+            QueueEntry::Gap { subscription, cause: GapCause::Slow, .. } => {
+                self.gaps.entry(*subscription).or_insert([NOWHERE; 3])[place as usize] = number;
             }
             QueueEntry::Delivery { overflow: Overflow::DropOldest, .. }
             | QueueEntry::Coalesced { .. }
@@ -117,6 +120,8 @@ pub struct Queues {
     barriers: [u32; 3],
     /// By queue and home: how many publications and gaps wait in another queue than that of their class.
     displaced: [[u32; 3]; 3],
+    /// Whether any has since the queues were last empty.
+    is_mixed: bool,
 }
 
 impl Queues {
@@ -166,7 +171,7 @@ impl Queues {
             if self.index.is_none() && self.may_overtake(place, class) {
                 self.reindex();
             }
-            if self.replace(&delivery, subscription, place) {
+            if self.index.is_some() && self.replace(&delivery, subscription, place) {
                 return self.shrink(limits);
             }
         }
@@ -200,8 +205,8 @@ impl Queues {
         };
         let place = self.place(coalesced.priority(), class);
         let may_replace = class.overflow() == Overflow::KeepNewest && self.may_overtake(place, class);
-        let has_room =
-            self.bytes + entry.len() <= limits.bytes && self.frames + entry.frame_count() <= limits.frames;
+        let has_room = self.bytes + entry.byte_count() <= limits.bytes
+            && self.frames + entry.frame_count() <= limits.frames;
         if self.index.is_none() && has_room && !may_replace {
             return self.append(entry, place);
         }
@@ -253,7 +258,7 @@ impl Queues {
             return;
         }
         self.index = None;
-        self.is_slow = false;
+        (self.is_slow, self.is_mixed) = (false, false);
         for queue in &mut self.queues {
             queue.entries.clear();
             queue.vacancies = 0;
@@ -273,36 +278,34 @@ impl Queues {
         }
     }
 
+    #[inline]
     fn append(&mut self, entry: QueueEntry, priority: Priority) {
         self.count(&entry, priority);
         self.queues[priority as usize].entries.push_back(entry);
     }
 
     /// Adds an entry of a queue to the totals.
+    #[inline]
     fn count(&mut self, entry: &QueueEntry, place: Priority) {
-        self.bytes += entry.len();
-        self.frames += entry.frame_count();
-        match entry.priorities() {
-            Some((priority, home)) if (priority, home) != (place, place) => {
-                self.barriers[place as usize] += u32::from(priority < place);
-                self.displaced[place as usize][home as usize] += u32::from(home != place);
-            }
-            Some(_) => {}
-            None => self.barriers[place as usize] += u32::from(matches!(entry, QueueEntry::Reply(_))),
+        let (bytes, frames) = entry.size();
+        self.bytes += bytes;
+        self.frames += frames;
+        if let Some((is_barrier, home)) = entry.irregular(place) {
+            self.barriers[place as usize] += u32::from(is_barrier);
+            self.displaced[place as usize][home as usize] += u32::from(home != place);
+            self.is_mixed |= home != place;
         }
     }
 
     /// Removes an entry of a queue from the totals.
+    #[inline]
     fn uncount(&mut self, entry: &QueueEntry, place: Priority) {
-        self.bytes -= entry.len();
-        self.frames -= entry.frame_count();
-        match entry.priorities() {
-            Some((priority, home)) if (priority, home) != (place, place) => {
-                self.barriers[place as usize] -= u32::from(priority < place);
-                self.displaced[place as usize][home as usize] -= u32::from(home != place);
-            }
-            Some(_) => {}
-            None => self.barriers[place as usize] -= u32::from(matches!(entry, QueueEntry::Reply(_))),
+        let (bytes, frames) = entry.size();
+        self.bytes -= bytes;
+        self.frames -= frames;
+        if let Some((is_barrier, home)) = entry.irregular(place) {
+            self.barriers[place as usize] -= u32::from(is_barrier);
+            self.displaced[place as usize][home as usize] -= u32::from(home != place);
         }
     }
 
@@ -315,8 +318,9 @@ impl Queues {
 
     /// Whether a publication in this queue may be sent before an older one of its key.
     fn may_overtake(&self, place: Priority, class: &Class) -> bool {
-        let is_displaced = self.displaced[place as usize + 1..].iter().flatten().any(|count| *count > 0);
-        is_displaced || place < class.priority && !self.queues[class.priority as usize].entries.is_empty()
+        let is_displaced = || self.displaced[place as usize + 1..].iter().flatten().any(|count| *count > 0);
+        place < class.priority && !self.queues[class.priority as usize].entries.is_empty()
+            || self.is_mixed && is_displaced()
     }
 
     /// Moves publications of classes with this priority from less urgent queues to its end.
@@ -350,7 +354,10 @@ impl Queues {
         if !self.is_over(limits) {
             return;
         }
-        self.become_slow();
+        self.is_slow = true;
+        if self.index.is_none() {
+            self.reindex();
+        }
         while self.is_over(limits) && self.drop_oldest() {}
         self.compact();
     }
@@ -382,6 +389,11 @@ impl Queues {
             Some(QueueEntry::Delivery { delivery: older, subscription: whose, overflow, home })
                 if *whose == subscription && older.key == delivery.key =>
             {
+                if (of, older.priority) == (place, delivery.priority) {
+                    self.bytes = self.bytes - older.frame.len() + delivery.frame.len();
+                    *older = Rc::clone(delivery);
+                    return true;
+                }
                 (*overflow, *home)
             }
             Some(_) | None => return false,
@@ -435,15 +447,15 @@ impl Queues {
         let Some(entry) = self.queues[place as usize].vacate(number) else { return };
         self.uncount(&entry, place);
         let QueueEntry::Delivery { delivery, subscription: id, home, .. } = entry else { return };
-        let key = (id, place, delivery.priority);
-        let earlier = index.gaps.get(&key).and_then(|&gap| self.queues[place as usize].at(gap));
+        let known = index.gaps.get(&id).map_or(NOWHERE, |gaps| gaps[place as usize]);
+        let earlier = self.queues[place as usize].at(known);
         if let Some(QueueEntry::Gap { subscription, dropped, cause: GapCause::Slow, priority, .. }) = earlier
             && (*subscription, *priority) == (id, delivery.priority)
         {
             *dropped += 1;
             return;
         }
-        index.gaps.insert(key, number);
+        index.gaps.entry(id).or_insert([NOWHERE; 3])[place as usize] = number;
         let (priority, cause) = (delivery.priority, GapCause::Slow);
         self.occupy(QueueEntry::Gap { subscription: id, dropped: 1, cause, priority, home }, place, number);
     }

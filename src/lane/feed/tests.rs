@@ -5,6 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::lane::encoder::CompressionSettings;
+use tidegate_protocol::class::fields::PayloadFields;
+use tidegate_protocol::class::fields::parse_path;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::Encoding;
 use tidegate_protocol::frame::RouteId;
@@ -248,6 +250,33 @@ fn a_key_does_not_replace_the_value_of_another_subject_unless_the_class_says_so(
         outgoing_of(|outgoing| feed.undelivered(GapCause::Malformed, "prices.mine", outgoing));
         let left = if key_scope == KeyScope::Subject { 1 } else { 0 };
         assert_eq!(feed.last(start).unwrap().count(), left, "its key is unknown");
+    }
+}
+
+#[test]
+fn a_publication_has_the_priority_of_its_header_its_payload_or_its_class() {
+    let start = Instant::now();
+    let fields = PayloadFields::new(None, parse_path("data.priority"));
+    for (fields, headers, payload, expected) in [
+        (None, "", r#"{"priority":"high"}"#, Priority::Low),
+        (None, "tidegate-priority: high", "1", Priority::High),
+        (None, "Tidegate-Priority: \u{fffd}", "1", Priority::Low),
+        (fields.clone(), "", r#"{"priority":"critical"}"#, Priority::High),
+        (fields.clone(), "", "1", Priority::Normal),
+        (fields, "Tidegate-Priority: normal", r#"{"priority":"high"}"#, Priority::Normal),
+    ] {
+        let mut feed = feed(Class { fields, priority: Priority::Low, ..plain() }, start);
+        outgoing_of(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
+        feed.join(ShardIndex(0), format(0), &Renderers::default(), start);
+        let block = format!("NATS/1.0\r\n{headers}\r\n\r\n");
+        // A header that is not UTF-8 counts as absent.
+        let block: Vec<u8> =
+            block.into_bytes().into_iter().map(|byte| if byte == 0xef { 0xff } else { byte }).collect();
+        let message = Message::with_headers("chat.a", &block, payload.as_bytes());
+        let published =
+            outgoing_of(|outgoing| feed.publish(&message, at(start, 1), &mut encoder(), outgoing).unwrap());
+        let Item::Publication { priority, .. } = &published[0].item else { panic!("{headers}") };
+        assert_eq!(*priority, expected, "{headers} {payload}");
     }
 }
 

@@ -2,8 +2,6 @@
 
 use std::borrow::Cow;
 
-use crate::class::MAX_KEY_BYTES;
-use crate::class::Priority;
 use crate::json::Step;
 use crate::json::is_number;
 use crate::json::paths::JsonParts;
@@ -12,6 +10,8 @@ use crate::json::paths::JsonSpans;
 use crate::json::text;
 use crate::payload::Payload;
 
+/// Longer keys are ignored.
+pub const MAX_KEY_BYTES: usize = 256;
 /// The longest path to a field, in steps.
 pub const MAX_STEPS: usize = 16;
 /// An escape needs at most six bytes for one byte of text, and the quotes need two more.
@@ -33,8 +33,8 @@ pub struct PayloadFields {
 pub struct FieldValues<'p> {
     /// The text or number, if it can be a key.
     pub key: Option<Cow<'p, str>>,
-    /// `None` if the class reads no priority from payloads.
-    pub priority: Option<Priority>,
+    /// The text or number.
+    pub priority: Option<Cow<'p, str>>,
 }
 
 /// Parses a path such as `data.symbol`, whose first step is the payload. `None` if it names no field.
@@ -70,16 +70,20 @@ impl PayloadFields {
         };
         let parts = JsonParts::new(json, &self.paths, spans);
         let value = |path: &FieldPath| parts.at(path).and_then(scalar);
-        let priority = |path| value(path).map_or(Priority::Normal, |value| of_word(&value));
         FieldValues {
             key: self.key.as_ref().and_then(value).filter(|key| is_key(key)),
-            priority: self.priority.as_ref().map(priority),
+            priority: self.priority.as_ref().and_then(value),
         }
+    }
+
+    /// Whether one of them is the priority.
+    pub fn have_priority(&self) -> bool {
+        self.priority.is_some()
     }
 }
 
 /// Whether a text can be a key.
-pub(super) fn is_key(text: &str) -> bool {
+pub fn is_key(text: &str) -> bool {
     !text.is_empty() && text.len() <= MAX_KEY_BYTES
 }
 
@@ -89,18 +93,6 @@ fn scalar(json: &str) -> Option<Cow<'_, str>> {
         _ if json.len() > MAX_WRITTEN_BYTES => None,
         b'"' => text(json),
         _ => is_number(json).then_some(Cow::Borrowed(json)),
-    }
-}
-
-/// The words that services use for priorities.
-fn of_word(value: &str) -> Priority {
-    let is = |words: &[&str]| words.iter().any(|word| word.eq_ignore_ascii_case(value));
-    if is(&["urgent", "high", "critical"]) {
-        Priority::High
-    } else if is(&["low"]) {
-        Priority::Low
-    } else {
-        Priority::Normal
     }
 }
 

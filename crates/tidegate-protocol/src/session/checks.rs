@@ -101,7 +101,7 @@ pub(super) fn check_headers(
         let value = match *known {
             // An empty id is no id.
             MESSAGE_ID if !value.is_empty() => {
-                let user = if identity.anonymous { "" } else { &identity.user };
+                let user = if identity.anonymous { "" } else { identity.user_token() };
                 format!("{user}|{value}")
             }
             _ => value,

@@ -22,6 +22,7 @@ use crate::language::rules::ON_CONNECT;
 use crate::language::rules::RECEIVE_ACTIONS;
 use crate::model::Each;
 use crate::model::Field;
+use crate::model::FilterTests;
 use crate::model::Millis;
 use crate::model::Rule;
 use crate::model::RuleAction;
@@ -237,13 +238,17 @@ impl Compiler<'_> {
         if placeholder.as_ref().is_some_and(|placeholder| placeholder.source.scope() != Scope::Publication) {
             section.error("field", "is not a part of a publication", help);
         }
-        section.required("in", "name the list of values: in = \"{msg.types}\"");
-        let values = self.placeholder(section, "in", context.place, context.paths)?;
+        let test = |key| self.placeholder(section, key, context.place, context.paths);
+        let tests = FilterTests { values: test("in"), not: test("not"), min: test("min"), max: test("max") };
+        if ["in", "not", "min", "max"].iter().all(|key| section.get(key).is_none()) {
+            let help = "name what the field must be: in = \"{msg.types}\", not, min or max";
+            section.error("in", "is missing", help);
+        }
         let (channel, name) = (channel?, name?);
         let mut fields = self.fields.borrow_mut();
         fields.push((name.into(), Field { pattern: channel.reach(), placeholder: placeholder? }));
         let field = FieldIndex(u16::try_from(fields.len() - 1).ok()?);
-        Some(RuleAction::Filter { channel, field, values })
+        Some(RuleAction::Filter { channel, field, tests: Box::new(tests) })
     }
 
     pub(super) fn publish_or_request(

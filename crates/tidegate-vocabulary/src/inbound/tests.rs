@@ -271,7 +271,7 @@ fn a_filter_is_a_short_list_of_scalars() {
     let rule = "[[receive]]\ndo = \"filter\"\nchannel = \"r.a\"\nfield = \"data.type\"\nin = \"{msg.in}\"";
     let values = |list: &str| match heard(&vocabulary(rule), &format!("{{\"in\":{list}}}")) {
         Ok(Command::Filter { filter, .. }) => {
-            Ok(filter.values.iter().map(ToString::to_string).collect::<Vec<_>>())
+            Ok(filter.values.iter().flatten().map(ToString::to_string).collect::<Vec<_>>())
         }
         Ok(other) => panic!("{other:?}"),
         Err(error) => Err(error.code.name()),

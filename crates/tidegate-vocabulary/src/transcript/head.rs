@@ -15,6 +15,8 @@ use tidegate_protocol::permissions::Rules;
 use tidegate_protocol::permissions::StatsAccess;
 use tidegate_protocol::session::settings::Settings;
 use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::template::is_token_value;
+use tidegate_protocol::user_token;
 
 use crate::transcript::Credential;
 use crate::transcript::LineError;
@@ -92,7 +94,12 @@ fn persona<'t>(name: &str, clauses: impl Iterator<Item = &'t str>) -> Result<Per
         let (key, value) = word(clause);
         let permissions = Arc::make_mut(&mut identity.permissions);
         match key {
-            "user" => identity.user = value.into(),
+            "user" => {
+                identity.user = value.into();
+                // As nodes with `auth.user_claim` encode it.
+                let encoded = user_token::encode(value).filter(|_| !is_token_value(value));
+                identity.encoded_user = encoded.map(Arc::from);
+            }
             "issuer" => identity.issuer = Some(value.into()),
             "anonymous" => identity.anonymous = true,
             "claims" => identity.claims = Some(value.into()),

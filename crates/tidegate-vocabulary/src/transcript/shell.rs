@@ -329,7 +329,11 @@ impl Shell {
             }
             Output::Filter { subscription, filter } => {
                 let subscription = self.there(subscription)?;
-                let values: String = filter.values.iter().map(|value| format!(" {value}")).collect();
+                let mut values: String =
+                    filter.values.iter().flatten().map(|value| format!(" {value}")).collect();
+                values.extend(filter.not.iter().map(|value| format!(" not {value}")));
+                values.extend(filter.min.map(|min| format!(" min {min}")));
+                values.extend(filter.max.map(|max| format!(" max {max}")));
                 let outputs = format!("filter {} {}{values}", subscription.pattern, filter.name);
                 match &subscription.subscription_context {
                     Some(subscription_context) => subscription_context.set_filter(filter),

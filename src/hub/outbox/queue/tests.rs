@@ -6,7 +6,7 @@ impl Queues {
     /// Compares the running totals with the entries.
     pub(in crate::hub::outbox) fn audit(&self) {
         let entries = || self.queues.iter().flat_map(|queue| &queue.entries);
-        assert_eq!(self.bytes, entries().map(QueueEntry::len).sum::<usize>(), "bytes");
+        assert_eq!(self.bytes, entries().map(QueueEntry::byte_count).sum::<usize>(), "bytes");
         assert_eq!(self.frames, entries().map(QueueEntry::frame_count).sum::<usize>(), "frames");
         let coalesced = entries().filter(|entry| matches!(entry, QueueEntry::Coalesced { .. })).count();
         assert!(coalesced == 0 || self.index.is_none(), "the index has no coalesced entries");

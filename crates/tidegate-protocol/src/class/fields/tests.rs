@@ -8,6 +8,7 @@ use super::*;
 use crate::class::Class;
 use crate::class::DeliveryHeaders;
 use crate::class::KeyScope;
+use crate::class::Priority;
 use crate::subject::Pattern;
 
 fn class() -> Class {
@@ -53,7 +54,7 @@ fn a_text_or_a_number_is_the_key_within_the_subject() {
         (r#"{"a":"AAPL"}"#, None),
     ] {
         let payload = format!(r#"{{"price":1,"item":{{"symbol":{symbol}}}}}"#);
-        let expected = key.map_or("room.a".to_owned(), |key| format!("room.a {key}"));
+        let expected = key.map_or_else(|| "room.a".to_owned(), |key| format!("room.a {key}"));
         assert_eq!(terms(&class(), &payload, DeliveryHeaders::default()).0, expected, "{symbol:.40}");
     }
     for payload in ["{}", "text", "[]", "{\"item\":\"AAPL\"}", &"[".repeat(100_000)] {
