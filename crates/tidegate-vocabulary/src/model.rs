@@ -193,6 +193,8 @@ pub(super) enum Literal {
     Text(Box<str>),
     Integer(i64),
     Boolean(bool),
+    /// A list without elements.
+    EmptyList,
 }
 
 #[derive(Debug)]
