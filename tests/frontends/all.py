@@ -152,8 +152,10 @@ def main() -> int:
             return int(log.read_text().split()[0])
 
         addresses: dict[str, str] = {}
+        each: list[str] = []
         for seed in options.seeds or (SEEDS[:5] if options.compatible else SEEDS):
             nodes = [node(seed, number) for number in range(options.nodes)]
+            each += [argument for ports in nodes for argument in ("--node", f"{seed}=ws://127.0.0.1:{ports[seed]}")]
             for name in nodes[0]:
                 addresses[name] = f"ws://127.0.0.1:{balanced(name, [ports[name] for ports in nodes])}"
 
@@ -174,7 +176,7 @@ def main() -> int:
             if options.trust_client_identity
             else [
                 run([python, str(HERE / "run.py"), *switches], in_python),
-                run(["node", str(HERE / "run.mjs"), *switches], addresses),
+                run(["node", str(HERE / "run.mjs"), *switches, *each], addresses),
             ]
         )
         if options.snippets:
