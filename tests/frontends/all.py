@@ -5,7 +5,7 @@
     tests/frontends/all.py --tidegate target/debug/tidegate --compatible [SEED …]
 
 --nodes starts this number of nodes for each system, behind round_robin.py. --snippets also runs the snippets of the
-documents in this folder (snippets.mjs). With --trust-client-identity, only the snippets run, and the switch
+documents in this folder (snippets.mjs, backends.py). With --trust-client-identity, only the snippets run, and the switch
 `trust_client_identity` of the configurations is on. --compatible starts one node of each system with all switches of
 its configuration on, as in the documents, and runs the rows for them (python/compatible.py). All ports are free ones.
 The exit code is 0 if every row was ok, and 1 if not.
@@ -166,7 +166,9 @@ def main() -> int:
             done = subprocess.run([*program, "--nats", nats, "--secret", secret, *where], cwd=ROOT)
             return done.returncode == 0
 
+        documented = {seed: url for seed, url in addresses.items() if seed in SEEDS[:5]}
         in_python = {seed: url for seed, url in addresses.items() if seed != "graphql-ws"}
+        folder_of_documents = [str(options.snippets.resolve())] if options.snippets else []
         switches = ["--api-key", api_key, *["--console"] * options.console]
         if options.compatible:
             switched = [python, str(HERE / "run.py"), *switches, "--compatible"]
@@ -177,6 +179,7 @@ def main() -> int:
             else [
                 run([python, str(HERE / "run.py"), *switches], in_python),
                 run(["node", str(HERE / "run.mjs"), *switches, *each], addresses),
+                run([python, str(HERE / "backends.py"), "--tidegate", tidegate, *folder_of_documents], documented),
             ]
         )
         if options.snippets:
@@ -188,7 +191,7 @@ def main() -> int:
                 python,
                 *["--trust-client-identity"] * options.trust_client_identity,
             ]
-            results.append(run(program, {seed: url for seed, url in addresses.items() if seed in SEEDS[:5]}))
+            results.append(run(program, documented))
         return 0 if all(results) else 1
 
 
