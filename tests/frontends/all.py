@@ -73,6 +73,29 @@ def switched_on(config: str) -> str:
     return re.sub(r"(?m)^#(?=[\w\[])", "", config).replace('stats = "counts"', 'stats = "all"')
 
 
+TESTS = ["Connection", "Subscription", "Price Updates", "Ping/Pong", "Multiple Clients"]
+
+
+def accepted(python: str, nats: str, url: str, log: Path) -> bool:
+    """Whether tests/acceptance prints the five lines of Stock Agent's document while its backend streams prices."""
+    program = "import asyncio, stock_agent; asyncio.run(stock_agent.price_streaming_task())"
+    backend = running([python, "-c", program], log, PYTHONPATH=str(ROOT / "examples/backends"), NATS_URL=nats)
+
+    def lines(url: str) -> tuple[int, list[str]]:
+        command = [python, str(ROOT / "tests/acceptance/test_websocket.py")]
+        done = subprocess.run(command, env=os.environ | {"TIDEGATE_URL": url}, stdout=subprocess.PIPE, text=True)
+        return done.returncode, done.stdout.splitlines()
+
+    with backend:
+        passed = lines(url)
+    ok = passed == (0, [f"✅ PASS - {test}" for test in TESTS])
+    # Where no node listens, each of them fails.
+    status, failed = lines(f"ws://127.0.0.1:{free_port()}")
+    ok = ok and status == 1 and [it.partition(":")[0] for it in failed] == [f"❌ FAIL - {test}" for test in TESTS]
+    print("ok stock-agent tests/acceptance" if ok else f"FAIL stock-agent tests/acceptance: {passed}, {failed}")
+    return ok
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tidegate", required=True, type=Path)
@@ -182,6 +205,8 @@ def main() -> int:
                 run([python, str(HERE / "backends.py"), "--tidegate", tidegate, *folder_of_documents], documented),
             ]
         )
+        if "stock-agent" in addresses and not options.trust_client_identity:
+            results.append(accepted(python, nats, addresses["stock-agent"], folder / "prices.log"))
         if options.snippets:
             program = [
                 "node",
