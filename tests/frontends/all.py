@@ -117,6 +117,9 @@ def main() -> int:
     nats_server = subprocess.run(
         [ROOT / "nats/get-nats-server.sh"], check=True, capture_output=True, text=True
     ).stdout.strip()
+    nats_cli = subprocess.run(
+        [ROOT / "nats/get-nats-cli.sh"], check=True, capture_output=True, text=True
+    ).stdout.strip()
     python = subprocess.run(
         [HERE.parent / "setup.sh", "--python"], check=True, capture_output=True, text=True
     ).stdout.strip()
@@ -202,6 +205,7 @@ def main() -> int:
             else [
                 run([python, str(HERE / "run.py"), *switches], in_python),
                 run(["node", str(HERE / "run.mjs"), *switches, *each], addresses),
+                run([python, str(HERE / "nats_lines.py"), "--cli", nats_cli], in_python),
                 run([python, str(HERE / "backends.py"), "--tidegate", tidegate, *folder_of_documents], documented),
             ]
         )
