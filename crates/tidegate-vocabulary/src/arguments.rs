@@ -9,6 +9,7 @@ use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::error::shortened;
 use tidegate_protocol::json;
 use tidegate_protocol::message::FilterNumber;
+use tidegate_protocol::message::MAX_FILTER_VALUES;
 use tidegate_protocol::message::Pairs;
 
 use crate::channel::Channel;
@@ -29,8 +30,6 @@ pub(super) const MAX_KEPT_BYTES: usize = 1024;
 
 /// The longest name of a group and the longest value of a filter, in bytes.
 const MAX_NAME_BYTES: usize = 128;
-/// The most values of a filter.
-const MAX_VALUES: usize = 64;
 
 /// The values of `keep` or `set`, or an error if one is too long.
 pub(super) fn pairs_of(
@@ -60,7 +59,7 @@ pub(super) fn channels_of(
         Some(Each::List(items)) => {
             for (item, number) in items.iter().zip(1..) {
                 let element = ListElement { list: "each", number, item };
-                names.extend(channels.iter().map(|channel| element.channel(channel, known)));
+                names.extend(element.channels(channels, known));
             }
         }
         Some(Each::Placeholder(placeholder)) => {
@@ -70,7 +69,7 @@ pub(super) fn channels_of(
             let mut seen = HashSet::new();
             for (item, number) in elements.into_iter().zip(1..).filter(|(item, _)| seen.insert(*item)) {
                 let element = ListElement { list: client_name_of(placeholder), number, item };
-                names.extend(channels.iter().map(|channel| element.channel(channel, known)));
+                names.extend(element.channels(channels, known));
             }
         }
     }
@@ -88,7 +87,13 @@ struct ListElement<'e> {
 }
 
 impl ListElement<'_> {
-    /// The channel of this element.
+    /// The channels of this element. If one of them cannot be named, the element names none, and this is one error.
+    fn channels(&self, channels: &[Channel], known: MessageScope<'_>) -> Vec<Result<String, ClientError>> {
+        let named: Result<Vec<String>, ClientError> =
+            channels.iter().map(|channel| self.channel(channel, known)).collect();
+        named.map_or_else(|error| vec![Err(error)], |names| names.into_iter().map(Ok).collect())
+    }
+
     fn channel(&self, channel: &Channel, known: MessageScope<'_>) -> Result<String, ClientError> {
         let filled = channel.fill(&MessageScope { item: Some(self.item), ..known });
         filled.map_err(|error| match error {
@@ -146,7 +151,7 @@ pub(super) fn values_of(
     let list = list_of(placeholder, known)?;
     let values =
         json::elements(&list).and_then(|values| values.into_iter().map(scalar).collect::<Option<Box<[_]>>>());
-    let values = values.filter(|values| values.len() <= MAX_VALUES);
+    let values = values.filter(|values| values.len() <= MAX_FILTER_VALUES);
     values.ok_or_else(|| bad_value(placeholder, "must be a list of at most 64 texts or numbers"))
 }
 

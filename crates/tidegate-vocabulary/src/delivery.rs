@@ -261,6 +261,7 @@ impl Literal {
             Self::Text(text) => json.starts_with('"') && json::text(json).is_some_and(|said| *said == **text),
             Self::Integer(number) => json.parse() == Ok(*number),
             Self::Boolean(boolean) => json.parse() == Ok(*boolean),
+            Self::EmptyList => json::elements(json).is_some_and(|elements| elements.is_empty()),
         }
     }
 }
