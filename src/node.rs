@@ -4,9 +4,11 @@ pub mod admission;
 pub mod authenticator;
 pub mod call_limiter;
 pub mod connection_guard;
+pub mod latest_connections;
 pub mod limits;
 pub mod permit;
 pub mod readiness;
+mod replacement_flag;
 pub mod slots;
 pub mod user_slots;
 
