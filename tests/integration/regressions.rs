@@ -18,12 +18,12 @@ fn names(prefix: &str, numbers: Range<usize>) -> Vec<String> {
     numbers.map(|number| format!("{prefix}{number}")).collect()
 }
 
-/// A node that serves the pages of Stock Agent as shipped. Clients without a token are guests.
+/// A node that serves simple pages of Stock Agent. Clients without a token are guests.
 ///
 /// With the default rate, the node would read a client's lists over a minute. Here it reads all at once.
 async fn stock_agent(nats_url: &str) -> Process {
     const COMMANDS: u32 = 100_000;
-    let vocabulary = concat!(env!("CARGO_MANIFEST_DIR"), "/vocabularies/stock-agent.toml");
+    let vocabulary = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vocabularies/dialects/stock-agent.toml");
     let config = format!(
         "limits.commands_per_s = {COMMANDS}\nlimits.commands_burst = {COMMANDS}\n\
          [[class]]\npattern = \"prices.*\"\nkind = \"latest\"\nsnapshot = true\n\

@@ -59,7 +59,7 @@ pub(super) fn channels_of(
         Some(Each::List(items)) => {
             for (item, number) in items.iter().zip(1..) {
                 let element = ListElement { list: "each", number, item };
-                names.extend(channels.iter().map(|channel| element.channel(channel, known)));
+                names.extend(element.channels(channels, known));
             }
         }
         Some(Each::Placeholder(placeholder)) => {
@@ -69,7 +69,7 @@ pub(super) fn channels_of(
             let mut seen = HashSet::new();
             for (item, number) in elements.into_iter().zip(1..).filter(|(item, _)| seen.insert(*item)) {
                 let element = ListElement { list: client_name_of(placeholder), number, item };
-                names.extend(channels.iter().map(|channel| element.channel(channel, known)));
+                names.extend(element.channels(channels, known));
             }
         }
     }
@@ -87,7 +87,13 @@ struct ListElement<'e> {
 }
 
 impl ListElement<'_> {
-    /// The channel of this element.
+    /// The channels of this element. If one of them cannot be named, the element names none, and this is one error.
+    fn channels(&self, channels: &[Channel], known: MessageScope<'_>) -> Vec<Result<String, ClientError>> {
+        let named: Result<Vec<String>, ClientError> =
+            channels.iter().map(|channel| self.channel(channel, known)).collect();
+        named.map_or_else(|error| vec![Err(error)], |names| names.into_iter().map(Ok).collect())
+    }
+
     fn channel(&self, channel: &Channel, known: MessageScope<'_>) -> Result<String, ClientError> {
         let filled = channel.fill(&MessageScope { item: Some(self.item), ..known });
         filled.map_err(|error| match error {

@@ -16,8 +16,8 @@ use crate::placeholder::Placeholder;
 use crate::placeholder::Resolve;
 use crate::placeholder::Source;
 use crate::placeholder::SourceValue;
-use crate::placeholder::TimeFormat;
 use crate::placeholder::Value;
+use crate::time_format::TimeFormat;
 
 /// The longest value in a subject, in bytes.
 pub(crate) const MAX_TOKEN_BYTES: usize = 128;
@@ -232,8 +232,11 @@ fn check_dotted(parts: &[Part]) -> Result<(), ChannelError> {
         if !begins_token || !ends_subject {
             return Err(ChannelError::DottedPlace { name: name() });
         }
-        // Whether a variable comes from the client is checked when all rules are known.
-        if !is_from_client(&placeholder.source) && !matches!(placeholder.source, Source::Variable(_)) {
+        // Whether a variable comes from the client is checked when all rules are known. A part of a payload can only be
+        // in the channel of an element, which decides who gets it and reaches no subject.
+        let may_be_dotted = is_from_client(&placeholder.source)
+            || matches!(placeholder.source, Source::Variable(_) | Source::Data);
+        if !may_be_dotted {
             return Err(ChannelError::DottedSource { name: name() });
         }
     }

@@ -1,6 +1,7 @@
 //! Compile: turns the file of a vocabulary into a [`CompiledVocabulary`], or reports everything that is wrong with it.
 
 mod actions;
+mod apart;
 mod check;
 mod conditions;
 mod dispatch;
@@ -49,11 +50,11 @@ use crate::placeholder::Placeholder;
 use crate::placeholder::PlaceholderError;
 use crate::placeholder::Scope;
 use crate::placeholder::Source;
-use crate::placeholder::TimeFormat;
 use crate::placeholder::known_filters;
 use crate::placeholder::known_placeholders;
 use crate::route::PathIndex;
 use crate::statistics;
+use crate::time_format::TimeFormat;
 
 /// A vocabulary that compiled without errors.
 #[derive(Debug)]
@@ -376,7 +377,9 @@ impl<'m> Compiler<'m> {
             table.error(key, "an empty list matches nothing", "name at least one value, or remove it");
             return None;
         }
-        let literals: Option<Box<[Literal]>> = literals.iter().map(literal).collect();
+        let of_list =
+            |value: &Node| literal(value).or_else(|| value.list()?.is_empty().then_some(Literal::EmptyList));
+        let literals: Option<Box<[Literal]>> = literals.iter().map(of_list).collect();
         if literals.is_none() {
             let help = "write a text, a whole number, a list of them, true (there) or false (absent)";
             table.refuse(key, value, ValueError::new("cannot be compared with a message", help));

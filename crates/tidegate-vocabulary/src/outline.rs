@@ -99,6 +99,7 @@ fn written(literal: &Literal) -> String {
         Literal::Text(text) => json!(&**text).to_string(),
         Literal::Integer(whole) => whole.to_string(),
         Literal::Boolean(truth) => truth.to_string(),
+        Literal::EmptyList => "[]".to_owned(),
     }
 }
 

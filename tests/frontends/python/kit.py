@@ -177,11 +177,16 @@ class Socket:
             probe = f"probe-{next(Socket._ids)}"
             mine.add(probe)
             self._probed.clear()
-            await self.nc.publish(subject, json.dumps({"symbol": probe, **members}).encode())
+            await self.nc.publish(subject, json.dumps({"symbol": probe, **members, "probe": probe}).encode())
             try:
                 await asyncio.wait_for(self._probed.wait(), AGAIN_S)
             except TimeoutError:
                 pass
+
+    def forget(self) -> None:
+        """Drops the messages that have arrived."""
+        while not self._frames.empty():
+            self._frames.get_nowait()
 
     async def quiet(self) -> None:
         """Checks that no message is left, and that none arrives."""

@@ -1,4 +1,4 @@
-//! The dialects of test clients: native, or one of two shipped vocabularies without a message for gaps.
+//! The dialects of test clients: native, or one of two simple vocabularies without a message for gaps.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -33,17 +33,17 @@ impl Dialect {
         }
     }
 
-    /// Configures a node for the dialect, with the roles and classes that it is shipped with.
+    /// Configures a node for the dialect, with its roles and classes.
     pub(crate) fn configure(self, config: &mut Config) {
         if self == Self::Native {
             return;
         }
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vocabularies");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vocabularies/dialects");
         let environment = vec![("TIDEGATE_AUTH__HMAC_SECRET".to_owned(), "x".repeat(32))];
         let file = Some(folder.join(format!("{}.config.toml", self.name())));
-        let shipped = load(&Sources { file, environment, ..Sources::default() }).unwrap().config;
+        let theirs = load(&Sources { file, environment, ..Sources::default() }).unwrap().config;
         let file = std::fs::read_to_string(folder.join(format!("{}.toml", self.name()))).unwrap();
-        (config.roles, config.classes) = (shipped.roles, shipped.classes);
+        (config.roles, config.classes) = (theirs.roles, theirs.classes);
         config.endpoints = vec![EndpointConfig {
             path: String::new(),
             vocabulary: self.name().to_owned(),

@@ -43,7 +43,7 @@ fn texts(rule: &Rule) -> impl Iterator<Item = (&str, Vec<&str>)> {
         let Matcher::OneOf(literals) = &test.matcher else { return None };
         let texts = literals.iter().map(|literal| match literal {
             Literal::Text(text) => Some(&**text),
-            Literal::Integer(_) | Literal::Boolean(_) => None,
+            Literal::Integer(_) | Literal::Boolean(_) | Literal::EmptyList => None,
         });
         Some((step.name(), texts.collect::<Option<Vec<_>>>()?))
     })

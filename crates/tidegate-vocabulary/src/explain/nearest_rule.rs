@@ -52,5 +52,6 @@ fn literal(literal: &Literal) -> String {
         Literal::Text(text) => json::string(text),
         Literal::Integer(number) => number.to_string(),
         Literal::Boolean(truth) => truth.to_string(),
+        Literal::EmptyList => "[]".to_owned(),
     }
 }

@@ -54,7 +54,7 @@ fn what_is_remembered_of_a_message_is_bounded() {
 }
 
 /// A `when`, messages that match it, and messages that do not.
-const MATCHES: [(&str, &[&str], &[&str]); 14] = [
+const MATCHES: [(&str, &[&str], &[&str]); 15] = [
     (
         "{ a = true }",
         &[r#"{"a":0}"#, r#"{"a":false}"#, r#"{"a":""}"#, r#"{"a":[]}"#, r#"{"b":1, "a" : {} }"#],
@@ -87,6 +87,19 @@ const MATCHES: [(&str, &[&str], &[&str]); 14] = [
         "{ a = [\"x\", 1, true] }",
         &[r#"{"a":"x"}"#, r#"{"a":1}"#, r#"{"a":true}"#],
         &[r#"{"a":"1"}"#, r#"{"a":false}"#, r#"{"a":null}"#],
+    ),
+    (
+        "{ a = [\"x\", []] }",
+        &[r#"{"a":[]}"#, r#"{"a": [ ] }"#, r#"{"a":"x"}"#],
+        &[
+            "{}",
+            r#"{"a":null}"#,
+            r#"{"a":{}}"#,
+            r#"{"a":""}"#,
+            r#"{"a":[null]}"#,
+            r#"{"a":[[]]}"#,
+            r#"{"a":0}"#,
+        ],
     ),
     (
         "{ a = { b = true } }",

@@ -409,6 +409,7 @@ fn message(path: &[Step], literal: &Literal) -> String {
         Literal::Text(text) => json::string(text),
         Literal::Integer(number) => number.to_string(),
         Literal::Boolean(truth) => truth.to_string(),
+        Literal::EmptyList => "[]".to_owned(),
     };
     path.iter().rev().fold(literal, |value, step| format!("{{{}:{value}}}", json::string(step.name())))
 }

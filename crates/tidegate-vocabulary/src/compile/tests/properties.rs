@@ -160,6 +160,7 @@ fn message(vocabulary: &CompiledVocabulary, chosen: &[(Index, Index, Value)]) ->
                     Literal::Text(text) => json!(**text),
                     Literal::Integer(number) => json!(number),
                     Literal::Boolean(truth) => json!(truth),
+                    Literal::EmptyList => json!([]),
                 },
                 Matcher::Present | Matcher::Absent => value.clone(),
             };
