@@ -1,6 +1,7 @@
 //! Compile: turns the file of a vocabulary into a [`CompiledVocabulary`], or reports everything that is wrong with it.
 
 mod actions;
+mod apart;
 mod check;
 mod conditions;
 mod dispatch;

@@ -1,5 +1,6 @@
 //! Vocabularies: message formats that TOML files describe. Each is a dialect without Rust code of its own.
 
+mod apart;
 mod arguments;
 pub mod binding;
 mod channel;
