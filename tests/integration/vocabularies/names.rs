@@ -6,6 +6,7 @@ use crate::support::eventually;
 use crate::vocabularies::stage::Stage;
 use crate::vocabularies::stage::is_error;
 use crate::vocabularies::table::Command;
+use crate::vocabularies::table::DOTTED;
 use crate::vocabularies::table::Effect;
 use crate::vocabularies::table::INVALID_TOKENS;
 use crate::vocabularies::table::VALUE_COMMANDS;
@@ -23,11 +24,9 @@ pub(crate) fn by_vocabulary(commands: &[Command]) -> Vec<(&'static str, Vec<Comm
     all
 }
 
-fn subject(command: &Command) -> &'static str {
-    match command.effect {
-        Effect::Subscribes(subject) | Effect::Requests(subject) | Effect::Publishes(subject) => subject,
-        Effect::Unsubscribes => "nothing",
-    }
+/// Whether this JSON is several tokens with dots between them. A number is text for the filter `upper`.
+fn is_dotted(value: &str) -> bool {
+    value == json!(DOTTED).to_string() || value == "1.5"
 }
 
 /// Checks that each command is rejected with each of these values, that it works with its valid value, and that nothing
@@ -37,7 +36,8 @@ async fn assert_all_rejected(commands: &[Command], values: &[String]) {
         let mut stage = Stage::shipped(vocabulary).await;
         for command in &commands {
             let mut page = stage.page_for(command).await;
-            for value in values {
+            let is_invalid = |value: &&String| !(command.is_dotted() && is_dotted(value));
+            for value in values.iter().filter(is_invalid) {
                 let before = stage.joined();
                 page.assert_rejected(&command.with(value)).await;
                 assert_eq!(stage.joined(), before, "{command:?} {value}");
@@ -47,7 +47,7 @@ async fn assert_all_rejected(commands: &[Command], values: &[String]) {
             }
             stage.assert_works(&mut page, command).await;
         }
-        let allowed: Vec<&str> = commands.iter().map(subject).collect();
+        let allowed: Vec<&str> = commands.iter().flat_map(|command| command.effect.subjects()).collect();
         stage.assert_no_subject_but(&allowed).await;
     }
 }
@@ -111,7 +111,9 @@ async fn sub_02_invalid_tokens_in_paths_are_rejected_after_one_decoding() {
             "%+1",
             "%ff",
         ];
-        let escapes = INVALID_TOKENS.into_iter().chain([&*long]).map(escaped);
+        // Symbols in the path may be several tokens.
+        let invalid = INVALID_TOKENS.into_iter().filter(|text| vocabulary != "ara" || *text != DOTTED);
+        let escapes = invalid.chain([&*long]).map(escaped);
         let twice = INVALID_TOKENS.iter().filter(|text| !text.is_empty()).map(|text| escaped(&escaped(text)));
         for value in raw.map(str::to_owned).into_iter().chain(escapes).chain(twice) {
             let answer = stage.handshake(&format!("{path}{value}"), &json!({ "sub": "alice" })).await;
@@ -141,7 +143,9 @@ async fn sub_02_invalid_tokens_in_queries_and_bodies_are_rejected() {
     let mut stage = Stage::shipped("sentio").await;
     let alice = json!({ "sub": "alice", "role": "user" });
     for text in INVALID_TOKENS {
-        for value in [escaped(text), escaped(&escaped(text))] {
+        // A symbol may be several tokens.
+        let once = (text != DOTTED).then(|| escaped(text));
+        for value in once.into_iter().chain([escaped(&escaped(text))]) {
             let target = format!("/api/v1/dashboard/trade-signals?symbols=AAPL,{value}");
             let answer = stage.call("GET", &target, &alice, "").await;
             assert_eq!(answer.status, 400, "{target}: {answer:?}");
@@ -199,12 +203,12 @@ async fn id_01_a_message_that_names_another_user_is_rejected() {
             for action in ["subscribe", "unsubscribe", "ping"] {
                 let message = format!(r#"{{"action":"{action}","user_id":{id}}}"#);
                 page.assert_rejected(&message).await;
-                page.assert_rejected(&format!(r#"{{"action":"{action}","user_id":"bob","user_id":{id}}}"#))
-                    .await;
                 page.assert_rejected(&format!(r#"{{"action":"{action}","us\u0065r_id":{id}}}"#)).await;
             }
         }
         assert!(page.is_open);
+        // A message with a member that it has twice ends the session.
+        page.assert_rejected(r#"{"action":"subscribe","user_id":"bob","user_id":"alice"}"#).await;
     }
     assert_eq!(stage.joined(), 0);
     stage.assert_no_subject_but(&[]).await;
@@ -224,7 +228,7 @@ async fn id_01_unused_members_that_name_another_user_have_no_effect() {
             let message: &'static str = format!("{{{others}{}", &command.message[1..]).leak();
             stage.assert_works(&mut page, &Command { message, ..*command }).await;
         }
-        let allowed: Vec<&str> = commands.iter().map(subject).collect();
+        let allowed: Vec<&str> = commands.iter().flat_map(|command| command.effect.subjects()).collect();
         stage.assert_no_subject_but(&allowed).await;
     }
     // The name that a page gives itself is not a user.
@@ -232,7 +236,7 @@ async fn id_01_unused_members_that_name_another_user_have_no_effect() {
     let mut page = stage.page("/ws/bob", &json!({ "sub": "alice", "role": "user" }), 0).await;
     page.send(r#"{"type":"subscribe","channel":"portfolio"}"#).await;
     eventually("alice has joined", || async { stage.joined() == 1 }).await;
-    assert!(page.received().await.is_empty());
+    assert!(!page.received().await.iter().any(is_error));
     let subjects = stage.edge.nats.subjects("tidegate/").await;
     assert!(subjects.iter().any(|subject| subject == "user.alice.portfolio"), "{subjects:?}");
     assert!(!subjects.iter().any(|subject| subject.contains("bob")), "{subjects:?}");

@@ -13,6 +13,7 @@ use tidegate::config::endpoint::EndpointConfig;
 use tidegate::config::endpoint::VocabularyFile;
 use tidegate::config::load::load;
 use tidegate::config::source::Sources;
+use tidegate_protocol::class::FeedBy;
 use tidegate_vocabulary::compile::compile;
 use tokio::net::TcpStream;
 
@@ -59,10 +60,16 @@ impl Stage {
         Self::start(vocabulary, &text, |config| {
             config.roles = theirs.roles;
             config.classes = theirs.classes;
+            // Each channel has its own subscription, so that tests see which ones clients reach.
+            for class in config.classes.iter_mut().filter(|class| class.feed == FeedBy::Always) {
+                class.feed = FeedBy::Subject;
+            }
             change(config);
             let guest = theirs.endpoints[0].access.anonymous_role.clone();
-            if config.roles.iter().any(|role| Some(&role.name) == guest.as_ref()) {
-                config.endpoints[0].access.anonymous_role = guest;
+            let has_guests = config.roles.iter().any(|role| Some(&role.name) == guest.as_ref());
+            let access = &mut config.endpoints[0].access;
+            if has_guests && access.anonymous_role.is_none() && access.trust_client_identity.is_none() {
+                access.anonymous_role = guest;
             }
         })
         .await
@@ -160,11 +167,12 @@ impl Stage {
         let before = self.joined();
         page.send(&command.good()).await;
         match command.effect {
-            Effect::Subscribes(channel) => {
-                let joined = || async { self.joined() > before };
+            Effect::Subscribes(_) => {
+                let all = before + command.effect.subjects().count() as u64;
+                let joined = || async { self.joined() >= all };
                 eventually(&format!("{command:?} has joined"), joined).await;
-                assert_eq!(self.joined(), before + 1, "{command:?}");
-                self.edge.publish(&channel.replace('*', "x"), json!({ "symbol": MARK }).to_string()).await;
+                assert_eq!(self.joined(), all, "{command:?}");
+                self.publish_mark(command).await;
                 page.until(MARK).await;
             }
             Effect::Requests(_) if command.message.contains("acknowledge") => {
@@ -179,6 +187,14 @@ impl Stage {
                 assert!(!received.iter().any(is_error), "{command:?}: {received:?}");
             }
         }
+    }
+
+    /// Publishes [`MARK`] on the last subject of a command that subscribes.
+    pub(crate) async fn publish_mark(&self, command: &Command) {
+        let subject = command.effect.subjects().last().unwrap().replace('*', "x");
+        // The symbol of a signal decides who gets it. Others are shown.
+        let symbol = subject.strip_prefix("signals.").unwrap_or(MARK);
+        self.edge.publish(&subject, json!({ "symbol": symbol, "mark": MARK }).to_string()).await;
     }
 
     async fn next_published(&mut self) -> async_nats::Message {
@@ -266,8 +282,8 @@ impl Page {
 
 /// The channels of `on_connect` in all vocabularies. The user is always alice.
 #[rustfmt::skip]
-pub(crate) const ON_CONNECT: [&str; 17] = [
-    "account.ACC1.updates", "predictions.AAPL", "market.AAPL", "alerts", "user.alice.notifications", "user.alice.transactions",
+pub(crate) const ON_CONNECT: [&str; 18] = [
+    "account.ACC1.updates", "predictions.AAPL", "prices.AAPL", "market.AAPL", "alerts", "user.alice.notifications", "user.alice.transactions",
     "user.alice.balance", "system.announcements", "user.alice.balance_update", "user.alice.transaction_alert",
     "user.alice.fraud_alert", "user.alice.goal_progress", "user.alice.market_update", "user.alice.bill_reminder",
     "user.alice.insight_ready", "user.alice.system_notification", "user.alice.URGENT_FRAUD_ALERT",
@@ -276,7 +292,8 @@ pub(crate) const ON_CONNECT: [&str; 17] = [
 /// The number of channels of `on_connect` for this command's vocabulary and path.
 fn joins_on_connect(command: &Command) -> u64 {
     match command.vocabulary {
-        "ara" => 1,
+        "ara" if command.target.contains("predictions") => 1,
+        "ara" => 2,
         "financegpt" => 10,
         "hoardrun" => 4,
         _ => 0,

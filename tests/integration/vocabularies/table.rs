@@ -4,7 +4,7 @@
 /// The effect of a valid message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Effect {
-    /// Subscribes to this channel.
+    /// Subscribes to these channels, separated by spaces. The last one has the client's value.
     Subscribes(&'static str),
     /// Sends a request on this subject.
     Requests(&'static str),
@@ -39,7 +39,7 @@ const fn command(
 #[rustfmt::skip]
 pub(crate) const VALUE_COMMANDS: [Command; 19] = [
     command("ara", "/ws/predictions/AAPL", r#"{"type":"subscribe","symbol":$}"#, "MSFT", Effect::Subscribes("predictions.MSFT")),
-    command("ara", "/ws/market-data/AAPL", r#"{"type":"subscribe","symbol":$}"#, "MSFT", Effect::Subscribes("market.MSFT")),
+    command("ara", "/ws/market-data/AAPL", r#"{"type":"subscribe","symbol":$}"#, "MSFT", Effect::Subscribes("prices.MSFT market.MSFT")),
     command("ara", "/ws/predictions/AAPL", r#"{"type":"request_prediction","symbol":$}"#, "MSFT", Effect::Requests("predict.MSFT")),
     command("financegpt", "/ws/alice", r#"{"type":"subscribe","symbols":[$]}"#, "INFY", Effect::Subscribes("market.INFY")),
     command("financegpt", "/ws/alice", r#"{"type":"subscribe","events":[$]}"#, "other", Effect::Subscribes("user.alice.other")),
@@ -50,9 +50,9 @@ pub(crate) const VALUE_COMMANDS: [Command; 19] = [
     command("graphql-ws", "/graphql", r#"{"id":"1","type":"subscribe","payload":{"operationName":"Prices","variables":{"symbol":$}}}"#, "AAPL", Effect::Subscribes("prices.AAPL")),
     command("hoardrun", "/ws/notifications", r#"{"type":"join_room","room":$}"#, "crypto", Effect::Subscribes("room.crypto")),
     command("hoardrun", "/ws/notifications", r#"{"type":"leave_room","room":$}"#, "crypto", Effect::Unsubscribes),
-    command("sentio", "/ws/trade-signals", r#"{"action":"subscribe","symbols":[$]}"#, "AAPL", Effect::Subscribes("signals.AAPL")),
+    command("sentio", "/ws/trade-signals", r#"{"action":"subscribe","symbols":[$]}"#, "AAPL", Effect::Subscribes("signals signals.AAPL")),
     command("sentio", "/ws/trade-signals", r#"{"action":"unsubscribe","symbols":[$]}"#, "AAPL", Effect::Unsubscribes),
-    command("sentio", "/ws/market-data", r#"{"action":"subscribe","symbols":[$]}"#, "AAPL", Effect::Subscribes("market.AAPL")),
+    command("sentio", "/ws/market-data", r#"{"action":"subscribe","symbols":[$]}"#, "AAPL", Effect::Subscribes("prices.AAPL market.AAPL")),
     command("sentio", "/ws/market-data", r#"{"action":"unsubscribe","symbols":[$]}"#, "AAPL", Effect::Unsubscribes),
     command("stock-agent", "/ws/page", r#"{"type":"subscribe","channel":"prices","symbols":[$]}"#, "AAPL", Effect::Subscribes("prices.AAPL")),
     command("stock-agent", "/ws/page", r#"{"type":"unsubscribe","channel":"prices","symbols":[$]}"#, "AAPL", Effect::Unsubscribes),
@@ -67,18 +67,36 @@ pub(crate) const FIXED_COMMANDS: [Command; 14] = [
     command("financegpt", "/ws/alice", r#"{"type":"acknowledge_alert","alert_id":1}"#, "", Effect::Requests("finance.alice.acknowledge")),
     command("financegpt-mcp", "/", r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#, "", Effect::Requests("mcp.tools")),
     command("graphql-ws", "/graphql", r#"{"id":"1","type":"subscribe","payload":{"operationName":"Notifications"}}"#, "", Effect::Subscribes("user.alice.notifications")),
-    command("sentio", "/ws/trade-signals", r#"{"action":"subscribe"}"#, "", Effect::Subscribes("signals.*")),
-    command("sentio", "/ws/market-data", r#"{"action":"subscribe"}"#, "", Effect::Subscribes("market.*")),
+    command("sentio", "/ws/trade-signals", r#"{"action":"subscribe"}"#, "", Effect::Subscribes("signals signals.* signals.*.*")),
+    command("sentio", "/ws/market-data", r#"{"action":"subscribe"}"#, "", Effect::Subscribes("prices.* prices.*.* market.* market.*.*")),
     command("sentio", "/ws/earnings", r#"{"action":"subscribe"}"#, "", Effect::Subscribes("user.alice.earnings")),
     command("sentio", "/ws/notifications", r#"{"action":"subscribe"}"#, "", Effect::Subscribes("user.alice.notifications")),
     command("sentio", "/ws/admin", r#"{"action":"subscribe"}"#, "", Effect::Subscribes("admin.*")),
-    command("stock-agent", "/ws/page", r#"{"type":"subscribe","channel":"prices"}"#, "", Effect::Subscribes("prices.*")),
+    command("stock-agent", "/ws/page", r#"{"type":"subscribe","channel":"prices"}"#, "", Effect::Subscribes("prices.* prices.*.*")),
     command("stock-agent", "/ws/page", r#"{"type":"subscribe","channel":"alerts"}"#, "", Effect::Subscribes("alerts")),
     command("stock-agent", "/ws/page", r#"{"type":"subscribe","channel":"portfolio"}"#, "", Effect::Subscribes("user.alice.portfolio")),
     command("stock-agent", "/ws/page", r#"{"type":"subscribe","channel":"webrtc"}"#, "", Effect::Subscribes("webrtc.alice.*")),
 ];
 
+impl Effect {
+    /// The subjects that the command uses.
+    pub(crate) fn subjects(self) -> impl Iterator<Item = &'static str> {
+        match self {
+            Self::Subscribes(subjects) | Self::Requests(subjects) | Self::Publishes(subjects) => {
+                subjects.split(' ')
+            }
+            Self::Unsubscribes => "nothing".split(' '),
+        }
+    }
+}
+
 impl Command {
+    /// Whether the value may be several tokens, with dots between them.
+    pub(crate) fn is_dotted(&self) -> bool {
+        let has_symbols = matches!(self.vocabulary, "ara" | "sentio" | "stock-agent");
+        has_symbols && self.message.contains("\"symbol")
+    }
+
     /// The message with this value, as JSON.
     pub(crate) fn with(&self, json: &str) -> String {
         self.message.replace('$', json)
@@ -115,6 +133,9 @@ pub(crate) const INVALID_TOKENS: [&str; 22] = [
     "a\u{2028}",
     "$SYS",
 ];
+
+/// A text that is several tokens, which some values may be.
+pub(crate) const DOTTED: &str = "a.b";
 
 /// Invalid tokens as JSON: those above, a text that is too long, and values that are not text.
 pub(crate) fn invalid_tokens() -> Vec<String> {
