@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need besides Rust: nats-server, Chromium, Node.js with a few packages, Python with two packages,
-# and the Autobahn suite.
+# Installs what the tests need besides Rust: nats-server, the nats command (which Go builds), Chromium, Node.js with a few
+# packages, Python with two packages, and the Autobahn suite.
 #
 # As root on a Debian system it installs what is missing. Elsewhere it says what to install, and fails.
 # You can run it at any time: it does nothing twice.
@@ -25,6 +25,14 @@ node_is_new_enough() {
     command -v node >/dev/null && node -e 'process.exit(process.versions.node.split(".")[0] >= 20 ? 0 : 1)'
 }
 
+go_is_new_enough() {
+    command -v go >/dev/null && [[ $(go env GOVERSION) =~ ^go1\.([0-9]+) ]] && ((BASH_REMATCH[1] >= 21))
+}
+
+nats_cli_is_here() {
+    "$root/nats/get-nats-cli.sh" --cached >/dev/null 2>&1
+}
+
 look() {
     missing=()
     packages=()
@@ -34,6 +42,7 @@ look() {
     python_is_new_enough || lacks "Python 3.11 or newer with venv" python3-venv
     node_is_new_enough || lacks "Node.js 20 or newer (Debian 12 itself has 18)" nodejs
     command -v npm >/dev/null || lacks "npm" npm
+    nats_cli_is_here || go_is_new_enough || lacks "Go 1.21 or newer (https://go.dev/dl; Debian 12 itself has 1.19)" golang-go
     # If the caller names a Chromium, the caller must install it.
     if [[ ! -x $chromium ]]; then
         if [[ -n ${TIDEGATE_CHROMIUM:-} ]]; then
@@ -94,6 +103,8 @@ fi
 
 nats_server=$("$root/nats/get-nats-server.sh")
 printf 'nats-server: %s\n' "$nats_server"
+nats_cli=$("$root/nats/get-nats-cli.sh")
+printf 'nats: %s\n' "$nats_cli"
 printf 'chromium: %s\n' "$chromium"
 packages_of browser
 "$root/examples/demo/run.sh" --setup

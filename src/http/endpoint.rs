@@ -12,7 +12,7 @@ use tidegate_vocabulary::binding::Binding;
 use tidegate_vocabulary::model::CompiledVocabulary;
 use tidegate_vocabulary::model::NoMatch;
 use tidegate_vocabulary::placeholder::Placeholder;
-use tidegate_vocabulary::placeholder::TimeFormat;
+use tidegate_vocabulary::time_format::TimeFormat;
 use warp::http::HeaderMap;
 use warp::http::Method;
 use warp::http::StatusCode;

@@ -5,7 +5,7 @@
     tests/frontends/all.py --tidegate target/debug/tidegate --compatible [SEED …]
 
 --nodes starts this number of nodes for each system, behind round_robin.py. --snippets also runs the snippets of the
-documents in this folder (snippets.mjs). With --trust-client-identity, only the snippets run, and the switch
+documents in this folder (snippets.mjs, backends.py). With --trust-client-identity, only the snippets run, and the switch
 `trust_client_identity` of the configurations is on. --compatible starts one node of each system with all switches of
 its configuration on, as in the documents, and runs the rows for them (python/compatible.py). All ports are free ones.
 The exit code is 0 if every row was ok, and 1 if not.
@@ -73,6 +73,29 @@ def switched_on(config: str) -> str:
     return re.sub(r"(?m)^#(?=[\w\[])", "", config).replace('stats = "counts"', 'stats = "all"')
 
 
+TESTS = ["Connection", "Subscription", "Price Updates", "Ping/Pong", "Multiple Clients"]
+
+
+def accepted(python: str, nats: str, url: str, log: Path) -> bool:
+    """Whether tests/acceptance prints the five lines of Stock Agent's document while its backend streams prices."""
+    program = "import asyncio, stock_agent; asyncio.run(stock_agent.price_streaming_task())"
+    backend = running([python, "-c", program], log, PYTHONPATH=str(ROOT / "examples/backends"), NATS_URL=nats)
+
+    def lines(url: str) -> tuple[int, list[str]]:
+        command = [python, str(ROOT / "tests/acceptance/test_websocket.py")]
+        done = subprocess.run(command, env=os.environ | {"TIDEGATE_URL": url}, stdout=subprocess.PIPE, text=True)
+        return done.returncode, done.stdout.splitlines()
+
+    with backend:
+        passed = lines(url)
+    ok = passed == (0, [f"✅ PASS - {test}" for test in TESTS])
+    # Where no node listens, each of them fails.
+    status, failed = lines(f"ws://127.0.0.1:{free_port()}")
+    ok = ok and status == 1 and [it.partition(":")[0] for it in failed] == [f"❌ FAIL - {test}" for test in TESTS]
+    print("ok stock-agent tests/acceptance" if ok else f"FAIL stock-agent tests/acceptance: {passed}, {failed}")
+    return ok
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tidegate", required=True, type=Path)
@@ -94,10 +117,13 @@ def main() -> int:
     nats_server = subprocess.run(
         [ROOT / "nats/get-nats-server.sh"], check=True, capture_output=True, text=True
     ).stdout.strip()
+    nats_cli = subprocess.run(
+        [ROOT / "nats/get-nats-cli.sh"], check=True, capture_output=True, text=True
+    ).stdout.strip()
     python = subprocess.run(
         [HERE.parent / "setup.sh", "--python"], check=True, capture_output=True, text=True
     ).stdout.strip()
-    secret, api_key = secrets.token_urlsafe(32), f"key-{secrets.token_hex(16)}"
+    secret, api_key = secrets.token_hex(32), f"key-{secrets.token_hex(16)}"
 
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidegate-frontends-")))
@@ -133,8 +159,10 @@ def main() -> int:
             file = folder / f"{seed}-{number}.toml"
             file.write_text(config)
             log = folder / f"{seed}-{number}.log"
-            command = [tidegate, "serve", "--config", str(file), "--set", f"nats.url={nats}"]
-            command += ["--set", "http.console=true"] * options.console
+            # No client is left when a node ends, so it need not drain.
+            settings = [f"nats.url={nats}", "server.drain_s=0", *["http.console=true"] * options.console]
+            command = [tidegate, "serve", "--config", str(file)]
+            command += [argument for setting in settings for argument in ("--set", setting)]
             process = stack.enter_context(running(command, log, TIDEGATE_AUTH__HMAC_SECRET=secret))
             ready(f"http://127.0.0.1:{ports['8000']}/readyz", process, log)
             return {seed: ports["8000"]} | ({f"{seed}-mcp": ports["9001"]} if str(ports["9001"]) in config else {})
@@ -153,8 +181,10 @@ def main() -> int:
             return int(log.read_text().split()[0])
 
         addresses: dict[str, str] = {}
+        each: list[str] = []
         for seed in options.seeds or (SEEDS[:5] if options.compatible else SEEDS):
             nodes = [node(seed, number) for number in range(options.nodes)]
+            each += [argument for ports in nodes for argument in ("--node", f"{seed}=ws://127.0.0.1:{ports[seed]}")]
             for name in nodes[0]:
                 addresses[name] = f"ws://127.0.0.1:{balanced(name, [ports[name] for ports in nodes])}"
 
@@ -165,7 +195,9 @@ def main() -> int:
             done = subprocess.run([*program, "--nats", nats, "--secret", secret, *where], cwd=ROOT)
             return done.returncode == 0
 
+        documented = {seed: url for seed, url in addresses.items() if seed in SEEDS[:5]}
         in_python = {seed: url for seed, url in addresses.items() if seed != "graphql-ws"}
+        folder_of_documents = [str(options.snippets.resolve())] if options.snippets else []
         switches = ["--api-key", api_key, *["--console"] * options.console]
         if options.compatible:
             switched = [python, str(HERE / "run.py"), *switches, "--compatible"]
@@ -175,9 +207,13 @@ def main() -> int:
             if options.trust_client_identity
             else [
                 run([python, str(HERE / "run.py"), *switches], in_python),
-                run(["node", str(HERE / "run.mjs"), *switches], addresses),
+                run(["node", str(HERE / "run.mjs"), *switches, *each], addresses),
+                run([python, str(HERE / "nats_lines.py"), "--cli", nats_cli], in_python),
+                run([python, str(HERE / "backends.py"), "--tidegate", tidegate, *folder_of_documents], documented),
             ]
         )
+        if "stock-agent" in addresses and not options.trust_client_identity:
+            results.append(accepted(python, nats, addresses["stock-agent"], folder / "prices.log"))
         if options.snippets:
             program = [
                 "node",
@@ -187,7 +223,7 @@ def main() -> int:
                 python,
                 *["--trust-client-identity"] * options.trust_client_identity,
             ]
-            results.append(run(program, {seed: url for seed, url in addresses.items() if seed in SEEDS[:5]}))
+            results.append(run(program, documented))
         return 0 if all(results) else 1
 
 

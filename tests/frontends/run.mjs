@@ -9,10 +9,12 @@
 // TIDEGATE_AUTH__HMAC_SECRET. --api-key is a key that the node has under [[auth.api_key]], with the role that the
 // comment in the configuration names; without it, rows that need a key are skipped. Pass --console if the node has
 // `http.console` on. --row runs only the rows whose name contains the text. $TIDEGATE_CHROMIUM is the path of a
-// Chromium to use instead of Debian's.
+// Chromium to use instead of Debian's. Behind a load balancer, --node stock-agent=URL is the address of each node, so that
+// two pages that call each other have different nodes.
 
 import { parseArgs } from 'node:util';
 import { chromium } from 'playwright-core';
+import { FLAGS as CALL_FLAGS, rows as calls } from './calls.mjs';
 import { FLAGS, runnerSide, serve, tag } from './stage.mjs';
 
 const PAGES = ['financegpt', 'hoardrun', 'stock-agent', 'sentio', 'ara'];
@@ -28,6 +30,7 @@ function readOptions() {
       options: {
         nats: { type: 'string' },
         ws: { type: 'string', multiple: true },
+        node: { type: 'string', multiple: true, default: [] },
         secret: { type: 'string' },
         row: { type: 'string', default: '' },
         'api-key': { type: 'string' },
@@ -79,7 +82,7 @@ async function main() {
       server ??= await serve();
       browser ??= await chromium.launch({
         executablePath: process.env.TIDEGATE_CHROMIUM || '/usr/bin/chromium',
-        args: FLAGS,
+        args: [...FLAGS, ...CALL_FLAGS],
       });
       const page = await browser.newPage();
       await page.exposeFunction('ask', (...question) => stage.ask(url, ...question));
@@ -90,6 +93,12 @@ async function main() {
         await report(seed, name, () => page.evaluate(([...it]) => window.runRow(...it), [seed, name, row]));
       }
       await page.close();
+      if (seed !== 'stock-agent') continue;
+      const own = options.node.flatMap((it) => (it.startsWith(`${seed}=`) ? [it.slice(seed.length + 1)] : []));
+      const nodes = own.length ? own : [url];
+      const token = (sub) => stage.ask(url, 'token', { sub, role: 'user' });
+      for (const [name, row] of Object.entries(calls))
+        await report(seed, name, () => row({ browser, origin: server.url, nodes, tag: tag(), token }));
     }
   } finally {
     await browser?.close();

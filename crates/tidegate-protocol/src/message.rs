@@ -223,8 +223,9 @@ pub enum Command {
         channels: Option<Vec<Result<String, ClientError>>>,
         group: Box<str>,
     },
-    /// From now on, deliver only publications of this channel that pass the filter.
-    Filter { request_context: Option<RequestContext>, channel: String, filter: Filter },
+    /// From now on, deliver only publications of this channel that pass the filter, or what it makes of the filter
+    /// before it.
+    Filter { request_context: Option<RequestContext>, channel: String, filter: Filter, change: FilterChange },
     /// Publish a message.
     Publish {
         request_context: Option<RequestContext>,
@@ -418,6 +419,21 @@ pub struct Filter {
     pub max: Option<FilterNumber>,
 }
 
+/// The most values of each list of a filter.
+pub const MAX_FILTER_VALUES: usize = 64;
+
+/// What becomes of the filter that a subscription has when a client sends another one for the same field.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FilterChange {
+    /// The new one replaces it.
+    #[default]
+    Replace,
+    /// The values of the new one are added to its lists.
+    Add,
+    /// The values of the new one are taken from its lists.
+    Remove,
+}
+
 /// A bound of a filter: a finite number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FilterNumber(f64);
@@ -440,6 +456,43 @@ impl FilterNumber {
 }
 
 impl Filter {
+    /// This filter after a change of the one `before` it, which counts only if it has the same field. `None` if a list
+    /// would have more than [`MAX_FILTER_VALUES`].
+    pub fn changed(&self, before: Option<&Self>, change: FilterChange) -> Option<Self> {
+        let Some(before) = before.filter(|before| before.name == self.name) else {
+            return Some(match change {
+                FilterChange::Replace | FilterChange::Add => self.clone(),
+                FilterChange::Remove => Self { values: None, not: Box::default(), ..self.clone() },
+            });
+        };
+        let merged = |before: &[Box<str>], these: &[Box<str>]| -> Box<[Box<str>]> {
+            let rest = before.iter().filter(|value| !these.contains(value)).cloned();
+            match change {
+                FilterChange::Replace => these.into(),
+                FilterChange::Add => before
+                    .iter()
+                    .chain(these.iter().filter(|value| !before.contains(value)))
+                    .cloned()
+                    .collect(),
+                FilterChange::Remove => rest.collect(),
+            }
+        };
+        let values = match (&before.values, &self.values) {
+            (_, None) if change == FilterChange::Replace => None,
+            (None, these) if change != FilterChange::Remove => these.clone(),
+            (before, these) => {
+                before.as_deref().map(|before| merged(before, these.as_deref().unwrap_or_default()))
+            }
+        };
+        let (min, max) = match change {
+            FilterChange::Replace => (self.min, self.max),
+            FilterChange::Add | FilterChange::Remove => (before.min, before.max),
+        };
+        let changed = Self { values, not: merged(&before.not, &self.not), min, max, ..self.clone() };
+        let fits = |values: &[Box<str>]| values.len() <= MAX_FILTER_VALUES;
+        (fits(&changed.not) && changed.values.as_deref().is_none_or(fits)).then_some(changed)
+    }
+
     /// Whether a publication passes whose field has this text.
     pub fn passes(&self, value: &[u8]) -> bool {
         let has = |values: &[Box<str>]| values.iter().any(|wanted| wanted.as_bytes() == value);

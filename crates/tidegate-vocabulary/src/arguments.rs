@@ -9,6 +9,7 @@ use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::error::shortened;
 use tidegate_protocol::json;
 use tidegate_protocol::message::FilterNumber;
+use tidegate_protocol::message::MAX_FILTER_VALUES;
 use tidegate_protocol::message::Pairs;
 
 use crate::channel::Channel;
@@ -29,8 +30,6 @@ pub(super) const MAX_KEPT_BYTES: usize = 1024;
 
 /// The longest name of a group and the longest value of a filter, in bytes.
 const MAX_NAME_BYTES: usize = 128;
-/// The most values of a filter.
-const MAX_VALUES: usize = 64;
 
 /// The values of `keep` or `set`, or an error if one is too long.
 pub(super) fn pairs_of(
@@ -152,7 +151,7 @@ pub(super) fn values_of(
     let list = list_of(placeholder, known)?;
     let values =
         json::elements(&list).and_then(|values| values.into_iter().map(scalar).collect::<Option<Box<[_]>>>());
-    let values = values.filter(|values| values.len() <= MAX_VALUES);
+    let values = values.filter(|values| values.len() <= MAX_FILTER_VALUES);
     values.ok_or_else(|| bad_value(placeholder, "must be a list of at most 64 texts or numbers"))
 }
 

@@ -16,8 +16,8 @@ use crate::placeholder::Placeholder;
 use crate::placeholder::Resolve;
 use crate::placeholder::Source;
 use crate::placeholder::SourceValue;
-use crate::placeholder::TimeFormat;
 use crate::placeholder::Value;
+use crate::time_format::TimeFormat;
 
 /// The longest value in a subject, in bytes.
 pub(crate) const MAX_TOKEN_BYTES: usize = 128;
@@ -55,7 +55,10 @@ pub(crate) enum ChannelError {
     #[error("a token cannot be optional: take the filter out, or write default:")]
     Optional,
     /// A value that may be several tokens has a place in which it must be one.
-    #[error("{{{name}|dotted}} may become several tokens, so it must be the whole last place of the subject")]
+    #[error(
+        "{{{name}|dotted}} may become several tokens, so it must be the whole last place of the subject; only `.*` may \
+         follow it"
+    )]
     DottedPlace { name: Box<str> },
     /// A value that may be several tokens comes from elsewhere than the client's message, path or query.
     #[error("{{{name}}} is always one token: `dotted` is for values of the message, the path and the query")]
@@ -107,16 +110,27 @@ impl Channel {
     }
 
     /// A pattern that covers every subject of this template: a token with a placeholder becomes `*`, and a last place
-    /// with `dotted` becomes `>`.
+    /// with `dotted` becomes `>`, together with what follows it.
     pub(crate) fn reach(&self) -> Pattern {
         self.reach_with(|_| None)
     }
 
     /// The same, with values for the placeholders that are known.
     pub(crate) fn reach_with<'k>(&self, known: impl Fn(&Placeholder) -> Option<&'k str>) -> Pattern {
-        let unknown = |placeholder: &Placeholder| if placeholder.is_dotted { ">" } else { "{" };
-        let filled =
-            self.with(|placeholder| known(placeholder).unwrap_or_else(|| unknown(placeholder)).into());
+        let mut filled = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Plain(text) => filled += text,
+                Part::Placeholder(placeholder) => match known(placeholder) {
+                    Some(value) => filled += value,
+                    None if placeholder.is_dotted => {
+                        filled.push('>');
+                        break;
+                    }
+                    None => filled.push('{'),
+                },
+            }
+        }
         let tokens = filled.split('.').map(|token| if token.contains('{') { "*" } else { token });
         // This cannot fail: with `x` for each placeholder it was a pattern.
         Pattern::parse(&tokens.collect::<Vec<_>>().join(".")).unwrap_or_else(|_| Pattern::everything())
@@ -210,7 +224,12 @@ fn check_dotted(parts: &[Part]) -> Result<(), ChannelError> {
             Some(Part::Placeholder(_)) => false,
             None => true,
         };
-        if !begins_token || at + 1 < parts.len() {
+        let ends_subject = match parts.get(at + 1) {
+            Some(Part::Plain(text)) => text == ".*" && at + 2 == parts.len(),
+            Some(Part::Placeholder(_)) => false,
+            None => true,
+        };
+        if !begins_token || !ends_subject {
             return Err(ChannelError::DottedPlace { name: name() });
         }
         // Whether a variable comes from the client is checked when all rules are known. A part of a payload can only be

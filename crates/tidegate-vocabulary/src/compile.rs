@@ -50,11 +50,11 @@ use crate::placeholder::Placeholder;
 use crate::placeholder::PlaceholderError;
 use crate::placeholder::Scope;
 use crate::placeholder::Source;
-use crate::placeholder::TimeFormat;
 use crate::placeholder::known_filters;
 use crate::placeholder::known_placeholders;
 use crate::route::PathIndex;
 use crate::statistics;
+use crate::time_format::TimeFormat;
 
 /// A vocabulary that compiled without errors.
 #[derive(Debug)]

@@ -245,8 +245,13 @@ fn action_of(rule: &Table) -> String {
             let tests = tests
                 .into_iter()
                 .filter_map(|(key, words)| Some(format!("{words} {}", json(rule.get(key)?))));
+            let change = match text(rule, "change") {
+                "add" => ", and what was chosen before",
+                "remove" => ", which no longer counts",
+                _ => "",
+            };
             format!(
-                "from now on receives only publications of {channels} whose {} is {}",
+                "from now on receives only publications of {channels} whose {} is {}{change}",
                 text(rule, "field"),
                 tests.collect::<Vec<_>>().join(" and ")
             )

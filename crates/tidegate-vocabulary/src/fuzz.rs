@@ -344,7 +344,9 @@ fn reach(vocabulary: &CompiledVocabulary) -> Vec<Reach> {
     let reach = |channel: &Channel| {
         let pattern = channel.reach();
         let before = pattern.tokens().count() - 1;
-        let max_tokens = channel.dotted().map_or(usize::MAX, |_| before + MAX_DOTTED_TOKENS);
+        // One more for `.*` after the value.
+        let after = usize::from(channel.is_wild());
+        let max_tokens = channel.dotted().map_or(usize::MAX, |_| before + MAX_DOTTED_TOKENS + after);
         Reach { pattern, is_wild: channel.is_wild(), max_tokens }
     };
     of_rules.chain(of_routes).map(reach).collect()

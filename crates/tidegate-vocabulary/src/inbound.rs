@@ -219,7 +219,7 @@ pub(super) fn command_for(
             };
             Command::Unsubscribe { request_context, channels, group }
         }
-        RuleAction::Filter { channel, field, tests } => {
+        RuleAction::Filter { channel, field, tests, change } => {
             let channel = channel.fill(&known).map_err(fill_error)?;
             let list =
                 |list: &Option<Placeholder>| list.as_ref().map(|list| values_of(list, &known)).transpose();
@@ -231,7 +231,7 @@ pub(super) fn command_for(
                 min: bound_of(tests.min.as_ref(), &known)?,
                 max: bound_of(tests.max.as_ref(), &known)?,
             };
-            Command::Filter { request_context, channel, filter }
+            Command::Filter { request_context, channel, filter, change: *change }
         }
         RuleAction::Publish { subject, data, headers } => {
             let channel = subject.fill(&known).map_err(fill_error)?;

@@ -11,6 +11,7 @@ use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::json::Step;
 use tidegate_protocol::json::paths::JsonPaths;
 use tidegate_protocol::message::FieldIndex;
+use tidegate_protocol::message::FilterChange;
 use tidegate_protocol::message::JoinMode;
 use tidegate_protocol::message::RuleId;
 use tidegate_protocol::subject::Pattern;
@@ -200,7 +201,7 @@ pub(super) enum Literal {
 pub(super) enum RuleAction {
     Subscribe(SubscribeSpec),
     Unsubscribe { each: Option<Each>, channels: Box<[Channel]>, group: Option<JsonTemplate> },
-    Filter { channel: Channel, field: FieldIndex, tests: Box<FilterTests> },
+    Filter { channel: Channel, field: FieldIndex, tests: Box<FilterTests>, change: FilterChange },
     Publish { subject: Channel, data: JsonTemplate, headers: Box<[(Box<str>, JsonTemplate)]> },
     Request { subject: Channel, data: JsonTemplate, timeout: Option<Millis> },
     Auth(Placeholder),

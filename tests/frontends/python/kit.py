@@ -207,6 +207,11 @@ class Socket:
         except Wrong:
             pass
 
+    def forget(self) -> None:
+        """Drops the messages that have arrived."""
+        while not self._frames.empty():
+            self._frames.get_nowait()
+
     async def quiet(self) -> None:
         """Checks that no message is left, and that none arrives."""
         await asyncio.sleep(QUIET_S)

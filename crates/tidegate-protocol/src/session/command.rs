@@ -7,6 +7,8 @@ use crate::error::ClientError;
 use crate::error::ErrorCode;
 use crate::message::Command;
 use crate::message::Filter;
+use crate::message::FilterChange;
+use crate::message::MAX_FILTER_VALUES;
 use crate::message::Reply;
 use crate::message::RequestContext;
 use crate::permissions::Permissions;
@@ -106,8 +108,8 @@ impl Session {
             Command::Unsubscribe { request_context, channels, group } => {
                 self.unsubscribe(request_context, channels, &group)
             }
-            Command::Filter { request_context, channel, filter } => {
-                self.filter(request_context, channel, &filter)
+            Command::Filter { request_context, channel, filter, change } => {
+                self.filter(request_context, channel, &filter, change)
             }
             Command::Acknowledge { request_context } => self.acknowledge(request_context),
             Command::Publish { request_context, channel, data, headers } => {
@@ -134,16 +136,37 @@ impl Session {
         self.reply(&Reply::Acknowledged { request_context }, Priority::High);
     }
 
-    fn filter(&mut self, request_context: Option<RequestContext>, channel: String, filter: &Filter) {
+    fn filter(
+        &mut self,
+        request_context: Option<RequestContext>,
+        channel: String,
+        filter: &Filter,
+        change: FilterChange,
+    ) {
         let there = self.subscriptions.iter().filter(|subscription| subscription.pattern.as_str() == channel);
-        let there: Vec<_> = there.map(|subscription| subscription.id).collect();
-        if there.is_empty() {
+        let changed = there.map(|subscription| {
+            let context = subscription.subscription_context.as_deref();
+            let before = context.and_then(|context| context.filter.borrow().clone());
+            filter.changed(before.as_ref(), change).map(|filter| (subscription.id, filter))
+        });
+        let Some(changed) = changed.collect::<Option<Vec<_>>>() else {
+            let message = format!("a filter has at most {MAX_FILTER_VALUES} values");
+            let error = ClientError::new(ErrorCode::LimitExceeded, message);
+            return self.refuse(request_context, Some(channel), error);
+        };
+        if changed.is_empty() {
             let error =
                 ClientError::new(ErrorCode::NotSubscribed, "the session is not subscribed to this channel");
             return self.refuse(request_context, Some(channel), error);
         }
-        for subscription in there {
-            self.outputs.push_back(Output::Filter { subscription, filter: filter.clone() });
+        for (subscription, filter) in changed {
+            // Of several filters in one go, each changes the one before it.
+            let context =
+                self.subscriptions.get(subscription).and_then(|it| it.subscription_context.as_deref());
+            if let Some(context) = context {
+                context.set_filter(filter.clone());
+            }
+            self.outputs.push_back(Output::Filter { subscription, filter });
         }
         self.acknowledge(request_context);
     }

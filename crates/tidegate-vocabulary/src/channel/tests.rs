@@ -130,8 +130,10 @@ fn sub_01_a_dotted_value_that_is_no_list_of_tokens_names_nothing() {
 fn voc_01_only_a_whole_last_place_may_be_dotted() {
     for text in [
         "{msg.a|dotted}.x",
-        "a.{msg.a|dotted}.*",
         "a.{msg.a|dotted}.>",
+        "a.{msg.a|dotted}*",
+        "a.{msg.a|dotted}.*.*",
+        "a.{msg.a|dotted}.*.{msg.b}",
         "a.{msg.a|dotted}.{user}",
         "a.x{msg.a|dotted}",
         "a.{msg.a|dotted}x",
@@ -152,6 +154,7 @@ fn voc_01_only_a_whole_last_place_may_be_dotted() {
         ("a.*.{path.x|upper|dotted}", "a.*.>"),
         ("a.x-{msg.b}.{query.x|dotted}", "a.*.>"),
         ("a.{var.x|dotted}", "a.>"),
+        ("a.{msg.a|dotted}.*", "a.>"),
     ] {
         let channel = Channel::compile(text).unwrap();
         assert_eq!(channel.reach().as_str(), reach);

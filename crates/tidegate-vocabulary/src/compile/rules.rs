@@ -6,6 +6,7 @@ use tidegate_document::section::Section;
 use tidegate_protocol::class::MAX_RATE_MS;
 use tidegate_protocol::json;
 use tidegate_protocol::message::FieldIndex;
+use tidegate_protocol::message::FilterChange;
 use tidegate_protocol::message::JoinMode;
 use tidegate_protocol::session::checks::CLIENT_HEADERS;
 
@@ -244,11 +245,16 @@ impl Compiler<'_> {
             let help = "name what the field must be: in = \"{msg.types}\", not, min or max";
             section.error("in", "is missing", help);
         }
+        let changes = [("add", FilterChange::Add), ("remove", FilterChange::Remove)];
+        let change = section.choice("change", &changes).unwrap_or_default();
+        if change != FilterChange::Replace && (tests.min.is_some() || tests.max.is_some()) {
+            section.error("change", "is for lists of values", "take out min and max, or write no change");
+        }
         let (channel, name) = (channel?, name?);
         let mut fields = self.fields.borrow_mut();
         fields.push((name.into(), Field { pattern: channel.reach(), placeholder: placeholder? }));
         let field = FieldIndex(u16::try_from(fields.len() - 1).ok()?);
-        Some(RuleAction::Filter { channel, field, tests: Box::new(tests) })
+        Some(RuleAction::Filter { channel, field, tests: Box::new(tests), change })
     }
 
     pub(super) fn publish_or_request(

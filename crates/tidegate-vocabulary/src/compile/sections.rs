@@ -44,9 +44,9 @@ use crate::model::RuleAction;
 use crate::model::Segment;
 use crate::placeholder::Placeholder;
 use crate::placeholder::Source;
-use crate::placeholder::TimeFormat;
 use crate::route::DeliverIndex;
 use crate::route::PathIndex;
+use crate::time_format::TimeFormat;
 
 impl Compiler<'_> {
     /// Compiles the whole file.

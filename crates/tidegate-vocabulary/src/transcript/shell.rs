@@ -41,7 +41,7 @@ use crate::binding::Binding;
 use crate::model::CompiledVocabulary;
 use crate::model::NoMatch;
 use crate::placeholder::Placeholder;
-use crate::placeholder::TimeFormat;
+use crate::time_format::TimeFormat;
 use crate::transcript::Answer;
 use crate::transcript::Credential;
 use crate::transcript::Persona;
