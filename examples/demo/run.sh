@@ -147,11 +147,7 @@ PYTHON
 
 tokens="token=$(token "{\"sub\":\"$user\",\"role\":\"user\",\"accounts\":[\"ACC1\"]}")"
 case $seed in
-    sentio)
-        tokens+="&admin=$(token '{"sub":"root","role":"admin"}')"
-        # The user in the document's snippet.
-        tokens+="&reader=$(token '{"sub":"test_user","role":"user"}')"
-        ;;
+    sentio) tokens+="&admin=$(token '{"sub":"root","role":"admin"}')" ;;
     # The tokens of its public server have a type.
     hoardrun)
         tokens="token=$(token '{"sub":"u1","role":"user","token_type":"access"}')"
@@ -161,8 +157,23 @@ case $seed in
     stock-agent) tokens="alice=$(token '{"sub":"alice","role":"user"}')&bob=$(token '{"sub":"bob","role":"user"}')" ;;
 esac
 
+# The API key of a program, in place of a token.
+key=
+if [[ $seed == ara ]]; then
+    key=$(head -c 16 /dev/urandom | od -An -v -tx1 | tr -d ' \n')
+    tokens+="&key=$key"
+fi
+
 sed "s/127\.0\.0\.1:8000/127.0.0.1:$(port 8000)/; s/127\.0\.0\.1:9001/127.0.0.1:$(port 9001)/" \
     "vocabularies/$seed.config.toml" >"$folder/config.toml"
+[[ -z $key ]] || cat >>"$folder/config.toml" <<TOML
+
+[[auth.api_key]]
+name = "trading-bot"
+sha256 = "$(printf %s "$key" | sha256sum | cut -d ' ' -f 1)"
+user = "trading-bot"
+role = "user"
+TOML
 mkdir "$folder/page"
 cp examples/demo/*.html examples/demo/*.css examples/demo/*.mjs "$folder/page"
 [[ -z $document ]] || cp "$document" "$folder/page/document.txt"
@@ -191,6 +202,7 @@ $seed on Tidegate. Everyone who has the address of this page has access: do not 
   nats   nats://$nats
 
 TEXT
+[[ -z $key ]] || printf '  key    %s (an API key of the role user: ws://%s/ws/predictions/AAPL?token=%s)\n\n' "$key" "$node" "$key"
 [[ $seed != hoardrun ]] || printf '  test   http://%s/ws/test#%s\n\n' "$node" "${tokens%%&*}"
 [[ -n $document ]] || printf 'With SEEDS=<folder of the documents> the page also runs the snippets of the document.\n\n'
 printf 'Ctrl-C stops everything.\n'

@@ -59,14 +59,12 @@ const sentio = {
     sentioSocket('earnings', 'earnings', 'earnings'),
     sentioSocket('notifications', 'notifications', 'notification'),
     sentioSocket('admin', 'admin', 'admin_users', {}, { admin_token: '{admin}' }),
-    sentioSocket('market-data', 'AAPL', 'market_data', { symbols: ['AAPL'] }),
+    sentioSocket('market-data', 'AAPL', 'update AAPL', { symbols: ['AAPL'] }),
   ],
   calls: [
     { method: 'GET', path: '/api/v1/dashboard/trade-signals?symbols=AAPL,GOOGL', as: 'token' },
     { method: 'GET', path: '/api/v1/dashboard/earnings?user_id=user_001', as: 'token' },
   ],
-  // The snippet claims to be the user test_user.
-  snippets: { memberToken: 'reader' },
 };
 
 const hoardrun = {
@@ -246,7 +244,8 @@ const ara = {
         { label: 'subscribe AAPL', send: symbol('AAPL'), shows: 'market_data_update AAPL' },
       ],
     },
-    { name: 'alerts', path: '/ws/alerts?token={token}', buttons: [PONG] },
+    // This socket has an API key in place of a token.
+    { name: 'alerts', path: '/ws/alerts?token={key}', buttons: [PONG] },
   ],
   calls: [{ method: 'GET', path: '/ws/stats', as: 'token' }],
   snippets: { placeholder: 'YOUR_TOKEN' },

@@ -8,13 +8,11 @@ export async function showSnippets(settings, rules = {}) {
   const section = document.getElementById('snippets');
   const response = await fetch(settings.get('document'));
   if (!response.ok) return;
-  const name = (key) => (rules[key] === undefined ? undefined : settings.get(rules[key]));
   const knows = {
     node: settings.get('node'),
     token: settings.get('token'),
     placeholder: rules.placeholder,
     queryToken: rules.queryToken && settings.get('token'),
-    memberToken: name('memberToken'),
   };
   section.append(...blocksOf(await response.text()).map((block) => shown(block, knows)));
   section.hidden = false;

@@ -55,6 +55,7 @@ REQUESTS = {
     "ara": [
         ("predict.AAPL", '{"type":"request_prediction","symbol":"AAPL"}'),
         ("predict.TSLA", "{}"),
+        ("predict.BRK.B", "{}"),
     ],
 }
 

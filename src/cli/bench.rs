@@ -58,7 +58,7 @@ mod tests {
         let text = settings::stock_agent();
         let vocabulary = compile(&text).unwrap().vocabulary;
         assert_eq!(&*vocabulary.name, "stock-agent");
-        assert!(text.contains("bench.market.{item}") && text.contains("{subject.2}"));
+        assert!(text.contains("bench.market.{item|dotted}") && text.contains("{subject.2..}"));
     }
 
     #[test]

@@ -104,7 +104,8 @@ const DOCUMENTS = {
         publishes: { 'prices.AAPL': PRICE },
         prints: [
           'Welcome: {"type":"connected","client_id":"test"',
-          ...Array(5).fill('Update: {"type":"price_update","symbol":"AAPL"'),
+          'Update: {"type":"subscribed","channel":"prices","symbols":["AAPL"]',
+          ...Array(4).fill('Update: {"type":"price_update","symbol":"AAPL"'),
         ],
         ends: true,
       },
@@ -126,11 +127,7 @@ const DOCUMENTS = {
     snippets: [
       { changes: [], prints: ['(handshake: 101)'] },
       {
-        changes: [
-          unlessTrusted(
-            replaces('token in the message', "user_id: 'test_user'", "user_id: 'test_user', token: 'TOKEN'"),
-          ),
-        ],
+        changes: [],
         publishes: { 'signals.AAPL': [SIGNAL] },
         prints: ['Connected', `Received: {"type":"trade_signals","data":[${JSON.stringify(SIGNAL)}]`],
       },
@@ -151,7 +148,7 @@ const DOCUMENTS = {
       },
       {
         changes: [replaces('token', 'YOUR_TOKEN', 'TOKEN')],
-        publishes: { 'market.AAPL': MARKET },
+        publishes: { 'prices.AAPL': MARKET },
         prints: ['Connected to market data stream', "Price update: {'price': 149.5, 'volume': 1000000"],
       },
       {

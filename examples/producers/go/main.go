@@ -52,7 +52,7 @@ var systems = map[string]system{
 	// Pages of Stock Agent without a token are the user "anonymous".
 	"stock-agent": {"anonymous", stockAgent, nil},
 	"sentio":      {"user_001", sentio, nil},
-	"ara":         {"nobody", ara, map[string]service{"predict.*": predict}},
+	"ara":         {"nobody", ara, map[string]service{"predict.>": predict}},
 }
 
 func now() string {
@@ -152,7 +152,7 @@ func sentio(user string, n int) []event {
 		signal("AAPL", "buy"),
 		signal("GOOGL", "hold"),
 		signal("MSFT", "sell"),
-		{"market.AAPL", object{"price": about(190)}},
+		{"prices.AAPL", object{"symbol": "AAPL", "price": about(190)}},
 		{mine + "earnings", object{
 			"portfolio_value": about(100000), "total_return": 5000.0, "daily_pnl": 250.0, "win_rate": 0.65,
 		}},
@@ -174,7 +174,7 @@ func ara(string, int) []event {
 	return []event{
 		prediction("AAPL", 150.25, 0.85),
 		prediction("TSLA", 200, 0.7),
-		{"market.AAPL", object{"price": about(149.5), "volume": 1000000, "timestamp": now()}},
+		{"prices.AAPL", object{"price": about(149.5), "volume": 1000000, "timestamp": now()}},
 		{"alerts", object{
 			"type": "price_alert", "symbol": "AAPL", "message": "Price exceeded $150", "severity": "high",
 		}},
@@ -228,8 +228,9 @@ func loanCalculator(subject []string, arguments object) (any, error) {
 }
 
 func predict(subject []string, _ object) (any, error) {
+	// A symbol may have dots, as BRK.B.
 	return object{
-		"symbol": subject[1], "predicted_price": about(150), "confidence": 0.85, "timestamp": now(),
+		"symbol": strings.Join(subject[1:], "."), "predicted_price": about(150), "confidence": 0.85, "timestamp": now(),
 	}, nil
 }
 

@@ -85,7 +85,7 @@ function sentio(user, n) {
   const notification = { id: n, type: 'success', title: 'Trade Executed', timestamp: now() };
   return [
     ...signals,
-    ['market.AAPL', { price: about(190) }],
+    ['prices.AAPL', { symbol: 'AAPL', price: about(190) }],
     [`user.${user}.earnings`, earnings],
     [`user.${user}.notifications`, { ...notification, message: 'Your AAPL buy order has been executed' }],
     ['admin.users', { total_users: 150, active_subscriptions: 120, monthly_revenue: 15_000 }],
@@ -97,7 +97,7 @@ function ara() {
   return [
     ['predictions.AAPL', { predicted_price: about(150.25), confidence: 0.85, timestamp: now() }],
     ['predictions.TSLA', { predicted_price: about(200), confidence: 0.7, timestamp: now() }],
-    ['market.AAPL', { price: about(149.5), volume: 1_000_000, timestamp: now() }],
+    ['prices.AAPL', { price: about(149.5), volume: 1_000_000, timestamp: now() }],
     ['alerts', { type: 'price_alert', symbol: 'AAPL', message: 'Price exceeded $150', severity: 'high' }],
   ];
 }
@@ -136,7 +136,13 @@ function loanCalculator([, , user], { amount, months = 12, rate = 10 }) {
   return { content: [{ type: 'text', text }], isError: false };
 }
 
-const predict = ([, symbol]) => ({ symbol, predicted_price: about(150), confidence: 0.85, timestamp: now() });
+// A symbol may have dots, as BRK.B.
+const predict = ([, ...symbol]) => ({
+  symbol: symbol.join('.'),
+  predicted_price: about(150),
+  confidence: 0.85,
+  timestamp: now(),
+});
 
 const SYSTEMS = {
   financegpt: {
@@ -154,7 +160,7 @@ const SYSTEMS = {
   // Pages of Stock Agent without a token are the user "anonymous".
   'stock-agent': { user: 'anonymous', events: stockAgent },
   sentio: { user: 'user_001', events: sentio },
-  ara: { user: 'nobody', events: ara, services: { 'predict.*': predict } },
+  ara: { user: 'nobody', events: ara, services: { 'predict.>': predict } },
 };
 
 function serve(nc, subject, answer) {

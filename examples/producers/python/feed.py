@@ -112,7 +112,7 @@ def sentio(user: str, n: int) -> list[Event]:
     notification = {"id": n, "type": "success", "title": "Trade Executed", "timestamp": now()}
     return [
         *signals,
-        ("market.AAPL", {"price": about(190)}),
+        ("prices.AAPL", {"symbol": "AAPL", "price": about(190)}),
         (f"user.{user}.earnings", earnings),
         (f"user.{user}.notifications", notification | {"message": "Your AAPL buy order has been executed"}),
         ("admin.users", {"total_users": 150, "active_subscriptions": 120, "monthly_revenue": 15000.0}),
@@ -125,7 +125,7 @@ def ara(_user: str, _n: int) -> list[Event]:
     return [
         ("predictions.AAPL", {"predicted_price": about(150.25), "confidence": 0.85, "timestamp": now()}),
         ("predictions.TSLA", {"predicted_price": about(200), "confidence": 0.7, "timestamp": now()}),
-        ("market.AAPL", {"price": about(149.5), "volume": 1000000, "timestamp": now()}),
+        ("prices.AAPL", {"price": about(149.5), "volume": 1000000, "timestamp": now()}),
         ("alerts", alert),
     ]
 
@@ -173,7 +173,8 @@ def loan_calculator(subject: str, arguments: dict) -> object:
 
 
 def predict(subject: str, _request: dict) -> object:
-    symbol = subject.split(".")[1]
+    # A symbol may have dots, as BRK.B.
+    symbol = subject.removeprefix("predict.")
     return {"symbol": symbol, "predicted_price": about(150), "confidence": 0.85, "timestamp": now()}
 
 
@@ -188,7 +189,7 @@ SERVICES: dict[str, dict[str, Answer]] = {
         "mcp.tools": tools,
         "tools.loan_calculator.*": loan_calculator,
     },
-    "ara": {"predict.*": predict},
+    "ara": {"predict.>": predict},
 }
 
 

@@ -90,12 +90,12 @@ fn calls_for_last_values_that_no_class_keeps_cause_a_warning() {
         warnings.iter().filter_map(ends).collect()
     };
     let none = without_values(&[]);
-    assert!(none.contains("signals.*") && none.contains("user.*.earnings"), "{none:?}");
-    let has_warning = |classes: &[(&str, bool)]| without_values(classes).contains("signals.*");
-    assert!(!has_warning(&[("signals.*", true)]));
-    assert!(has_warning(&[("signals.*", false)]));
-    assert!(!has_warning(&[("signals.>", true)]));
-    assert!(has_warning(&[("signals.>", true), ("signals.*", false)]), "the narrower class applies");
-    assert!(!has_warning(&[("signals.AAPL", true)]), "it keeps the values of one symbol");
+    assert!(none.contains("admin.*") && none.contains("user.*.earnings"), "{none:?}");
+    let has_warning = |classes: &[(&str, bool)]| without_values(classes).contains("admin.*");
+    assert!(!has_warning(&[("admin.*", true)]));
+    assert!(has_warning(&[("admin.*", false)]));
+    assert!(!has_warning(&[("admin.>", true)]));
+    assert!(has_warning(&[("admin.>", true), ("admin.*", false)]), "the narrower class applies");
+    assert!(!has_warning(&[("admin.users", true)]), "it keeps the values of one subject");
     assert!(has_warning(&[("user.>", true)]));
 }

@@ -15,11 +15,19 @@ const error = (text = ANY_TEXT) => ({ type: 'error', message: text, timestamp: S
 /** Unique symbols, in capitals as all symbols of ARA. */
 const symbols = (stage, ...names) => names.map((name) => stage.name(name).toUpperCase());
 
+const subscribed = (symbol) => ({ type: 'subscribed', symbol, timestamp: SECONDS });
+const WELCOMES = {
+  predictions: (symbol) => `Connected to prediction updates for ${symbol}`,
+  'market-data': (symbol) => `Connected to market data stream for ${symbol}`,
+  alerts: () => 'Connected to alerts stream',
+};
+
 /** A page that has received the greeting. */
 async function page(stage, channel, symbol, { token, shown = symbol } = {}) {
   const path = symbol ? `/ws/${channel}/${symbol}` : `/ws/${channel}`;
   const socket = await stage.socket(token ? `${path}?token=${token}` : path);
-  await socket.expect({ type: 'connected', channel, ...(symbol && { symbol: shown }), timestamp: SECONDS });
+  const about = { type: 'connected', channel, ...(symbol && { symbol: shown }) };
+  await socket.expect({ ...about, connection_id: ANY_TEXT, timestamp: SECONDS, message: WELCOMES[channel](shown) });
   return socket;
 }
 
@@ -33,16 +41,19 @@ export const rows = {
     await socket.expect(prediction(aapl));
     await socket.quiet();
     await stage.refused('/ws/predictions/%2A', 400);
-    await stage.refused('/ws/predictions/A%2EB', 400);
+    await stage.refused('/ws/predictions/A%2E%2EB', 400);
   },
 
   '/ws/market-data/{symbol}': async (stage) => {
     const [aapl, tsla] = symbols(stage, 'AAPL', 'TSLA');
     const socket = await page(stage, 'market-data', aapl, { token: await stage.token(stage.name('alice')) });
-    await socket.live(`market.${aapl}`);
-    await stage.publish(`market.${tsla}`, MARKET);
-    await stage.publish(`market.${aapl}`, MARKET);
-    await socket.expect(market(aapl));
+    // Producers may write prices.<SYMBOL> or market.<SYMBOL>.
+    for (const subject of ['prices', 'market']) {
+      await socket.live(`${subject}.${aapl}`);
+      await stage.publish(`${subject}.${tsla}`, MARKET);
+      await stage.publish(`${subject}.${aapl}`, MARKET);
+      await socket.expect(market(aapl));
+    }
     await socket.quiet();
     await socket.ask({ type: 'request_prediction' }, error('Unknown message type: request_prediction'));
   },
@@ -53,6 +64,23 @@ export const rows = {
     const alert = { type: 'price_alert', symbol: stage.name('AAPL'), message: 'Price exceeded $150', severity: 'high' };
     await stage.publish('alerts', alert);
     await socket.expect({ type: 'alert', data: alert, timestamp: SECONDS });
+    await socket.quiet();
+  },
+
+  'symbols with a dot': async (stage) => {
+    const [share] = symbols(stage, 'RELIANCE');
+    const [nse, bse] = [`${share}.NS`, `${share}.BO`];
+    const token = await stage.token(stage.name('alice'));
+    const socket = await page(stage, 'predictions', nse.toLowerCase(), { token, shown: nse });
+    await socket.live(`predictions.${nse}`);
+    await stage.publish(`predictions.${bse}`, PREDICTION);
+    await stage.publish(`predictions.${nse}`, PREDICTION);
+    await socket.expect(prediction(nse));
+    await stage.service('predict.>', { reply: PREDICTION }, async () => {
+      await socket.ask({ type: 'request_prediction' }, prediction(nse));
+      await socket.ask({ type: 'subscribe', symbol: bse }, subscribed(bse));
+      await socket.ask({ type: 'request_prediction' }, prediction(bse));
+    });
     await socket.quiet();
   },
 
@@ -79,7 +107,7 @@ export const rows = {
     const [aapl, tsla, msft] = symbols(stage, 'AAPL', 'TSLA', 'MSFT');
     for (const [channel, subject, update, data] of [
       ['predictions', 'predictions', prediction, PREDICTION],
-      ['market-data', 'market', market, MARKET],
+      ['market-data', 'prices', market, MARKET],
     ]) {
       const socket = await page(stage, channel, aapl);
       await socket.live(`${subject}.${aapl}`);
@@ -87,8 +115,7 @@ export const rows = {
         [aapl, tsla],
         [tsla, msft],
       ]) {
-        socket.send({ type: 'subscribe', symbol: symbol.toLowerCase() });
-        await socket.live(`${subject}.${symbol}`);
+        await socket.ask({ type: 'subscribe', symbol: symbol.toLowerCase() }, subscribed(symbol));
         await stage.publish(`${subject}.${old}`, data);
         await stage.publish(`${subject}.${symbol}`, data);
         await socket.expect(update(symbol));
@@ -103,7 +130,7 @@ export const rows = {
     const socket = await page(stage, 'predictions', aapl, { token: await stage.token(stage.name('alice')) });
     const asked = await stage.service('predict.*', { reply }, async () => {
       await socket.ask({ type: 'request_prediction' }, prediction(aapl, reply));
-      socket.send({ type: 'subscribe', symbol: tsla });
+      await socket.ask({ type: 'subscribe', symbol: tsla }, subscribed(tsla));
       await socket.ask({ type: 'request_prediction' }, prediction(tsla, reply));
       await socket.ask({ type: 'request_prediction', symbol: msft.toLowerCase() }, prediction(msft, reply));
     });
@@ -121,7 +148,7 @@ export const rows = {
     await socket.ask({ type: 'request_prediction' }, error());
     await socket.ask({ type: 'dance' }, error('Unknown message type: dance'));
     await socket.ask({ type: 'subscribe' }, error('`symbol` is missing'));
-    await socket.ask({ type: 'subscribe', symbol: 'a.b' }, error());
+    await socket.ask({ type: 'subscribe', symbol: 'a..b' }, error());
     await socket.ask('{', error());
     await socket.live(`predictions.${aapl}`);
     // Clients without a credential may not request a prediction.

@@ -120,9 +120,29 @@ export class Socket {
       const probe = `probe-${(probes += 1)}`;
       mine.push(probe);
       const woken = this.#wake(AGAIN_MS);
-      await this.stage.publish(subject, { symbol: probe, ...members });
+      await this.stage.publish(subject, { symbol: probe, ...members, probe });
       await woken;
     }
+  }
+
+  /** Repeats the publications until this message arrives, then waits until no more come. Other messages are ignored. */
+  async until(publish, wanted) {
+    const deadline = performance.now() + LIMIT_MS;
+    let last = 'no message arrived';
+    for (;;) {
+      const woken = this.#wake(AGAIN_MS);
+      await publish();
+      await woken;
+      const frames = this.#frames.splice(0);
+      last = frames.at(-1) ?? last;
+      if (frames.some((frame) => same(wanted, JSON.parse(frame)))) break;
+      if (this.code) throw new Wrong(`expected ${short(wanted)}, but the socket was closed with ${this.code}`);
+      if (performance.now() > deadline) throw new Wrong(`expected ${short(wanted)}; the last message: ${short(last)}`);
+    }
+    do {
+      this.#frames = [];
+      await sleep(QUIET_MS);
+    } while (this.#frames.length);
   }
 
   /** Checks that no message is left, and that none arrives. */

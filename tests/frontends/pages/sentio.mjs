@@ -1,6 +1,6 @@
 // Sentio (document 003): a socket for each stream, `action` in place of `type`, and REST for pages without a socket.
 
-import { ANY, ANY_TEXT, NAIVE, Wrong, eventually } from './kit.mjs';
+import { ANY, ANY_TEXT, NAIVE, Wrong, eventually, same, short, sleep } from './kit.mjs';
 
 const PONG = { type: 'pong', timestamp: NAIVE };
 const EARNINGS = { portfolio_value: 100000, total_return: 5000, daily_pnl: 250, win_rate: 0.65 };
@@ -15,13 +15,60 @@ const REST = '/api/v1/dashboard';
 
 const signal = (symbol) => ({ symbol, signal: 'buy', confidence: 0.85, timestamp: '2024-10-05T10:30:00' });
 const message = (type, data) => ({ type, data, timestamp: NAIVE });
-const signals = (symbol) => message('trade_signals', [signal(symbol)]);
+const signals = (...symbols) => message('trade_signals', symbols.map(signal));
+const quote = (symbol, members) => ({ symbol, price: 190.1, change: 0.5, change_pct: 0.3, ...members });
+/** Unique symbols, in capitals as all symbols of Sentio. */
+const symbols = (stage, ...names) => names.map((name) => stage.name(name).toUpperCase());
 const error = (text = ANY_TEXT) => ({ type: 'error', message: text, timestamp: NAIVE });
 const done = (socket) => socket.ask({ action: 'ping' }, PONG);
 
 /** The page's first message, with the user's token. */
 async function subscribe(stage, user, members) {
   return { action: 'subscribe', user_id: user, token: await stage.token(user), ...members };
+}
+
+/** Publishes a signal for each symbol until the page gets the list of all of them, so that all are live. */
+async function shows(stage, socket, ...all) {
+  const publish = async () => {
+    for (const symbol of all) await stage.publish(`signals.${symbol}`, signal(symbol));
+  };
+  await socket.until(publish, signals(...all));
+}
+
+/** What a user sees of the signals: each list replaces all earlier ones, and an element that is no signal breaks the page. */
+class SignalsView {
+  #list = document.body.appendChild(document.createElement('ul'));
+  /** Every state that it has shown. */
+  states = [];
+
+  set(all) {
+    const items = all.map(({ symbol, signal: action }) => {
+      const item = document.createElement('li');
+      item.textContent = `${symbol}: ${action.toUpperCase()}`;
+      return item;
+    });
+    this.#list.replaceChildren(...items);
+    this.states.push(this.shown);
+  }
+
+  get shown() {
+    return [...this.#list.children].map((item) => item.textContent);
+  }
+
+  /** Waits until it shows these lines. */
+  async shows(...lines) {
+    const deadline = performance.now() + 10_000;
+    while (!same(lines, this.shown)) {
+      if (performance.now() > deadline) throw new Wrong(`the page shows ${short(this.shown)}, not ${short(lines)}`);
+      await sleep(20);
+    }
+  }
+
+  /** Once a line is shown, it stays: the page is never blank, and never shows fewer symbols. */
+  isNeverShorter() {
+    const wrong = this.states.find((state, at) => state.length < (this.states[at - 1]?.length ?? 0) || !state.length);
+    if (wrong) throw new Wrong(`the page showed ${short(wrong)} after more: ${short(this.states)}`);
+  }
 }
 
 const own = (path, subject, type, data) => async (stage) => {
@@ -40,37 +87,89 @@ const own = (path, subject, type, data) => async (stage) => {
 
 export const rows = {
   '/ws/trade-signals: subscribe': async (stage) => {
-    const [user, aapl, googl, msft] = ['user_001', 'AAPL', 'GOOGL', 'MSFT'].map((it) => stage.name(it));
+    const user = stage.name('user_001');
+    const [aapl, googl, brk, msft] = symbols(stage, 'AAPL', 'GOOGL', 'BRK.B', 'MSFT');
     const socket = await stage.socket('/ws/trade-signals');
-    socket.send(await subscribe(stage, user, { symbols: [aapl, googl] }));
-    await socket.live(`signals.${aapl}`);
-    await socket.live(`signals.${googl}`);
+    // Small letters find their symbols, and symbols may have dots.
+    socket.send(await subscribe(stage, user, { symbols: [aapl.toLowerCase(), googl, brk] }));
+    await shows(stage, socket, aapl, googl, brk);
+    // Each message has the newest signal of each of the page's symbols.
     await stage.publish(`signals.${msft}`, signal(msft));
-    for (const symbol of [aapl, googl]) {
-      await stage.publish(`signals.${symbol}`, signal(symbol));
-      await socket.expect(signals(symbol));
-    }
+    await stage.publish(`signals.${googl}`, { ...signal(googl), signal: 'sell' });
+    const newest = [signal(aapl), { ...signal(googl), signal: 'sell' }, signal(brk)];
+    await socket.expect(message('trade_signals', newest));
     await socket.quiet();
   },
 
   '/ws/trade-signals: a list is published': async (stage) => {
-    const [user, aapl, googl] = ['user_001', 'AAPL', 'GOOGL'].map((it) => stage.name(it));
+    const user = stage.name('user_001');
+    const [aapl, googl, msft] = symbols(stage, 'AAPL', 'GOOGL', 'MSFT');
     const socket = await stage.socket('/ws/trade-signals');
-    socket.send(await subscribe(stage, user, { symbols: [aapl] }));
-    await socket.live(`signals.${aapl}`);
-    for (const published of [[signal(aapl)], [signal(aapl), signal(googl)]]) {
-      await stage.publish(`signals.${aapl}`, published);
-      await socket.expect(message('trade_signals', published));
-    }
+    socket.send(await subscribe(stage, user, { symbols: [aapl, googl] }));
+    const published = [signal(googl), signal(msft), signal(aapl)];
+    await socket.until(() => stage.publish('signals', published), signals(aapl, googl));
+    // A list without a signal for this page, and an empty one, send nothing.
+    await stage.publish('signals', [signal(msft)]);
+    await stage.publish('signals', []);
+    await stage.publish(`signals.${aapl}`, []);
     await socket.quiet();
   },
 
+  'the page shows all its symbols: published one by one, as a list, and as an empty list': async (stage) => {
+    const user = stage.name('user_001');
+    const [aapl, googl, msft, tsla] = symbols(stage, 'AAPL', 'GOOGL', 'MSFT', 'TSLA');
+    const view = new SignalsView();
+    const socket = await stage.socket('/ws/trade-signals');
+    socket.ws.addEventListener('message', ({ data }) => {
+      const { type, data: list } = JSON.parse(data);
+      if (type === 'trade_signals') view.set(list);
+    });
+    socket.send(await subscribe(stage, user, { symbols: [aapl, googl, msft] }));
+    await shows(stage, socket, aapl, googl, msft);
+    await view.shows(`${aapl}: BUY`, `${googl}: BUY`, `${msft}: BUY`);
+    for (const symbol of [aapl, googl, msft]) {
+      await stage.publish(`signals.${symbol}`, { ...signal(symbol), signal: 'sell' });
+    }
+    await view.shows(`${aapl}: SELL`, `${googl}: SELL`, `${msft}: SELL`);
+    const list = [msft, tsla, aapl].map((symbol) => ({ ...signal(symbol), signal: 'hold' }));
+    await stage.publish('signals', list);
+    await view.shows(`${aapl}: HOLD`, `${googl}: SELL`, `${msft}: HOLD`);
+    for (const subject of ['signals', `signals.${aapl}`]) await stage.publish(subject, []);
+    await sleep(300);
+    await view.shows(`${aapl}: HOLD`, `${googl}: SELL`, `${msft}: HOLD`);
+    view.isNeverShorter();
+  },
+
+  'the page shows all its symbols by REST': async (stage) => {
+    const [aapl, googl, msft] = symbols(stage, 'AAPL', 'GOOGL', 'MSFT');
+    const view = new SignalsView();
+    const query = [aapl, googl, msft].map((symbol) => `symbols[]=${symbol}`).join('&');
+    // As the page polls, without a socket, a token or an earlier call.
+    const polls = (...lines) =>
+      eventually(async () => {
+        const [status, got] = await stage.http('GET', `${REST}/trade-signals?${query}`);
+        if (status !== 200) throw new Wrong(`the answer is ${status}`);
+        view.set(got.signals);
+        if (!same(lines, view.shown)) throw new Wrong(`the page shows ${short(view.shown)}, not ${short(lines)}`);
+      });
+    for (const symbol of [aapl, googl, msft]) await stage.publish(`signals.${symbol}`, signal(symbol));
+    await polls(`${aapl}: BUY`, `${googl}: BUY`, `${msft}: BUY`);
+    await stage.publish(
+      'signals',
+      [msft, aapl].map((symbol) => ({ ...signal(symbol), signal: 'hold' })),
+    );
+    await polls(`${aapl}: HOLD`, `${googl}: BUY`, `${msft}: HOLD`);
+    for (const subject of ['signals', `signals.${aapl}`]) await stage.publish(subject, []);
+    await sleep(300);
+    await polls(`${aapl}: HOLD`, `${googl}: BUY`, `${msft}: HOLD`);
+  },
+
   '/ws/trade-signals: unsubscribe': async (stage) => {
-    const [user, aapl, googl, msft] = ['user_001', 'AAPL', 'GOOGL', 'MSFT'].map((it) => stage.name(it));
+    const user = stage.name('user_001');
+    const [aapl, googl] = symbols(stage, 'AAPL', 'GOOGL');
     const socket = await stage.socket('/ws/trade-signals');
     socket.send(await subscribe(stage, user, { symbols: [aapl, googl] }));
-    await socket.live(`signals.${aapl}`);
-    await socket.live(`signals.${googl}`);
+    await shows(stage, socket, aapl, googl);
     socket.send({ action: 'unsubscribe', symbols: [aapl] });
     await done(socket);
     for (const symbol of [aapl, googl]) await stage.publish(`signals.${symbol}`, signal(symbol));
@@ -80,29 +179,32 @@ export const rows = {
     await done(socket);
     await stage.publish(`signals.${googl}`, signal(googl));
     await socket.quiet();
-    // Without symbols the page gets all symbols, also the last signals of other rows.
-    socket.only = msft;
-    socket.send({ action: 'subscribe' });
-    await socket.live(`signals.${msft}`);
-    await stage.publish(`signals.${msft}`, signal(msft));
-    await socket.expect(signals(msft));
   },
 
-  '/ws/trade-signals: the last signal arrives at once': async (stage) => {
-    const [user, aapl] = [stage.name('user_001'), stage.name('AAPL')];
-    const another = async () => {
-      const socket = await stage.socket('/ws/trade-signals');
-      socket.send(await subscribe(stage, user, { symbols: [aapl] }));
-      return socket;
-    };
-    const first = await another();
-    await first.live(`signals.${aapl}`);
-    // A node has the last signal if a client is subscribed there. The load balancer may use another node next.
+  '/ws/trade-signals: the last signals arrive at once, in one message': async (stage) => {
+    const user = stage.name('user_001');
+    const [aapl, googl] = symbols(stage, 'AAPL', 'GOOGL');
+    for (const symbol of [aapl, googl]) await stage.publish(`signals.${symbol}`, signal(symbol));
+    // Every node keeps them from its start on, without a page.
     await eventually(async () => {
-      await stage.publish(`signals.${aapl}`, signal(aapl));
-      const socket = await another();
-      await socket.expect(signals(aapl), 1000);
+      const socket = await stage.socket('/ws/trade-signals');
+      socket.send(await subscribe(stage, user, { symbols: [aapl, googl] }));
+      await socket.expect(signals(aapl, googl), 1000);
+      await socket.quiet();
     });
+  },
+
+  'a page without a token': async (stage) => {
+    const user = stage.name('user_001');
+    const [aapl] = symbols(stage, 'AAPL');
+    const socket = await stage.socket('/ws/trade-signals');
+    // The user that it names is ignored.
+    socket.send({ action: 'subscribe', symbols: [aapl], user_id: user });
+    await shows(stage, socket, aapl);
+    const own = await stage.socket('/ws/notifications');
+    await own.ask({ action: 'subscribe', user_id: user }, error());
+    await stage.publish(`user.${user}.notifications`, { title: 'not yours' });
+    await own.quiet();
   },
 
   ping: async (stage) => {
@@ -142,8 +244,11 @@ export const rows = {
     await stage.publish('admin.users', USERS);
     await user.quiet();
     const stranger = await stage.socket('/ws/admin');
+    // With a wrong token, the page stays one without a token.
     await stranger.ask({ action: 'subscribe', admin_token: 'admin-token' }, error());
-    await stranger.isClosedWith(4501);
+    await stranger.ask({ action: 'subscribe' }, error());
+    await stage.publish('admin.users', USERS);
+    await stranger.quiet();
   },
 
   '/ws/admin with an API key': async (stage) => {
@@ -156,34 +261,47 @@ export const rows = {
     await socket.expect(message('admin_users', users));
   },
 
+  // The admin page of the public server opens a second socket, sends its token as bare text, and breaks on any message
+  // that it does not know.
+  '/ws/admin: text that is no JSON ends the connection without a message': async (stage) => {
+    const socket = await stage.socket('/ws/admin');
+    socket.send('admin-token');
+    await socket.isClosedWith(4400);
+    await socket.quiet();
+  },
+
   '/ws/market-data': async (stage) => {
-    const [user, aapl, googl] = ['user_001', 'AAPL', 'GOOGL'].map((it) => stage.name(it));
+    const user = stage.name('user_001');
+    const [aapl, brk] = symbols(stage, 'AAPL', 'BRK.B');
     const socket = await stage.socket('/ws/market-data');
-    socket.send(await subscribe(stage, user, { symbols: [aapl] }));
-    await socket.live(`market.${aapl}`);
-    await stage.publish(`market.${aapl}`, { price: 190.1 });
-    await socket.expect(message('market_data', { price: 190.1 }));
-    socket.send({ action: 'subscribe', symbols: [googl] });
-    await socket.live(`market.${googl}`);
+    socket.send(await subscribe(stage, user, { symbols: [aapl.toLowerCase()] }));
+    for (const subject of [`prices.${aapl}`, `market.${aapl}`]) {
+      await socket.live(subject);
+      await stage.publish(subject, quote(aapl));
+      await socket.expect(message('update', [quote(aapl)]));
+    }
+    socket.send({ action: 'subscribe', symbols: [brk] });
+    await socket.live(`prices.${brk}`);
     socket.send({ action: 'unsubscribe', symbols: [aapl] });
     await done(socket);
-    await stage.publish(`market.${aapl}`, { price: 190.2 });
-    await stage.publish(`market.${googl}`, { price: 5 });
-    await socket.expect(message('market_data', { price: 5 }));
+    await stage.publish(`prices.${aapl}`, quote(aapl));
+    // Tidegate writes the symbol if the producer has not.
+    await stage.publish(`prices.${brk}`, { price: 5 });
+    await socket.expect(message('update', [{ symbol: brk, price: 5 }]));
     await socket.quiet();
     socket.send({ action: 'subscribe' });
-    await socket.live(`market.${aapl}`);
+    await socket.live(`prices.${aapl}`);
   },
 
   error: async (stage) => {
     const [user, other] = [stage.name('user_001'), stage.name('user_002')];
     const socket = await stage.socket('/ws/trade-signals');
-    await socket.ask({ action: 'subscribe', symbols: ['AAPL'], user_id: user }, error());
     await socket.ask(await subscribe(stage, user, { symbols: ['*'] }), error());
     await socket.ask({ action: 'dance' }, error('Unknown action: dance'));
     await socket.ask({ action: 'subscribe', symbols: ['AAPL'], user_id: other }, error());
     await socket.ask({ action: 'subscribe', symbols: 'AAPL' }, error());
-    await socket.ask('{', error());
+    socket.send('{');
+    await socket.isClosedWith(4400);
   },
 
   'a token as a subprotocol': async (stage) => {
@@ -199,48 +317,37 @@ export const rows = {
   },
 
   'REST: trade-signals': async (stage) => {
-    const [user, aapl, googl, tsla] = ['user_001', 'AAPL', 'GOOGL', 'TSLA'].map((it) => stage.name(it));
-    const path = `${REST}/trade-signals?symbols=${aapl},${googl},${tsla}`;
-    const token = await stage.token(user);
-    const socket = await stage.socket('/ws/trade-signals');
-    socket.send(await subscribe(stage, user, { symbols: [aapl, googl] }));
-    // Every node returns what one page is subscribed to.
-    for (const symbol of [aapl, googl]) {
-      await socket.live(`signals.${symbol}`);
-      await stage.publish(`signals.${symbol}`, signal(symbol));
-      await socket.expect(signals(symbol));
+    const [aapl, brk, tsla] = symbols(stage, 'AAPL', 'BRK.B', 'TSLA');
+    const path = `${REST}/trade-signals`;
+    const token = await stage.token(stage.name('user_001'));
+    const wanted = { signals: [signal(aapl), signal(brk)], count: 2, timestamp: NAIVE };
+    // No page has subscribed before, and the first poll finds the signals, however they were published.
+    await stage.publish(`signals.${aapl}`, [signal(aapl)]);
+    await stage.publish(`signals.${brk}`, signal(brk));
+    for (const query of [`symbols=${aapl},${brk.toLowerCase()},${tsla}`, `symbols[]=${aapl}&symbols[]=${brk}`]) {
+      await eventually(() => stage.answers(200, wanted, 'GET', `${path}?${query}`, { token }));
     }
-    await eventually(async () => {
-      const wanted = { signals: [signal(aapl), signal(googl)], count: 2, timestamp: NAIVE };
-      await stage.answers(200, wanted, 'GET', path, { token });
-    });
-    await stage.answers(400, ANY, 'GET', `${REST}/trade-signals?symbols=AAPL,*`, { token });
-    await stage.answers(400, ANY, 'GET', `${REST}/trade-signals`, { token });
-    await stage.answers(401, ANY, 'GET', path);
+    const [status, got] = await stage.http('GET', path);
+    if (status !== 200 || got.count < 2) throw new Wrong(`without symbols: ${status} ${short(got)}`);
+    await stage.answers(400, ANY, 'GET', `${path}?symbols=AAPL,*`, { token });
   },
 
   'REST: earnings': async (stage) => {
     const [user, other] = [stage.name('user_001'), stage.name('user_002')];
     const token = await stage.token(user);
-    const socket = await stage.socket('/ws/earnings');
-    socket.send(await subscribe(stage, user));
-    await socket.live(`user.${user}.earnings`);
     await stage.publish(`user.${user}.earnings`, EARNINGS);
     for (const path of [`${REST}/earnings?user_id=${user}`, `${REST}/earnings`]) {
       await eventually(() => stage.answers(200, EARNINGS, 'GET', path, { token }));
     }
     await stage.answers(403, ANY, 'GET', `${REST}/earnings?user_id=${user}`, { token: await stage.token(other) });
     await stage.answers(404, ANY, 'GET', `${REST}/earnings`, { token: await stage.token(other) });
-    await stage.answers(401, ANY, 'GET', `${REST}/earnings`);
+    await stage.answers(403, ANY, 'GET', `${REST}/earnings`);
   },
 
   'REST: notifications': async (stage) => {
     const [user, other] = [stage.name('user_001'), stage.name('user_002')];
     const [token, others] = [await stage.token(user), await stage.token(other)];
     const path = `${REST}/notifications`;
-    const socket = await stage.socket('/ws/notifications');
-    socket.send(await subscribe(stage, user));
-    await socket.live(`user.${user}.notifications`);
     await stage.publish(`user.${user}.notifications`, NOTIFICATION);
     const wanted = { notifications: [NOTIFICATION], count: 1, timestamp: NAIVE };
     for (const call of [`${path}?user_id=${user}`, path]) {
@@ -248,40 +355,32 @@ export const rows = {
     }
     await stage.answers(200, { notifications: [], count: 0, timestamp: NAIVE }, 'GET', path, { token: others });
     await stage.answers(403, ANY, 'GET', `${path}?user_id=${user}`, { token: others });
-    await stage.answers(401, ANY, 'GET', path);
+    await stage.answers(403, ANY, 'GET', path);
   },
 
   'REST: admin': async (stage) => {
     const token = await stage.token(stage.name('root'), 'admin');
-    const path = `${REST}/admin/users`;
-    // A dashboard with a socket subscribes to admin.*. Nodes keep the values of one subject from the first call on.
-    await eventually(async () => {
-      await stage.publish('admin.users', USERS);
-      await stage.answers(200, USERS, 'GET', path, { token });
-    });
-    await stage.answers(404, ANY, 'GET', `${path}-nothing`, { token });
+    await stage.publish('admin.users', USERS);
+    // The second path is that of the public pages.
+    for (const path of [`${REST}/admin/users`, '/api/v1/admin/users']) {
+      await eventually(() => stage.answers(200, USERS, 'GET', path, { token }));
+      await stage.answers(404, ANY, 'GET', `${path}-nothing`, { token });
+      await stage.answers(403, ANY, 'GET', path, { token: await stage.token(stage.name('user_001')) });
+      await stage.answers(403, ANY, 'GET', path);
+    }
     await stage.answers(400, ANY, 'GET', `${REST}/admin/%2A`, { token });
-    await stage.answers(403, ANY, 'GET', path, { token: await stage.token(stage.name('user_001')) });
-    await stage.answers(401, ANY, 'GET', path);
   },
 
   'REST: market-data': async (stage) => {
-    const [user, aapl, googl, tsla] = ['user_001', 'AAPL', 'GOOGL', 'TSLA'].map((it) => stage.name(it));
-    const path = `${REST}/market-data?symbols=${aapl},${googl},${tsla}`;
-    const token = await stage.token(user);
-    const socket = await stage.socket('/ws/market-data');
-    socket.send(await subscribe(stage, user, { symbols: [aapl, googl] }));
-    for (const [symbol, price] of [
-      [aapl, 190.1],
-      [googl, 5],
-    ]) {
-      await socket.live(`market.${symbol}`);
-      await stage.publish(`market.${symbol}`, { price });
+    const [aapl, brk, tsla] = symbols(stage, 'AAPL', 'BRK.B', 'TSLA');
+    const path = `${REST}/market-data`;
+    await stage.publish(`prices.${aapl}`, quote(aapl));
+    await stage.publish(`market.${brk}`, quote(brk));
+    const wanted = { market_data: [quote(aapl), quote(brk)], count: 2, timestamp: NAIVE };
+    for (const query of [`symbols=${aapl},${brk},${tsla}`, `symbols[]=${aapl}&symbols[]=${brk}`]) {
+      await eventually(() => stage.answers(200, wanted, 'GET', `${path}?${query}`));
     }
-    const wanted = { market_data: [{ price: 190.1 }, { price: 5 }], count: 2, timestamp: NAIVE };
-    await eventually(() => stage.answers(200, wanted, 'GET', path, { token }));
-    await stage.answers(400, ANY, 'GET', `${REST}/market-data?symbols=AAPL,*`, { token });
-    await stage.answers(400, ANY, 'GET', `${REST}/market-data`, { token });
-    await stage.answers(401, ANY, 'GET', path);
+    await stage.answers(400, ANY, 'GET', `${path}?symbols=AAPL,*`);
+    await stage.answers(404, ANY, 'GET', `/api/v1/market/quote/${tsla}`);
   },
 };

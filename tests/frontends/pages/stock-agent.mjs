@@ -10,18 +10,34 @@ const unsubscribe = (channel, members) => ({ type: 'unsubscribe', channel, ...me
 const update = (symbol, data) => ({ type: 'price_update', symbol, data, timestamp: SECONDS });
 const error = (text = ANY_TEXT) => ({ type: 'error', error: text, timestamp: SECONDS });
 
+const CHANNELS = ['prices', 'alerts', 'signals', 'portfolio', 'notifications'];
+
 /** A page that has received the greeting. */
-async function page(stage, client_id) {
-  const socket = await stage.socket(`/ws/${client_id}`);
-  await socket.expect({ type: 'connected', client_id, timestamp: SECONDS });
+async function page(stage, client_id, token) {
+  const socket = await stage.socket(`/ws/${client_id}${token ? `?token=${token}` : ''}`);
+  await socket.expect({ type: 'connected', client_id, timestamp: SECONDS, available_channels: CHANNELS });
   return socket;
 }
+
+/** Subscribes. The answer says that the channel is live. */
+async function join(socket, channel, members = {}) {
+  const { only } = socket;
+  socket.only = only && '"type":"subscribed"';
+  const symbols = members.symbols ?? (channel === 'prices' ? [] : null);
+  const servers = channel === 'webrtc' && { ice_servers: [] };
+  const answer = { type: 'subscribed', channel, symbols, timestamp: SECONDS, ...servers };
+  await socket.ask(subscribe(channel, members), answer);
+  socket.only = only;
+}
+
+const leave = (socket, channel, members) =>
+  socket.ask(unsubscribe(channel, members), { type: 'unsubscribed', channel, timestamp: SECONDS });
 
 const pushed = (channel, subject, type, data) => async (stage) => {
   const socket = await page(stage, 'browser-test');
   // The last message of another row may arrive first.
   socket.only = stage.tag;
-  socket.send(subscribe(channel));
+  await join(socket, channel);
   await socket.live(subject);
   const mine = { ...data, tag: stage.tag };
   await stage.publish(subject, mine);
@@ -49,10 +65,10 @@ export const rows = {
   'prices with symbols': async (stage) => {
     const [aapl, msft, tsla] = ['AAPL', 'MSFT', 'TSLA'].map((it) => stage.name(it));
     const socket = await page(stage, 'test');
-    socket.send(subscribe('prices', { symbols: [aapl] }));
+    await join(socket, 'prices', { symbols: [aapl] });
     await socket.live(`prices.${aapl}`);
     // A second list is added to the first.
-    socket.send(subscribe('prices', { symbols: [msft] }));
+    await join(socket, 'prices', { symbols: [msft] });
     await socket.live(`prices.${msft}`);
     await stage.publish(`prices.${tsla}`, QUOTE);
     for (const symbol of [aapl, msft]) {
@@ -66,13 +82,26 @@ export const rows = {
     const [aapl, msft] = [stage.name('AAPL'), stage.name('MSFT')];
     const socket = await page(stage, 'test');
     socket.only = stage.tag;
-    socket.send(subscribe('prices', { symbols: [aapl] }));
-    socket.send(subscribe('prices'));
+    await join(socket, 'prices', { symbols: [aapl] });
+    await join(socket, 'prices');
     await socket.live(`prices.${msft}`);
     for (const symbol of [aapl, msft]) {
       await stage.publish(`prices.${symbol}`, { price: 1 });
       await socket.expect(update(symbol, { price: 1 }));
     }
+    await socket.quiet();
+  },
+
+  'symbols with a dot': async (stage) => {
+    const [aapl, brk] = [stage.name('AAPL'), `BRK.${stage.name('B')}`];
+    const socket = await page(stage, 'test');
+    await join(socket, 'prices', { symbols: [aapl, brk] });
+    for (const symbol of [aapl, brk]) {
+      await stage.publish(`prices.${symbol}`, QUOTE);
+      await socket.expect(update(symbol, QUOTE));
+    }
+    await leave(socket, 'prices', { symbols: [brk] });
+    await stage.publish(`prices.${brk}`, QUOTE);
     await socket.quiet();
   },
 
@@ -92,15 +121,15 @@ export const rows = {
   unsubscribe: async (stage) => {
     const [aapl, msft] = [stage.name('AAPL'), stage.name('MSFT')];
     const socket = await page(stage, 'test');
-    socket.send(subscribe('alerts'));
-    socket.send(subscribe('prices', { symbols: [aapl, msft] }));
+    await join(socket, 'alerts');
+    await join(socket, 'prices', { symbols: [aapl, msft] });
     for (const subject of [`prices.${aapl}`, `prices.${msft}`, 'alerts']) await socket.live(subject);
-    socket.send(unsubscribe('prices', { symbols: [aapl] }));
+    await leave(socket, 'prices', { symbols: [aapl] });
     await socket.ask({ type: 'ping' }, PONG);
     for (const symbol of [aapl, msft]) await stage.publish(`prices.${symbol}`, QUOTE);
     await socket.expect(update(msft, QUOTE));
     await socket.quiet();
-    socket.send(unsubscribe('prices'));
+    await leave(socket, 'prices');
     await socket.ask({ type: 'ping' }, PONG);
     await stage.publish(`prices.${msft}`, QUOTE);
     await stage.publish('alerts', { id: stage.tag });
@@ -126,13 +155,22 @@ export const rows = {
   'a token in a message': async (stage) => {
     const alice = stage.name('alice');
     const socket = await page(stage, stage.name('alices-laptop'));
-    socket.send(subscribe('portfolio', { token: await stage.token(alice) }));
+    await join(socket, 'portfolio', { token: await stage.token(alice) });
     await socket.live(`user.${alice}.portfolio`);
     await stage.publish('user.anonymous.portfolio', { value: 6 });
     await stage.publish(`user.${alice}.portfolio`, { value: 5 });
     await socket.expect({ type: 'portfolio_update', data: { value: 5 }, timestamp: SECONDS });
     await socket.quiet();
     await socket.ask(subscribe('portfolio', { token: await stage.token(stage.name('bob')) }), error());
+  },
+
+  'a token in the URL': async (stage) => {
+    const alice = stage.name('alice');
+    const socket = await page(stage, stage.name('alices-laptop'), await stage.token(alice));
+    await join(socket, 'portfolio');
+    await stage.publish(`user.${alice}.portfolio`, { value: 5 });
+    await socket.expect({ type: 'portfolio_update', data: { value: 5 }, timestamp: SECONDS });
+    await stage.refused('/ws/test?token=nonsense', 401);
   },
 
   'WebRTC signalling between two users': async (stage) => {
@@ -142,7 +180,7 @@ export const rows = {
       [first, alice],
       [second, bob],
     ]) {
-      socket.send(subscribe('webrtc', { token: await stage.token(user) }));
+      await join(socket, 'webrtc', { token: await stage.token(user) });
       await socket.live(`webrtc.${user}.somebody`);
     }
     first.send({ type: 'webrtc', to: bob, data: { sdp: 'offer' } });
@@ -158,9 +196,9 @@ export const rows = {
   '/ws/stats': async (stage) => {
     const [one, two, aapl, msft] = ['client-1', 'client-2', 'AAPL', 'MSFT'].map((it) => stage.name(it));
     const [first, second] = [await page(stage, one), await page(stage, two)];
-    first.send(subscribe('prices', { symbols: [aapl, msft] }));
-    first.send(subscribe('alerts'));
-    second.send(subscribe('signals'));
+    await join(first, 'prices', { symbols: [aapl, msft] });
+    await join(first, 'alerts');
+    await join(second, 'signals');
     await first.live(`prices.${msft}`);
     await first.live('alerts');
     await second.live('signals');

@@ -14,8 +14,20 @@ PING_S = 31
 PONG_S = 10
 
 
+WELCOMES = {
+    "predictions": "Connected to prediction updates for {}",
+    "market-data": "Connected to market data stream for {}",
+    "alerts": "Connected to alerts stream",
+}
+
+
 def connected(channel: str, symbol: str | None = None) -> dict[str, object]:
-    return {"type": "connected", "channel": channel} | ({"symbol": symbol} if symbol else {}) | {"timestamp": SECONDS}
+    about = {"type": "connected", "channel": channel} | ({"symbol": symbol} if symbol else {})
+    return about | {"connection_id": ANY_TEXT, "timestamp": SECONDS, "message": WELCOMES[channel].format(symbol)}
+
+
+def subscribed(symbol: str) -> dict[str, object]:
+    return {"type": "subscribed", "symbol": symbol, "timestamp": SECONDS}
 
 
 def prediction(symbol: str, data: object = PREDICTION) -> dict[str, object]:
@@ -46,7 +58,7 @@ async def predictions(stage: Stage) -> None:
         await socket.expect(prediction(aapl))
         await socket.quiet()
     await stage.refused("/ws/predictions/%2A", 400)
-    await stage.refused("/ws/predictions/A%2EB", 400)
+    await stage.refused("/ws/predictions/A%2E%2EB", 400)
 
 
 @table.row("/ws/market-data/{symbol}")
@@ -54,10 +66,12 @@ async def market_data(stage: Stage) -> None:
     aapl, tsla = symbols(stage, "AAPL", "TSLA")
     async with stage.socket(f"/ws/market-data/{aapl}?token={stage.token(stage.name('alice'))}") as socket:
         await socket.expect(connected("market-data", aapl))
-        await socket.live(f"market.{aapl}")
-        await stage.publish(f"market.{tsla}", MARKET)
-        await stage.publish(f"market.{aapl}", MARKET)
-        await socket.expect(market(aapl))
+        # Producers may write prices.<SYMBOL> or market.<SYMBOL>.
+        for subject in ("prices", "market"):
+            await socket.live(f"{subject}.{aapl}")
+            await stage.publish(f"{subject}.{tsla}", MARKET)
+            await stage.publish(f"{subject}.{aapl}", MARKET)
+            await socket.expect(market(aapl))
         await socket.quiet()
         await socket.ask({"type": "request_prediction"}, error("Unknown message type: request_prediction"))
 
@@ -74,6 +88,62 @@ async def alerts(stage: Stage) -> None:
             "severity": "high",
         }
         await stage.publish("alerts", alert)
+        await socket.expect({"type": "alert", "data": alert, "timestamp": SECONDS})
+        await socket.quiet()
+
+
+@table.row("symbols with a dot")
+async def dotted(stage: Stage) -> None:
+    (share,) = symbols(stage, "RELIANCE")
+    nse, bse = f"{share}.NS", f"{share}.BO"
+    async with (
+        stage.socket(f"/ws/predictions/{nse.lower()}?token={stage.token(stage.name('alice'))}") as socket,
+        stage.service("predict.>", lambda *_: PREDICTION) as asked,
+    ):
+        await socket.expect(connected("predictions", nse))
+        await socket.live(f"predictions.{nse}")
+        await stage.publish(f"predictions.{bse}", PREDICTION)
+        await stage.publish(f"predictions.{nse}", PREDICTION)
+        await socket.expect(prediction(nse))
+        await socket.ask({"type": "request_prediction"}, prediction(nse))
+        await socket.ask({"type": "subscribe", "symbol": bse}, subscribed(bse))
+        await socket.ask({"type": "request_prediction"}, prediction(bse))
+        mine = [subject for subject, _ in asked if share in subject]
+        if mine != [f"predict.{nse}", f"predict.{bse}"]:
+            raise Wrong(f"the service was asked {short(mine)}")
+        await socket.quiet()
+    async with stage.socket(f"/ws/market-data/{nse}") as socket:
+        await socket.expect(connected("market-data", nse))
+        await socket.live(f"prices.{nse}")
+        await stage.publish(f"prices.{nse}", MARKET)
+        await socket.expect(market(nse))
+
+
+@table.row("an alert for one user")
+async def own_alerts(stage: Stage) -> None:
+    alice = stage.name("alice")
+    alert = {"type": "price_alert", "message": "yours", "severity": "high"}
+    async with stage.socket(f"/ws/alerts?token={stage.token(alice)}") as socket:
+        await socket.expect(connected("alerts"))
+        await socket.live(f"user.{alice}.notifications")
+        await stage.publish(f"user.{stage.name('bob')}.notifications", alert)
+        await stage.publish(f"user.{alice}.notifications", alert)
+        await socket.expect({"type": "alert", "data": alert, "timestamp": SECONDS})
+        await socket.quiet()
+
+
+@table.row("configure_alerts")
+async def configure(stage: Stage) -> None:
+    async with stage.socket("/ws/alerts") as socket:
+        await socket.expect(connected("alerts"))
+        await socket.live("alerts", severity="high")
+        for config in ({"severity": ["high"]}, {"email": True}):
+            answer = {"type": "alerts_configured", "config": config, "timestamp": SECONDS}
+            answer["message"] = "Alert configuration updated"
+            await socket.ask({"type": "configure_alerts", "config": config}, answer)
+        for severity in ("low", "high"):
+            await stage.publish("alerts", {"severity": severity, "tag": stage.tag})
+        alert = {"severity": "high", "tag": stage.tag}
         await socket.expect({"type": "alert", "data": alert, "timestamp": SECONDS})
         await socket.quiet()
 
@@ -109,14 +179,13 @@ async def subscribe(stage: Stage) -> None:
     aapl, tsla, msft = symbols(stage, "AAPL", "TSLA", "MSFT")
     for path, subject, update, data in (
         ("predictions", "predictions", prediction, PREDICTION),
-        ("market-data", "market", market, MARKET),
+        ("market-data", "prices", market, MARKET),
     ):
         async with stage.socket(f"/ws/{path}/{aapl}") as socket:
             await socket.expect(connected(path, aapl))
             await socket.live(f"{subject}.{aapl}")
             for old, new in ((aapl, tsla), (tsla, msft)):
-                await socket.send({"type": "subscribe", "symbol": new.lower()})
-                await socket.live(f"{subject}.{new}")
+                await socket.ask({"type": "subscribe", "symbol": new.lower()}, subscribed(new))
                 await stage.publish(f"{subject}.{old}", data)
                 await stage.publish(f"{subject}.{new}", data)
                 await socket.expect(update(new))
@@ -131,7 +200,7 @@ async def request_prediction(stage: Stage) -> None:
     async with stage.socket(path) as socket, stage.service("predict.*", lambda *_: reply) as asked:
         await socket.expect(connected("predictions", aapl))
         await socket.ask({"type": "request_prediction"}, prediction(aapl, reply))
-        await socket.send({"type": "subscribe", "symbol": tsla})
+        await socket.ask({"type": "subscribe", "symbol": tsla}, subscribed(tsla))
         await socket.ask({"type": "request_prediction"}, prediction(tsla, reply))
         await socket.ask({"type": "request_prediction", "symbol": msft.lower()}, prediction(msft, reply))
         subjects = [subject for subject, _ in asked]
@@ -149,7 +218,7 @@ async def errors(stage: Stage) -> None:
         await socket.ask({"type": "request_prediction"}, error())
         await socket.ask({"type": "dance"}, error("Unknown message type: dance"))
         await socket.ask({"type": "subscribe"}, error("`symbol` is missing"))
-        await socket.ask({"type": "subscribe", "symbol": "a.b"}, error())
+        await socket.ask({"type": "subscribe", "symbol": "a..b"}, error())
         await socket.ask("{", error())
         await socket.live(f"predictions.{aapl}")
     # Clients without a credential may not request a prediction.

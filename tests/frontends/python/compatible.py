@@ -166,8 +166,7 @@ async def backend_key(stage: Stage) -> None:
 async def names(stage: Stage) -> None:
     client, aapl = stage.name("client-1"), stage.name("AAPL")
     async with stock_agent.Page(stage, client) as socket:
-        await socket.send(stock_agent.subscribe("prices", symbols=[aapl]))
-        await socket.live(f"prices.{aapl}")
+        await stock_agent.join(socket, "prices", symbols=[aapl])
 
         async def named() -> None:
             wanted = {
@@ -185,7 +184,7 @@ async def names(stage: Stage) -> None:
 async def each_second(stage: Stage) -> None:
     aapl = stage.name("AAPL")
     async with stock_agent.Page(stage, "test") as socket:
-        await socket.send(stock_agent.subscribe("prices", symbols=[aapl]))
+        await stock_agent.join(socket, "prices", symbols=[aapl])
         await socket.live(f"prices.{aapl}")
         await asyncio.sleep(RATE_S)
         for price in range(1, 6):
@@ -193,6 +192,15 @@ async def each_second(stage: Stage) -> None:
         for price in (1, 5):
             update = {"type": "price_update", "symbol": aapl, "data": {"price": price}, "timestamp": SECONDS}
             await socket.expect(update)
+        await socket.quiet()
+
+
+@STOCK_AGENT.row("prices_need_symbols: without symbols, a page gets no prices")
+async def no_prices(stage: Stage) -> None:
+    aapl = stage.name("AAPL")
+    async with stock_agent.Page(stage, "test") as socket:
+        await stock_agent.join(socket, "prices")
+        await stage.publish(f"prices.{aapl}", {"price": 1})
         await socket.quiet()
 
 
@@ -231,15 +239,17 @@ async def admin_token(stage: Stage) -> None:
         await socket.live("admin.users")
 
 
-@ARA.row("request: a prediction without a credential")
+@ARA.row("publish, prediction_requested: a prediction without a credential is announced, and broadcast later")
 async def predictions(stage: Stage) -> None:
     (aapl,) = ara.symbols(stage, "AAPL")
-    async with (
-        stage.socket(f"/ws/predictions/{aapl}") as socket,
-        stage.service(f"predict.{aapl}", lambda *_: ara.PREDICTION),
-    ):
+    async with stage.socket(f"/ws/predictions/{aapl}") as socket:
         await socket.expect(ara.connected("predictions", aapl))
-        await socket.ask({"type": "request_prediction"}, ara.prediction(aapl))
+        await socket.live(f"predictions.{aapl}")
+        requested = {"type": "prediction_requested", "symbol": aapl, "status": "processing", "timestamp": SECONDS}
+        requested["message"] = "Prediction request received, processing..."
+        await socket.ask({"type": "request_prediction"}, requested)
+        await stage.publish(f"predictions.{aapl}", ara.PREDICTION)
+        await socket.expect(ara.prediction(aapl))
 
 
 @ARA.row("auth.api_key: a key in place of a token")

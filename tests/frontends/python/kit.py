@@ -183,6 +183,30 @@ class Socket:
             except TimeoutError:
                 pass
 
+    async def until(self, publish: Callable[[], Awaitable[None]], wanted: object) -> None:
+        """Repeats the publications until this message arrives, and then waits until no more messages come. `wanted` may
+        also be a function that checks the text of a message. Other messages are ignored."""
+
+        def is_wanted(text: str) -> bool:
+            return wanted(text) if callable(wanted) else same(wanted, json.loads(text))
+
+        deadline, last = time.monotonic() + LIMIT_S, "no message arrived"
+        while True:
+            await publish()
+            try:
+                while not is_wanted(last := await self.raw(AGAIN_S)):
+                    pass
+                break
+            except Wrong:
+                if time.monotonic() > deadline:
+                    what = "the message that is checked" if callable(wanted) else short(wanted)
+                    raise Wrong(f"expected {what}; the last message: {short(last)}") from None
+        try:
+            while True:
+                await self.raw(QUIET_S)
+        except Wrong:
+            pass
+
     def forget(self) -> None:
         """Drops the messages that have arrived."""
         while not self._frames.empty():

@@ -2,7 +2,7 @@
 
 import json
 
-from kit import ANY_TEXT, SECONDS, AtLeast, Stage, Table, Wrong, eventually, short
+from kit import ANY_TEXT, SECONDS, AtLeast, Socket, Stage, Table, Text, Wrong, eventually, short
 
 table = Table("stock-agent")
 
@@ -10,16 +10,20 @@ QUOTE = {"price": 185.5, "change": 2.3, "change_pct": 1.26, "volume": 45000000, 
 PONG = {"type": "pong", "timestamp": SECONDS}
 
 
+CHANNELS = ["prices", "alerts", "signals", "portfolio", "notifications"]
+
+
 class Page:
     """A page that has received the greeting."""
 
-    def __init__(self, stage: Stage, client_id: str) -> None:
+    def __init__(self, stage: Stage, client_id: str, token: str | None = None) -> None:
         self.client_id = client_id
-        self._socket = stage.socket(f"/ws/{client_id}")
+        self._socket = stage.socket(f"/ws/{client_id}" + (f"?token={token}" if token else ""))
 
     async def __aenter__(self):
         socket = await self._socket.__aenter__()
-        await socket.expect({"type": "connected", "client_id": self.client_id, "timestamp": SECONDS})
+        connected = {"type": "connected", "client_id": self.client_id, "timestamp": SECONDS}
+        await socket.expect(connected | {"available_channels": CHANNELS})
         return socket
 
     async def __aexit__(self, *error: object) -> None:
@@ -32,6 +36,24 @@ def subscribe(channel: str, **members: object) -> dict[str, object]:
 
 def unsubscribe(channel: str, **members: object) -> dict[str, object]:
     return {"type": "unsubscribe", "channel": channel, **members}
+
+
+async def join(socket: Socket, channel: str, **members: object) -> None:
+    """Subscribes. The answer says that the channel is live."""
+    only, socket.only = socket.only, socket.only and '"type":"subscribed"'
+    await socket.ask(subscribe(channel, **members), subscribed(channel, **members))
+    socket.only = only
+
+
+async def leave(socket: Socket, channel: str, **members: object) -> None:
+    answer = {"type": "unsubscribed", "channel": channel, "timestamp": SECONDS}
+    await socket.ask(unsubscribe(channel, **members), answer)
+
+
+def subscribed(channel: str, **members: object) -> dict[str, object]:
+    symbols = members.get("symbols", [] if channel == "prices" else None)
+    servers = {"ice_servers": []} if channel == "webrtc" else {}
+    return {"type": "subscribed", "channel": channel, "symbols": symbols, "timestamp": SECONDS} | servers
 
 
 def update(symbol: str, data: object) -> dict[str, object]:
@@ -53,10 +75,10 @@ async def path(stage: Stage) -> None:
 async def prices(stage: Stage) -> None:
     aapl, msft, tsla = stage.name("AAPL"), stage.name("MSFT"), stage.name("TSLA")
     async with Page(stage, "test") as socket:
-        await socket.send(subscribe("prices", symbols=[aapl]))
+        await join(socket, "prices", symbols=[aapl])
         await socket.live(f"prices.{aapl}")
         # A second list is added to the first.
-        await socket.send(subscribe("prices", symbols=[msft]))
+        await join(socket, "prices", symbols=[msft])
         await socket.live(f"prices.{msft}")
         await stage.publish(f"prices.{tsla}", QUOTE)
         for symbol in (aapl, msft):
@@ -70,8 +92,8 @@ async def all_prices(stage: Stage) -> None:
     aapl, msft = stage.name("AAPL"), stage.name("MSFT")
     async with Page(stage, "test") as socket:
         socket.only = stage.tag
-        await socket.send(subscribe("prices", symbols=[aapl]))
-        await socket.send(subscribe("prices"))
+        await join(socket, "prices", symbols=[aapl])
+        await join(socket, "prices")
         await socket.live(f"prices.{msft}")
         for symbol in (aapl, msft):
             await stage.publish(f"prices.{symbol}", {"price": 1})
@@ -79,11 +101,65 @@ async def all_prices(stage: Stage) -> None:
         await socket.quiet()
 
 
+@table.row("symbols with a dot")
+async def dotted(stage: Stage) -> None:
+    aapl, brk, nse = stage.name("AAPL"), f"BRK.{stage.name('B')}", f"{stage.name('RELIANCE')}.NS"
+    async with Page(stage, "test") as socket:
+        await join(socket, "prices", symbols=[aapl, brk, nse])
+        for symbol in (aapl, brk, nse):
+            await stage.publish(f"prices.{symbol}", QUOTE)
+            await socket.expect(update(symbol, QUOTE))
+        await stage.publish(f"prices.{stage.name('RELIANCE')}.BO", QUOTE)
+        await leave(socket, "prices", symbols=[brk])
+        await stage.publish(f"prices.{brk}", QUOTE)
+        await socket.quiet()
+    async with Page(stage, "test") as socket:
+        socket.only = stage.tag
+        await join(socket, "prices")
+        await stage.publish(f"prices.{nse}", {"price": 2})
+        await socket.until(lambda: stage.publish(f"prices.{nse}", {"price": 2}), update(nse, {"price": 2}))
+
+
+@table.row("1,200 symbols in one list")
+async def many(stage: Stage) -> None:
+    symbols = [stage.name(f"S{number}") for number in range(1200)]
+    async with Page(stage, "test") as socket:
+        await join(socket, "prices", symbols=symbols)
+        for symbol in (symbols[0], symbols[-1]):
+            await stage.publish(f"prices.{symbol}", QUOTE)
+            await socket.expect(update(symbol, QUOTE))
+        # Wrong symbols in a list are errors, and the others are joined. The list counts as one mistake, so the page
+        # stays connected.
+        await socket.send(subscribe("prices", symbols=[f"no symbol {number}" for number in range(40)] + ["MSFT"]))
+        for _ in range(40):
+            await socket.expect(error(Text("`symbols` has .+")))
+        await socket.raw()
+        await socket.ask({"type": "ping"}, PONG)
+
+
+@table.row("the last prices arrive at once")
+async def last_prices(stage: Stage) -> None:
+    aapl, brk = stage.name("AAPL"), f"BRK.{stage.name('B')}"
+    for symbol in (aapl, brk):
+        await stage.publish(f"prices.{symbol}", QUOTE)
+
+    # Every node keeps them from its start on, without a page.
+    async def at_once() -> None:
+        async with Page(stage, "test") as socket:
+            # The answer follows when both symbols are live, so the first price may overtake it.
+            socket.only = "price_update"
+            await socket.send(subscribe("prices", symbols=[aapl, brk]))
+            for symbol in (aapl, brk):
+                await socket.expect(update(symbol, QUOTE), within_s=1)
+
+    await eventually(at_once)
+
+
 @table.row("a payload keeps its bytes")
 async def as_it_is(stage: Stage) -> None:
     aapl = stage.name("AAPL")
     async with Page(stage, "test") as socket:
-        await socket.send(subscribe("prices", symbols=[aapl]))
+        await join(socket, "prices", symbols=[aapl])
         await socket.live(f"prices.{aapl}")
         quote = '{"price":185.50,"change":2.30,"big":12345678901234567890,"name":"\\u20b9 ₹"}'
         await stage.publish(f"prices.{aapl}", quote)
@@ -100,7 +176,7 @@ def pushed(channel: str, subject: str, kind: str, data: dict[str, object]) -> No
         async with Page(stage, "browser-test") as socket:
             # The last message of another row may arrive first.
             socket.only = stage.tag
-            await socket.send(subscribe(channel))
+            await join(socket, channel)
             await socket.live(subject)
             mine = data | {"tag": stage.tag}
             await stage.publish(subject, mine)
@@ -125,20 +201,20 @@ pushed("notifications", "user.anonymous.notifications", "notification", NOTIFICA
 
 
 @table.row("unsubscribe")
-async def leave(stage: Stage) -> None:
+async def leaves(stage: Stage) -> None:
     aapl, msft = stage.name("AAPL"), stage.name("MSFT")
     async with Page(stage, "test") as socket:
-        await socket.send(subscribe("alerts"))
-        await socket.send(subscribe("prices", symbols=[aapl, msft]))
+        await join(socket, "alerts")
+        await join(socket, "prices", symbols=[aapl, msft])
         for subject in (f"prices.{aapl}", f"prices.{msft}", "alerts"):
             await socket.live(subject)
-        await socket.send(unsubscribe("prices", symbols=[aapl]))
+        await leave(socket, "prices", symbols=[aapl])
         await socket.ask({"type": "ping"}, PONG)
         for symbol in (aapl, msft):
             await stage.publish(f"prices.{symbol}", QUOTE)
         await socket.expect(update(msft, QUOTE))
         await socket.quiet()
-        await socket.send(unsubscribe("prices"))
+        await leave(socket, "prices")
         await socket.ask({"type": "ping"}, PONG)
         await stage.publish(f"prices.{msft}", QUOTE)
         await stage.publish("alerts", {"id": stage.tag})
@@ -167,7 +243,7 @@ async def errors(stage: Stage) -> None:
 async def compression(stage: Stage) -> None:
     async with Page(stage, "test") as socket:
         socket.only = stage.tag
-        await socket.send(subscribe("signals"))
+        await join(socket, "signals")
         await socket.live("signals")
         compressed = socket.compressed()
         large = SIGNAL | {"reasoning": "Strong bullish momentum ₹… " * 100, "tag": stage.tag}
@@ -182,7 +258,7 @@ async def compression(stage: Stage) -> None:
 async def token(stage: Stage) -> None:
     alice, anonymous = stage.name("alice"), "user.anonymous.portfolio"
     async with Page(stage, stage.name("alices-laptop")) as socket:
-        await socket.send(subscribe("portfolio", token=stage.token(alice)))
+        await join(socket, "portfolio", token=stage.token(alice))
         await socket.live(f"user.{alice}.portfolio")
         await stage.publish(anonymous, {"value": 6})
         await stage.publish(f"user.{alice}.portfolio", {"value": 5})
@@ -191,12 +267,22 @@ async def token(stage: Stage) -> None:
         await socket.ask(subscribe("portfolio", token=stage.token(stage.name("bob"))), error())
 
 
+@table.row("a token in the URL")
+async def token_in_url(stage: Stage) -> None:
+    alice = stage.name("alice")
+    async with Page(stage, stage.name("alices-laptop"), stage.token(alice)) as socket:
+        await join(socket, "portfolio")
+        await stage.publish(f"user.{alice}.portfolio", {"value": 5})
+        await socket.expect({"type": "portfolio_update", "data": {"value": 5}, "timestamp": SECONDS})
+    await stage.refused("/ws/test?token=nonsense", 401)
+
+
 @table.row("WebRTC signalling between two users")
 async def webrtc(stage: Stage) -> None:
     alice, bob = stage.name("alice"), stage.name("bob")
     async with Page(stage, "a") as first, Page(stage, "b") as second, Page(stage, "c") as guest:
         for socket, user in ((first, alice), (second, bob)):
-            await socket.send(subscribe("webrtc", token=stage.token(user)))
+            await join(socket, "webrtc", token=stage.token(user))
             await socket.live(f"webrtc.{user}.somebody")
         await first.send({"type": "webrtc", "to": bob, "data": {"sdp": "offer"}})
         await second.expect({"type": "webrtc", "from": alice, "data": {"sdp": "offer"}, "timestamp": SECONDS})
@@ -213,9 +299,9 @@ async def webrtc(stage: Stage) -> None:
 async def stats(stage: Stage) -> None:
     first, second, aapl, msft = (stage.name(it) for it in ("client-1", "client-2", "AAPL", "MSFT"))
     async with Page(stage, first) as one, Page(stage, second) as two:
-        await one.send(subscribe("prices", symbols=[aapl, msft]))
-        await one.send(subscribe("alerts"))
-        await two.send(subscribe("signals"))
+        await join(one, "prices", symbols=[aapl, msft])
+        await join(one, "alerts")
+        await join(two, "signals")
         for socket, subject in ((one, f"prices.{msft}"), (one, "alerts"), (two, "signals")):
             await socket.live(subject)
 

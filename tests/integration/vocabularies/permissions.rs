@@ -238,7 +238,11 @@ async fn sub_09_a_subscribe_without_permission_gets_no_last_value() {
 #[tokio::test]
 async fn sub_09_an_http_call_without_permission_gets_no_last_value() {
     let subjects = ["signals", "signals.*", "user.alice.earnings", "user.bob.earnings"];
-    let stage = Stage::changed("sentio", |config| with_last_values(config, &subjects)).await;
+    let stage = Stage::changed("sentio", |config| {
+        with_last_values(config, &subjects);
+        config.server.feed_linger = Duration::from_mins(1);
+    })
+    .await;
     let all = json!({ "sub": "alice", "role": "all" });
     for (target, subject) in [("/ws/trade-signals", "signals.AAPL"), ("/ws/earnings", "user.alice.earnings")]
     {

@@ -13,6 +13,7 @@ use tidegate::config::endpoint::EndpointConfig;
 use tidegate::config::endpoint::VocabularyFile;
 use tidegate::config::load::load;
 use tidegate::config::source::Sources;
+use tidegate_protocol::class::FeedBy;
 use tidegate_vocabulary::compile::compile;
 use tokio::net::TcpStream;
 
@@ -61,6 +62,10 @@ impl Stage {
         Self::start(vocabulary, &text, |config| {
             config.roles = theirs.roles;
             config.classes = theirs.classes;
+            // Each channel has its own subscription, so that tests see which ones clients reach.
+            for class in config.classes.iter_mut().filter(|class| class.feed == FeedBy::Always) {
+                class.feed = FeedBy::Subject;
+            }
             change(config);
             let guest = theirs.endpoints[0].access.anonymous_role.clone();
             let has_guests = config.roles.iter().any(|role| Some(&role.name) == guest.as_ref());
@@ -279,15 +284,16 @@ impl Page {
 
 /// The channels of `on_connect` in all vocabularies. The user is always alice.
 #[rustfmt::skip]
-pub(crate) const ON_CONNECT: [&str; 12] = [
-    "account.ACC1.updates", "predictions.AAPL", "market.AAPL", "alerts", "user.alice.*", "system.*", "user.alice.notifications",
+pub(crate) const ON_CONNECT: [&str; 13] = [
+    "account.ACC1.updates", "predictions.AAPL", "prices.AAPL", "market.AAPL", "alerts", "user.alice.*", "system.*", "user.alice.notifications",
     "user.alice.transactions", "user.alice.balance", "system.notifications", "system.announcements", "mcp.update.*",
 ];
 
 /// The number of channels of `on_connect` for this command's vocabulary and path.
 fn joins_on_connect(command: &Command) -> u64 {
     match command.vocabulary {
-        "ara" => 1,
+        "ara" if command.target.contains("predictions") => 1,
+        "ara" => 2,
         "financegpt" => 3,
         "financegpt-tools" => 3,
         "hoardrun" => 5,

@@ -39,7 +39,7 @@ const fn command(
 #[rustfmt::skip]
 pub(crate) const VALUE_COMMANDS: [Command; 19] = [
     command("ara", "/ws/predictions/AAPL", r#"{"type":"subscribe","symbol":$}"#, "MSFT", Effect::Subscribes("predictions.MSFT")),
-    command("ara", "/ws/market-data/AAPL", r#"{"type":"subscribe","symbol":$}"#, "MSFT", Effect::Subscribes("market.MSFT")),
+    command("ara", "/ws/market-data/AAPL", r#"{"type":"subscribe","symbol":$}"#, "MSFT", Effect::Subscribes("prices.MSFT market.MSFT")),
     command("ara", "/ws/predictions/AAPL", r#"{"type":"request_prediction","symbol":$}"#, "MSFT", Effect::Requests("predict.MSFT")),
     command("financegpt", "/ws/alice", r#"{"type":"subscribe","symbols":[$]}"#, "INFY", Effect::Subscribes("prices.INFY market.INFY")),
     command("financegpt", "/ws/alice", r#"{"type":"unsubscribe","symbols":[$]}"#, "INFY", Effect::Unsubscribes),
@@ -50,9 +50,9 @@ pub(crate) const VALUE_COMMANDS: [Command; 19] = [
     command("financegpt-mcp", "/", r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":$}}"#, "loan", Effect::Requests("tools.loan.alice")),
     command("graphql-ws", "/graphql", r#"{"id":"1","type":"subscribe","payload":{"operationName":"Prices","variables":{"symbol":$}}}"#, "AAPL", Effect::Subscribes("prices.AAPL")),
     command("hoardrun", "/ws/notifications", r#"{"type":"join_room","room":$}"#, "crypto", Effect::Subscribes("room.crypto room.crypto.*")),
-    command("sentio", "/ws/trade-signals", r#"{"action":"subscribe","symbols":[$]}"#, "AAPL", Effect::Subscribes("signals.AAPL")),
+    command("sentio", "/ws/trade-signals", r#"{"action":"subscribe","symbols":[$]}"#, "AAPL", Effect::Subscribes("signals signals.AAPL")),
     command("sentio", "/ws/trade-signals", r#"{"action":"unsubscribe","symbols":[$]}"#, "AAPL", Effect::Unsubscribes),
-    command("sentio", "/ws/market-data", r#"{"action":"subscribe","symbols":[$]}"#, "AAPL", Effect::Subscribes("market.AAPL")),
+    command("sentio", "/ws/market-data", r#"{"action":"subscribe","symbols":[$]}"#, "AAPL", Effect::Subscribes("prices.AAPL market.AAPL")),
     command("sentio", "/ws/market-data", r#"{"action":"unsubscribe","symbols":[$]}"#, "AAPL", Effect::Unsubscribes),
     command("stock-agent", "/ws/page", r#"{"type":"subscribe","channel":"prices","symbols":[$]}"#, "AAPL", Effect::Subscribes("prices.AAPL")),
     command("stock-agent", "/ws/page", r#"{"type":"unsubscribe","channel":"prices","symbols":[$]}"#, "AAPL", Effect::Unsubscribes),
@@ -67,12 +67,12 @@ pub(crate) const FIXED_COMMANDS: [Command; 14] = [
     command("financegpt", "/ws/alice", r#"{"type":"acknowledge_alert","alert_id":1}"#, "", Effect::Requests("finance.alice.acknowledge")),
     command("financegpt-mcp", "/", r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#, "", Effect::Requests("mcp.tools")),
     command("graphql-ws", "/graphql", r#"{"id":"1","type":"subscribe","payload":{"operationName":"Notifications"}}"#, "", Effect::Subscribes("user.alice.notifications")),
-    command("sentio", "/ws/trade-signals", r#"{"action":"subscribe"}"#, "", Effect::Subscribes("signals.*")),
-    command("sentio", "/ws/market-data", r#"{"action":"subscribe"}"#, "", Effect::Subscribes("market.*")),
+    command("sentio", "/ws/trade-signals", r#"{"action":"subscribe"}"#, "", Effect::Subscribes("signals signals.* signals.*.*")),
+    command("sentio", "/ws/market-data", r#"{"action":"subscribe"}"#, "", Effect::Subscribes("prices.* prices.*.* market.* market.*.*")),
     command("sentio", "/ws/earnings", r#"{"action":"subscribe"}"#, "", Effect::Subscribes("user.alice.earnings")),
     command("sentio", "/ws/notifications", r#"{"action":"subscribe"}"#, "", Effect::Subscribes("user.alice.notifications")),
     command("sentio", "/ws/admin", r#"{"action":"subscribe"}"#, "", Effect::Subscribes("admin.*")),
-    command("stock-agent", "/ws/page", r#"{"type":"subscribe","channel":"prices"}"#, "", Effect::Subscribes("prices.*")),
+    command("stock-agent", "/ws/page", r#"{"type":"subscribe","channel":"prices"}"#, "", Effect::Subscribes("prices.* prices.*.*")),
     command("stock-agent", "/ws/page", r#"{"type":"subscribe","channel":"alerts"}"#, "", Effect::Subscribes("alerts")),
     command("stock-agent", "/ws/page", r#"{"type":"subscribe","channel":"portfolio"}"#, "", Effect::Subscribes("user.alice.portfolio")),
     command("stock-agent", "/ws/page", r#"{"type":"subscribe","channel":"webrtc"}"#, "", Effect::Subscribes("webrtc.alice.*")),
@@ -96,6 +96,7 @@ impl Command {
         let with_dots: &[&str] = match self.vocabulary {
             "financegpt" => &["\"symbols\"", "\"method\":$"],
             "hoardrun" => &["join_room"],
+            "ara" | "sentio" | "stock-agent" => &["\"symbol"],
             _ => &[],
         };
         with_dots.iter().any(|part| self.message.contains(part))

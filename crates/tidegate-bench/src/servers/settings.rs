@@ -76,15 +76,12 @@ kind = "buffer"
     text + &settings.extra_toml
 }
 
-/// The vocabulary of Stock Agent on the subjects of `market`, plus a confirmation of each subscription.
+/// The vocabulary of Stock Agent on the subjects of `market`.
 pub fn stock_agent() -> String {
     let shipped = include_str!("../../../../vocabularies/stock-agent.toml");
     shipped
-        .replace(
-            "channel = \"prices.{item}\"",
-            "channel = \"bench.market.{item}\"\nconfirm = { type = \"subscribed\" }",
-        )
-        .replace("channel = \"prices.*\"", "channel = \"bench.market.*\"")
-        .replace("pattern = \"prices.*\"", "pattern = \"bench.market.*\"")
-        .replace("symbol = \"{subject.1}\"", "symbol = \"{subject.2}\"")
+        .replace("channel = \"prices.{item|dotted}\"", "channel = \"bench.market.{item|dotted}\"")
+        .replace("channels = [\"prices.*\", \"prices.*.*\"]", "channel = \"bench.market.*\"")
+        .replace("pattern = \"prices.>\"", "pattern = \"bench.market.>\"")
+        .replace("symbol = \"{subject.1..}\"", "symbol = \"{subject.2..}\"")
 }

@@ -57,7 +57,7 @@ const SYSTEMS: [System; 5] = [
     // Pages of Stock Agent without a token are the user "anonymous".
     System { name: "stock-agent", user: "anonymous", events: stock_agent, services: &[] },
     System { name: "sentio", user: "user_001", events: sentio, services: &[] },
-    System { name: "ara", user: "nobody", events: ara, services: &[Service("predict.*", predict)] },
+    System { name: "ara", user: "nobody", events: ara, services: &[Service("predict.>", predict)] },
 ];
 
 fn event(subject: impl Into<String>, payload: Value) -> Event {
@@ -186,7 +186,7 @@ fn sentio(user: &str, n: u32) -> Vec<Event> {
         signal("AAPL", "buy"),
         signal("GOOGL", "hold"),
         signal("MSFT", "sell"),
-        event("market.AAPL", json!({"price": about(190.0)})),
+        event("prices.AAPL", json!({"symbol": "AAPL", "price": about(190.0)})),
         mine("earnings", earnings),
         mine("notifications", notification),
         event("admin.users", users),
@@ -208,7 +208,7 @@ fn ara(_user: &str, _n: u32) -> Vec<Event> {
     vec![
         prediction("AAPL", 150.25, 0.85),
         prediction("TSLA", 200.0, 0.7),
-        event("market.AAPL", json!({"price": about(149.5), "volume": 1_000_000, "timestamp": now()})),
+        event("prices.AAPL", json!({"price": about(149.5), "volume": 1_000_000, "timestamp": now()})),
         event("alerts", alert),
     ]
 }
@@ -254,8 +254,9 @@ fn loan_calculator(subject: &[&str], arguments: &Value) -> Result<Value, String>
 }
 
 fn predict(subject: &[&str], _request: &Value) -> Result<Value, String> {
+    // A symbol may have dots, as BRK.B.
     Ok(json!({
-        "symbol": subject[1],
+        "symbol": subject[1..].join("."),
         "predicted_price": about(150.0),
         "confidence": 0.85,
         "timestamp": now(),
