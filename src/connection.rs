@@ -164,6 +164,11 @@ impl Connection {
             log_context,
         });
         connection.log_start(&request);
+        let identity = connection.log_context.identity.borrow().clone();
+        if let Some(identity) = identity {
+            // The handshake has taken the user's slot, if it needs one.
+            connection.count_user(&identity, now);
+        }
         connection
     }
 
@@ -350,7 +355,7 @@ impl Connection {
             Ok(identity) => self.log_context.set_identity(identity),
             Err(error) => self.log_rejected_credential(error.reason(), credential),
         }
-        if result.as_ref().is_ok_and(|identity| !self.count_user(identity)) {
+        if result.as_ref().is_ok_and(|identity| !self.count_user(identity, now)) {
             return Input::Disconnect(Disconnect::TooManyConnections);
         }
         let result = result
@@ -360,9 +365,17 @@ impl Connection {
     }
 
     /// Counts the connection for its user, once: later credentials are of the same user. Returns false if the user has
-    /// too many.
-    fn count_user(&self, identity: &Identity) -> bool {
-        let counted = self.guard.count_user(&self.context.node.user_slots, identity);
+    /// too many. Where users have one connection, it replaces the earlier one instead.
+    fn count_user(&self, identity: &Identity, now: Instant) -> bool {
+        let node = &self.context.node;
+        if let Some(endpoint) =
+            self.policy.one_connection_at.as_ref().filter(|_| self.transport.is_websocket())
+        {
+            let now = self.context.clock.at(now).wall;
+            self.guard.register_only(&node.latest_connections, endpoint, identity, now);
+            return true;
+        }
+        let counted = self.guard.count_user(&node.user_slots, identity);
         counted.inspect_err(|error| debug!(%error, "user has too many connections")).is_ok()
     }
 

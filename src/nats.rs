@@ -90,6 +90,11 @@ impl Nats {
         self.requests.is_ready()
     }
 
+    /// How many times it has become ready. If this has grown, messages of others may be missing.
+    pub fn times_ready(&self) -> u64 {
+        self.requests.times_ready.get()
+    }
+
     /// Waits until [`Nats::is_ready`] may have changed.
     pub async fn changed(&self) {
         self.requests.changed.notified().await;

@@ -4,9 +4,11 @@ pub mod admission;
 pub mod authenticator;
 pub mod call_limiter;
 pub mod connection_guard;
+pub mod latest_connections;
 pub mod limits;
 pub mod permit;
 pub mod readiness;
+mod replacement_flag;
 pub mod slots;
 pub mod user_slots;
 
@@ -24,6 +26,7 @@ use crate::lane::encoder::CompressionSettings;
 use crate::node::admission::Admission;
 use crate::node::authenticator::CurrentAuthenticator;
 use crate::node::call_limiter::CallLimiter;
+use crate::node::latest_connections::LatestConnections;
 use crate::node::limits::NodeLimits;
 use crate::node::readiness::Readiness;
 use crate::node::user_slots::UserSlots;
@@ -39,6 +42,8 @@ pub struct Node {
     pub current_authenticator: CurrentAuthenticator,
     /// Limits the connections of each user.
     pub user_slots: UserSlots,
+    /// The newest connection of each user, at endpoints with `replace_connections`.
+    pub latest_connections: Arc<LatestConnections>,
     /// The vocabularies that are loaded from files.
     pub vocabularies: Vocabularies,
     /// Handles to all lanes.

@@ -48,6 +48,7 @@ use crate::node::admission::AdmissionLimits;
 use crate::node::authenticator::CurrentAuthenticator;
 use crate::node::call_limiter::CallLimiter;
 use crate::node::call_limiter::CallLimits;
+use crate::node::latest_connections::LatestConnections;
 use crate::node::limits::ConnectionLimits;
 use crate::node::limits::NodeLimits;
 use crate::node::limits::RequestLimits;
@@ -131,9 +132,12 @@ fn node(
     let config = &options.config;
     let authenticator = Authenticator::new(config.auth.clone(), config.roles.clone())?;
     let limits = &config.limits;
+    let session_prefix = session_prefix()?;
+    let replaces_connections = config.endpoints.iter().any(|endpoint| endpoint.replace_connections);
     Ok(Node {
         name: node_name(config)?,
-        session_prefix: session_prefix()?.into(),
+        latest_connections: Arc::new(LatestConnections::new(&session_prefix, replaces_connections)),
+        session_prefix: session_prefix.into(),
         current_authenticator: CurrentAuthenticator::new(
             authenticator.with_exposed_claims(vocabulary_claims(config)),
         ),

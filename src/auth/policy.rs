@@ -29,6 +29,8 @@ pub struct Policy {
     default_role: Option<Arc<str>>,
     /// The same at paths of the vocabulary that have their own, by name.
     path_roles: Vec<(Box<str>, Arc<str>)>,
+    /// Where a user has one connection, with a name that is the same on all nodes. `None`: users have any number.
+    pub one_connection_at: Option<Arc<str>>,
 }
 
 /// How a client sends its request.
@@ -44,11 +46,20 @@ impl Policy {
         Self { endpoint: endpoint.into(), ..self }
     }
 
-    /// The policy at the path with this name.
+    /// Lets each user have one connection here: `name` is that of the endpoint on all nodes.
+    #[must_use]
+    pub fn with_one_connection_at(self, name: &str) -> Self {
+        Self { one_connection_at: Some(name.into()), ..self }
+    }
+
+    /// The policy at the path with this name. A user has one connection at each path.
     #[must_use]
     pub fn at_path(&self, name: &str) -> Self {
         let own = self.path_roles.iter().find(|(path, _)| **path == *name).map(|(_, role)| Arc::clone(role));
-        Self { default_role: own.or_else(|| self.default_role.clone()), ..self.clone() }
+        let one_connection_at =
+            self.one_connection_at.as_ref().map(|endpoint| format!("{endpoint}/{name}").into());
+        let default_role = own.or_else(|| self.default_role.clone());
+        Self { default_role, one_connection_at, ..self.clone() }
     }
 
     /// Which kinds of credentials the endpoint accepts.
@@ -117,6 +128,7 @@ impl Authenticator {
             anonymous_http: anonymous(&access.anonymous_http_role, "anonymous_http_role", &sockets)?,
             anonymous: sockets,
             trust_client_identity: trusted.transpose()?,
+            one_connection_at: None,
         })
     }
 

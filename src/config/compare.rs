@@ -155,7 +155,28 @@ fn endpoints(root: &ConfigTable<'_>, config: &Config) {
             let message = "there is no [[auth.api_key]], so this has no effect; add one, or remove this key";
             root.warning(&format!("endpoint[{at}].api_keys"), message);
         }
+        let key = format!("endpoint[{at}].replace_connections");
+        if endpoint.replace_connections && endpoint.access.trust_client_identity.is_some() {
+            let message = "a client without a credential can close the connection of any user by naming it, as \
+                           trust_client_identity allows; use this in closed networks only";
+            root.warning(&key, message);
+        }
+        if endpoint.replace_connections && has_anonymous_clients_only(endpoint, &config.auth) {
+            let message = "this has no effect, because all clients of this endpoint are anonymous and so no user is \
+                           known: there is no [[auth.key]] for tokens, and no API key that it accepts; add an \
+                           [[auth.key]], or remove this key";
+            root.warning(&key, message);
+        }
     }
+}
+
+/// Whether no client of an endpoint can prove who it is, and anonymous ones are accepted.
+fn has_anonymous_clients_only(endpoint: &EndpointConfig, auth: &AuthConfig) -> bool {
+    let AccessConfig { api_keys, anonymous_role, trust_client_identity, .. } = &endpoint.access;
+    let role = anonymous_role.as_ref().unwrap_or(&auth.anonymous_role);
+    let has_users =
+        !auth.keys.is_empty() || trust_client_identity.is_some() || *api_keys && !auth.api_keys.is_empty();
+    !role.is_empty() && !has_users
 }
 
 /// Last values and headers that a vocabulary uses, but no class provides.

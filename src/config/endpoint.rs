@@ -33,6 +33,8 @@ pub struct EndpointConfig {
     pub vocabulary: String,
     pub file: Option<VocabularyFile>,
     pub access: AccessConfig,
+    /// Whether a new WebSocket connection of a user replaces the user's earlier one.
+    pub replace_connections: bool,
 }
 
 /// A vocabulary that was read from a file.
@@ -74,7 +76,8 @@ impl EndpointConfig {
 impl Default for EndpointConfig {
     fn default() -> Self {
         let (path, vocabulary) = ("/ws".to_owned(), "native".to_owned());
-        Self { listen: None, path, vocabulary, file: None, access: AccessConfig::default() }
+        let (access, replace_connections) = (AccessConfig::default(), false);
+        Self { listen: None, path, vocabulary, file: None, access, replace_connections }
     }
 }
 
@@ -138,6 +141,7 @@ fn read_one(table: &ConfigTable<'_>, roles: &[Role], main: &HttpConfig) -> Optio
     let access = access::read(table, roles);
     check_identity_hints(table, &access, file.as_ref());
     check_path_roles(table, &access, is_file, file.as_ref());
+    let replace_connections = table.boolean("replace_connections", false);
     let has_demo_page = listen.is_none() && main.console;
     for path in file.iter().flat_map(VocabularyFile::paths) {
         // Without the demo page, `/` is free.
@@ -148,7 +152,7 @@ fn read_one(table: &ConfigTable<'_>, roles: &[Role], main: &HttpConfig) -> Optio
             table.error("vocabulary", format!("its path \"{path}\" {message}"), help);
         }
     }
-    Some(EndpointConfig { listen, path: path?, vocabulary, file, access })
+    Some(EndpointConfig { listen, path: path?, vocabulary, file, access, replace_connections })
 }
 
 /// The vocabulary must be a file, and declare each of the switches.

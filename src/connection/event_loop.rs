@@ -16,8 +16,8 @@ use crate::connection::Stage;
 pub(super) enum Ready {
     Readable,
     Writable,
-    /// A newer connection of the same user has replaced this one.
-    Replaced,
+    /// A newer connection of the same user has replaced this one, which ends for this reason.
+    Replaced(Disconnect),
     Closed,
 }
 
@@ -40,8 +40,8 @@ impl Connection {
         if !is_known {
             *self.waker.borrow_mut() = Some(context.waker().clone());
         }
-        if self.guard.poll_replaced(context) {
-            return Poll::Ready(Ready::Replaced);
+        if let Some(disconnect) = self.guard.poll_replaced(context) {
+            return Poll::Ready(Ready::Replaced(disconnect));
         }
         if self.blocked_since.get().is_some() && self.transport.poll_writable(context).is_ready() {
             return Poll::Ready(Ready::Writable);
@@ -61,7 +61,7 @@ impl Connection {
                 self.flush(now);
             }
             Ready::Writable => self.resume(Instant::now()),
-            Ready::Replaced => self.replaced(Instant::now()),
+            Ready::Replaced(disconnect) => self.replaced(disconnect, Instant::now()),
             Ready::Closed => return false,
         }
         true
@@ -74,9 +74,9 @@ impl Connection {
         self.log_end();
     }
 
-    fn replaced(self: &Rc<Self>, now: Instant) {
+    fn replaced(self: &Rc<Self>, disconnect: Disconnect, now: Instant) {
         self.guard.release_user();
-        self.apply(Input::Disconnect(Disconnect::TooManyConnections), now);
+        self.apply(Input::Disconnect(disconnect), now);
         self.flush(now);
     }
 }

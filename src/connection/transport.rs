@@ -24,6 +24,14 @@ pub enum Transport {
 }
 
 impl Transport {
+    pub(super) fn is_websocket(&self) -> bool {
+        match self {
+            Self::WebSocket(_) => true,
+            #[cfg(feature = "event-stream")]
+            Self::EventStream(_) => false,
+        }
+    }
+
     /// Whether the client can send messages, and so answer a ping.
     pub(super) fn can_receive(&self) -> bool {
         match self {

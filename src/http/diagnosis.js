@@ -13,6 +13,7 @@ const CLOSES = {
   4504: "no token arrived in time",
   4508: "this user has too many connections",
   4509: "this page sent too many invalid messages",
+  4510: "this user has connected again, for example in another tab",
 };
 
 // The token is in the fragment of the address, which browsers do not send to servers.

@@ -83,12 +83,16 @@ impl Gate {
         let mut own_endpoints = Vec::new();
         let authenticator = node.authenticator();
         for (at, endpoint) in endpoints.iter().enumerate() {
-            let EndpointConfig { listen: own, path, vocabulary, file, access } = endpoint;
+            let EndpointConfig { listen: own, path, vocabulary, file, access, replace_connections } =
+                endpoint;
             number.0 += u16::from(file.is_some());
             if *own != listen {
                 continue;
             }
-            let policy = authenticator.policy(access, &format!("endpoint[{at}]"))?;
+            let mut policy = authenticator.policy(access, &format!("endpoint[{at}]"))?;
+            if *replace_connections {
+                policy = policy.with_one_connection_at(&name_on_all_nodes(endpoint, &endpoints[..at]));
+            }
             own_endpoints.push(match file {
                 Some(VocabularyFile(vocabulary)) => {
                     Endpoint::from_file(number, Arc::clone(vocabulary), policy)
@@ -225,6 +229,20 @@ impl Gate {
             }
             (None, None) => Ok(policy.anonymous(via)),
         }
+    }
+}
+
+/// The name of an endpoint: its path or its vocabulary, and a number if earlier endpoints have the same. It has no
+/// address, because nodes have different ones.
+fn name_on_all_nodes(endpoint: &EndpointConfig, earlier: &[EndpointConfig]) -> String {
+    let name = |endpoint: &EndpointConfig| match &endpoint.file {
+        Some(VocabularyFile(vocabulary)) => vocabulary.name.to_string(),
+        None => endpoint.path.clone(),
+    };
+    let own = name(endpoint);
+    match earlier.iter().filter(|earlier| name(earlier) == own).count() {
+        0 => own,
+        same => format!("{own}#{}", same + 1),
     }
 }
 

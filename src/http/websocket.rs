@@ -105,7 +105,9 @@ async fn admit(
     let admitted = async {
         let connection_permit = gate.admit().await?;
         let accepted = gate.evaluate(endpoint, handshake_request, SystemTime::now()).await?;
-        let user_slot = gate.acquire_user_slot(accepted.identity.as_deref()).await?;
+        // Where users have one connection, it replaces the earlier one when it starts, and needs no slot.
+        let counted = accepted.identity.as_deref().filter(|_| endpoint.policy.one_connection_at.is_none());
+        let user_slot = gate.acquire_user_slot(counted).await?;
         Ok((accepted, user_slot, connection_permit))
     };
     admitted.await.inspect_err(|problem: &Problem| {

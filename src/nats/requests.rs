@@ -5,6 +5,7 @@
 //! before the `PONG`. One subscription receives all replies. The last token of a reply's subject finds its request; no
 //! one can guess it.
 
+use std::cell::Cell;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -57,6 +58,8 @@ pub(super) struct Requests {
     to_send: Notify,
     /// Notified when [`Requests::is_ready`] may have changed.
     pub(super) changed: Notify,
+    /// How many times [`Requests::is_ready`] has become true.
+    pub(super) times_ready: Cell<u64>,
     closed: CancellationToken,
 }
 
@@ -152,6 +155,7 @@ impl Requests {
             state: RefCell::new(state),
             to_send: Notify::new(),
             changed: Notify::new(),
+            times_ready: Cell::default(),
             closed: CancellationToken::new(),
         })
     }
@@ -182,6 +186,7 @@ impl Requests {
             state.confirm(confirmation);
         }
         if state.is_ready() != was_ready {
+            self.times_ready.set(self.times_ready.get() + u64::from(!was_ready));
             self.changed.notify_one();
         }
         state.driver.may_have_more()

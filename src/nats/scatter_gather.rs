@@ -33,11 +33,11 @@ pub struct Responder {
     nats: Nats,
 }
 
-/// A query of another node.
+/// A query of another node, or a message that needs no reply.
 #[derive(Debug)]
 pub struct Query {
     pub data: Bytes,
-    reply: Box<str>,
+    reply: Option<Box<str>>,
     nats: Nats,
 }
 
@@ -78,24 +78,17 @@ impl PeerReply {
 impl Responder {
     /// The next query. `None` when the connection has ended.
     pub async fn next(&mut self) -> Option<Query> {
-        loop {
-            let message = self.queue.next().await?;
-            if let Some(reply) = message.reply() {
-                let (data, reply) = (message.payload(), reply.into());
-                return Some(Query { data, reply, nats: self.nats.clone() });
-            }
-        }
+        let message = self.queue.next().await?;
+        let (data, reply) = (message.payload(), message.reply().map(Into::into));
+        Some(Query { data, reply, nats: self.nats.clone() })
     }
 }
 
 impl Query {
-    /// Replies. You can do that several times. While NATS is away the reply is not queued.
+    /// Replies, if the sender waits for that. You can do that several times. While NATS is away the reply is not
+    /// queued.
     pub fn reply(&self, data: &[u8], headers: &[(&str, &str)]) -> Result<(), NatsError> {
-        self.nats.requests.publish_unconfirmed(&OutgoingMessage {
-            subject: &self.reply,
-            reply: None,
-            headers,
-            data,
-        })
+        let Some(subject) = &self.reply else { return Ok(()) };
+        self.nats.requests.publish_unconfirmed(&OutgoingMessage { subject, reply: None, headers, data })
     }
 }

@@ -13,12 +13,10 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
 use std::task::Context;
-use std::task::Waker;
 
 use crate::config::limits::UserLimitPolicy;
+use crate::node::replacement_flag::ReplacementFlag;
 
 /// The number of locks that the keys are spread over, so that threads seldom contend.
 const STRIPES: u64 = 64;
@@ -50,9 +48,7 @@ struct Stripe<K>(HashMap<K, VecDeque<Arc<TakenSlot<K>>>>);
 struct TakenSlot<K> {
     slots: Arc<Slots<K>>,
     key: K,
-    replaced: AtomicBool,
-    /// Wakes the task that owns the slot, on any thread.
-    waker: Mutex<Option<Waker>>,
+    replaced: ReplacementFlag,
 }
 
 impl<K: Clone + Eq + Hash> Slots<K> {
@@ -75,12 +71,12 @@ impl<K: Clone + Eq + Hash> Slots<K> {
             return Err(NoFreeSlot { limit: self.limit });
         }
         let oldest = if is_full { taken.pop_front() } else { None };
-        let (replaced, waker) = (AtomicBool::new(false), Mutex::default());
-        let slot = Arc::new(TakenSlot { slots: Arc::clone(self), key, replaced, waker });
+        let replaced = ReplacementFlag::default();
+        let slot = Arc::new(TakenSlot { slots: Arc::clone(self), key, replaced });
         taken.push_back(Arc::clone(&slot));
         drop(stripe);
         if let Some(oldest) = oldest {
-            oldest.replace();
+            oldest.replaced.raise();
         }
         Ok(Some(Slot(slot)))
     }
@@ -115,20 +111,7 @@ impl<K: Eq + Hash> Slots<K> {
 impl<K: Eq + Hash> Slot<K> {
     /// Whether another slot of the key has replaced this one. If not, the task of `context` is woken when one does.
     pub fn poll_replaced(&self, context: &Context<'_>) -> bool {
-        let mut waker = self.0.waker.lock().unwrap_or_else(PoisonError::into_inner);
-        if waker.as_ref().is_none_or(|known| !known.will_wake(context.waker())) {
-            *waker = Some(context.waker().clone());
-        }
-        drop(waker);
-        self.0.replaced.load(Ordering::Acquire)
-    }
-}
-
-impl<K> TakenSlot<K> {
-    fn replace(&self) {
-        self.replaced.store(true, Ordering::Release);
-        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
-        waker.into_iter().for_each(Waker::wake);
+        self.0.replaced.poll(context)
     }
 }
 

@@ -1,5 +1,7 @@
 //! `Cluster`: queries between the nodes on one NATS, so that an HTTP call gets the same answer from each node.
 //!
+//! Nodes also tell each other which connections of users are new, at endpoints where a user has one connection.
+//!
 //! All queries go over one subject. The node that gets the HTTP call checks its permissions; the nodes that answer the
 //! query do not. So NATS permissions must allow that subject to Tidegate nodes only.
 
@@ -8,13 +10,14 @@ mod calls;
 mod fair_queue;
 mod local_node;
 mod peer_request;
+mod replacements;
 mod rounds;
 pub mod values;
 
 use std::rc::Rc;
 use std::sync::Arc;
 
-use futures_util::future::join3;
+use futures_util::future::join4;
 use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::message::LastValue;
 use tidegate_vocabulary::Vocabularies;
@@ -87,14 +90,16 @@ impl Cluster {
 }
 
 impl ClusterWorker {
-    /// Runs until the connection to NATS ends. Does nothing if no vocabulary needs other nodes.
+    /// Runs until the connection to NATS ends. Does nothing if no endpoint needs other nodes.
     pub async fn run(self, context: Rc<Context>) {
         let (context, local) = (&*context, &self.local);
-        if local.vocabularies.iter().any(|(_, vocabulary)| vocabulary.needs_other_nodes()) {
-            join3(
+        let has_calls = local.vocabularies.iter().any(|(_, vocabulary)| vocabulary.needs_other_nodes());
+        if has_calls || context.node.latest_connections.is_used() {
+            join4(
                 rounds::of_statistics(context, local, self.statistics),
                 rounds::of_values(context, local, self.values),
                 answers::answer(context, local),
+                replacements::announce(context, local),
             )
             .await;
         }

@@ -62,6 +62,19 @@ async fn check_tests_each_nats_permission_that_the_node_needs() {
 }
 
 #[tokio::test]
+async fn check_names_the_subject_over_which_nodes_replace_connections() {
+    let nats = NatsServer::start().await;
+    for (replaces, is_tested) in [(true, true), (false, false)] {
+        let endpoint = format!("[[endpoint]]\npath = \"/ws\"\nreplace_connections = {replaces}\n");
+        let printed = text_of(&check(&nats, &format!("{}{endpoint}", config(&nats, ""))).await);
+        for verb in ["subscribe to", "publish on"] {
+            let line = format!("{verb} tidegate.nodes (queries between nodes)");
+            assert_eq!(printed.contains(&line), is_tested, "{printed}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn check_prints_whether_the_account_has_jetstream() {
     let nats = NatsServer::with("jetstream: disabled").await;
     let output = check(&nats, &config(&nats, "")).await;

@@ -41,6 +41,7 @@ mod poison;
 mod priorities;
 mod publishing;
 mod regressions;
+mod replacement;
 mod request;
 mod shared_feeds;
 mod slow_clients;

@@ -33,11 +33,13 @@ pub enum Disconnect {
     TooManyConnections,
     /// The client caused more errors than `max_errors`.
     TooManyErrors,
+    /// A newer connection of the user has replaced this one.
+    Replaced,
 }
 
 impl Disconnect {
     /// All of them, for tables and tests.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::ProtocolError,
         Self::InvalidUtf8,
         Self::PolicyViolation,
@@ -52,6 +54,7 @@ impl Disconnect {
         Self::AuthTimeout,
         Self::TooManyConnections,
         Self::TooManyErrors,
+        Self::Replaced,
     ];
 
     /// The code of the close frame.
@@ -71,6 +74,7 @@ impl Disconnect {
             Self::AuthTimeout => 4504,
             Self::TooManyConnections => 4508,
             Self::TooManyErrors => 4509,
+            Self::Replaced => 4510,
         }
     }
 
@@ -91,6 +95,7 @@ impl Disconnect {
             Self::AuthTimeout => "auth_timeout",
             Self::TooManyConnections => "too_many_connections",
             Self::TooManyErrors => "too_many_errors",
+            Self::Replaced => "replaced",
         }
     }
 

@@ -56,10 +56,10 @@ pub(super) fn of_nats(config: &Config) -> Needs {
         add(&mut needs.subscribe, class.pattern.clone(), who);
     }
     if let Ok(nodes) = Pattern::parse(NODES)
-        && config
-            .endpoints
-            .iter()
-            .any(|endpoint| endpoint.file.as_ref().is_some_and(|file| file.0.needs_other_nodes()))
+        && config.endpoints.iter().any(|endpoint| {
+            endpoint.replace_connections
+                || endpoint.file.as_ref().is_some_and(|file| file.0.needs_other_nodes())
+        })
     {
         let who = "queries between nodes";
         add(&mut needs.subscribe, nodes.clone(), who);

@@ -45,6 +45,7 @@ path = "/stream"
 [[endpoint]]
 path = "/ws"
 vocabulary = "native"
+replace_connections = true
 "#;
 
 #[test]
@@ -80,5 +81,6 @@ fn classes_and_endpoints() {
     let rooms = Class { snapshot: true, feed: FeedBy::Always, fields, ..plain("room.*") };
     assert_eq!(config.classes, [prices, alerts, rooms]);
     let endpoint = |path: &str| EndpointConfig { path: path.to_owned(), ..EndpointConfig::default() };
-    assert_eq!(config.endpoints, [endpoint("/stream"), endpoint("/ws")]);
+    let one_each = EndpointConfig { replace_connections: true, ..endpoint("/ws") };
+    assert_eq!(config.endpoints, [endpoint("/stream"), one_each]);
 }

@@ -23,6 +23,7 @@ use crate::shard::cluster::peer_request::AnswerPart;
 use crate::shard::cluster::peer_request::PeerQuery;
 use crate::shard::cluster::peer_request::PeerRequest;
 use crate::shard::cluster::peer_request::StatisticsQuery;
+use crate::shard::cluster::replacements;
 use crate::shard::cluster::values;
 
 /// Requests of each kind that may wait. Others are dropped.
@@ -58,6 +59,10 @@ pub(super) async fn answer(context: &Context, local: &LocalNode) {
                 }
                 Some(PeerRequest { what: PeerQuery::Values { channels: what }, .. }) => {
                     values.try_send(PendingRequest { received, request, what }).is_ok()
+                }
+                Some(PeerRequest { what: PeerQuery::Replaced(connections), from }) => {
+                    replacements::on_announced(context, &from, &connections);
+                    true
                 }
                 None => {
                     debug!("ignoring an unknown request of another node");

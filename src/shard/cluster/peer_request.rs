@@ -25,6 +25,18 @@ pub(super) enum PeerQuery {
     Values {
         channels: Vec<Box<str>>,
     },
+    /// Not a query: the newest connections of users on the node that sends it. They replace those of other nodes.
+    Replaced(Vec<PeerConnection>),
+}
+
+/// The newest connection of a user on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PeerConnection {
+    pub endpoint: Box<str>,
+    pub issuer: Option<Box<str>>,
+    pub user: Box<str>,
+    /// When it started, in microseconds since 1970.
+    pub started: u64,
 }
 
 /// A query for the statistics of a vocabulary.
@@ -88,7 +100,15 @@ mod tests {
         let statistics =
             PeerQuery::Statistics(StatisticsQuery { vocabulary: 1, name: "x".into(), with_names: true });
         let values = PeerQuery::Values { channels: vec!["prices.AAPL".into()] };
-        for what in [statistics, values] {
+        let connection = PeerConnection {
+            endpoint: "/ws".into(),
+            issuer: Some("https://issuer".into()),
+            user: "alice".into(),
+            started: u64::MAX,
+        };
+        let replaced =
+            PeerQuery::Replaced(vec![connection.clone(), PeerConnection { issuer: None, ..connection }]);
+        for what in [statistics, values, replaced] {
             let request = PeerRequest { from: "a".into(), what };
             assert_eq!(PeerRequest::decode(&request.encode()), Some(request));
         }

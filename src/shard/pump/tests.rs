@@ -27,6 +27,7 @@ use crate::node::admission::AdmissionLimits;
 use crate::node::authenticator::CurrentAuthenticator;
 use crate::node::call_limiter::CallLimiter;
 use crate::node::call_limiter::CallLimits;
+use crate::node::latest_connections::LatestConnections;
 use crate::node::limits::ConnectionLimits;
 use crate::node::limits::NodeLimits;
 use crate::node::limits::RequestLimits;
@@ -79,6 +80,7 @@ fn shard(capacity: usize) -> (Connections, mpsc::Receiver<LaneRequest>) {
             Authenticator::new(config.auth, Vec::new()).unwrap(),
         ),
         user_slots: UserSlots::new(0, UserLimitPolicy::Reject),
+        latest_connections: Arc::new(LatestConnections::new("node", false)),
         vocabularies: Vocabularies::default(),
         lanes: Lanes::new(vec![lane]),
         readiness: Readiness::new(Vec::new()),
