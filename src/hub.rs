@@ -1,24 +1,31 @@
 //! `Hub`: the subscribers of each channel on one shard. It appends publications to their outboxes, without I/O and
 //! without waiting.
 
+pub mod collections;
 pub mod conflation;
 pub mod delivery_batch;
 pub mod effects;
+pub mod element_index;
 pub mod outbox;
 pub mod subscriber;
 pub mod topic;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::Instant;
 
 use tidegate_protocol::class::Class;
+use tidegate_protocol::elements::Elements;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::session::subscription::SubscriptionId;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::subscription_context::SubscriptionContext;
 
+use crate::hub::effects::Effects;
+use crate::hub::subscriber::Collecting;
 use crate::hub::subscriber::MemberState;
 use crate::hub::subscriber::Subscriber;
 use crate::hub::topic::Topic;
@@ -45,6 +52,8 @@ pub struct Subscribe {
 #[derive(Debug, Default)]
 pub struct Hub {
     topics: HashMap<Pattern, Topic>,
+    /// The number of the last element that any topic has stored.
+    last_element: Cell<u64>,
 }
 
 impl Hub {
@@ -55,14 +64,13 @@ impl Hub {
             || subscription_context
                 .as_ref()
                 .is_some_and(|subscription_context| subscription_context.is_tailored);
-        subscriber.add_member(
-            subscription,
-            pattern.clone(),
-            Arc::clone(&class),
-            max_rate,
-            subscription_context,
-        );
-        let topic = self.topics.entry(pattern).or_insert_with(|| Topic::new(class));
+        let takes_elements = subscription_context.as_ref().is_some_and(|context| context.takes_elements);
+        let topic = self.topics.entry(pattern.clone()).or_insert_with(|| Topic::new(Arc::clone(&class)));
+        let store = takes_elements.then(|| topic.store_for(&pattern, format));
+        subscriber.add_member(subscription, pattern, class, max_rate, subscription_context);
+        if let Some(store) = store {
+            subscriber.set_collecting(subscription, Collecting { store, since: 0 });
+        }
         topic.join(TopicMember { subscriber: Rc::clone(subscriber), subscription, format, per_message })
     }
 
@@ -74,8 +82,41 @@ impl Hub {
         let members = topic.take_joining(format);
         for member in &members {
             topic.hold(member.clone());
+            topic.show_elements(member, self.last_element.get());
         }
         members
+    }
+
+    /// Stores the elements of a channel's last values, before the subscriptions that wait for this format join.
+    pub fn seed(&self, pattern: &Pattern, format: Format, snapshot: &[Elements], now: Instant) {
+        if let Some(topic) = self.topics.get(pattern) {
+            let mut last = self.last_element.get();
+            topic.seed(format, snapshot, now, &mut last);
+            self.last_element.set(last);
+        }
+    }
+
+    /// Delivers the elements of a publication. Returns false if the pattern has no topic.
+    pub fn publish_elements(
+        &self,
+        pattern: &Pattern,
+        format: Format,
+        elements: &Elements,
+        now: Instant,
+        effects: &mut Effects,
+    ) -> bool {
+        let Some(topic) = self.topics.get(pattern) else { return false };
+        let mut last = self.last_element.get();
+        topic.publish_elements(format, elements, now, &mut last, effects);
+        self.last_element.set(last);
+        true
+    }
+
+    /// Publications of a pattern were lost: who joins later is not shown the elements that are stored now.
+    pub fn note_loss(&self, pattern: &Pattern) {
+        if let Some(topic) = self.topics.get(pattern) {
+            topic.note_loss(self.last_element.get());
+        }
     }
 
     /// Handles a failed join: removes the subscriptions that waited for this format. Their sessions leave.
@@ -96,10 +137,10 @@ impl Hub {
     /// Removes a subscription. Returns the pattern if it has no subscribers on this shard any more. If the lane still
     /// has to answer a join, [`Hub::remove_if_unused`] reports that later.
     pub fn leave(&mut self, subscriber: &Rc<Subscriber>, subscription: SubscriptionId) -> Option<Pattern> {
-        let member = subscriber.leave(subscription)?;
-        let topic = self.topics.get_mut(&member.pattern)?;
-        topic.leave(subscriber, subscription, member.state);
-        (topic.is_empty() && self.remove_if_unused(&member.pattern)).then_some(member.pattern)
+        let (pattern, state) = subscriber.leave(subscription).map(|member| (member.pattern, member.state))?;
+        let topic = self.topics.get_mut(&pattern)?;
+        topic.leave(subscriber, subscription, state);
+        (topic.is_empty() && self.remove_if_unused(&pattern)).then_some(pattern)
     }
 
     /// Removes a topic without subscribers. Returns true if the pattern has no topic now, so that its lane should be

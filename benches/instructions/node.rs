@@ -288,12 +288,17 @@ impl Node {
                     topic.publish(&self.batches, self.now, &mut self.effects);
                     self.batches.clear();
                 }
+                Item::Elements { pattern, format, elements } => {
+                    self.hub.publish_elements(&pattern, format, &elements, self.now, &mut self.effects);
+                }
                 Item::Joined { pattern, format, snapshot, stale } => {
+                    self.hub.seed(&pattern, format, &snapshot.elements, self.now);
                     for listener in self.hub.joined(&pattern, format) {
                         let client = listener.subscriber.owner.0;
+                        listener.subscriber.note_joined(listener.subscription);
                         let input = Input::Joined {
                             subscription: listener.subscription,
-                            snapshot: snapshot.clone(),
+                            snapshot: snapshot.frames.clone(),
                             stale,
                         };
                         let now = self.now;

@@ -45,7 +45,7 @@ impl Workload {
     }
 }
 
-pub(crate) const WORKLOADS: [Workload; 13] = [
+pub(crate) const WORKLOADS: [Workload; 14] = [
     Workload { name: "fanout", receivers: 1000, length: 80, set_up: fanout },
     Workload { name: "burst", receivers: 200, length: 1280, set_up: burst },
     Workload { name: "deflated", receivers: 10, length: 200, set_up: deflated },
@@ -58,6 +58,7 @@ pub(crate) const WORKLOADS: [Workload; 13] = [
     Workload { name: "fields-native", receivers: 100, length: 200, set_up: fields_native },
     Workload { name: "keyed", receivers: 10, length: 2000, set_up: keyed },
     Workload { name: "unkeyed", receivers: 10, length: 2000, set_up: unkeyed },
+    Workload { name: "collect", receivers: 100, length: 200, set_up: collect },
     Workload { name: "snapshot", receivers: 1, length: 400, set_up: snapshot },
 ];
 
@@ -331,6 +332,60 @@ fn fields() -> Box<dyn FnMut(u64)> {
         node.receive(client, r#"{"op":"watch","symbol":"AAPL"}"#);
     }
     quotes(node)
+}
+
+/// A vocabulary whose clients get the current signals of their ten symbols in each message, of which one has changed.
+fn collect() -> Box<dyn FnMut(u64)> {
+    const FILE: &str = r#"
+        name = "signals"
+        [[path]]
+        name = "signals"
+        path = "/signals"
+        [[receive]]
+        when = { op = "watch" }
+        do = "subscribe"
+        each = "{msg.symbols}"
+        channels = ["signals.{item}", "signals.all"]
+        [[deliver]]
+        pattern = "signals.*"
+        each = "{data}"
+        channel = "signals.{data.symbol}"
+        collect = { by = "{data.symbol}" }
+        send = { op = "signals", data = "{list}", time = "{time}" }
+    "#;
+    let vocabulary = Arc::new(compile(FILE).unwrap().vocabulary);
+    let mut node =
+        Node::new(NodeConfig { vocabularies: vec![Arc::clone(&vocabulary)], ..NodeConfig::default() });
+    for _ in 0..100 {
+        let binding = vocabulary.bind(VocabularyId(1), "/signals", None, |_| None).unwrap();
+        let client = node.connect(Arc::new(binding), "u", Encoding::JSON);
+        node.receive(
+            client,
+            r#"{"op":"watch","symbols":["S0","S1","S2","S3","S4","S5","S6","S7","S8","S9"]}"#,
+        );
+    }
+    clear_outboxes(&mut node);
+    let signal = |number| {
+        format!(
+            r#"{{"symbol":"S{number}","side":"buy","confidence":0.87,"price":190.11,"reasons":["momentum","volume"]}}"#
+        )
+    };
+    let sources: Vec<_> = (0..10)
+        .map(|number| {
+            let subject = format!("signals.S{number}");
+            (node.source(&subject), Message::plain(&subject, signal(number).as_bytes()))
+        })
+        .collect();
+    let mut next = 0;
+    Box::new(move |publications| {
+        for _ in 0..publications {
+            let (source, message) = &sources[next % sources.len()];
+            next += 7;
+            node.publish(*source, message);
+            node.flush_shares();
+            node.flush();
+        }
+    })
 }
 
 /// The same clients in the native protocol.

@@ -36,6 +36,11 @@ impl Conflation {
         Self { interval, keys: HashMap::new(), releases: VecDeque::new() }
     }
 
+    /// The shortest time between two publications of a key.
+    pub fn interval(&self) -> Duration {
+        self.interval
+    }
+
     /// Returns the publication if it may be sent now. Otherwise it waits, and replaces an older one of its key. Updates
     /// `size`. If there is no room up to `most`, the publication is not delayed.
     pub fn offer(

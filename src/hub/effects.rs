@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use tidegate_protocol::elements::CollectionId;
 use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::session::subscription::SubscriptionId;
 
@@ -19,6 +20,8 @@ pub struct Effects {
     pub delayed: Vec<(Rc<Subscriber>, Duration)>,
     /// Publications to pass to the sessions of held subscriptions.
     pub held: Vec<(Rc<Subscriber>, SubscriptionId, Rc<Delivery>)>,
+    /// Collections of held subscriptions that have changed. They come after what is in `held`.
+    pub held_collections: Vec<(Rc<Subscriber>, SubscriptionId, CollectionId)>,
 }
 
 impl Effects {

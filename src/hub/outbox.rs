@@ -46,24 +46,24 @@ pub struct Missing {
 #[derive(Debug)]
 pub struct InFlight {
     entry: QueueEntry,
-    /// The encoded gap, if the entry is one. Until it is written, it stays a gap in the outbox, which later drops can
-    /// extend.
-    gap: Option<Box<Frame>>,
+    /// The encoded gap or collection, if the entry is one. Until it is written, the entry stays what it is, so that later
+    /// drops can extend the gap, and the collection stays current.
+    rendered: Option<Box<Frame>>,
     priority: Priority,
 }
 
 impl InFlight {
     /// The bytes to write.
     pub fn bytes(&self) -> &[u8] {
-        if let Some(gap) = &self.gap {
-            return gap.as_bytes();
+        if let Some(rendered) = &self.rendered {
+            return rendered.as_bytes();
         }
         match &self.entry {
             QueueEntry::Reply(frame) => frame.as_bytes(),
             QueueEntry::Delivery { delivery, .. } => delivery.frame.as_bytes(),
             QueueEntry::Coalesced { coalesced, .. } => coalesced.bytes(),
             QueueEntry::Rest(bytes) => bytes,
-            QueueEntry::Gap { .. } | QueueEntry::Vacant => &[],
+            QueueEntry::Gap { .. } | QueueEntry::Collected(_) | QueueEntry::Vacant => &[],
         }
     }
 
@@ -75,6 +75,7 @@ impl InFlight {
             QueueEntry::Reply(_)
             | QueueEntry::Delivery { .. }
             | QueueEntry::Gap { .. }
+            | QueueEntry::Collected(_)
             | QueueEntry::Rest(_)
             | QueueEntry::Vacant => &[],
         };
@@ -83,10 +84,16 @@ impl InFlight {
             QueueEntry::Delivery { delivery, .. } => Some(&delivery.frame),
             QueueEntry::Coalesced { .. }
             | QueueEntry::Gap { .. }
+            | QueueEntry::Collected(_)
             | QueueEntry::Rest(_)
-            | QueueEntry::Vacant => self.gap.as_deref(),
+            | QueueEntry::Vacant => self.rendered.as_deref(),
         };
         one.into_iter().chain(run.iter().map(|delivery| &delivery.frame))
+    }
+
+    /// The number of the collection, if it is one.
+    pub fn collection(&self) -> Option<u32> {
+        if let QueueEntry::Collected(collection) = self.entry { Some(collection) } else { None }
     }
 
     /// The bytes from `offset` on. They are copied at most once, however often a write is partial.
@@ -97,6 +104,7 @@ impl InFlight {
             | QueueEntry::Delivery { .. }
             | QueueEntry::Coalesced { .. }
             | QueueEntry::Gap { .. }
+            | QueueEntry::Collected(_)
             | QueueEntry::Vacant => Bytes::copy_from_slice(&self.bytes()[offset..]),
         }
     }
@@ -168,8 +176,14 @@ impl Outbox {
         self.queues.push(delivery, id, class, room);
     }
 
+    /// Appends the entry of a collection.
+    pub fn push_collected(&mut self, collection: u32, priority: Priority) {
+        self.queues.push_collected(collection, priority);
+    }
+
     /// Moves the next frames, up to `max_frames` and about `max_bytes`, to `taken`. Expired publications become gaps.
-    /// `render` encodes a gap, or returns `None` if the client is not told. Returns how many publications count as
+    /// `render` encodes a gap, or returns `None` if the client is not told. `collect` encodes a collection, if it has
+    /// something to show, and adds the gaps of what it does not show. Returns how many publications count as
     /// delivered and dropped, unless they are put back.
     pub fn take(
         &mut self,
@@ -178,6 +192,7 @@ impl Outbox {
         max_bytes: usize,
         taken: &mut Vec<InFlight>,
         render: impl Fn(Missing) -> Option<Frame>,
+        collect: impl Fn(u32, &mut Vec<Missing>) -> Option<Frame>,
     ) -> DeliveryCounts {
         let mut delivery_counts = DeliveryCounts::default();
         let mut bytes = 0;
@@ -186,7 +201,7 @@ impl Outbox {
             bytes += rest.len();
             taken.push(InFlight {
                 entry: QueueEntry::Rest(Box::new(rest)),
-                gap: None,
+                rendered: None,
                 priority: Priority::High,
             });
         }
@@ -206,12 +221,26 @@ impl Outbox {
                 continue;
             }
             push_gap(expired.take(), taken, &render);
+            if let QueueEntry::Collected(collection) = entry {
+                let mut missing = Vec::new();
+                if let Some(frame) = collect(collection, &mut missing) {
+                    bytes += frame.len();
+                    delivery_counts.delivered += 1;
+                    taken.push(InFlight { entry, rendered: Some(Box::new(frame)), priority });
+                }
+                for Missing { subscription, dropped, cause } in missing {
+                    delivery_counts.dropped += dropped;
+                    let gap = QueueEntry::Gap { subscription, dropped, cause, priority, home: priority };
+                    push_gap(Some((gap, priority)), taken, &render);
+                }
+                continue;
+            }
             delivery_counts += entry.delivery_counts();
             if matches!(entry, QueueEntry::Gap { .. }) {
                 push_gap(Some((entry, priority)), taken, &render);
                 continue;
             }
-            let entry = InFlight { entry, gap: None, priority };
+            let entry = InFlight { entry, rendered: None, priority };
             bytes += entry.bytes().len();
             taken.push(entry);
         }
@@ -234,6 +263,7 @@ impl Outbox {
                 | QueueEntry::Delivery { .. }
                 | QueueEntry::Coalesced { .. }
                 | QueueEntry::Gap { .. }
+                | QueueEntry::Collected(_)
                 | QueueEntry::Vacant) => self.queues.push_front(entry, priority),
             }
         }
@@ -261,7 +291,7 @@ fn push_gap(
     let Some((entry, priority)) = gap else { return };
     let QueueEntry::Gap { subscription, dropped, cause, .. } = entry else { return };
     let Some(frame) = render(Missing { subscription, dropped, cause }) else { return };
-    taken.push(InFlight { entry, gap: Some(Box::new(frame)), priority });
+    taken.push(InFlight { entry, rendered: Some(Box::new(frame)), priority });
 }
 
 /// Puts back the unwritten publications of a partly written entry. Returns how many they are, and the rest of the frame

@@ -11,6 +11,7 @@ use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Priority;
 use tidegate_protocol::delivery_counts::DeliveryCounts;
 use tidegate_protocol::dialect::Dialect;
+use tidegate_protocol::elements::store::ElementStore;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::message::Push;
 use tidegate_protocol::publication::Delivery;
@@ -18,6 +19,7 @@ use tidegate_protocol::session::subscription::SubscriptionId;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::subscription_context::SubscriptionContext;
 
+use crate::hub::collections::Collections;
 use crate::hub::conflation::Conflation;
 use crate::hub::conflation::ConflationSize;
 use crate::hub::delivery_batch::DeliveryBatch;
@@ -65,12 +67,33 @@ pub struct MemberExtras {
     pub subscription_context: Option<Rc<SubscriptionContext>>,
     /// Its rate limit per key, if it has a `max_rate_ms`.
     pub conflation: Option<Conflation>,
+    /// The elements of its topic, if a vocabulary takes publications apart.
+    pub collecting: Option<Collecting>,
+}
+
+/// The elements that a subscription shares with the others of its topic.
+#[derive(Debug)]
+pub struct Collecting {
+    pub store: Rc<RefCell<ElementStore>>,
+    /// Elements up to this number are not shown to it.
+    pub since: u64,
 }
 
 impl Member {
     /// What the vocabulary keeps for this subscription.
     pub fn subscription_context(&self) -> Option<Rc<SubscriptionContext>> {
         self.extras.as_ref()?.subscription_context.clone()
+    }
+
+    fn collecting_mut(&mut self) -> Option<&mut Collecting> {
+        self.extras.as_mut()?.collecting.as_mut()
+    }
+
+    /// Its elements, and what the vocabulary keeps for it, if it belongs to this group and has elements.
+    fn collecting_in(&self, group: &str) -> Option<(&Collecting, &SubscriptionContext)> {
+        let extras = self.extras.as_ref()?;
+        let context = extras.subscription_context.as_deref().filter(|context| *context.group == *group)?;
+        Some((extras.collecting.as_ref()?, context))
     }
 
     fn conflation(&self) -> Option<&Conflation> {
@@ -120,6 +143,8 @@ pub struct Subscriber {
     /// Subscriptions that ended while frames waited: these frames may still become gaps.
     ended: RefCell<Vec<EndedSubscription>>,
     outbox: RefCell<Outbox>,
+    /// Only if a subscription has [`Collecting`].
+    collections: RefCell<Option<Box<Collections>>>,
 }
 
 impl Subscriber {
@@ -135,6 +160,7 @@ impl Subscriber {
             conflation_size: Cell::default(),
             ended: RefCell::default(),
             outbox: RefCell::new(Outbox::new(limits)),
+            collections: RefCell::default(),
         }
     }
 
@@ -165,7 +191,8 @@ impl Subscriber {
         let conflation = max_rate.map(Conflation::new);
         self.rate_limited.update(|rate_limited| rate_limited + usize::from(conflation.is_some()));
         let has_extras = conflation.is_some() || subscription_context.is_some();
-        let extras = has_extras.then(|| Box::new(MemberExtras { subscription_context, conflation }));
+        let extras =
+            has_extras.then(|| Box::new(MemberExtras { subscription_context, conflation, collecting: None }));
         let mut members = self.members.borrow_mut();
         if members.capacity() == 0 {
             members.reserve_exact(1);
@@ -178,6 +205,7 @@ impl Subscriber {
         let mut members = self.members.borrow_mut();
         let at = members.binary_search_by_key(&id, |member| member.id).ok()?;
         let mut member = members.remove(at);
+        self.forget_collections(&member, &members);
         if let Some(conflation) = member.extras.as_mut().and_then(|extras| extras.conflation.take()) {
             self.rate_limited.update(|rate_limited| rate_limited - 1);
             self.next_release.set(NextRelease::Unknown);
@@ -256,6 +284,7 @@ impl Subscriber {
                 self.outbox.borrow_mut().push_one(delivery, *id, class);
             }
         }
+        self.release_collections(Some(now), None);
     }
 
     /// Appends all delayed publications of a subscription at once, because the next message about it must come after
@@ -265,6 +294,9 @@ impl Subscriber {
             return;
         }
         self.next_release.set(NextRelease::Unknown);
+        if let Some(context) = self.with_member(id, |member| member.subscription_context()).flatten() {
+            self.release_collections(Some(now), Some(&context.group));
+        }
         self.with_member(id, |member| {
             let Member { id, class, extras: Some(extras), .. } = member else { return };
             let Some(conflation) = extras.conflation.as_mut() else { return };
@@ -304,7 +336,9 @@ impl Subscriber {
     fn find_next_release(&self) -> Option<Instant> {
         let members = self.members.borrow();
         let next = if self.is_rate_limited() {
-            members.iter().filter_map(|member| member.conflation()?.next_release()).min()
+            let collections = self.collections.borrow();
+            let collected = collections.as_ref().and_then(|collections| collections.next_release());
+            members.iter().filter_map(|member| member.conflation()?.next_release()).chain(collected).min()
         } else {
             None
         };
@@ -328,7 +362,9 @@ impl Subscriber {
     /// The number of publications that `max_rate_ms` delays.
     pub fn delayed(&self) -> u64 {
         let members = self.members.borrow();
-        members.iter().filter_map(Member::conflation).map(Conflation::waiting).sum::<usize>() as u64
+        let collected = self.collections.borrow().as_ref().map_or(0, |collections| collections.delayed());
+        let waiting: usize = members.iter().filter_map(Member::conflation).map(Conflation::waiting).sum();
+        (waiting + collected) as u64
     }
 
     /// Whether the outbox is half full although the client keeps up.
@@ -359,12 +395,18 @@ impl Subscriber {
         max_bytes: usize,
         taken: &mut Vec<InFlight>,
     ) -> DeliveryCounts {
+        self.collect_joined(now);
         let render = |missing| self.render_gap(missing);
-        self.outbox.borrow_mut().take(now, max_frames, max_bytes, taken, render)
+        let collect = |number, missing: &mut Vec<Missing>| self.render_collected(number, now, missing);
+        self.outbox.borrow_mut().take(now, max_frames, max_bytes, taken, render, collect)
     }
 
     /// Puts back frames that the socket had no room for, as [`Outbox::put_back`] does.
     pub fn put_back(&self, rest: std::vec::Drain<'_, InFlight>, offset: usize) -> DeliveryCounts {
+        if let Some(collections) = &mut *self.collections.borrow_mut() {
+            let unwritten = rest.as_slice().iter().skip(usize::from(offset > 0));
+            unwritten.filter_map(InFlight::collection).for_each(|number| collections.put_back(number));
+        }
         self.outbox.borrow_mut().put_back(rest, offset)
     }
 
@@ -409,5 +451,6 @@ impl Subscriber {
     }
 }
 
+mod collecting;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! Tests of the hub: joins, deliveries and leaves, case by case and in any order against a naive model.
 
+mod collecting;
 mod naive;
 
 use std::rc::Rc;

@@ -1,15 +1,21 @@
 //! `Topic`: the live and held subscriptions of one subject or pattern on a shard.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use tidegate_protocol::class::Class;
+use tidegate_protocol::elements::Elements;
+use tidegate_protocol::elements::store::ElementStore;
 use tidegate_protocol::frame::Format;
+use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::session::subscription::SubscriptionId;
+use tidegate_protocol::subject::Pattern;
 
 use crate::hub::delivery_batch::DeliveryBatch;
 use crate::hub::effects::Effects;
+use crate::hub::element_index::ElementIndex;
 use crate::hub::subscriber::MemberState;
 use crate::hub::subscriber::Subscriber;
 
@@ -32,7 +38,11 @@ pub struct Topic {
     live: Vec<TopicMember>,
     held: Vec<TopicMember>,
     joining: Option<Box<Joining>>,
+    /// The last elements of publications, for each format whose vocabulary takes them apart.
+    stores: Option<Box<Stores>>,
 }
+
+type Stores = Vec<(Format, Rc<RefCell<ElementStore>>)>;
 
 /// Subscriptions that wait for the lane, and the formats that were requested from it.
 #[derive(Debug, Default)]
@@ -43,7 +53,7 @@ struct Joining {
 
 impl Topic {
     pub fn new(class: Arc<Class>) -> Self {
-        Self { class, live: Vec::new(), held: Vec::new(), joining: None }
+        Self { class, live: Vec::new(), held: Vec::new(), joining: None, stores: None }
     }
 
     /// Whether the topic has no subscriptions, and no request to the lane is open. While one is, the topic must stay:
@@ -115,6 +125,108 @@ impl Topic {
                     joining.members.retain(|member| !same(member));
                 }
                 self.end_joining();
+            }
+        }
+        self.drop_unused_stores();
+    }
+
+    /// The elements of a format. The topic keeps them while a subscription uses them.
+    pub fn store_for(&mut self, pattern: &Pattern, format: Format) -> Rc<RefCell<ElementStore>> {
+        if let Some(store) = self.store(format) {
+            return Rc::clone(store);
+        }
+        let store = Rc::new(RefCell::new(ElementStore::new(pattern.clone())));
+        self.stores.get_or_insert_default().push((format, Rc::clone(&store)));
+        store
+    }
+
+    fn store(&self, format: Format) -> Option<&Rc<RefCell<ElementStore>>> {
+        self.stores.as_ref()?.iter().find(|(of, _)| *of == format).map(|(_, store)| store)
+    }
+
+    fn drop_unused_stores(&mut self) {
+        self.stores.take_if(|stores| {
+            stores.retain(|(_, store)| Rc::strong_count(store) > 1);
+            stores.is_empty()
+        });
+    }
+
+    /// Determines which stored elements a subscription is shown that has just joined: those that would be in a snapshot.
+    pub fn show_elements(&self, member: &TopicMember, last: u64) {
+        let outdated = self.store(member.format).map(|store| store.borrow().outdated());
+        let since = if self.class.snapshot { outdated.unwrap_or_default() } else { last };
+        member.subscriber.show_elements(member.subscription, since);
+    }
+
+    /// Stores the elements of last values.
+    pub fn seed(&self, format: Format, snapshot: &[Elements], now: Instant, last: &mut u64) {
+        let Some(store) = self.store(format) else { return };
+        for elements in snapshot {
+            // The last values were not too old when the lane looked.
+            let expires = self.expiry(elements.arrived).map(|expires| expires.max(now));
+            store.borrow_mut().seed(elements, expires, last);
+        }
+    }
+
+    /// Publications were lost.
+    pub fn note_loss(&self, last: u64) {
+        for (_, store) in self.stores.iter().flat_map(|stores| stores.iter()) {
+            store.borrow_mut().note_loss(last);
+        }
+    }
+
+    /// Stores the elements of a publication that are shown together, and delivers the others. For a client that is
+    /// shown elements together, this only notes that something has changed.
+    pub fn publish_elements(
+        &self,
+        format: Format,
+        elements: &Elements,
+        now: Instant,
+        last: &mut u64,
+        effects: &mut Effects,
+    ) {
+        let Some(store) = self.store(format) else { return };
+        let expires = self.expiry(now);
+        store.borrow_mut().put(elements, expires, last);
+        let store = store.borrow();
+        let collections = elements.collections();
+        let deliveries = elements.list.iter().map(|element| {
+            let frame = element.frame()?.clone();
+            Some(Rc::new(Delivery {
+                frame,
+                key: Arc::clone(&element.key),
+                priority: elements.priority,
+                expires,
+            }))
+        });
+        let deliveries: Vec<_> = deliveries.collect();
+        let index = ElementIndex::new(elements, store.pattern());
+        let lists = [(&self.live, true), (&self.held, false)];
+        for (member, is_live) in
+            lists.iter().flat_map(|(members, is_live)| members.iter().map(move |member| (member, *is_live)))
+        {
+            if member.format != format {
+                continue;
+            }
+            let (subscriber, id) = (&member.subscriber, member.subscription);
+            let mut has_changed = false;
+            for at in index.shown_to(subscriber, id) {
+                let Some(Some(delivery)) = deliveries.get(at) else { continue };
+                if is_live {
+                    has_changed |= subscriber.offer(delivery, id, &self.class, now);
+                } else {
+                    effects.held.push((Rc::clone(subscriber), id, Rc::clone(delivery)));
+                }
+            }
+            for collection in &collections {
+                if is_live {
+                    has_changed |= subscriber.collect(*collection, id, now);
+                } else {
+                    effects.held_collections.push((Rc::clone(subscriber), id, *collection));
+                }
+            }
+            if has_changed {
+                effects.note_changed(subscriber, self.class.batch);
             }
         }
     }

@@ -9,14 +9,20 @@ use smallvec::SmallVec;
 use tidegate_protocol::deflate::Deflater;
 use tidegate_protocol::deflate::MAX_WINDOW_BITS;
 use tidegate_protocol::dialect::Rendered;
+use tidegate_protocol::elements::Element;
+use tidegate_protocol::elements::MAX_ELEMENTS;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::renderers::Renderers;
+use tracing::warn;
 
 use crate::hooks::Hooks;
 use crate::hooks::fault_point;
+use crate::telemetry::limit::LogLimit;
+
+static TOO_MANY_ELEMENTS: LogLimit = LogLimit::per_second(1);
 use crate::lane::unshown_log::Unshown;
 use crate::lane::unshown_log::UnshownLog;
 
@@ -42,7 +48,9 @@ pub struct Encoder {
 pub struct Encoded {
     /// The frames, by format.
     pub frames: SmallVec<[(Format, Frame); 1]>,
-    /// The formats whose vocabulary cannot express the publication.
+    /// The elements, by format, where a vocabulary takes publications apart.
+    pub elements: Vec<(Format, Vec<Arc<Element>>)>,
+    /// The formats whose vocabulary cannot express the publication, or not all of it.
     pub unrenderable: SmallVec<[Format; 1]>,
 }
 
@@ -88,8 +96,14 @@ impl Encoder {
             for &format in formats {
                 match self.frame(format, channel, publication, &mut rendered) {
                     Rendered::Frame(frame) => encoded.frames.push((format, frame)),
+                    Rendered::Elements { list, is_complete } => {
+                        if !is_complete {
+                            encoded.unrenderable.push(format);
+                        }
+                        encoded.elements.push((format, list));
+                    }
                     Rendered::Nothing => unmatched.push(format.vocabulary),
-                    Rendered::Unrenderable => encoded.unrenderable.push(format),
+                    Rendered::Unrenderable | Rendered::TooManyElements => encoded.unrenderable.push(format),
                 }
             }
             self.log_unshown(&encoded, unmatched, publication);
@@ -147,7 +161,10 @@ impl Encoder {
             None => {
                 let plain = match plain(&self.renderers, format, channel, publication) {
                     Rendered::Frame(plain) => plain,
-                    none @ (Rendered::Nothing | Rendered::Unrenderable) => return none,
+                    other @ (Rendered::Elements { .. }
+                    | Rendered::Nothing
+                    | Rendered::Unrenderable
+                    | Rendered::TooManyElements) => return other,
                 };
                 rendered.push(Prepared { format: format.plain(), plain, deflated: None });
                 rendered.len() - 1
@@ -162,18 +179,15 @@ impl Encoder {
     }
 }
 
-/// Encodes a publication for the snapshot of a subscription.
+/// Encodes a publication for the snapshot of a subscription. After a panic, it is not rendered.
 pub fn encode_plain(
     renderers: &Renderers,
     format: Format,
     channel: &Arc<str>,
     publication: &Publication,
-) -> Option<Frame> {
+) -> Rendered {
     let encode = || plain(renderers, format, channel, publication);
-    match catch_unwind(AssertUnwindSafe(encode)).ok()? {
-        Rendered::Frame(frame) => Some(frame),
-        Rendered::Nothing | Rendered::Unrenderable => None,
-    }
+    catch_unwind(AssertUnwindSafe(encode)).unwrap_or(Rendered::Nothing)
 }
 
 /// Whether a client with this window can inflate our frames. We compress with the largest window, but in a message that
@@ -184,7 +198,19 @@ pub fn fits(plain: &Frame, window_bits: u8) -> bool {
 
 fn plain(renderers: &Renderers, format: Format, channel: &Arc<str>, publication: &Publication) -> Rendered {
     fault_point!("panic in encode", publication.payload.bytes());
-    renderers.publication(format.plain(), channel, publication)
+    let rendered = renderers.publication(format.plain(), channel, publication);
+    if matches!(rendered, Rendered::TooManyElements)
+        && let Some(suppressed) = TOO_MANY_ELEMENTS.pass()
+    {
+        let (subject, limit) = (&*publication.subject, MAX_ELEMENTS);
+        warn!(
+            subject,
+            limit,
+            suppressed,
+            "a publication has more elements, or larger ones, than a rule with `each` takes apart: publish it in parts"
+        );
+    }
+    rendered
 }
 
 #[cfg(test)]

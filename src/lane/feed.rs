@@ -12,6 +12,9 @@ use tidegate_protocol::class::DeliveryHeaders;
 use tidegate_protocol::class::FeedBy;
 use tidegate_protocol::class::KeyScope;
 use tidegate_protocol::class::Priority;
+use tidegate_protocol::dialect::Rendered;
+use tidegate_protocol::elements::Element;
+use tidegate_protocol::elements::Elements;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
@@ -24,6 +27,7 @@ use tidegate_protocol::subject::Pattern;
 use crate::lane::encoder::Encoder;
 use crate::lane::encoder::encode_plain;
 use crate::lane::inbox::Item;
+use crate::lane::inbox::Snapshot;
 use crate::lane::shard_index::ShardIndex;
 use crate::lane::values::KeptValue;
 use crate::lane::values::LastValues;
@@ -155,7 +159,7 @@ impl Feed {
     /// The last values that are not too old. `None` while the subscription is lost: newer values may be missed.
     pub fn last(&self, now: Instant) -> Option<impl Iterator<Item = &Publication>> {
         let is_lost = self.was_lost && !self.open;
-        (!is_lost).then(|| self.values.fresh(self.class.max_age, now))
+        (!is_lost).then(|| self.values.fresh(self.class.max_age, now).map(|(_, publication)| publication))
     }
 
     /// Restarts the linger time: someone has just asked for the last values.
@@ -244,6 +248,9 @@ impl Feed {
             outgoing.push(ShardItem { shard: reader.shard, item });
         }
         self.push_frames(encoded.frames, &publication.key, priority, outgoing);
+        for (format, list) in encoded.elements {
+            self.push_elements(format, list, priority, now, outgoing);
+        }
         Ok(())
     }
 
@@ -273,6 +280,26 @@ impl Feed {
             let item = Item::Publication { pattern, key, priority, frames };
             outgoing.extend(readers.first().map(|reader| ShardItem { shard: reader.shard, item }));
         }
+    }
+
+    /// Sends elements to each shard that wants their format.
+    fn push_elements(
+        &self,
+        format: Format,
+        list: Vec<Arc<Element>>,
+        priority: Priority,
+        (arrived, time): (Instant, SystemTime),
+        outgoing: &mut Vec<ShardItem>,
+    ) {
+        if list.is_empty() {
+            return;
+        }
+        let elements = Arc::new(Elements { list, priority, arrived, time });
+        let readers = self.readers.iter().filter(|reader| reader.format == format);
+        outgoing.extend(readers.map(|reader| ShardItem {
+            shard: reader.shard,
+            item: Item::Elements { pattern: self.pattern.clone(), format, elements: Arc::clone(&elements) },
+        }));
     }
 
     /// Reports missing publications to all readers. Shards that wait for the feed to open have missed nothing.
@@ -347,10 +374,19 @@ impl Feed {
         outgoing.extend(shards.filter_map(<[FeedReader]>::first).map(addressed));
     }
 
-    fn snapshot(&self, format: Format, renderers: &Renderers, now: Instant) -> Vec<Frame> {
-        let encode =
-            |publication: &Publication| encode_plain(renderers, format, self.pattern.text(), publication);
-        self.values.fresh(self.class.max_age, now).filter_map(encode).collect()
+    fn snapshot(&self, format: Format, renderers: &Renderers, now: Instant) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        for (arrived, publication) in self.values.fresh(self.class.max_age, now) {
+            match encode_plain(renderers, format, self.pattern.text(), publication) {
+                Rendered::Frame(frame) => snapshot.frames.push(frame),
+                Rendered::Elements { list, .. } => {
+                    let (arrived, time) = (*arrived, publication.time);
+                    snapshot.elements.push(Elements { list, priority: self.class.priority, arrived, time });
+                }
+                Rendered::Nothing | Rendered::Unrenderable | Rendered::TooManyElements => {}
+            }
+        }
+        snapshot
     }
 
     fn publication(&self, message: &Message, time: SystemTime) -> Result<(Publication, Priority), Malformed> {

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use smallvec::SmallVec;
 use tidegate_protocol::class::Priority;
+use tidegate_protocol::elements::Elements;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
@@ -24,7 +25,7 @@ const ITEM_BYTES: usize = 64;
 #[derive(Debug)]
 pub enum Item {
     /// The shard has joined: earlier publications are in the snapshot, later ones follow.
-    Joined { pattern: Pattern, format: Format, snapshot: Vec<Frame>, stale: Option<SystemTime> },
+    Joined { pattern: Pattern, format: Format, snapshot: Snapshot, stale: Option<SystemTime> },
     /// The lane refused the join.
     JoinFailed { pattern: Pattern, format: Format, error: ClientError },
     /// A publication, encoded in each format that the shard wants, nearly always one.
@@ -34,6 +35,8 @@ pub enum Item {
         priority: Priority,
         frames: SmallVec<[(Format, Frame); 1]>,
     },
+    /// A publication that the vocabulary of this format takes apart.
+    Elements { pattern: Pattern, format: Format, elements: Arc<Elements> },
     /// Publications are missing here; `dropped` is their number, if known.
     Gap { pattern: Pattern, cause: GapCause, dropped: Option<u64> },
     /// A publication is missing here, because this format cannot express it.
@@ -42,13 +45,30 @@ pub enum Item {
     Stale { pattern: Pattern, since: SystemTime },
 }
 
+/// The last values for a subscription that joins.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Those that are messages, the oldest first.
+    pub frames: Vec<Frame>,
+    /// Those that the vocabulary takes apart, the oldest first.
+    pub elements: Vec<Elements>,
+}
+
+impl Snapshot {
+    fn bytes(&self) -> usize {
+        let frames: usize = self.frames.iter().map(Frame::len).sum();
+        frames + self.elements.iter().map(Elements::bytes).sum::<usize>()
+    }
+}
+
 impl Item {
     /// The approximate size in memory.
     pub fn bytes(&self) -> usize {
         ITEM_BYTES
             + match self {
                 Self::Publication { frames, .. } => frames.iter().map(|(_, frame)| frame.len()).sum(),
-                Self::Joined { snapshot, .. } => snapshot.iter().map(Frame::len).sum(),
+                Self::Joined { snapshot, .. } => snapshot.bytes(),
+                Self::Elements { elements, .. } => elements.bytes(),
                 Self::JoinFailed { .. }
                 | Self::Gap { .. }
                 | Self::Unrenderable { .. }
@@ -184,7 +204,7 @@ impl ShardQueue {
 
     fn push_to_backlog(&mut self, item: Item) {
         match item {
-            Item::Publication { pattern, .. } => {
+            Item::Publication { pattern, .. } | Item::Elements { pattern, .. } => {
                 if let Some(Item::Gap { dropped: Some(dropped), .. }) =
                     self.open_gaps.get(&pattern).and_then(|&at| self.backlog.items.get_mut(at))
                 {

@@ -103,12 +103,12 @@ impl LastValues {
         one.into_iter().chain(many.into_iter().flatten())
     }
 
-    /// The values that are younger than `max_age`, the oldest first.
-    pub fn fresh(&self, max_age: Option<Duration>, now: Instant) -> impl Iterator<Item = &Publication> {
+    /// The values that are younger than `max_age`, the oldest first, each with the time when it arrived.
+    pub fn fresh(&self, max_age: Option<Duration>, now: Instant) -> impl Iterator<Item = &KeptValue> {
         let is_fresh = move |arrived: Instant| {
             max_age.is_none_or(|max_age| now.saturating_duration_since(arrived) < max_age)
         };
-        self.iter().filter(move |(arrived, _)| is_fresh(*arrived)).map(|(_, publication)| publication)
+        self.iter().filter(move |(arrived, _)| is_fresh(*arrived))
     }
 }
 
@@ -189,7 +189,7 @@ mod tests {
     fn texts(values: &LastValues, max_age: Option<Duration>, now: Instant) -> Vec<String> {
         let text =
             |publication: &Publication| String::from_utf8_lossy(publication.payload.bytes()).into_owned();
-        values.fresh(max_age, now).map(text).collect()
+        values.fresh(max_age, now).map(|(_, publication)| text(publication)).collect()
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use futures_util::future::join3;
 use tidegate_protocol::frame::VocabularyId;
-use tidegate_protocol::payload::Payload;
+use tidegate_protocol::message::LastValue;
 use tidegate_vocabulary::Vocabularies;
 use tidegate_vocabulary::statistics::Statistics;
 use tokio::sync::mpsc;
@@ -66,7 +66,7 @@ impl Cluster {
 
     /// The last values of channels: those that this node has `found`, and newer or additional ones of other nodes. The
     /// values of each channel are in order, the oldest first. `None` if too many calls wait, of this caller or of all.
-    pub async fn last_values(&self, mut found: Vec<Values>, caller: u64) -> Option<Vec<Payload>> {
+    pub async fn last_values(&self, mut found: Vec<Values>, caller: u64) -> Option<Vec<LastValue>> {
         let incomplete: Vec<_> = found
             .iter()
             .filter(|values| !values.is_complete())

@@ -10,6 +10,7 @@ use std::time::Instant;
 use smallvec::SmallVec;
 use tidegate_protocol::class::Priority;
 use tidegate_protocol::delivery_counts::DeliveryCounts;
+use tidegate_protocol::elements::Elements;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::message::GapCause;
@@ -22,9 +23,11 @@ use crate::connection::table::Connections;
 use crate::hooks::fault_point;
 use crate::hub::delivery_batch::DeliveryBatch;
 use crate::hub::effects::Effects;
+use crate::hub::element_index::ElementIndex;
 use crate::hub::topic::TopicMember;
 use crate::lane::inbox::Batch;
 use crate::lane::inbox::Item;
+use crate::lane::inbox::Snapshot;
 
 /// Limits of the publications that are appended to outboxes in one piece.
 const BATCH_ITEMS: usize = 64;
@@ -72,12 +75,14 @@ impl<'a> Pump<'a> {
             Item::Publication { pattern, key, priority, frames } => {
                 self.publish(pattern, &key, priority, frames, rest)
             }
+            Item::Elements { pattern, format, elements } => self.publish_elements(pattern, format, &elements),
             Item::Joined { pattern, format, snapshot, stale } => {
+                context.hub.borrow().seed(&pattern, format, &snapshot.elements, self.now);
                 let joined = context.hub.borrow_mut().joined(&pattern, format);
-                let input = |member: &TopicMember| Input::Joined {
-                    subscription: member.subscription,
-                    snapshot: snapshot.clone(),
-                    stale,
+                let input = |member: &TopicMember| {
+                    member.subscriber.note_joined(member.subscription);
+                    let snapshot = snapshot_for(member, &pattern, &snapshot);
+                    Input::Joined { subscription: member.subscription, snapshot, stale }
                 };
                 let count = joined.len();
                 self.notify(joined, input);
@@ -94,6 +99,7 @@ impl<'a> Pump<'a> {
                 self.remove_if_unused(pattern);
             }
             Item::Gap { pattern, cause, dropped } => {
+                context.hub.borrow().note_loss(&pattern);
                 let members = context.hub.borrow().members(&pattern);
                 self.lost(members, cause, dropped);
             }
@@ -146,9 +152,29 @@ impl<'a> Pump<'a> {
         topic.publish(&self.batches, self.now, &mut self.effects);
         self.batches.clear();
         drop(hub);
+        self.pass_to_held();
+    }
+
+    /// Delivers the elements of a publication.
+    fn publish_elements(&mut self, pattern: Pattern, format: Format, elements: &Elements) {
+        let hub = self.context.hub.borrow();
+        if !hub.publish_elements(&pattern, format, elements, self.now, &mut self.effects) {
+            return self.context.leave_later(pattern);
+        }
+        drop(hub);
+        self.pass_to_held();
+    }
+
+    /// Passes publications to the sessions of held subscriptions.
+    fn pass_to_held(&mut self) {
         for (subscriber, subscription, delivery) in std::mem::take(&mut self.effects.held) {
             if let Some(connection) = self.connections.of(&subscriber) {
                 connection.apply(Input::Publication { subscription, delivery }, self.now);
+                self.effects.note_changed(&subscriber, Duration::ZERO);
+            }
+        }
+        for (subscriber, subscription, collection) in std::mem::take(&mut self.effects.held_collections) {
+            if subscriber.collect(collection, subscription, self.now) {
                 self.effects.note_changed(&subscriber, Duration::ZERO);
             }
         }
@@ -183,6 +209,18 @@ impl<'a> Pump<'a> {
             self.context.leave(pattern);
         }
     }
+}
+
+/// The last values for a subscription that has joined, as messages. Elements that clients are shown together are not
+/// among them.
+fn snapshot_for(member: &TopicMember, pattern: &Pattern, snapshot: &Snapshot) -> Vec<Frame> {
+    let mut frames = snapshot.frames.clone();
+    for elements in &snapshot.elements {
+        let shown = ElementIndex::new(elements, pattern).shown_to(&member.subscriber, member.subscription);
+        let shown = shown.into_iter().filter_map(|at| elements.list.get(at)?.frame().cloned());
+        frames.extend(shown);
+    }
+    frames
 }
 
 /// Adds the frames of a publication to their formats. `terms` are its priority and when it expires. Returns the number

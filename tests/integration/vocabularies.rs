@@ -3,6 +3,7 @@
 //! `tidegate-vocabulary`.
 
 mod calls;
+mod collect;
 mod dotted;
 mod kept;
 mod names;

@@ -9,6 +9,8 @@ use std::time::SystemTime;
 use crate::client_message::ClientMessage;
 use crate::disconnect::Disconnect;
 use crate::echo::Echo;
+use crate::elements::CollectedMessage;
+use crate::elements::Element;
 use crate::error::ClientError;
 use crate::error::ErrorCode;
 use crate::frame::Format;
@@ -59,10 +61,15 @@ pub struct DecodeError {
 pub enum Rendered {
     /// A message.
     Frame(Frame),
+    /// Elements, which are delivered by their channels: none for an empty list. `is_complete` is false if the dialect
+    /// cannot render some of them.
+    Elements { list: Vec<Arc<Element>>, is_complete: bool },
     /// Nothing: the dialect has no message for it.
     Nothing,
     /// The dialect has a message for it, but cannot render this publication.
     Unrenderable,
+    /// The same, because it has too many elements, or too large ones.
+    TooManyElements,
 }
 
 /// Properties of a dialect that change what its sessions do.
@@ -105,6 +112,11 @@ pub trait Dialect: Debug + Send + Sync {
 
     /// Encodes a push about a channel, if the dialect has a message for it.
     fn channel_push(&self, push: &Push, subscription_context: Option<&SubscriptionContext>) -> Option<Frame>;
+
+    /// Encodes elements of a collection, if the dialect has one.
+    fn collected(&self, _: &CollectedMessage<'_>, _: Option<&SubscriptionContext>) -> Option<Frame> {
+        None
+    }
 
     /// What the dialect keeps for a subscription, if anything.
     fn subscription_context(

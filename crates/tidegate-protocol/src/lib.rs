@@ -13,6 +13,7 @@ pub mod class;
 pub mod client_message;
 pub mod deflate;
 pub mod delivery_counts;
+pub mod elements;
 pub mod frame;
 pub mod json;
 pub mod members;

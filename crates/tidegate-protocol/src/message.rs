@@ -284,11 +284,21 @@ pub enum Query {
     Statistics { with_names: bool },
 }
 
+/// A last value of a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastValue {
+    /// The subject on which it was published.
+    pub subject: Arc<str>,
+    pub payload: Payload,
+    /// When a node received it.
+    pub time: SystemTime,
+}
+
 /// The result of a [`Query`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QueryResult {
     /// The oldest of each channel first.
-    LastValues(Vec<Payload>),
+    LastValues(Vec<LastValue>),
     /// As JSON.
     Statistics(Box<str>),
 }
@@ -307,7 +317,7 @@ pub enum Reply {
     /// The reply of the service.
     Replied { request_context: Option<RequestContext>, data: Payload },
     /// The last values, the oldest of each channel first.
-    LastValues { request_context: Option<RequestContext>, values: Vec<Payload> },
+    LastValues { request_context: Option<RequestContext>, values: Vec<LastValue> },
     /// Statistics, as JSON.
     Statistics { request_context: Option<RequestContext>, json: Box<str> },
     /// The command failed and had no effect.

@@ -18,6 +18,9 @@ pub struct SubscriptionContext {
     pub inserts: Box<[(u8, Box<[u8]>)]>,
     /// Whether its publications have slots or can be filtered.
     pub is_tailored: bool,
+    /// Whether publications of its channel are taken apart: which of their elements it gets depends on the other channels
+    /// of its group.
+    pub takes_elements: bool,
     /// The filter, if there is one.
     pub filter: RefCell<Option<Filter>>,
 }
@@ -32,13 +35,18 @@ impl SubscriptionContext {
         *self.filter.borrow_mut() = Some(filter);
     }
 
+    /// Whether the filter accepts a frame or an element with this note.
+    pub fn passes(&self, note: &[u8]) -> bool {
+        let filter = self.filter.borrow();
+        let Some(filter) = &*filter else { return true };
+        let value = note.split(|byte| *byte == 0).nth(usize::from(filter.field.0));
+        value.is_some_and(|value| filter.passes(value))
+    }
+
     /// The frame as this subscription gets it: with its own texts in the slots. `None` if the filter rejects it.
     pub fn tailor(&self, frame: &Frame) -> Option<Frame> {
-        if let Some(filter) = &*self.filter.borrow() {
-            let value = frame.note().split(|byte| *byte == 0).nth(usize::from(filter.field.0))?;
-            if !filter.passes(value) {
-                return None;
-            }
+        if !self.passes(frame.note()) {
+            return None;
         }
         if self.inserts.is_empty() {
             return Some(frame.clone());

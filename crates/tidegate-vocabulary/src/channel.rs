@@ -16,8 +16,8 @@ use crate::placeholder::Placeholder;
 use crate::placeholder::Resolve;
 use crate::placeholder::Source;
 use crate::placeholder::SourceValue;
-use crate::placeholder::TimeFormat;
 use crate::placeholder::Value;
+use crate::time_format::TimeFormat;
 
 /// The longest value in a subject, in bytes.
 pub(crate) const MAX_TOKEN_BYTES: usize = 128;

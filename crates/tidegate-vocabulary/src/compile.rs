@@ -1,6 +1,7 @@
 //! Compile: turns the file of a vocabulary into a [`CompiledVocabulary`], or reports everything that is wrong with it.
 
 mod actions;
+mod apart;
 mod check;
 mod conditions;
 mod dispatch;
@@ -49,11 +50,11 @@ use crate::placeholder::Placeholder;
 use crate::placeholder::PlaceholderError;
 use crate::placeholder::Scope;
 use crate::placeholder::Source;
-use crate::placeholder::TimeFormat;
 use crate::placeholder::known_filters;
 use crate::placeholder::known_placeholders;
 use crate::route::PathIndex;
 use crate::statistics;
+use crate::time_format::TimeFormat;
 
 /// A vocabulary that compiled without errors.
 #[derive(Debug)]

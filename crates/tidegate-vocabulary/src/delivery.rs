@@ -1,6 +1,7 @@
 //! Delivery: finds the rules for publications of a channel, and renders them.
 
 use tidegate_protocol::dialect::Rendered;
+use tidegate_protocol::elements::CollectionId;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::json;
 use tidegate_protocol::json::paths::JsonParts;
@@ -10,10 +11,13 @@ use tidegate_protocol::payload::Payload;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::subject::Pattern;
 
+use crate::apart::Apart;
 use crate::json_template::OnMissing;
 use crate::model::CompiledVocabulary;
 use crate::model::Condition;
 use crate::model::DeliverRule;
+use crate::model::EachRule;
+use crate::model::Field;
 use crate::model::Literal;
 use crate::model::Matcher;
 use crate::model::PathRule;
@@ -39,7 +43,7 @@ impl CompiledVocabulary {
         match matching.next() {
             // What it cannot render, no later rule can.
             Some((only, rule))
-                if rule.when.is_empty()
+                if rule.takes_all()
                     && rule.pattern.covers(pattern)
                     && (!rule.may_fail() || matching.next().is_none()) =>
             {
@@ -55,6 +59,15 @@ impl CompiledVocabulary {
 
     fn deliver_rule(&self, rule: DeliverIndex) -> Option<&DeliverRule> {
         self.deliver_rules.get(usize::from(rule.0))
+    }
+
+    /// The first rule of a collection. The others have the same template.
+    pub(super) fn rule_of_collection(&self, collection: CollectionId) -> Option<&DeliverRule> {
+        let is_of = |rule: &&DeliverRule| {
+            let collect = rule.each.as_ref().and_then(|each| each.collect.as_ref());
+            collect.is_some_and(|collect| collect.collection == collection)
+        };
+        self.deliver_rules.iter().find(is_of)
     }
 
     /// The rules of a route, in the order of the file.
@@ -91,7 +104,12 @@ impl CompiledVocabulary {
 
     /// Whether a slot belongs to a notice about a channel rather than to a publication.
     pub(super) fn is_notice_slot(&self, number: u8) -> bool {
-        self.deliver_rules.last().is_none_or(|last| usize::from(number) > last.slots.end)
+        self.deliver_rules.iter().all(|rule| usize::from(number) > rule.slots.end)
+    }
+
+    /// Whether publications of a channel may be taken apart.
+    pub(super) fn takes_apart(&self, route: Route, pattern: &Pattern) -> bool {
+        self.deliver_rules_of(route).any(|rule| rule.each.is_some() && rule.pattern.overlaps(pattern))
     }
 
     /// Whether clients may filter the publications of a channel.
@@ -104,7 +122,8 @@ impl CompiledVocabulary {
         let of_route = |route| {
             let placeholders = self.deliver_rules_of(route).flat_map(|rule| {
                 let conditions = rule.when.iter().map(|condition| &condition.placeholder);
-                conditions.chain(rule.json_template.placeholders())
+                let each = rule.each.iter().flat_map(EachRule::placeholders);
+                conditions.chain(rule.json_template.placeholders()).chain(each)
             });
             let placeholders = placeholders.chain(self.fields.iter().map(|field| &field.placeholder));
             JsonPaths::new(
@@ -131,11 +150,22 @@ impl CompiledVocabulary {
             Payload::Text(_) | Payload::Binary(_) => None,
         };
         let mut otherwise = Rendered::Nothing;
+        let mut apart: Option<Apart<'_>> = None;
         for rule in self.deliver_rules_of(route) {
             if !rule.pattern.matches(subject) {
                 continue;
             }
             let published = PublicationScope { publication, data, pattern: rule.pattern.as_str() };
+            if let Some(each) = &rule.each {
+                let paths = self.data.get(route);
+                apart
+                    .get_or_insert_with(|| Apart::new(publication, paths))
+                    .apply(self, rule, each, &published);
+                continue;
+            }
+            if apart.as_ref().is_some_and(Apart::is_taken) {
+                continue;
+            }
             if !rule.when.iter().all(|condition| condition.holds(&published)) {
                 continue;
             }
@@ -152,18 +182,20 @@ impl CompiledVocabulary {
                 is_fit = slots.is_ok();
                 slots.unwrap_or_default()
             };
-            let frame = Frame::with_slots(capacity, write, &self.note(&published, subject));
+            let frame = Frame::with_slots(capacity, write, &self.note(&published, [subject; 2]));
             if is_fit {
                 return Rendered::Frame(frame);
             }
             otherwise = Rendered::Unrenderable;
         }
-        otherwise
+        apart.and_then(Apart::end).unwrap_or(otherwise)
     }
 
-    /// The note of a frame, for filters: the value of each field, separated by zero bytes.
-    fn note(&self, published: &PublicationScope<'_>, subject: &str) -> Vec<u8> {
-        if !self.fields.iter().any(|field| field.pattern.matches(subject)) {
+    /// The note of a frame or an element, for filters: the value of each field, separated by zero bytes. Empty if there
+    /// are no filters for any of the subjects.
+    pub(super) fn note(&self, published: &PublicationScope<'_>, subjects: [&str; 2]) -> Vec<u8> {
+        let is_filtered = |field: &Field| subjects.iter().any(|subject| field.pattern.matches(subject));
+        if !self.fields.iter().any(is_filtered) {
             return Vec::new();
         }
         let mut note = Vec::new();
@@ -196,6 +228,11 @@ impl DeliverRule {
         };
         (earlier.needs_text && !self.needs_text && !self.when.iter().any(needs_part))
             || earlier.json_template.spreads().any(|placeholder| !spreads.contains(&placeholder))
+    }
+
+    /// Whether it shows every publication of its pattern that has text.
+    pub(super) fn takes_all(&self) -> bool {
+        self.when.is_empty() && self.each.as_ref().is_none_or(EachRule::takes_all)
     }
 }
 

@@ -11,6 +11,7 @@ use tidegate_protocol::dialect::Render;
 use tidegate_protocol::dialect::Rendered;
 use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::disconnect::Disconnect;
+use tidegate_protocol::elements::CollectedMessage;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::Encoding;
 use tidegate_protocol::frame::Format;
@@ -69,6 +70,14 @@ impl Dialect for Binding {
 
     fn channel_push(&self, push: &Push, subscription_context: Option<&SubscriptionContext>) -> Option<Frame> {
         outbound::channel_push(self, push, subscription_context)
+    }
+
+    fn collected(
+        &self,
+        message: &CollectedMessage<'_>,
+        subscription_context: Option<&SubscriptionContext>,
+    ) -> Option<Frame> {
+        outbound::collected(self, message, subscription_context)
     }
 
     fn subscription_context(
@@ -141,6 +150,7 @@ impl Binding {
         let known = MessageScope { kept: &wanted.kept, ..MessageScope::of(self, scope) };
         let slots = self.vocabulary.slots.iter().zip(1_u8..);
         let tailored = self.vocabulary.slots_of(route.into(), pattern);
+        let takes_elements = self.vocabulary.takes_apart(route.into(), pattern);
         let said =
             |number: &u8| self.vocabulary.is_notice_slot(*number) || tailored.contains(&usize::from(*number));
         SubscriptionContext {
@@ -150,7 +160,8 @@ impl Binding {
                 .filter(|(_, n)| said(n))
                 .map(|(slot, number)| (number, slot.insert(&known)))
                 .collect(),
-            is_tailored: !tailored.is_empty() || self.vocabulary.has_fields(pattern),
+            is_tailored: !tailored.is_empty() || self.vocabulary.has_fields(pattern) || takes_elements,
+            takes_elements,
             filter: RefCell::default(),
         }
     }

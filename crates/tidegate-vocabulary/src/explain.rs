@@ -159,7 +159,8 @@ impl File<'_> {
         for (show, pattern) in &shows {
             if joined.iter().any(|reach| pattern.overlaps(reach)) {
                 let when = table(show, "when").map(|when| format!(", where {}", when_of(when)));
-                writeln!(out, "    {pattern}{}: {}", when.unwrap_or_default(), json_at(show, "send"))?;
+                let (when, each) = (when.unwrap_or_default(), each_of(show));
+                writeln!(out, "    {pattern}{when}{each}: {}", json_at(show, "send"))?;
             }
         }
         Ok(())
@@ -210,6 +211,16 @@ impl File<'_> {
         }
         Ok(())
     }
+}
+
+/// How a rule takes publications apart, if it does.
+fn each_of(show: &Table) -> String {
+    let Some(each) = show.get("each") else { return String::new() };
+    let channel = show.get("channel").map(|channel| format!(" to the channel {}", json(channel)));
+    let collect = table(show, "collect")
+        .map(|collect| format!(", together, the newest of each {}", json_at(collect, "by")));
+    let each = format!(", each element of {}", json(each));
+    each + &channel.unwrap_or_default() + &collect.unwrap_or_default()
 }
 
 /// What a message, a connection or an HTTP request does.

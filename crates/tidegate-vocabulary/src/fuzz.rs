@@ -14,6 +14,7 @@ use tidegate_protocol::frame::Frame;
 use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::message::Command;
+use tidegate_protocol::message::LastValue;
 use tidegate_protocol::message::Reply;
 use tidegate_protocol::message::RequestContext;
 use tidegate_protocol::payload::Payload;
@@ -219,11 +220,21 @@ impl Target {
         for (rule, at) in self.vocabulary.deliver_rules.iter().zip((0..).map(DeliverIndex)) {
             for tail in ["x", "x.y.z"] {
                 let subject = rule.pattern.as_str().replace('*', "x").replace('>', tail).into();
-                if let Rendered::Frame(frame) =
-                    self.vocabulary.render(Route::Deliver(at), &publication(subject, payload.clone()))
-                {
+                let assert_sound = |frame: &Frame| {
                     let filled = frame.fill_slots(|_| None);
                     assert!(std::str::from_utf8(filled.message()).is_ok_and(is_json), "{frame:?}");
+                };
+                match self.vocabulary.render(Route::Deliver(at), &publication(subject, payload.clone())) {
+                    Rendered::Frame(frame) => assert_sound(&frame),
+                    Rendered::Elements { list, .. } => {
+                        for element in &list {
+                            let channel = Pattern::parse(&element.channel);
+                            assert!(channel.is_ok_and(|channel| channel.is_literal()));
+                            element.frame().into_iter().for_each(assert_sound);
+                            assert!(element.json().is_none_or(is_json), "{element:?}");
+                        }
+                    }
+                    Rendered::Nothing | Rendered::Unrenderable | Rendered::TooManyElements => {}
                 }
             }
         }
@@ -271,10 +282,12 @@ impl Target {
         }
         let request_context = command.request_context().cloned();
         let payload = Payload::classify(Bytes::copy_from_slice(text.as_bytes()));
+        let value =
+            LastValue { subject: "a.b".into(), payload: payload.clone(), time: SystemTime::UNIX_EPOCH };
         let replies = [
             Reply::Published { request_context: request_context.clone() },
             Reply::Replied { request_context: request_context.clone(), data: payload.clone() },
-            Reply::LastValues { request_context: request_context.clone(), values: vec![payload] },
+            Reply::LastValues { request_context: request_context.clone(), values: vec![value] },
             Reply::Statistics { request_context, json: "{}".into() },
         ];
         let answers = replies.iter().filter_map(|reply| dialect.reply(scope, reply));

@@ -14,6 +14,7 @@ use tidegate_protocol::json;
 use tidegate_protocol::json::paths::JsonParts;
 use tidegate_protocol::json::paths::JsonSpans;
 use tidegate_protocol::members::Members;
+use tidegate_protocol::message::LastValue;
 use tidegate_protocol::message::RequestContext;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::payload::is_json;
@@ -93,7 +94,7 @@ pub struct RouteDialect {
 struct HttpOutcome<'o> {
     /// The reply of a service.
     reply: Option<&'o Payload>,
-    values: Option<&'o [Payload]>,
+    values: Option<&'o [LastValue]>,
     /// Statistics, as JSON.
     stats: Option<&'o str>,
     /// The health of the node.
@@ -311,13 +312,15 @@ impl RouteDialect {
         let status = route.status.unwrap_or(200);
         let Some(send) = &route.send else { return HttpAnswer::Status(status) };
         let shows_one = send.placeholders().iter().any(|placeholder| placeholder.source == Source::Data);
-        if shows_one && outcome.values.is_some_and(<[Payload]>::is_empty) {
+        if shows_one && outcome.values.is_some_and(<[LastValue]>::is_empty) {
             return HttpAnswer::NoValue;
         }
         let known = MessageScope { reply: outcome.reply, ..known };
+        let values = outcome.values.unwrap_or_default();
+        let list = self.binding.vocabulary.last_elements(&self.channels, values);
         let mut out = Vec::new();
         // If a value cannot be spread, the body is empty.
-        send.render(&Answered { known, outcome }, OnMissing::Null, &mut out).ok();
+        send.render(&Answered { known, outcome, list }, OnMissing::Null, &mut out).ok();
         match String::from_utf8(out) {
             Ok(body) => HttpAnswer::Json(status, body),
             Err(_) => HttpAnswer::Status(status),
@@ -358,6 +361,8 @@ fn check(body: &str) -> Result<(), ClientError> {
 struct Answered<'a> {
     known: MessageScope<'a>,
     outcome: HttpOutcome<'a>,
+    /// The last values that can be shown, as JSON.
+    list: Vec<String>,
 }
 
 impl Resolve for Answered<'_> {
@@ -365,12 +370,11 @@ impl Resolve for Answered<'_> {
         let json = |json: String| Some(SourceValue::Value(Value::Json(json.into())));
         let values = || self.outcome.values.unwrap_or_default();
         if *source == Source::Data {
-            of_payload(values().first()?).map(SourceValue::Value)
+            of_payload(&values().first()?.payload).map(SourceValue::Value)
         } else if *source == Source::List {
-            let shown = values().iter().filter_map(of_payload).map(|value| value.to_json());
-            json(format!("[{}]", shown.collect::<Vec<_>>().join(",")))
+            json(format!("[{}]", self.list.join(",")))
         } else if *source == Source::Count {
-            json(values().iter().filter_map(of_payload).count().to_string())
+            json(self.list.len().to_string())
         } else if *source == Source::Stats {
             Some(SourceValue::Value(Value::Json(self.outcome.stats?.into())))
         } else if *source == Source::Status {

@@ -1,5 +1,6 @@
 //! Vocabularies: message formats that TOML files describe. Each is a dialect without Rust code of its own.
 
+mod apart;
 mod arguments;
 pub mod binding;
 mod channel;
@@ -25,6 +26,7 @@ pub mod placeholder;
 pub mod route;
 mod scopes;
 pub mod statistics;
+pub mod time_format;
 pub mod transcript;
 
 use std::sync::Arc;

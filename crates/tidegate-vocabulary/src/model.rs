@@ -6,6 +6,7 @@ use std::time::Duration;
 use tidegate_document::diagnostic::ValueError;
 use tidegate_document::suggest::did_you_mean;
 use tidegate_protocol::disconnect::Disconnect;
+use tidegate_protocol::elements::CollectionId;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::json::Step;
 use tidegate_protocol::json::paths::JsonPaths;
@@ -249,10 +250,31 @@ pub(super) struct DeliverRule {
     pub(super) pattern: Pattern,
     pub(super) when: Box<[Condition]>,
     pub(super) json_template: JsonTemplate,
+    /// How it takes publications apart, if it does.
+    pub(super) each: Option<EachRule>,
     /// Whether it needs a payload that is text or JSON.
     pub(super) needs_text: bool,
     /// Its slots in [`CompiledVocabulary::slots`].
     pub(super) slots: std::ops::Range<usize>,
+}
+
+/// The part of a `[[deliver]]` with `each`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct EachRule {
+    /// The list.
+    pub(super) each: Placeholder,
+    /// The channel of an element. Without it, that is the subject of the publication.
+    pub(super) channel: Option<Channel>,
+    /// The collection of its elements, and their keys. Without it, each element is a message of its own.
+    pub(super) collect: Option<Collect>,
+}
+
+/// `collect` of a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Collect {
+    /// Rules with the same `by` and `send` share a collection.
+    pub(super) collection: CollectionId,
+    pub(super) by: Placeholder,
 }
 
 /// A condition on a publication or on an HTTP request.

@@ -2,6 +2,7 @@
 
 use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::disconnect::Disconnect;
+use tidegate_protocol::elements::CollectedMessage;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::Frame;
@@ -17,6 +18,7 @@ use crate::binding::Binding;
 use crate::json_template::JsonTemplate;
 use crate::json_template::OnMissing;
 use crate::placeholder::Resolve;
+use crate::scopes::CollectedScope;
 use crate::scopes::MessageScope;
 use crate::scopes::OutcomeScope;
 
@@ -161,12 +163,24 @@ pub(crate) fn channel_push(
         }
         Push::Ping | Push::Expiring { .. } | Push::Close { .. } => return None,
     };
-    let frame = render(json_template.as_ref()?, &outcome)?;
-    if frame.has_slots() {
-        Some(frame.fill_slots(|number| subscription_context?.insert(number)))
-    } else {
-        Some(frame)
-    }
+    Some(filled(render(json_template.as_ref()?, &outcome)?, subscription_context))
+}
+
+/// A message with elements of a collection.
+pub(crate) fn collected(
+    binding: &Binding,
+    message: &CollectedMessage<'_>,
+    subscription_context: Option<&SubscriptionContext>,
+) -> Option<Frame> {
+    let rule = binding.vocabulary.rule_of_collection(message.collection)?;
+    let room = ROOM + message.elements.iter().map(|element| element.len() + 1).sum::<usize>();
+    let frame = render_in(room, &rule.json_template, &CollectedScope { message: *message })?;
+    Some(filled(frame, subscription_context))
+}
+
+/// The frame with the subscription's texts in its slots.
+fn filled(frame: Frame, subscription_context: Option<&SubscriptionContext>) -> Frame {
+    if frame.has_slots() { frame.fill_slots(|number| subscription_context?.insert(number)) } else { frame }
 }
 
 /// The vocabulary's close code.
@@ -178,12 +192,16 @@ pub(crate) fn close_code(binding: &Binding, disconnect: Disconnect) -> u16 {
 
 /// Renders a server message. Missing values become `null`. `None` if a template spreads a value that is not an object.
 fn render(json_template: &JsonTemplate, fill: &impl Resolve) -> Option<Frame> {
+    render_in(ROOM, json_template, fill)
+}
+
+fn render_in(room: usize, json_template: &JsonTemplate, fill: &impl Resolve) -> Option<Frame> {
     let mut is_fit = false;
     let write = |out: &mut Vec<u8>| {
         let slots = json_template.render_with_slots(fill, OnMissing::Null, out);
         is_fit = slots.is_ok();
         slots.unwrap_or_default()
     };
-    let frame = Frame::with_slots(ROOM, write, &[]);
+    let frame = Frame::with_slots(room, write, &[]);
     is_fit.then_some(frame)
 }

@@ -11,6 +11,8 @@ use tidegate_protocol::json::Step;
 use tidegate_protocol::json::paths::JsonParts;
 use tidegate_protocol::payload::is_embeddable;
 
+use crate::time_format::TimeFormat;
+
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -98,22 +100,6 @@ pub enum Scope {
     /// While the response to an HTTP request is rendered.
     Call,
     Always,
-}
-
-/// The format of an instant.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TimeFormat {
-    /// `2024-10-05T10:30:00.000Z`
-    #[default]
-    Rfc3339Millis,
-    /// `2024-10-05T10:30:00Z`
-    Rfc3339,
-    /// `2024-10-05T10:30:00`, in UTC
-    Naive,
-    /// Seconds since 1970, a number
-    Unix,
-    /// Milliseconds since 1970, a number
-    UnixMillis,
 }
 
 /// A filter. Filters are applied from left to right.
@@ -270,13 +256,6 @@ const FILTERS: [(&str, Filter); 6] = [
 ];
 /// The filter of a value that may be several tokens of a subject.
 const DOTTED: &str = "dotted";
-const TIMES: [(&str, TimeFormat); 5] = [
-    ("rfc3339_ms", TimeFormat::Rfc3339Millis),
-    ("rfc3339", TimeFormat::Rfc3339),
-    ("naive", TimeFormat::Naive),
-    ("unix", TimeFormat::Unix),
-    ("unix_ms", TimeFormat::UnixMillis),
-];
 
 /// An example of each placeholder, for hints.
 pub fn known_placeholders() -> impl Iterator<Item = &'static str> {
@@ -285,7 +264,7 @@ pub fn known_placeholders() -> impl Iterator<Item = &'static str> {
 
 /// The names of all filters.
 pub fn known_filters() -> impl Iterator<Item = &'static str> {
-    let names = FILTERS.iter().map(|(name, _)| *name).chain(TIMES.iter().map(|(name, _)| *name));
+    let names = FILTERS.iter().map(|(name, _)| *name).chain(TimeFormat::names());
     names.chain([DOTTED, "default", "optional"])
 }
 
@@ -483,13 +462,13 @@ impl Placeholder {
             filters.push(*filter);
             return Ok(());
         }
-        let Some((_, time)) = TIMES.iter().find(|(known, _)| *known == word) else {
+        let Some(time) = TimeFormat::by_name(word) else {
             return Err(PlaceholderError::Filter { name: word.to_owned() });
         };
         if self.time.is_none() {
             return Err(PlaceholderError::NoInstant { name: name.to_owned(), filter: word.to_owned() });
         }
-        self.time = Some(*time);
+        self.time = Some(time);
         Ok(())
     }
 
@@ -511,7 +490,7 @@ impl Placeholder {
             return Some(Value::Json(parts.at(&self.steps)?.into()));
         }
         Some(match fill.value(&self.source)? {
-            SourceValue::Time(time) => self.time.unwrap_or_default().write(time),
+            SourceValue::Time(time) => written(time, self.time.unwrap_or_default()),
             SourceValue::Value(value) if self.steps.is_empty() => value,
             SourceValue::Value(Value::Text(_)) => return None,
             SourceValue::Value(Value::Json(json)) => Value::Json(match json {
@@ -575,27 +554,18 @@ impl Filter {
     }
 }
 
-impl TimeFormat {
-    pub fn by_name(name: &str) -> Option<Self> {
-        TIMES.iter().find(|(known, _)| *known == name).map(|(_, time)| *time)
-    }
-
-    pub fn names() -> impl Iterator<Item = &'static str> {
-        TIMES.iter().map(|(name, _)| *name)
-    }
-
-    fn write(self, time: SystemTime) -> Value<'static> {
-        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        match self {
-            Self::Rfc3339Millis => Value::Text(humantime::format_rfc3339_millis(time).to_string().into()),
-            Self::Rfc3339 => Value::Text(humantime::format_rfc3339_seconds(time).to_string().into()),
-            Self::Naive => {
-                let text = humantime::format_rfc3339_seconds(time).to_string();
-                Value::Text(text.trim_end_matches('Z').to_owned().into())
-            }
-            Self::Unix => Value::Json(since.as_secs().to_string().into()),
-            Self::UnixMillis => Value::Json(since.as_millis().to_string().into()),
+/// An instant in this format.
+fn written(time: SystemTime, format: TimeFormat) -> Value<'static> {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    match format {
+        TimeFormat::Rfc3339Millis => Value::Text(humantime::format_rfc3339_millis(time).to_string().into()),
+        TimeFormat::Rfc3339 => Value::Text(humantime::format_rfc3339_seconds(time).to_string().into()),
+        TimeFormat::Naive => {
+            let text = humantime::format_rfc3339_seconds(time).to_string();
+            Value::Text(text.trim_end_matches('Z').to_owned().into())
         }
+        TimeFormat::Unix => Value::Json(since.as_secs().to_string().into()),
+        TimeFormat::UnixMillis => Value::Json(since.as_millis().to_string().into()),
     }
 }
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::SystemTime;
 
 use tidegate_protocol::dialect::SessionScope;
+use tidegate_protocol::elements::CollectedMessage;
 use tidegate_protocol::json::paths::JsonParts;
 use tidegate_protocol::json::paths::JsonSpans;
 use tidegate_protocol::payload::Payload;
@@ -246,5 +247,66 @@ impl Resolve for PublicationScope<'_> {
 
     fn parts(&self, source: &Source) -> Option<JsonParts<'_>> {
         self.data.filter(|_| *source == Source::Data)
+    }
+}
+
+/// The values of a message with the elements of a collection.
+pub(crate) struct CollectedScope<'c> {
+    pub message: CollectedMessage<'c>,
+}
+
+impl Resolve for CollectedScope<'_> {
+    fn value(&self, source: &Source) -> Option<SourceValue<'_>> {
+        let CollectedMessage { elements, time, .. } = &self.message;
+        match source {
+            Source::List => {
+                let length: usize = elements.iter().map(|element| element.len() + 1).sum();
+                let mut list = String::with_capacity(length + 1);
+                list.push('[');
+                for (at, element) in elements.iter().enumerate() {
+                    if at > 0 {
+                        list.push(',');
+                    }
+                    list.push_str(element);
+                }
+                list.push(']');
+                Some(SourceValue::Value(Value::Json(list.into())))
+            }
+            Source::Count => number(elements.len()),
+            Source::Time => Some(SourceValue::Time(*time)),
+            // What differs by client is in slots. The compiler refuses the rest.
+            Source::User
+            | Source::Claims
+            | Source::Session
+            | Source::Node
+            | Source::Path(_)
+            | Source::Query(_)
+            | Source::QueryList(_)
+            | Source::Header(_)
+            | Source::Variable(_)
+            | Source::Message
+            | Source::Item
+            | Source::Subscription(_)
+            | Source::Data
+            | Source::Subject
+            | Source::Token(_)
+            | Source::Tokens(_)
+            | Source::Capture(_)
+            | Source::NatsHeader(_)
+            | Source::Reply
+            | Source::Code
+            | Source::ErrorMessage
+            | Source::Channel
+            | Source::Cause
+            | Source::Dropped
+            | Source::Since
+            | Source::ExpiresIn
+            | Source::CloseCode
+            | Source::Reason
+            | Source::RetryAfter
+            | Source::Now
+            | Source::Stats
+            | Source::Status => None,
+        }
     }
 }

@@ -29,6 +29,7 @@ use tidegate_protocol::identity::Identity;
 use tidegate_protocol::json;
 use tidegate_protocol::message::Connected;
 use tidegate_protocol::message::GapCause;
+use tidegate_protocol::message::LastValue;
 use tidegate_protocol::message::OriginalMessage;
 use tidegate_protocol::message::Push;
 use tidegate_protocol::message::Reply;
@@ -36,6 +37,7 @@ use tidegate_protocol::message::RequestContext;
 use tidegate_protocol::message::RuleId;
 use tidegate_protocol::message::SubscribeRequest;
 use tidegate_protocol::payload::Payload;
+use tidegate_protocol::payload::is_json;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::subject::Pattern;
 
@@ -214,10 +216,19 @@ impl Shipped {
                     );
                     check(Some(template), own, &spread);
                 }
+                Rendered::Elements { list, .. } => {
+                    for element in &list {
+                        assert!(element.json().is_none_or(is_json), "{element:?}");
+                        let frame = element.frame().map(|frame| frame.fill_slots(|_| None));
+                        assert!(frame.is_none_or(|frame| is_json(&String::from_utf8_lossy(frame.message()))));
+                    }
+                }
                 Rendered::Nothing => assert!(rule.get("when").is_some(), "{pattern} is not shown"),
-                Rendered::Unrenderable => {
+                Rendered::Unrenderable | Rendered::TooManyElements => {
                     let is_binary = matches!(publication.payload, Payload::Binary(_));
-                    assert!(is_binary || spreads(template) && !spread.is_object(), "{:?}", publication);
+                    let has_no_value = rule.get("each").is_some();
+                    let is_spread = spreads(template) && !spread.is_object();
+                    assert!(is_binary || is_spread || has_no_value, "{:?}", publication);
                 }
             }
         }
@@ -309,12 +320,14 @@ impl Shipped {
             let payload = Payload::classify(input.payload.clone());
             let json = Json::from(input.text.as_str()).to_string().into();
             let request_context = original(None, input);
+            let time = std::time::SystemTime::UNIX_EPOCH;
+            let value = LastValue { subject: "a.b".into(), payload: payload.clone(), time };
             let replies = [
                 Reply::Published { request_context: request_context.clone() },
                 Reply::Replied { request_context: request_context.clone(), data: payload.clone() },
                 Reply::LastValues {
                     request_context: request_context.clone(),
-                    values: vec![payload.clone(), payload],
+                    values: vec![value.clone(), value],
                 },
                 Reply::Statistics { request_context, json },
             ];

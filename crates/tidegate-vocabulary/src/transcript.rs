@@ -36,6 +36,7 @@ mod line;
 mod parse;
 pub mod play;
 pub mod shell;
+mod shell_elements;
 
 use std::fmt;
 use std::sync::Arc;

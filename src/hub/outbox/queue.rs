@@ -100,6 +100,7 @@ impl Index {
             | QueueEntry::Coalesced { .. }
             | QueueEntry::Gap { .. }
             | QueueEntry::Reply(_)
+            | QueueEntry::Collected(_)
             | QueueEntry::Rest(_)
             | QueueEntry::Vacant => {}
         }
@@ -213,6 +214,11 @@ impl Queues {
         for delivery in coalesced.deliveries() {
             self.push(Rc::clone(delivery), subscription, class, limits);
         }
+    }
+
+    /// Appends the entry of a collection.
+    pub fn push_collected(&mut self, collection: u32, priority: Priority) {
+        self.append(QueueEntry::Collected(collection), priority);
     }
 
     /// Takes the first entry of the most urgent queue.
@@ -497,6 +503,7 @@ impl Queues {
                     | QueueEntry::Coalesced { .. }
                     | QueueEntry::Gap { .. }
                     | QueueEntry::Reply(_)
+                    | QueueEntry::Collected(_)
                     | QueueEntry::Rest(_)
                     | QueueEntry::Vacant => None,
                 };

@@ -45,9 +45,12 @@ fn error() -> ClientError {
 /// Each item's shard, and a description.
 fn describe(addressed: &[ShardItem]) -> Vec<(usize, String)> {
     let description = |item: &Item| match item {
-        Item::Joined { snapshot, stale, .. } => format!("joined {} {}", snapshot.len(), stale.is_some()),
+        Item::Joined { snapshot, stale, .. } => {
+            format!("joined {} {}", snapshot.frames.len(), stale.is_some())
+        }
         Item::JoinFailed { .. } => "unjoined".to_owned(),
         Item::Publication { frames, .. } => format!("publication {}", frames.len()),
+        Item::Elements { elements, .. } => format!("elements {}", elements.list.len()),
         Item::Unrenderable { .. } => "unrenderable".to_owned(),
         Item::Gap { cause, dropped, .. } => format!("lost {} {dropped:?}", cause.name()),
         Item::Stale { .. } => "stale".to_owned(),
@@ -181,13 +184,13 @@ fn nat_09_a_malformed_requested_header_affects_only_its_own_message() {
     for headers in [&b"NATS/1.0\r\nb: \xff\r\n\r\n"[..], b"NATS/1.0 x\r\nno colon\r\nbad name: 1\r\n\r\n"] {
         assert_eq!(publish(headers), published);
     }
-    let snapshot = |feed: &Feed| feed.snapshot(format(0), &Renderers::default(), start).len();
+    let snapshot = |feed: &Feed| feed.snapshot(format(0), &Renderers::default(), start).frames.len();
     assert_eq!(snapshot(&feed), 1, "what cannot be shown is not kept");
 }
 
 /// The last values that a shard gets that joins now.
 fn shown(feed: &Feed) -> usize {
-    feed.snapshot(format(0), &Renderers::default(), Instant::now()).len()
+    feed.snapshot(format(0), &Renderers::default(), Instant::now()).frames.len()
 }
 
 #[test]

@@ -131,6 +131,7 @@ fn describe(addressed: &[ShardItem]) -> Vec<String> {
         Item::Joined { pattern, .. } => format!("{shard} joined {pattern}"),
         Item::JoinFailed { pattern, error, .. } => format!("{shard} {} {pattern}", error.code.name()),
         Item::Publication { pattern, .. } => format!("{shard} publication {pattern}"),
+        Item::Elements { pattern, .. } => format!("{shard} elements {pattern}"),
         Item::Unrenderable { pattern, .. } => format!("{shard} unrenderable {pattern}"),
         Item::Gap { pattern, dropped, .. } => format!("{shard} lost {pattern} {dropped:?}"),
         Item::Stale { pattern, .. } => format!("{shard} stale {pattern}"),
@@ -340,9 +341,10 @@ fn last(table: &mut TestFeeds, class: &Arc<Class>, channel: &str) -> Option<Vec<
 
 fn snapshots(outgoing: &[ShardItem]) -> Vec<(String, usize)> {
     let joined = |ShardItem { item, .. }: &ShardItem| match item {
-        Item::Joined { pattern, snapshot, .. } => Some((pattern.to_string(), snapshot.len())),
+        Item::Joined { pattern, snapshot, .. } => Some((pattern.to_string(), snapshot.frames.len())),
         Item::JoinFailed { .. }
         | Item::Publication { .. }
+        | Item::Elements { .. }
         | Item::Unrenderable { .. }
         | Item::Gap { .. }
         | Item::Stale { .. } => None,

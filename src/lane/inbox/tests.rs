@@ -33,7 +33,7 @@ fn publication(on: &str, number: usize) -> Item {
 }
 
 fn joined(on: &str) -> Item {
-    Item::Joined { pattern: pattern(on), format: format(), snapshot: Vec::new(), stale: None }
+    Item::Joined { pattern: pattern(on), format: format(), snapshot: Snapshot::default(), stale: None }
 }
 
 fn lost(on: &str) -> Item {
@@ -51,6 +51,7 @@ fn describe(item: &Item) -> String {
         Item::Gap { pattern, cause, dropped } => {
             format!("{} lost {} {dropped:?}", pattern.as_str(), cause.name())
         }
+        Item::Elements { pattern, .. } => format!("{} elements", pattern.as_str()),
         Item::Unrenderable { pattern, .. } => format!("{} unrenderable", pattern.as_str()),
         Item::Stale { pattern, .. } => format!("{} stale", pattern.as_str()),
     }
@@ -212,7 +213,10 @@ impl Account {
                 assert!(self.delivered <= place && place <= self.accounted, "in its place");
                 self.losses_received += 1;
             }
-            Item::JoinFailed { .. } | Item::Unrenderable { .. } | Item::Stale { .. } => panic!("{item:?}"),
+            Item::Elements { .. }
+            | Item::JoinFailed { .. }
+            | Item::Unrenderable { .. }
+            | Item::Stale { .. } => panic!("{item:?}"),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Last values on all nodes: another node may know values of channels that this node has not subscribed to.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
 
+use tidegate_protocol::message::LastValue;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::subject::Pattern;
@@ -16,8 +18,9 @@ use crate::shard::cluster::peer_request::AnswerPart;
 
 /// Requests to a lane at a time.
 const CONCURRENT_REQUESTS: usize = 64;
-/// The headers of a value: its channel, its key, and when it was received, in nanoseconds since 1970.
+/// The headers of a value: its channel, its subject, its key, and when it was received, in nanoseconds since 1970.
 const CHANNEL: &str = "Tidegate-Channel";
+const SUBJECT: &str = "Tidegate-Subject";
 const KEY: &str = "Tidegate-Key";
 const TIME: &str = "Tidegate-Time";
 
@@ -34,7 +37,15 @@ pub struct Values {
 #[derive(Clone, Debug)]
 struct PeerValue {
     received: (SystemTime, usize),
+    subject: Arc<str>,
     payload: Payload,
+}
+
+impl PeerValue {
+    fn last_value(&self) -> LastValue {
+        let (subject, payload) = (Arc::clone(&self.subject), self.payload.clone());
+        LastValue { subject, payload, time: self.received.0 }
+    }
 }
 
 impl Values {
@@ -48,10 +59,11 @@ impl Values {
     }
 
     /// Inserts a value, unless there is one of its key that is as new.
-    fn insert(&mut self, key: &str, time: SystemTime, payload: Payload) {
+    fn insert(&mut self, key: &str, value: LastValue) {
+        let LastValue { subject, payload, time } = value;
         if self.by_key.get(key).is_none_or(|known| known.received.0 < time) {
             self.inserted += 1;
-            self.by_key.insert(key.into(), PeerValue { received: (time, self.inserted), payload });
+            self.by_key.insert(key.into(), PeerValue { received: (time, self.inserted), subject, payload });
         }
     }
 
@@ -59,8 +71,8 @@ impl Values {
     pub fn add(&mut self, others: &Self) {
         let mut others: Vec<_> = others.by_key.iter().collect();
         others.sort_by_key(|(_, value)| value.received);
-        for (key, PeerValue { received, payload }) in others {
-            self.insert(key, received.0, payload.clone());
+        for (key, value) in others {
+            self.insert(key, value.last_value());
         }
     }
 
@@ -68,20 +80,27 @@ impl Values {
     pub(super) fn insert_answer(found: &mut BTreeMap<Box<str>, Self>, answer: &PeerReply) {
         let headers = || {
             let time = Duration::from_nanos(answer.header(TIME)?.parse().ok()?);
-            Some((answer.header(CHANNEL)?, answer.header(KEY)?, SystemTime::UNIX_EPOCH.checked_add(time)?))
+            let subject = answer.header(SUBJECT)?;
+            Some((
+                answer.header(CHANNEL)?,
+                subject,
+                answer.header(KEY)?,
+                SystemTime::UNIX_EPOCH.checked_add(time)?,
+            ))
         };
-        if let Some((channel, key, time)) = headers()
+        if let Some((channel, subject, key, time)) = headers()
             && let Some(values) = found.get_mut(channel)
         {
-            values.insert(key, time, Payload::classify(answer.data()));
+            let payload = Payload::classify(answer.data());
+            values.insert(key, LastValue { subject: subject.into(), payload, time });
         }
     }
 
     /// The values in the order in which they were received.
-    pub fn in_order(self) -> impl Iterator<Item = Payload> {
+    pub fn in_order(self) -> impl Iterator<Item = LastValue> {
         let mut values: Vec<_> = self.by_key.into_values().collect();
         values.sort_by_key(|value| value.received);
-        values.into_iter().map(|value| value.payload)
+        values.into_iter().map(|value| value.last_value())
     }
 }
 
@@ -95,8 +114,8 @@ pub async fn local(context: &Context, channels: &[Pattern], open_feeds: bool) ->
         for (channel, known) in channels.iter().zip(requested?) {
             found.push(known.await.ok()?.map(|known| {
                 let mut values = Values::new(channel.clone());
-                for Publication { key, time, payload, .. } in known {
-                    values.insert(&key, time, payload);
+                for Publication { subject, key, time, payload, .. } in known {
+                    values.insert(&key, LastValue { subject, payload, time });
                 }
                 values
             }));
@@ -128,7 +147,9 @@ pub(super) fn answer_parts(found: &[Values]) -> Vec<AnswerPart> {
     let part = |(channel, key, value): (&str, &str, &PeerValue)| {
         let time = value.received.0.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let time = time.as_nanos().to_string();
-        let headers = vec![(CHANNEL, channel.to_owned()), (KEY, key.to_owned()), (TIME, time)];
+        let subject = value.subject.to_string();
+        let headers =
+            vec![(CHANNEL, channel.to_owned()), (SUBJECT, subject), (KEY, key.to_owned()), (TIME, time)];
         AnswerPart { data: value.payload.bytes().clone(), headers }
     };
     values.into_iter().map(part).collect()
@@ -152,9 +173,10 @@ mod tests {
             ("b", 3, "b3"),
             ("c", 9, "again"),
         ] {
-            values.insert(key, at(second), Payload::Text(Bytes::from_static(text.as_bytes())));
+            let payload = Payload::Text(Bytes::from_static(text.as_bytes()));
+            values.insert(key, LastValue { subject: key.into(), payload, time: at(second) });
         }
-        let texts: Vec<_> = values.in_order().map(|payload| payload.bytes().clone()).collect();
+        let texts: Vec<_> = values.in_order().map(|value| value.payload.bytes().clone()).collect();
         assert_eq!(texts, ["b7", "a7", "c9"]);
     }
 
@@ -162,10 +184,11 @@ mod tests {
     fn values_of_another_node_that_came_together_stay_in_order() {
         let [mut here, mut there] = [(); 2].map(|()| Values::new(Pattern::parse("x.*").unwrap()));
         for key in ["c", "a", "b"] {
-            there.insert(key, SystemTime::UNIX_EPOCH, Payload::Text(Bytes::from_static(key.as_bytes())));
+            let payload = Payload::Text(Bytes::from_static(key.as_bytes()));
+            there.insert(key, LastValue { subject: key.into(), payload, time: SystemTime::UNIX_EPOCH });
         }
         here.add(&there);
-        let texts: Vec<_> = here.in_order().map(|payload| payload.bytes().clone()).collect();
+        let texts: Vec<_> = here.in_order().map(|value| value.payload.bytes().clone()).collect();
         assert_eq!(texts, ["c", "a", "b"]);
     }
 
@@ -174,7 +197,8 @@ mod tests {
         let literal = Pattern::parse("x.a").unwrap();
         let mut values = Values::new(literal);
         assert!(!values.is_complete());
-        values.insert("x.a", SystemTime::now(), Payload::Text(Bytes::new()));
+        let payload = Payload::Text(Bytes::new());
+        values.insert("x.a", LastValue { subject: "x.a".into(), payload, time: SystemTime::now() });
         assert!(values.is_complete());
         assert!(!Values { channel: Pattern::parse("x.*").unwrap(), ..values }.is_complete());
     }

@@ -7,6 +7,7 @@ use tidegate_document::diagnostic::Diagnostic;
 use tidegate_document::node::Node;
 use tidegate_document::section::Section;
 use tidegate_document::suggest::did_you_mean;
+use tidegate_protocol::elements::CollectionId;
 use tidegate_protocol::json::Step;
 use tidegate_protocol::json::paths::JsonPaths;
 use tidegate_protocol::message::RuleId;
@@ -17,6 +18,7 @@ use crate::compile::DeclaredPath;
 use crate::compile::PathScope;
 use crate::compile::actions::not_yet_supported;
 use crate::compile::actions::unknown_section;
+use crate::compile::apart::WrittenCollections;
 use crate::compile::check;
 use crate::compile::check::channels::subscribed;
 use crate::compile::check::parts::Parts;
@@ -40,10 +42,11 @@ use crate::model::Dispatch;
 use crate::model::PathRule;
 use crate::model::RuleAction;
 use crate::model::Segment;
+use crate::placeholder::Placeholder;
 use crate::placeholder::Source;
-use crate::placeholder::TimeFormat;
 use crate::route::DeliverIndex;
 use crate::route::PathIndex;
+use crate::time_format::TimeFormat;
 
 impl Compiler<'_> {
     /// Compiles the whole file.
@@ -310,6 +313,7 @@ impl Compiler<'_> {
 
     pub(super) fn deliver_rules(&self, root: &Section<'_>) -> (Vec<PlacedDeliverRule>, Vec<TemplateSlot>) {
         let (mut deliver_rules, mut slots) = (Vec::new(), Vec::new());
+        let mut collections = WrittenCollections::default();
         for section in self.limited_tables(root, "deliver") {
             let paths = self.paths_of(&section);
             let text = section.required_text("pattern", "say which publications: pattern = \"prices.*\"");
@@ -324,25 +328,37 @@ impl Compiler<'_> {
                 }
                 parsed.ok()
             });
-            let when = self.conditions(&section, TemplatePlace::Deliver, PathScope::Paths(&paths));
-            let json_template =
-                self.json_template(&section, "send", TemplatePlace::Deliver, PathScope::Paths(&paths));
+            let scope = PathScope::Paths(&paths);
+            let when = self.conditions(&section, TemplatePlace::Deliver, scope);
+            let number = u16::try_from(deliver_rules.len()).unwrap_or(u16::MAX);
+            let mut each = self.each_rule(&section, scope, CollectionId(number));
+            let place = if section.get("collect").is_some() {
+                TemplatePlace::Collected
+            } else {
+                TemplatePlace::Deliver
+            };
+            let json_template = self.json_template(&section, "send", place, scope);
             section.required("send", "write the message: send = { data = \"{data}\" }");
             reject_unknown_keys(&section, |_| None);
-            if let (Some(pattern), Some(mut json_template)) = (pattern, json_template) {
-                let needs_text =
-                    json_template.placeholders().iter().any(|placeholder| placeholder.source == Source::Data);
-                let (first, kept) = (slots.len(), kept_in(&json_template));
-                self.extract_slots(&section, "send", &mut json_template, &mut slots);
-                let rule =
-                    DeliverRule { pattern, when, json_template, needs_text, slots: first..slots.len() };
-                deliver_rules.push(PlacedDeliverRule {
-                    rule,
-                    location: section.location().clone(),
-                    paths,
-                    kept,
-                });
-            }
+            let (Some(pattern), Some(mut json_template)) = (pattern, json_template) else { continue };
+            let reads_data = |placeholder: &&Placeholder| placeholder.source == Source::Data;
+            let needs_text = each.is_some() || json_template.placeholders().iter().any(reads_data);
+            let kept = kept_in(&json_template);
+            let slots = match collections.share(&mut each, &json_template) {
+                Some((shared, slots)) => {
+                    json_template = shared;
+                    slots
+                }
+                None => {
+                    let (first, send) = (slots.len(), json_template.clone());
+                    self.extract_slots(&section, "send", &mut json_template, &mut slots);
+                    collections.add(each.as_ref(), send, &json_template, first..slots.len());
+                    first..slots.len()
+                }
+            };
+            let rule = DeliverRule { pattern, when, json_template, each, needs_text, slots };
+            let location = section.location().clone();
+            deliver_rules.push(PlacedDeliverRule { rule, location, paths, kept });
         }
         (deliver_rules, slots)
     }

@@ -16,6 +16,8 @@ pub(super) enum TemplatePlace {
     Error,
     /// A publication.
     Deliver,
+    /// The elements of publications, together.
+    Collected,
     /// A notice about a channel.
     ChannelNotice,
     /// A notice about the end of a session.
@@ -30,7 +32,7 @@ impl TemplatePlace {
     /// Why a placeholder has no value here, and what to write instead. `None` if it has one.
     pub(super) fn rejects(self, name: &str, source: &Source) -> Option<(String, String)> {
         let scope = source.scope();
-        if matches!(self, Self::Deliver | Self::ChannelNotice)
+        if matches!(self, Self::Deliver | Self::Collected | Self::ChannelNotice)
             && let Source::Variable(variable) = source
         {
             return Some((
@@ -38,7 +40,7 @@ impl TemplatePlace {
                 format!("put it into keep, and write {{sub.{variable}}}"),
             ));
         }
-        if self == Self::Deliver && *source == Source::Now {
+        if matches!(self, Self::Deliver | Self::Collected) && *source == Source::Now {
             return Some(("{now} is the same as {time} here".to_owned(), "write {time}".to_owned()));
         }
         if *source == Source::Item {
@@ -58,7 +60,7 @@ impl TemplatePlace {
             }
             Scope::Session => true,
             // Outboxes write gaps, and have no time of day.
-            Scope::Always => self != Self::ChannelNotice,
+            Scope::Always => !matches!(self, Self::ChannelNotice | Self::Collected),
             Scope::Message => {
                 matches!(
                     self,
@@ -68,9 +70,14 @@ impl TemplatePlace {
             Scope::Reply => matches!(self, Self::Reply | Self::HttpResponse),
             Scope::Subscription => matches!(self, Self::Deliver | Self::ChannelNotice),
             Scope::Publication => {
-                self == Self::Deliver || (self == Self::HttpResponse && *source == Source::Data)
+                self == Self::Deliver
+                    || (self == Self::HttpResponse && *source == Source::Data)
+                    || (self == Self::Collected && *source == Source::Time)
             }
-            Scope::Call => self == Self::HttpResponse,
+            Scope::Call => {
+                self == Self::HttpResponse
+                    || (self == Self::Collected && matches!(source, Source::List | Source::Count))
+            }
             Scope::Outcome => match self {
                 Self::Error => matches!(source, Source::Code | Source::ErrorMessage | Source::Channel),
                 Self::ChannelNotice => matches!(
@@ -90,6 +97,7 @@ impl TemplatePlace {
                 | Self::Message
                 | Self::Reply
                 | Self::Deliver
+                | Self::Collected
                 | Self::HttpRequest
                 | Self::HttpResponse => false,
             },
@@ -103,6 +111,7 @@ impl TemplatePlace {
             Self::Reply => "when a request is answered",
             Self::Error => "when a client is refused",
             Self::Deliver => "when something is published",
+            Self::Collected => "when the elements of several publications are sent together",
             Self::ChannelNotice => "when a message about a channel is sent",
             Self::SessionEnd => "when a session ends",
             Self::HttpRequest => "when an HTTP call comes",
@@ -119,6 +128,10 @@ impl TemplatePlace {
                 "put it into keep of the rule that subscribes, and write {sub.…}"
             }
             (Self::Deliver, Scope::Reply) => "use {data.…}",
+            (Self::Deliver, Scope::Call) => {
+                "only [[http]] has it; {list} and {count} need collect = { by = … } here"
+            }
+            (Self::Collected, _) => "write {list}: its elements are whole; {count} and {time} are known too",
             (_, Scope::Call) => "only [[http]] has it",
             _ => "remove it, or use a value that is known there: docs/VOCABULARIES.md lists them",
         };

@@ -132,7 +132,11 @@ fn call_of(
                 let found = match query {
                     // A room without a name has no value.
                     Query::LastValues { channels } => QueryResult::LastValues(
-                        channels.iter().filter(|it| it.as_str() != "own.empty").map(|_| value()).collect(),
+                        channels
+                            .iter()
+                            .filter(|it| it.as_str() != "own.empty")
+                            .map(|it| last_value(it.as_str(), value()))
+                            .collect(),
                     ),
                     Query::Statistics { with_names } => {
                         let json = format!(r#"{{"connections":{}}}"#, u8::from(with_names));
@@ -385,4 +389,61 @@ fn a_query_with_several_values_is_one_list() {
     let many = (0..500).map(|n| format!("s[]={n}")).collect::<Vec<_>>().join("&");
     let HttpAnswer::Json(200, body) = listed(&many) else { panic!() };
     assert!(body.contains("\"498\",\"499\"]"), "{body}");
+}
+
+fn last_value(subject: &str, payload: Payload) -> LastValue {
+    LastValue { subject: subject.into(), payload, time: SystemTime::UNIX_EPOCH }
+}
+
+#[test]
+fn last_values_that_rules_take_apart_are_shown_as_the_newest_elements_of_the_wanted_channels() {
+    const COLLECTING: &str = r#"
+        name = "test"
+        [[path]]
+        name = "main"
+        path = "/"
+        [[receive]]
+        when = { do = "watch" }
+        do = "subscribe"
+        channels = ["signals", "signals.a", "signals.b", "alerts.x", "plain.x"]
+        [[deliver]]
+        pattern = "signals"
+        each = "{data}"
+        channel = "signals.{data.s}"
+        collect = { by = "{data.s}" }
+        send = { list = "{list}" }
+        [[deliver]]
+        pattern = "signals.*"
+        each = "{data}"
+        channel = "signals.{data.s}"
+        collect = { by = "{data.s}" }
+        send = { list = "{list}" }
+        [[deliver]]
+        pattern = "alerts.*"
+        each = "{data.list}"
+        send = { alert = "{data}" }
+        [[deliver]]
+        pattern = "*.*"
+        send = "{data}"
+    "#;
+    let vocabulary = compile(COLLECTING).unwrap().vocabulary;
+    let value = |subject: &str, second, json: &'static str| {
+        let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(second);
+        LastValue { time, ..last_value(subject, Payload::classify(json.into())) }
+    };
+    let shown = |channels: &[&str], values: &[LastValue]| {
+        let channels: Vec<String> = channels.iter().map(|&channel| channel.to_owned()).collect();
+        vocabulary.last_elements(&channels, values).join(",")
+    };
+    let list = value("signals", 2, r#"[{"s":"b","n":1},{"s":"c","n":2},{"s":"a","n":3}]"#);
+    let old = value("signals.a", 1, r#"{"s":"a","n":4}"#);
+    let new = value("signals.b", 3, r#"[{"s":"b","n":5}]"#);
+    let all = ["signals", "signals.a", "signals.b"];
+    assert_eq!(shown(&all, &[list.clone(), old, new]), r#"{"s":"a","n":3},{"s":"b","n":5}"#);
+    assert_eq!(shown(&["signals", "signals.b"], std::slice::from_ref(&list)), r#"{"s":"b","n":1}"#);
+    assert_eq!(shown(&["signals"], &[list]), "");
+    let alerts = value("alerts.x", 1, r#"{"list":[1,1,"two"]}"#);
+    assert_eq!(shown(&["alerts.x"], &[alerts]), r#"1,1,"two""#);
+    assert_eq!(shown(&["alerts.x"], &[value("alerts.x", 1, "[]")]), "[]", "it has no list");
+    assert_eq!(shown(&["plain.x"], &[value("plain.x", 1, "[1,2]")]), "[1,2]");
 }

@@ -16,7 +16,7 @@ use crate::json_template::Tree;
 use crate::json_template::put_inner;
 use crate::placeholder::Fallback;
 use crate::placeholder::Placeholder;
-use crate::placeholder::TimeFormat;
+use crate::time_format::TimeFormat;
 
 /// A part of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Rendered messages, which are valid JSON whatever their placeholders hold.
 
-use crate::placeholder::TimeFormat;
+use crate::time_format::TimeFormat;
 use proptest::prelude::*;
 use serde_json::Value as Json;
 use tidegate_protocol::frame::Frame;

@@ -86,6 +86,12 @@ pub const PATH: &[Key] = &[
     Key::optional("on_connect", Kind::Tables("on_connect", 0, MAX_ON_CONNECT), "Actions when a client has an identity, after the greeting."),
 ];
 
+/// `collect` of `[[deliver]]`.
+#[rustfmt::skip]
+pub(crate) const COLLECT: &[Key] = &[
+    Key::required("by", Kind::Shared("placeholder"), "The value that an element has in common with the element that replaces it, such as \"{data.symbol}\"."),
+];
+
 /// `[[deliver]]`.
 #[rustfmt::skip]
 pub(crate) const DELIVER: &[Key] = &[
@@ -94,7 +100,10 @@ pub(crate) const DELIVER: &[Key] = &[
     Key::optional("unless", Kind::Shared("switch"), UNLESS),
     Key::optional("path", Kind::Shared("names"), "The names of the paths to which the rule belongs. Default: all paths."),
     Key::optional("when", Kind::Shared("match"), "Conditions on the publication: data.x, nats.Name, subject.N."),
-    Key::required("send", Kind::Shared("template"), "The message. {data}, {subject}, {subject.N}, {subject.N..}, {capture.N}, {time}, {nats.Name}, {sub.x} and the placeholders of the session except {var.x}."),
+    Key::optional("each", Kind::Shared("placeholder"), "A part of the payload that may be a list, such as \"{data}\". The rule is applied to each element, as if it had been published alone: {data} is the element. Another value is one element; an empty list sends nothing."),
+    Key::optional("channel", Kind::Shared("subject"), "With each: the channel to which an element belongs. Only clients that have joined it get the element. Default, and if a value is missing: the subject of the publication."),
+    Key::optional("collect", Kind::Table(COLLECT), "With each: a client gets its current elements together, as {list}."),
+    Key::required("send", Kind::Shared("template"), "The message. {data}, {subject}, {subject.N}, {subject.N..}, {capture.N}, {time}, {nats.Name}, {sub.x} and the placeholders of the session except {var.x}. With collect: {list}, {count}, {time} and those of the session."),
 ];
 
 /// The meaning of each error, in the order of `ErrorCode`.

@@ -14,6 +14,8 @@ use tidegate_protocol::class::DeliveryHeaders;
 use tidegate_protocol::class::Priority;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::dialect::Rendered;
+use tidegate_protocol::elements::Element;
+use tidegate_protocol::elements::Elements;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::Format;
@@ -39,12 +41,14 @@ use crate::binding::Binding;
 use crate::model::CompiledVocabulary;
 use crate::model::NoMatch;
 use crate::placeholder::Placeholder;
-use crate::placeholder::TimeFormat;
+use crate::time_format::TimeFormat;
 use crate::transcript::Answer;
 use crate::transcript::Credential;
 use crate::transcript::Persona;
 use crate::transcript::Published;
 use crate::transcript::Transcript;
+use crate::transcript::shell_elements::ElementMember;
+use crate::transcript::shell_elements::ShellElements;
 
 /// Why a transcript cannot continue: it answers something that was not asked, or the session breaks its contract.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -76,6 +80,8 @@ struct Subscription {
     class: Arc<Class>,
     subscription_context: Option<Rc<SubscriptionContext>>,
     place: SubscriptionPlace,
+    /// Elements up to this number are not shown to it.
+    since: u64,
 }
 
 /// The outputs of a session after one input.
@@ -94,12 +100,15 @@ pub struct Shell {
     started: (Instant, SystemTime),
     now: Instant,
     subscriptions: BTreeMap<SubscriptionId, Subscription>,
-    last_values: Vec<Publication>,
+    /// When each arrived, and the publication.
+    last_values: Vec<(Instant, Publication)>,
     waiting: Vec<(u32, Subject)>,
     outputs: Vec<String>,
     frames: Vec<(Priority, Frame)>,
     closed: bool,
     renderers: Renderers,
+    dialect: Arc<dyn Dialect>,
+    elements: ShellElements,
 }
 
 impl Shell {
@@ -117,7 +126,7 @@ impl Shell {
         };
         let session = Session::new(
             "s1".into(),
-            dialect,
+            Arc::clone(&dialect),
             Rc::new(transcript.settings.clone()),
             connect.map(|persona| verified(persona, now)),
             Now { instant: now, wall: started.1 },
@@ -134,12 +143,19 @@ impl Shell {
             frames: Vec::new(),
             closed: false,
             renderers: Renderers::new(vocabulary.map(|vocabulary| Arc::clone(vocabulary) as _)),
+            dialect,
+            elements: ShellElements::default(),
         })
     }
 
     /// Returns the outputs since the last call.
     pub fn heard(&mut self) -> Result<Heard, Fault> {
         self.perform_all()?;
+        let members = self.element_members();
+        let collected = self.elements.take_due(&members, &*self.dialect, self.now);
+        if !self.closed {
+            self.frames.extend(collected);
+        }
         let mut frames = std::mem::take(&mut self.frames);
         frames.sort_by_key(|(priority, _)| *priority as usize);
         let text = |frame: &Frame| String::from_utf8_lossy(frame.message()).into_owned();
@@ -180,14 +196,15 @@ impl Shell {
     /// Publishes on NATS: live subscriptions deliver to the client, held ones to the session.
     pub fn publish(&mut self, published: &Published) -> Result<Heard, Fault> {
         let (publication, priority) = self.publication(published);
-        self.last_values.retain(|older| older.key != publication.key);
-        self.last_values.push(publication.clone());
+        self.last_values.retain(|(_, older)| older.key != publication.key);
+        self.last_values.push((self.now, publication.clone()));
         let matching: Vec<SubscriptionId> = self
             .subscriptions
             .iter()
             .filter(|(_, subscription)| subscription.pattern.matches(&publication.subject))
             .map(|(id, _)| *id)
             .collect();
+        let mut stored: Vec<(Pattern, Format)> = Vec::new();
         for id in matching {
             let Some(subscription) = self.subscriptions.get(&id) else {
                 continue;
@@ -195,30 +212,97 @@ impl Shell {
             if subscription.place == SubscriptionPlace::Joining {
                 continue;
             }
-            let input = match self.renderers.publication(
-                subscription.format,
-                subscription.pattern.text(),
-                &publication,
-            ) {
-                Rendered::Nothing => continue,
-                Rendered::Unrenderable => {
-                    Input::Lost { subscription: id, cause: GapCause::Malformed, dropped: Some(1) }
-                }
-                Rendered::Frame(frame) => {
-                    let key = Arc::clone(&publication.key);
-                    let delivery = Rc::new(Delivery { frame, key, priority, expires: None });
-                    if subscription.place == SubscriptionPlace::Live {
-                        let own = delivery.tailor(subscription.subscription_context.as_deref());
-                        self.frames.extend(own.map(|own| (priority, own.frame.clone())));
-                        continue;
+            let (pattern, format) = (subscription.pattern.clone(), subscription.format);
+            match self.renderers.publication(format, pattern.text(), &publication) {
+                Rendered::Nothing => {}
+                Rendered::Unrenderable | Rendered::TooManyElements => self.lose(id)?,
+                Rendered::Frame(frame) => self.deliver(id, frame, &publication.key, priority)?,
+                Rendered::Elements { list, is_complete } => {
+                    if !is_complete {
+                        self.lose(id)?;
                     }
-                    Input::Publication { subscription: id, delivery }
+                    let elements = Elements { list, priority, arrived: self.now, time: publication.time };
+                    if !stored.contains(&(pattern.clone(), format)) {
+                        self.elements.put(&pattern, format, &elements);
+                        stored.push((pattern, format));
+                    }
+                    self.deliver_elements(id, &elements)?;
                 }
-            };
-            self.session.handle_input(input, self.now());
-            self.perform_all()?;
+            }
         }
         self.heard()
+    }
+
+    /// Delivers a message to a subscription: to the client, or to the session if it is held.
+    fn deliver(
+        &mut self,
+        id: SubscriptionId,
+        frame: Frame,
+        key: &Arc<str>,
+        priority: Priority,
+    ) -> Result<(), Fault> {
+        let subscription = self.there(id)?;
+        let delivery = Rc::new(Delivery { frame, key: Arc::clone(key), priority, expires: None });
+        if subscription.place == SubscriptionPlace::Live {
+            let own = delivery.tailor(subscription.subscription_context.as_deref());
+            self.frames.extend(own.map(|own| (priority, own.frame.clone())));
+            return Ok(());
+        }
+        self.session.handle_input(Input::Publication { subscription: id, delivery }, self.now());
+        self.perform_all()
+    }
+
+    fn deliver_elements(&mut self, id: SubscriptionId, elements: &Elements) -> Result<(), Fault> {
+        let members = self.element_members();
+        if let Some(member) = members.get(&id) {
+            for collection in elements.collections() {
+                self.elements.change(collection, member, false);
+            }
+        }
+        for element in &elements.list {
+            if let Some(frame) = element.frame()
+                && self.is_shown(id, element)
+            {
+                self.deliver(id, frame.clone(), &element.key, elements.priority)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the client has joined the channel of an element in the group of this subscription.
+    fn is_shown(&self, id: SubscriptionId, element: &Element) -> bool {
+        let members = self.element_members();
+        let Some(of) = members.get(&id) else { return false };
+        let shows = |member: &ElementMember| {
+            member.context.group == of.context.group
+                && member.pattern.matches(&element.channel)
+                && member.context.passes(element.note())
+        };
+        members.values().any(shows)
+    }
+
+    fn element_members(&self) -> BTreeMap<SubscriptionId, ElementMember> {
+        let members = self.subscriptions.iter().filter_map(|(id, subscription)| {
+            let context =
+                subscription.subscription_context.as_ref().filter(|context| context.takes_elements)?;
+            let member = ElementMember {
+                pattern: subscription.pattern.clone(),
+                format: subscription.format,
+                context: Rc::clone(context),
+                priority: subscription.class.priority,
+                is_joining: subscription.place == SubscriptionPlace::Joining,
+                since: subscription.since,
+            };
+            Some((*id, member))
+        });
+        members.collect()
+    }
+
+    /// A publication cannot be rendered for a subscription.
+    fn lose(&mut self, id: SubscriptionId) -> Result<(), Fault> {
+        let lost = Input::Lost { subscription: id, cause: GapCause::Malformed, dropped: Some(1) };
+        self.session.handle_input(lost, self.now());
+        self.perform_all()
     }
 
     /// The number of subscriptions that the session has not left.
@@ -322,6 +406,7 @@ impl Shell {
                     class,
                     subscription_context,
                     place: SubscriptionPlace::Joining,
+                    since: 0,
                 };
                 if self.subscriptions.insert(subscription, joining).is_some() {
                     return broken("two subscriptions have one id");
@@ -386,6 +471,7 @@ impl Shell {
                 Input::JoinFailed { subscription: self.on(channel)?, error: error(*code) }
             }
             Answer::Lost { channel, cause, dropped } => {
+                self.elements.note_loss(channel);
                 Input::Lost { subscription: self.on(channel)?, cause: *cause, dropped: *dropped }
             }
             Answer::Stale { channel, stale_for } => {
@@ -416,20 +502,37 @@ impl Shell {
         })
     }
 
-    /// The last values for a subscription, if its class has snapshots.
-    fn snapshot(&self, subscription: SubscriptionId) -> Vec<Frame> {
-        let Some(joined) = self.subscriptions.get(&subscription).filter(|joined| joined.class.snapshot)
-        else {
+    /// The last values for a subscription, if its class has snapshots. Those with elements are stored.
+    fn snapshot(&mut self, subscription: SubscriptionId) -> Vec<Frame> {
+        self.elements.note_joined(subscription);
+        let last = self.elements.last;
+        let Some(joined) = self.subscriptions.get_mut(&subscription) else { return Vec::new() };
+        joined.since = last;
+        if !joined.class.snapshot {
             return Vec::new();
-        };
-        let wanted = self.last_values.iter().filter(|last| joined.pattern.matches(&last.subject));
-        let shown = wanted.filter_map(|last| {
-            match self.renderers.publication(joined.format, joined.pattern.text(), last) {
-                Rendered::Frame(frame) => Some(frame),
-                Rendered::Nothing | Rendered::Unrenderable => None,
+        }
+        joined.since = 0;
+        let (pattern, format, priority) = (joined.pattern.clone(), joined.format, joined.class.priority);
+        let mut frames = Vec::new();
+        for (arrived, last) in &self.last_values {
+            if !pattern.matches(&last.subject) {
+                continue;
             }
-        });
-        shown.collect()
+            match self.renderers.publication(format, pattern.text(), last) {
+                Rendered::Frame(frame) => frames.push(frame),
+                Rendered::Elements { list, .. } => {
+                    let elements = Elements { list, priority, arrived: *arrived, time: last.time };
+                    let outdated = self.elements.seed(&pattern, format, &elements);
+                    if let Some(joined) = self.subscriptions.get_mut(&subscription) {
+                        joined.since = outdated;
+                    }
+                    let shown = elements.list.iter().filter(|element| self.is_shown(subscription, element));
+                    frames.extend(shown.filter_map(|element| element.frame().cloned()));
+                }
+                Rendered::Nothing | Rendered::Unrenderable | Rendered::TooManyElements => {}
+            }
+        }
+        frames
     }
 
     fn on(&self, channel: &Pattern) -> Result<SubscriptionId, Fault> {

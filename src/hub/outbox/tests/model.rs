@@ -152,7 +152,8 @@ impl Model {
     pub(super) fn flush(&mut self, mut budget: usize, max_frames: usize, max_bytes: usize) {
         loop {
             let mut taken: Vec<InFlight> = Vec::new();
-            self.delivery_counts += self.outbox.take(self.now, max_frames, max_bytes, &mut taken, gap);
+            let none = |_: u32, _: &mut Vec<Missing>| None;
+            self.delivery_counts += self.outbox.take(self.now, max_frames, max_bytes, &mut taken, gap, none);
             if taken.is_empty() {
                 self.slow = self.slow && !self.outbox.is_empty();
                 break;

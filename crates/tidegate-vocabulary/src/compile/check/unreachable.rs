@@ -4,6 +4,7 @@ use tidegate_document::diagnostic::Diagnostic;
 
 use crate::compile::check::parts::Parts;
 use crate::model::Condition;
+use crate::model::DeliverRule;
 use crate::model::Matcher;
 use crate::model::MessageTest;
 use crate::route::PathIndex;
@@ -47,7 +48,11 @@ pub(super) fn unreachable_deliver_rules(parts: &Parts<'_>) -> Vec<Diagnostic> {
         let rule = &placed.rule;
         let taker = first_taker(&placed.paths, |path| {
             parts.deliver_rules[..at].iter().find(|other| {
+                // Conditions of a rule with `each` are about elements.
+                let each = |rule: &DeliverRule| rule.each.as_ref().map(|each| each.each.clone());
+                let are_alike = other.rule.takes_all() || each(&other.rule) == each(rule);
                 other.paths.contains(&path)
+                    && are_alike
                     && other.rule.pattern.covers(&rule.pattern)
                     && other.rule.when.iter().all(|condition| is_implied(condition, &rule.when))
                     && !rule.renders_more_than(&other.rule)

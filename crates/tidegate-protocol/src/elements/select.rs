@@ -1,0 +1,158 @@
+//! Selects the elements for one message: the newest of each key, of all channels that a client has joined.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use crate::elements::CollectionId;
+use crate::elements::ElementForm;
+use crate::elements::store::ElementStore;
+use crate::elements::store::StoredElement;
+use crate::subject::Pattern;
+use crate::subscription_context::SubscriptionContext;
+
+/// The most elements of one message, and the most bytes of them. One element is always sent.
+pub const MAX_SELECTED: usize = 256;
+pub const MAX_SELECTED_BYTES: usize = 64 * 1024;
+/// Fewer elements than this are compared one by one.
+const FEW: usize = 16;
+
+/// A subscription that is live or held, whose elements are shown.
+#[derive(Clone, Copy, Debug)]
+pub struct CollectingMember<'m> {
+    pub pattern: &'m Pattern,
+    /// The elements of its topic.
+    pub store: &'m ElementStore,
+    /// Elements up to this number are not shown to it.
+    pub since: u64,
+    /// What the vocabulary keeps for it: its filter.
+    pub context: Option<&'m SubscriptionContext>,
+}
+
+/// The elements for one message.
+#[derive(Debug, Default)]
+pub struct Selection<'m> {
+    /// In the order in which the client joined their channels.
+    pub elements: Vec<&'m StoredElement>,
+    /// Whether one of them is newer than what the client has been sent.
+    pub has_new: bool,
+    /// Elements that expired before they were sent.
+    pub expired: u64,
+    /// Elements that were removed before they were sent.
+    pub removed: u64,
+    /// Elements that are left out because there are too many.
+    pub left_out: u64,
+    /// The greatest number of all stores: what comes later is new.
+    pub newest: u64,
+}
+
+/// Selects the elements of a collection. `members` are the client's subscriptions of one group, in the order in which
+/// it joined them. `seen` is the number up to which it has been sent elements.
+///
+/// An element is shown if one of the members matches its channel, wherever it was published, and the filters of that
+/// member and of the one whose topic it came through let it pass.
+pub fn select<'m>(
+    collection: CollectionId,
+    members: &[CollectingMember<'m>],
+    seen: u64,
+    now: Instant,
+) -> Selection<'m> {
+    let mut selection = Selection::default();
+    let mut by_key = HashMap::new();
+    for (at, member) in members.iter().enumerate() {
+        let mut found: Vec<&StoredElement> = Vec::new();
+        for (of, source) in members.iter().enumerate() {
+            if of == at || source.store.has_foreign() {
+                source.store.for_each(member.pattern, |stored| {
+                    if is_shown(stored, collection, member, source) {
+                        found.push(stored);
+                    }
+                });
+            }
+        }
+        found.sort_unstable_by_key(|stored| stored.place);
+        for stored in found {
+            if stored.expires.is_some_and(|expires| expires <= now) {
+                selection.expired += u64::from(stored.number > seen);
+            } else {
+                put(stored, &mut selection.elements, &mut by_key);
+            }
+        }
+        selection.newest = selection.newest.max(member.store.newest());
+        if seen > 0 {
+            let is_mine = |channel: &&str| members.iter().any(|member| member.pattern.matches(channel));
+            selection.removed += member.store.removed_since(seen).filter(is_mine).count() as u64;
+        }
+    }
+    selection.left_out = leave_out_oldest(&mut selection.elements);
+    selection.has_new = selection.elements.iter().any(|stored| stored.number > seen);
+    selection
+}
+
+fn is_shown(
+    stored: &StoredElement,
+    collection: CollectionId,
+    member: &CollectingMember<'_>,
+    source: &CollectingMember<'_>,
+) -> bool {
+    let passes = |member: &CollectingMember<'_>| {
+        stored.number > member.since
+            && member.context.is_none_or(|context| context.passes(stored.element.note()))
+    };
+    stored.element.collection() == Some(collection) && passes(member) && passes(source)
+}
+
+/// Adds an element, or replaces an older one of its key at its place.
+fn put<'m>(
+    stored: &'m StoredElement,
+    elements: &mut Vec<&'m StoredElement>,
+    by_key: &mut HashMap<&'m str, usize>,
+) {
+    let key = &*stored.element.key;
+    let known = if elements.len() < FEW {
+        elements.iter().position(|known| *known.element.key == *key)
+    } else {
+        if by_key.is_empty() {
+            by_key.extend(elements.iter().enumerate().map(|(at, known)| (&*known.element.key, at)));
+        }
+        by_key.get(key).copied()
+    };
+    match known.and_then(|at| elements.get_mut(at)) {
+        Some(known) if stored.is_newer_than(known) => *known = stored,
+        Some(_) => {}
+        None => {
+            if !by_key.is_empty() {
+                by_key.insert(key, elements.len());
+            }
+            elements.push(stored);
+        }
+    }
+}
+
+/// Removes the oldest elements if there are too many. Returns how many.
+fn leave_out_oldest(elements: &mut Vec<&StoredElement>) -> u64 {
+    let size = |stored: &StoredElement| match &stored.element.form {
+        ElementForm::Message(frame) => frame.len(),
+        ElementForm::Collected { json, .. } => json.len(),
+    };
+    let total: usize = elements.iter().map(|stored| size(stored)).sum();
+    if elements.len() <= MAX_SELECTED && total <= MAX_SELECTED_BYTES {
+        return 0;
+    }
+    let mut newest: Vec<(Instant, u64, usize)> =
+        elements.iter().map(|stored| (stored.arrived, stored.number, size(stored))).collect();
+    newest.sort_unstable_by(|one, other| other.cmp(one));
+    let (mut kept, mut bytes) = (0, 0);
+    for (.., size) in &newest {
+        if kept > 0 && (kept == MAX_SELECTED || bytes + size > MAX_SELECTED_BYTES) {
+            break;
+        }
+        (kept, bytes) = (kept + 1, bytes + size);
+    }
+    let Some((arrived, number, _)) = newest.get(kept - 1).copied() else { return 0 };
+    let before = elements.len();
+    elements.retain(|stored| (stored.arrived, stored.number) >= (arrived, number));
+    (before - elements.len()) as u64
+}
+
+#[cfg(test)]
+mod tests;

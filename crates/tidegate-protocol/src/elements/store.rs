@@ -1,0 +1,225 @@
+//! `ElementStore`: the last elements of one topic, shared by all its subscribers on a shard.
+
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+use std::time::SystemTime;
+
+use crate::elements::CollectionId;
+use crate::elements::Element;
+use crate::elements::Elements;
+use crate::elements::MAX_ELEMENT_BYTES;
+use crate::elements::MAX_ELEMENTS;
+use crate::subject::Pattern;
+
+/// The most removed elements that a store remembers, to tell clients that they miss them.
+const MAX_REMOVED: usize = 256;
+
+/// An element in a store.
+#[derive(Debug)]
+pub struct StoredElement {
+    pub element: Arc<Element>,
+    /// Its number among all elements that the shard has stored, from 1.
+    pub number: u64,
+    /// The number of the first element of its key. It gives elements a place that does not change with each update.
+    pub place: u64,
+    /// When the lane received it.
+    pub arrived: Instant,
+    /// The same as a time of day.
+    pub time: SystemTime,
+    /// It is not sent after this time (`max_age_ms` of its class).
+    pub expires: Option<Instant>,
+}
+
+impl StoredElement {
+    /// Whether it is newer than another one, which may be of another topic.
+    pub fn is_newer_than(&self, other: &Self) -> bool {
+        (self.arrived, self.number) > (other.arrived, other.number)
+    }
+}
+
+/// The channel of an element, its collection, and its key.
+type StoreKey = (Arc<str>, CollectionId, Arc<str>);
+
+/// The newest element of each channel and key. If there are too many, the oldest are removed.
+#[derive(Debug)]
+pub struct ElementStore {
+    /// The pattern of the topic.
+    pattern: Pattern,
+    elements: BTreeMap<StoreKey, StoredElement>,
+    by_number: BTreeMap<u64, StoreKey>,
+    bytes: usize,
+    /// How many elements belong to another channel than the topic's.
+    foreign: usize,
+    /// The last elements that were removed for lack of room: their numbers and channels.
+    removed: VecDeque<(u64, Arc<str>)>,
+    /// Elements up to this number may be outdated, because publications were lost after it.
+    outdated: u64,
+}
+
+impl ElementStore {
+    /// An empty store of the topic with this pattern.
+    pub fn new(pattern: Pattern) -> Self {
+        Self {
+            pattern,
+            elements: BTreeMap::new(),
+            by_number: BTreeMap::new(),
+            bytes: 0,
+            foreign: 0,
+            removed: VecDeque::new(),
+            outdated: 0,
+        }
+    }
+
+    /// Stores the collected elements of a publication, in place of older ones. `last` is the last number given to any
+    /// element of the shard.
+    pub fn put(&mut self, elements: &Elements, expires: Option<Instant>, last: &mut u64) {
+        for element in &elements.list {
+            self.put_one(element, elements, expires, last);
+        }
+    }
+
+    /// Adds the last values of a channel that was just joined. Elements that are in the store stay, unless they are
+    /// older or may be outdated.
+    pub fn seed(&mut self, elements: &Elements, expires: Option<Instant>, last: &mut u64) {
+        for element in &elements.list {
+            let Some(key) = key_of(element) else { continue };
+            let outdated = self.outdated;
+            let is_wanted = self.elements.get(&key).is_none_or(|stored| {
+                elements.arrived > stored.arrived
+                    || (elements.arrived == stored.arrived && stored.number <= outdated)
+            });
+            if is_wanted {
+                self.put_one(element, elements, expires, last);
+            }
+        }
+    }
+
+    fn put_one(&mut self, element: &Arc<Element>, of: &Elements, expires: Option<Instant>, last: &mut u64) {
+        let Some(key) = key_of(element) else { return };
+        *last += 1;
+        let number = *last;
+        self.bytes += element.bytes();
+        let is_foreign = self.is_foreign(&key);
+        let stored = StoredElement {
+            element: Arc::clone(element),
+            number,
+            place: number,
+            arrived: of.arrived,
+            time: of.time,
+            expires,
+        };
+        self.by_number.insert(number, key.clone());
+        let place = match self.elements.insert(key.clone(), stored) {
+            Some(older) => {
+                self.by_number.remove(&older.number);
+                self.bytes -= older.element.bytes();
+                older.place
+            }
+            None => {
+                self.foreign += usize::from(is_foreign);
+                number
+            }
+        };
+        if let Some(stored) = self.elements.get_mut(&key) {
+            stored.place = place;
+        }
+        while self.elements.len() > 1
+            && (self.elements.len() > MAX_ELEMENTS || self.bytes > MAX_ELEMENT_BYTES)
+        {
+            self.remove_oldest();
+        }
+    }
+
+    fn remove_oldest(&mut self) {
+        let Some((number, key)) = self.by_number.pop_first() else { return };
+        self.foreign -= usize::from(self.is_foreign(&key));
+        if let Some(stored) = self.elements.remove(&key) {
+            self.bytes -= stored.element.bytes();
+        }
+        if self.removed.len() == MAX_REMOVED {
+            self.removed.pop_front();
+        }
+        self.removed.push_back((number, key.0));
+    }
+
+    fn is_foreign(&self, key: &StoreKey) -> bool {
+        *key.0 != *self.pattern.as_str()
+    }
+
+    /// Publications were lost: who joins from now on is not shown what is in the store now.
+    pub fn note_loss(&mut self, last: u64) {
+        self.outdated = last;
+    }
+
+    /// The number up to which elements may be outdated.
+    pub fn outdated(&self) -> u64 {
+        self.outdated
+    }
+
+    /// The pattern of the topic.
+    pub fn pattern(&self) -> &Pattern {
+        &self.pattern
+    }
+
+    /// Whether it has elements of other channels than the topic's.
+    pub fn has_foreign(&self) -> bool {
+        self.foreign > 0
+    }
+
+    /// The greatest number of its elements.
+    pub fn newest(&self) -> u64 {
+        self.by_number.last_key_value().map_or(0, |(number, _)| *number)
+    }
+
+    pub fn len(&self) -> usize {
+        self.elements.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.elements.is_empty()
+    }
+
+    /// The approximate size in memory.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The collections that have an element, each once.
+    pub fn collections(&self) -> Vec<CollectionId> {
+        let mut found = Vec::new();
+        for (_, collection, _) in self.elements.keys() {
+            if !found.contains(collection) {
+                found.push(*collection);
+            }
+        }
+        found
+    }
+
+    /// Calls `visit` with the elements of the channels that a pattern matches.
+    pub(super) fn for_each<'s>(&'s self, pattern: &Pattern, mut visit: impl FnMut(&'s StoredElement)) {
+        if !pattern.is_literal() {
+            let found = self.elements.iter().filter(|((channel, ..), _)| pattern.matches(channel));
+            return found.for_each(|(_, stored)| visit(stored));
+        }
+        let first = (Arc::clone(pattern.text()), CollectionId(0), Arc::default());
+        let found = self.elements.range(first..);
+        let found = found.take_while(|((channel, ..), _)| **channel == *pattern.as_str());
+        found.for_each(|(_, stored)| visit(stored));
+    }
+
+    /// The channels of removed elements with greater numbers than `seen`.
+    pub(super) fn removed_since(&self, seen: u64) -> impl Iterator<Item = &str> {
+        let removed = self.removed.iter().rev().take_while(move |(number, _)| *number > seen);
+        removed.map(|(_, channel)| &**channel)
+    }
+}
+
+/// The key of a collected element.
+fn key_of(element: &Element) -> Option<StoreKey> {
+    Some((Arc::clone(&element.channel), element.collection()?, Arc::clone(&element.key)))
+}
+
+#[cfg(test)]
+mod tests;

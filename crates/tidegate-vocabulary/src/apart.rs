@@ -1,0 +1,307 @@
+//! Takes publications apart: applies the rules with `each` to the elements of a payload.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tidegate_protocol::dialect::Rendered;
+use tidegate_protocol::elements::CollectionId;
+use tidegate_protocol::elements::Element;
+use tidegate_protocol::elements::ElementForm;
+use tidegate_protocol::elements::MAX_ELEMENT_BYTES;
+use tidegate_protocol::elements::MAX_ELEMENTS;
+use tidegate_protocol::frame::Frame;
+use tidegate_protocol::json;
+use tidegate_protocol::json::paths::JsonParts;
+use tidegate_protocol::json::paths::JsonPaths;
+use tidegate_protocol::json::paths::JsonSpans;
+use tidegate_protocol::message::LastValue;
+use tidegate_protocol::payload::Payload;
+use tidegate_protocol::publication::Publication;
+use tidegate_protocol::subject::Pattern;
+
+use crate::channel::Channel;
+use crate::channel::FillError;
+use crate::json_template::OnMissing;
+use crate::model::Collect;
+use crate::model::CompiledVocabulary;
+use crate::model::DeliverRule;
+use crate::model::EachRule;
+use crate::placeholder::Placeholder;
+use crate::placeholder::Value;
+use crate::scopes::PublicationScope;
+use crate::scopes::of_payload;
+
+/// A publication while it is taken apart.
+pub(super) struct Apart<'p> {
+    publication: &'p Publication,
+    /// The parts that rules read, if they are known.
+    paths: Option<&'p JsonPaths>,
+    /// The list that was taken apart, and its elements that no rule has shown, as JSON.
+    rest: Option<(&'p Placeholder, Vec<RestElement<'p>>)>,
+    /// Whether a rule has shown an element, or the list is empty.
+    is_taken: bool,
+    /// Whether the payload is binary, and has no elements.
+    is_binary: bool,
+    /// Whether elements stay JSON, also those that are messages of their own.
+    stays_json: bool,
+    list: Vec<Arc<Element>>,
+    bytes: usize,
+}
+
+struct RestElement<'p> {
+    json: Cow<'p, str>,
+    /// Whether a rule matches it, but cannot show it.
+    is_unfit: bool,
+}
+
+/// The collection of elements that are messages of their own, when they stay JSON.
+const NO_COLLECTION: CollectionId = CollectionId(u16::MAX);
+
+/// Why a rule does not show an element.
+struct Unfit;
+
+impl<'p> Apart<'p> {
+    pub(super) fn new(publication: &'p Publication, paths: Option<&'p JsonPaths>) -> Self {
+        Self {
+            publication,
+            paths,
+            rest: None,
+            is_taken: false,
+            is_binary: false,
+            stays_json: false,
+            list: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Whether the publication as a whole is not to be shown by further rules.
+    pub(super) fn is_taken(&self) -> bool {
+        self.is_taken
+    }
+
+    /// Applies a rule to the elements that no earlier rule has shown.
+    pub(super) fn apply(
+        &mut self,
+        vocabulary: &CompiledVocabulary,
+        rule: &'p DeliverRule,
+        each: &'p EachRule,
+        whole: &PublicationScope<'_>,
+    ) {
+        if self.rest.as_ref().is_none_or(|(of, _)| **of != each.each) {
+            if self.is_taken {
+                return;
+            }
+            let Some(elements) = elements(&each.each, whole) else {
+                self.is_binary = matches!(self.publication.payload, Payload::Binary(_));
+                return;
+            };
+            self.is_taken = elements.is_empty();
+            let rest = elements.into_iter().map(|json| RestElement { json, is_unfit: false });
+            self.rest = Some((&each.each, rest.collect()));
+        }
+        if self.is_too_large() {
+            return;
+        }
+        let Some((_, rest)) = &mut self.rest else { return };
+        for mut element in std::mem::take(rest) {
+            let (spans, unknown) = (JsonSpans::default(), JsonPaths::default());
+            let paths = self.paths.unwrap_or(&unknown);
+            let scope = PublicationScope {
+                publication: self.publication,
+                data: Some(JsonParts::new(&element.json, paths, &spans)),
+                pattern: rule.pattern.as_str(),
+            };
+            if !rule.when.iter().all(|condition| condition.holds(&scope)) {
+                rest.push(element);
+                continue;
+            }
+            match vocabulary.element(rule, each, &scope, (!self.stays_json).then_some(self.list.len())) {
+                Ok(shown) => {
+                    self.is_taken = true;
+                    self.bytes += shown.bytes();
+                    if self.bytes > MAX_ELEMENT_BYTES {
+                        return;
+                    }
+                    self.list.push(Arc::new(shown));
+                }
+                Err(Unfit) => {
+                    element.is_unfit = true;
+                    rest.push(element);
+                }
+            }
+        }
+    }
+
+    fn is_too_large(&self) -> bool {
+        let rest = self.rest.as_ref().map_or(0, |(_, rest)| rest.len());
+        self.list.len() + rest > MAX_ELEMENTS || self.bytes > MAX_ELEMENT_BYTES
+    }
+
+    /// What the rules have shown. `None` if they have shown nothing, and the list is not empty.
+    pub(super) fn end(self) -> Option<Rendered> {
+        if self.is_too_large() {
+            return Some(Rendered::TooManyElements);
+        }
+        let rest = self.rest.map(|(_, rest)| rest).unwrap_or_default();
+        let is_complete = !rest.iter().any(|element| element.is_unfit);
+        if !self.is_taken {
+            return (self.is_binary || !is_complete).then_some(Rendered::Unrenderable);
+        }
+        Some(Rendered::Elements { list: self.list, is_complete })
+    }
+}
+
+impl CompiledVocabulary {
+    /// The element as this rule shows it. `at` is its place among the shown elements of its publication; without it, the
+    /// element stays JSON.
+    fn element(
+        &self,
+        rule: &DeliverRule,
+        each: &EachRule,
+        scope: &PublicationScope<'_>,
+        at: Option<usize>,
+    ) -> Result<Element, Unfit> {
+        let subject = &scope.publication.subject;
+        let channel = each.channel_of(scope)?;
+        let json = scope.data.map_or("", JsonParts::json).trim();
+        let note = self.note(scope, [subject, &channel]);
+        if let Some(Collect { collection, by }) = &each.collect {
+            let key = by.value_or_default(scope).ok_or(Unfit)?;
+            let key = key.as_text().ok_or(Unfit)?.as_ref().into();
+            let form =
+                ElementForm::Collected { collection: *collection, json: json.into(), note: note.into() };
+            return Ok(Element { channel, key, form });
+        }
+        let Some(at) = at else {
+            let (key, note) = (Arc::clone(subject), note.into());
+            let form = ElementForm::Collected { collection: NO_COLLECTION, json: json.into(), note };
+            return Ok(Element { channel, key, form });
+        };
+        let mut is_fit = false;
+        let write = |out: &mut Vec<u8>| {
+            let slots = rule.json_template.render_with_slots(scope, OnMissing::Null, out);
+            is_fit = slots.is_ok();
+            slots.unwrap_or_default()
+        };
+        let frame = Frame::with_slots(160 + json.len(), write, &note);
+        // As if it had been published alone: on its channel. Elements of one subject must not replace each other.
+        let key = if channel != *subject {
+            Arc::clone(&channel)
+        } else if at == 0 {
+            Arc::clone(&scope.publication.key)
+        } else {
+            format!("{} #{at}", scope.publication.key).into()
+        };
+        if is_fit { Ok(Element { channel, key, form: ElementForm::Message(frame) }) } else { Err(Unfit) }
+    }
+}
+
+/// A last value or an element of one, for an HTTP response.
+struct Shown {
+    /// The place of its channel among those of the request.
+    place: usize,
+    time: SystemTime,
+    json: String,
+}
+
+impl CompiledVocabulary {
+    /// Last values of these channels as JSON. Those that rules take apart become their elements on these channels: of
+    /// each key of a collection the newest.
+    pub(crate) fn last_elements(&self, channels: &[String], values: &[LastValue]) -> Vec<String> {
+        let wanted: Vec<Pattern> =
+            channels.iter().filter_map(|channel| Pattern::parse(channel).ok()).collect();
+        let place = |subject: &str| wanted.iter().position(|pattern| pattern.matches(subject));
+        let mut shown: Vec<Shown> = Vec::new();
+        let mut by_key: HashMap<(CollectionId, Arc<str>), usize> = HashMap::new();
+        for value in values {
+            let time = value.time;
+            let Some(elements) = self.last_apart(value) else {
+                let place = place(&value.subject).unwrap_or(wanted.len());
+                let json = of_payload(&value.payload).map(|value| value.to_json());
+                shown.extend(json.map(|json| Shown { place, time, json }));
+                continue;
+            };
+            for element in elements {
+                let Some(place) = place(&element.channel) else { continue };
+                let new = Shown { place, time, json: element.json().unwrap_or_default().to_owned() };
+                let key = element.collection().filter(|collection| *collection != NO_COLLECTION);
+                let key = key.map(|collection| (collection, Arc::clone(&element.key)));
+                let known = key.as_ref().and_then(|key| by_key.get(key).copied());
+                match known.and_then(|at| shown.get_mut(at)) {
+                    Some(known) if known.time <= time => *known = Shown { place: known.place, ..new },
+                    Some(_) => {}
+                    None => {
+                        by_key.extend(key.map(|key| (key, shown.len())));
+                        shown.push(new);
+                    }
+                }
+            }
+        }
+        if !by_key.is_empty() {
+            shown.sort_by_key(|shown| shown.place);
+        }
+        shown.into_iter().map(|shown| shown.json).collect()
+    }
+
+    /// The elements of a last value, if the first rule for it takes it apart.
+    fn last_apart(&self, value: &LastValue) -> Option<Vec<Arc<Element>>> {
+        let LastValue { subject, payload, time } = value.clone();
+        let publication =
+            Publication { key: Arc::clone(&subject), subject, payload, headers: Vec::new(), time };
+        let mut apart = Apart { stays_json: true, ..Apart::new(&publication, None) };
+        let rules = self.deliver_rules.iter().filter(|rule| rule.pattern.matches(&publication.subject));
+        for rule in rules {
+            let pattern = rule.pattern.as_str();
+            let scope = PublicationScope { publication: &publication, data: None, pattern };
+            match &rule.each {
+                Some(each) => apart.apply(self, rule, each, &scope),
+                None if !apart.is_taken && rule.when.iter().all(|condition| condition.holds(&scope)) => break,
+                None => {}
+            }
+        }
+        if let Rendered::Elements { list, .. } = apart.end()? { Some(list) } else { None }
+    }
+}
+
+impl EachRule {
+    /// The channel of an element. Without a value, it is the subject; a value that is no token makes it unfit, because
+    /// only clients that have joined its channel may get it.
+    fn channel_of(&self, scope: &PublicationScope<'_>) -> Result<Arc<str>, Unfit> {
+        let subject = &scope.publication.subject;
+        let Some(channel) = &self.channel else { return Ok(Arc::clone(subject)) };
+        match channel.fill(scope) {
+            Ok(channel) if channel == **subject => Ok(Arc::clone(subject)),
+            Ok(channel) => Ok(channel.into()),
+            Err(FillError::Missing(_)) => Ok(Arc::clone(subject)),
+            Err(FillError::NotAToken(..)) => Err(Unfit),
+        }
+    }
+
+    /// Its placeholders that read elements.
+    pub(super) fn placeholders(&self) -> impl Iterator<Item = &Placeholder> {
+        let channel = self.channel.iter().flat_map(Channel::placeholders);
+        channel.chain(self.collect.iter().map(|collect| &collect.by))
+    }
+
+    /// Whether it takes every publication apart that has text.
+    pub(super) fn takes_all(&self) -> bool {
+        self.each.steps().is_empty()
+    }
+}
+
+/// The elements of a list, as JSON; another value is one element. `None` if there is no value.
+fn elements<'v>(each: &'v Placeholder, scope: &PublicationScope<'_>) -> Option<Vec<Cow<'v, str>>> {
+    let value = each.value_or_default(scope)?;
+    let json = match value {
+        Value::Text(text) => return Some(vec![json::string(&text).into()]),
+        // A part that is `null` is as good as absent.
+        Value::Json(json) if json.trim() == "null" && !each.steps().is_empty() => return None,
+        Value::Json(json) => json,
+    };
+    match json::elements(&json) {
+        Some(elements) => Some(elements.into_iter().map(|element| element.to_owned().into()).collect()),
+        None => Some(vec![json.into_owned().into()]),
+    }
+}

@@ -1,0 +1,205 @@
+//! The part of a subscriber that shows the client its current elements together.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use tidegate_protocol::elements::CollectedMessage;
+use tidegate_protocol::elements::CollectionId;
+use tidegate_protocol::elements::select::CollectingMember;
+use tidegate_protocol::elements::select::select;
+use tidegate_protocol::frame::Frame;
+use tidegate_protocol::message::GapCause;
+use tidegate_protocol::session::subscription::SubscriptionId;
+use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::subscription_context::SubscriptionContext;
+
+use crate::hub::collections::Change;
+use crate::hub::collections::Due;
+use crate::hub::conflation::Conflation;
+use crate::hub::outbox::Missing;
+use crate::hub::subscriber::Collecting;
+use crate::hub::subscriber::Member;
+use crate::hub::subscriber::MemberState;
+use crate::hub::subscriber::Subscriber;
+
+impl Subscriber {
+    /// Publications of a subscription are taken apart. It must have a context.
+    pub fn set_collecting(&self, id: SubscriptionId, collecting: Collecting) {
+        self.collections.borrow_mut().get_or_insert_default();
+        self.with_member(id, |member| {
+            if let Some(extras) = &mut member.extras {
+                extras.collecting = Some(collecting);
+            }
+        });
+    }
+
+    /// A subscription is shown the stored elements from this number on, which is not included.
+    pub fn show_elements(&self, id: SubscriptionId, since: u64) {
+        self.with_member(id, |member| {
+            if let Some(collecting) = member.collecting_mut() {
+                collecting.since = since;
+            }
+        });
+    }
+
+    /// A subscription's topic has stored elements of a collection. Returns true if there is more to flush.
+    pub fn collect(&self, collection: CollectionId, id: SubscriptionId, now: Instant) -> bool {
+        self.change_collection(collection, id, false, now)
+    }
+
+    /// A subscription has joined. If it has elements, the client is shown them when no other subscription of its group
+    /// waits for its lane.
+    pub fn note_joined(&self, id: SubscriptionId) {
+        let context = self.with_member(id, |member| {
+            let is_collecting = member.collecting_mut().is_some();
+            member.subscription_context().filter(|_| is_collecting)
+        });
+        if let (Some(Some(context)), Some(collections)) = (context, &mut *self.collections.borrow_mut()) {
+            collections.joined.retain(|(joined, _)| joined.group != context.group);
+            collections.joined.push((context, id));
+        }
+    }
+
+    /// Calls `visit` with the subscriptions in the group of this one whose publications are taken apart.
+    pub fn for_each_in_group(
+        &self,
+        id: SubscriptionId,
+        mut visit: impl FnMut(&Pattern, &SubscriptionContext),
+    ) {
+        let Some(Some(context)) = self.with_member(id, |member| member.subscription_context()) else {
+            return;
+        };
+        for member in self.members.borrow().iter() {
+            if let Some((_, of)) = member.collecting_in(&context.group) {
+                visit(&member.pattern, of);
+            }
+        }
+    }
+
+    fn change_collection(
+        &self,
+        collection: CollectionId,
+        id: SubscriptionId,
+        is_forced: bool,
+        now: Instant,
+    ) -> bool {
+        let found = self.with_member(id, |member| {
+            let interval = member.conflation().map(Conflation::interval);
+            Some((member.subscription_context()?, member.class.priority, interval))
+        });
+        let Some(Some((context, priority, interval))) = found else { return false };
+        let change =
+            Change { id: collection, group: &context.group, subscription: id, priority, interval, is_forced };
+        let mut collections = self.collections.borrow_mut();
+        match collections.get_or_insert_default().change(change, now) {
+            Due::Now(number, priority) => self.outbox.borrow_mut().push_collected(number, priority),
+            // The flush schedules it.
+            Due::At(due) => self.note_release(Some(due)),
+            Due::Already => return false,
+        }
+        true
+    }
+
+    /// Makes the elements of groups due in which no subscription waits for its lane any more.
+    pub(super) fn collect_joined(&self, now: Instant) {
+        let joined = match &mut *self.collections.borrow_mut() {
+            Some(collections) if !collections.joined.is_empty() => {
+                let members = self.members.borrow();
+                let is_complete = |(context, _): &mut (Rc<SubscriptionContext>, SubscriptionId)| {
+                    let mut in_group = members.iter().filter(|member| {
+                        member.state == MemberState::Joining && member.collecting_in(&context.group).is_some()
+                    });
+                    in_group.next().is_none()
+                };
+                collections.joined.extract_if(.., is_complete).collect::<Vec<_>>()
+            }
+            Some(_) | None => return,
+        };
+        for (context, id) in joined {
+            let mut found = Vec::new();
+            for member in self.members.borrow().iter() {
+                if let Some((collecting, _)) = member.collecting_in(&context.group) {
+                    found.extend(collecting.store.borrow().collections());
+                }
+            }
+            found.sort_unstable();
+            found.dedup();
+            for collection in found {
+                self.change_collection(collection, id, true, now);
+            }
+        }
+    }
+
+    pub(super) fn release_collections(&self, now: Option<Instant>, group: Option<&str>) {
+        if let Some(collections) = &mut *self.collections.borrow_mut() {
+            for (number, priority) in collections.release(now, group) {
+                self.outbox.borrow_mut().push_collected(number, priority);
+            }
+        }
+    }
+
+    /// Handles the end of a subscription: the last one of a group ends its collections.
+    pub(super) fn forget_collections(&self, gone: &Member, others: &[Member]) {
+        let Some(context) = gone.subscription_context() else { return };
+        let mut collections = self.collections.borrow_mut();
+        let Some(collections) = &mut *collections else { return };
+        if gone.collecting_in(&context.group).is_none() {
+            return;
+        }
+        if others.iter().all(|member| member.collecting_in(&context.group).is_none()) {
+            collections.forget(&context.group);
+        } else if gone.conflation().is_some() {
+            // Without its `max_rate_ms`, nothing may release them.
+            for (number, priority) in collections.release(None, Some(&context.group)) {
+                self.outbox.borrow_mut().push_collected(number, priority);
+            }
+        }
+    }
+
+    /// Encodes the current elements of a collection. `None` if there is nothing to show.
+    pub(super) fn render_collected(
+        &self,
+        number: u32,
+        now: Instant,
+        missing: &mut Vec<Missing>,
+    ) -> Option<Frame> {
+        let mut collections = self.collections.borrow_mut();
+        let collections = collections.as_mut()?;
+        let due = collections.begin(number, now)?;
+        let members = self.members.borrow();
+        let shown = members.iter().filter(|member| member.state != MemberState::Joining);
+        let shown: Vec<_> = shown
+            .filter_map(|member| {
+                let (collecting, context) = member.collecting_in(&due.group)?;
+                Some((member, collecting.store.borrow(), collecting.since, context))
+            })
+            .collect();
+        let collecting: Vec<_> = shown
+            .iter()
+            .map(|(member, store, since, context)| CollectingMember {
+                pattern: &member.pattern,
+                store,
+                since: *since,
+                context: Some(*context),
+            })
+            .collect();
+        let selection = select(due.id, &collecting, due.seen, now);
+        let tells_left_out = collections.end(number, selection.newest, selection.left_out > 0);
+        let gaps = [
+            (selection.expired, GapCause::Expired),
+            (selection.removed, GapCause::Slow),
+            (if tells_left_out { selection.left_out } else { 0 }, GapCause::TooLarge),
+        ];
+        let subscription = due.subscription;
+        let gaps = gaps.into_iter().filter(|(dropped, _)| *dropped > 0);
+        missing.extend(gaps.map(|(dropped, cause)| Missing { subscription, dropped, cause }));
+        if selection.elements.is_empty() || !(selection.has_new || due.is_forced) {
+            return None;
+        }
+        let elements: Vec<&str> =
+            selection.elements.iter().filter_map(|stored| stored.element.json()).collect();
+        let time = selection.elements.iter().map(|stored| stored.time).max()?;
+        let message = CollectedMessage { collection: due.id, elements: &elements, time };
+        self.dialect.collected(&message, shown.first().map(|(.., context)| *context))
+    }
+}
