@@ -16,8 +16,16 @@ use tidegate_vocabulary::fuzz::Target;
 use tidegate_vocabulary::transcript::Action;
 use tidegate_vocabulary::transcript::Transcript;
 
-const VOCABULARIES: [&str; 7] =
-    ["ara", "financegpt", "financegpt-mcp", "graphql-ws", "hoardrun", "sentio", "stock-agent"];
+const VOCABULARIES: [&str; 8] = [
+    "ara",
+    "financegpt",
+    "financegpt-mcp",
+    "financegpt-tools",
+    "graphql-ws",
+    "hoardrun",
+    "sentio",
+    "stock-agent",
+];
 
 /// Vocabularies for tests, with features that the others do not have.
 const FOR_TESTS: [&str; 1] = ["dotted"];

@@ -49,8 +49,17 @@ use crate::node::moment;
 const SIZE: usize = 120;
 /// Marks the place in a message of the part that grows.
 const PLACEHOLDER: &str = "\"@@\"";
-const FRONTENDS: [&str; 8] =
-    ["native", "ara", "financegpt", "financegpt-mcp", "graphql-ws", "hoardrun", "sentio", "stock-agent"];
+const FRONTENDS: [&str; 9] = [
+    "native",
+    "ara",
+    "financegpt",
+    "financegpt-mcp",
+    "financegpt-tools",
+    "graphql-ws",
+    "hoardrun",
+    "sentio",
+    "stock-agent",
+];
 
 /// Counts all cases, and prints those that cost too much. Returns their number.
 pub(crate) fn check() -> usize {

@@ -108,7 +108,7 @@ fail() {
 
 has_nats() { nats=$(sed -n 's|.*"nats://\([0-9.:]*\)".*|\1|p' "$folder"/*.ports 2>/dev/null) && [[ -n $nats ]]; }
 
-# The addresses of Tidegate: for pages, and for MCP if it has a listener of its own.
+# The addresses of Tidegate: for pages, and for MCP if it has its own listener.
 has_node() {
     node=$(address_in '/endpoint_listen/d')
     mcp=$(address_in '/endpoint_listen/!d')
@@ -152,7 +152,11 @@ case $seed in
         # The user in the document's snippet.
         tokens+="&reader=$(token '{"sub":"test_user","role":"user"}')"
         ;;
-    hoardrun) tokens+="&backend=$(token '{"sub":"backend","role":"backend"}')" ;;
+    # The tokens of its public server have a type.
+    hoardrun)
+        tokens="token=$(token '{"sub":"u1","role":"user","token_type":"access"}')"
+        tokens+="&backend=$(token '{"sub":"backend","role":"backend","token_type":"access"}')"
+        ;;
     # Its pages have no tokens, except those of two users who call each other.
     stock-agent) tokens="alice=$(token '{"sub":"alice","role":"user"}')&bob=$(token '{"sub":"bob","role":"user"}')" ;;
 esac

@@ -32,7 +32,7 @@ const signal = (to, type) => ({ type: 'webrtc', to, data: { type, sdp: 'v=0' } }
 const PONG = { label: 'pong', send: { type: 'pong' } };
 const symbol = (name) => ({ type: 'subscribe', symbol: name });
 
-/** A JSON-RPC request. Its response has the same id. */
+/** A JSON-RPC request. Its response has the same id. MCP and FinanceGPT Pro's own protocol differ in the methods. */
 const rpc = (id, method, params = {}) => ({
   label: method,
   send: { jsonrpc: '2.0', id, method, params },
@@ -94,11 +94,12 @@ const hoardrun = {
   calls: [
     { method: 'GET', path: '/ws/stats', as: 'token' },
     ...Object.entries({
-      notification: { user_id: 'u1', data: { id: 'n0', type: 'security', title: 'from the page' } },
-      transaction: { user_id: 'u1', data: { transaction_id: 't0', status: 'pending' } },
-      balance: { user_id: 'u1', data: { balance: 1 } },
-      market: { room: 'crypto', data: { symbol: 'BTC', price: 1 } },
-      announcement: { data: { title: 'from the page' } },
+      'notification?user_id=u1': { id: 'n0', type: 'security', title: 'from the page' },
+      notification: { id: 'n1', type: 'system', title: 'from the page, for all' },
+      'transaction?user_id=u1': { transaction_id: 't0', status: 'pending' },
+      'balance?user_id=u1': { balance: 1 },
+      'market?room=crypto': { symbol: 'BTC', price: 1 },
+      announcement: { title: 'from the page' },
     }).map(([name, body]) => ({ method: 'POST', path: `/ws/broadcast/${name}`, as: 'backend', body })),
   ],
   snippets: { placeholder: 'your-jwt-token' },
@@ -152,13 +153,16 @@ const stockAgent = {
 
 const financegpt = {
   title: 'FinanceGPT Pro',
-  about: 'Events arrive without a subscription; services provide balances and tools. The other socket uses MCP.',
+  about:
+    'Events arrive without a subscription; services provide balances and tools. The other sockets use the own JSON-RPC ' +
+    'of FinanceGPT Pro, and MCP, at one address.',
   reconnect: () => 3,
   sockets: [
     {
       name: 'user',
       path: '/ws/USR001?token={token}',
       buttons: [
+        { label: 'ping', send: { type: 'ping' }, shows: 'pong' },
         { label: 'get_balance', send: { type: 'get_balance', account: 'savings' }, shows: 'balance' },
         { label: 'get_transactions', send: { type: 'get_transactions', limit: 3 }, shows: 'transactions' },
         {
@@ -183,6 +187,16 @@ const financegpt = {
         },
         { label: 'subscribe INFY', send: { type: 'subscribe', symbols: ['INFY'] }, shows: 'MARKET_UPDATE INFY' },
         { label: 'unsubscribe INFY', send: { type: 'unsubscribe', symbols: ['INFY'] }, ends: 'MARKET_UPDATE INFY' },
+      ],
+    },
+    {
+      name: 'tools',
+      at: 'mcp',
+      path: '/?token={token}',
+      buttons: [
+        rpc(1, 'system.ping'),
+        rpc(2, 'tools.list'),
+        rpc(3, 'tools.execute', { tool: 'loan_calculator', params: { amount: 500000, months: 60 } }),
       ],
     },
     {

@@ -12,6 +12,7 @@ const FILES: [&str; 8] = [
     include_str!("../../vocabularies/ara.toml"),
     include_str!("../../vocabularies/financegpt.toml"),
     include_str!("../../vocabularies/financegpt-mcp.toml"),
+    include_str!("../../vocabularies/financegpt-tools.toml"),
     include_str!("../../vocabularies/graphql-ws.toml"),
     include_str!("../../vocabularies/hoardrun.toml"),
     include_str!("../../vocabularies/sentio.toml"),

@@ -68,8 +68,16 @@ mod tests {
 
     #[test]
     fn every_shipped_vocabulary_can_be_measured_by_its_file() {
-        for name in ["ara", "financegpt", "financegpt-mcp", "graphql-ws", "hoardrun", "sentio", "stock-agent"]
-        {
+        for name in [
+            "ara",
+            "financegpt",
+            "financegpt-mcp",
+            "financegpt-tools",
+            "graphql-ws",
+            "hoardrun",
+            "sentio",
+            "stock-agent",
+        ] {
             let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vocabularies");
             let vocabulary = Vocabulary::read(&folder.join(name).with_extension("toml")).unwrap();
             assert_eq!(vocabulary.name, name);

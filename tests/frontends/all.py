@@ -134,7 +134,8 @@ def main() -> int:
         ready(f"http://127.0.0.1:{monitor}/healthz", process, folder / "nats.log")
 
         def node(seed: str, number: int) -> dict[str, int]:
-            """Starts one more node. Returns its ports: that of its pages, and that of MCP if it has one."""
+            """Starts one more node. Returns its ports: that of its pages, and that of its second listener if it has
+            one, which has two protocols."""
             ports = {"8000": free_port(), "9001": free_port()}
             config = (ROOT / f"vocabularies/{seed}.config.toml").read_text()
             for old, new in ports.items():
@@ -162,7 +163,8 @@ def main() -> int:
             command += [argument for setting in settings for argument in ("--set", setting)]
             process = stack.enter_context(running(command, log, TIDEGATE_AUTH__HMAC_SECRET=secret))
             ready(f"http://127.0.0.1:{ports['8000']}/readyz", process, log)
-            return {seed: ports["8000"]} | ({f"{seed}-mcp": ports["9001"]} if str(ports["9001"]) in config else {})
+            second = [f"{seed}-tools", f"{seed}-mcp"] if str(ports["9001"]) in config else []
+            return {seed: ports["8000"]} | dict.fromkeys(second, ports["9001"])
 
         def balanced(seed: str, ports: list[int]) -> int:
             if len(ports) == 1:
@@ -194,6 +196,7 @@ def main() -> int:
 
         documented = {seed: url for seed, url in addresses.items() if seed in SEEDS[:5]}
         in_python = {seed: url for seed, url in addresses.items() if seed != "graphql-ws"}
+        in_javascript = {seed: url for seed, url in addresses.items() if not seed.endswith("-tools")}
         folder_of_documents = [str(options.snippets.resolve())] if options.snippets else []
         switches = ["--api-key", api_key, *["--console"] * options.console]
         if options.compatible:
@@ -204,7 +207,7 @@ def main() -> int:
             if options.trust_client_identity
             else [
                 run([python, str(HERE / "run.py"), *switches], in_python),
-                run(["node", str(HERE / "run.mjs"), *switches, *each], addresses),
+                run(["node", str(HERE / "run.mjs"), *switches, *each], in_javascript),
                 run([python, str(HERE / "nats_lines.py"), "--cli", nats_cli], in_python),
                 run([python, str(HERE / "backends.py"), "--tidegate", tidegate, *folder_of_documents], documented),
             ]

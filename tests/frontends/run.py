@@ -22,13 +22,15 @@ import ara  # noqa: E402
 import compatible  # noqa: E402
 import financegpt  # noqa: E402
 import financegpt_mcp  # noqa: E402
+import financegpt_tools  # noqa: E402
 import hoardrun  # noqa: E402
 import kit  # noqa: E402
 import sentio  # noqa: E402
 import stock_agent  # noqa: E402
 
 TABLES = {
-    module.table.seed: module.table for module in (financegpt, financegpt_mcp, hoardrun, stock_agent, sentio, ara)
+    module.table.seed: module.table
+    for module in (financegpt, financegpt_tools, financegpt_mcp, hoardrun, stock_agent, sentio, ara)
 }
 SWITCHES = {table.seed: table for table in compatible.TABLES}
 ROW_LIMIT_S = 90

@@ -53,7 +53,7 @@ const stubs =
 const DOCUMENTS = {
   '000': {
     seed: 'financegpt',
-    claims: { sub: 'USR001', role: 'user', accounts: [] },
+    claims: { sub: 'USR001', role: 'user' },
     snippets: [
       {
         changes: [unlessTrusted(replaces('token in the URL', '/ws/USR001', '/ws/USR001?token=TOKEN')), sendsWhenOpen],
@@ -61,6 +61,7 @@ const DOCUMENTS = {
         publishes: { 'user.USR001.fraud_alert': { message: 'FRAUD ALERT! Block card?' } },
         prints: [
           'Connected! Line is open',
+          'Server says: {"type":"connection","message":"Connected to FinanceGPT Pro","user_id":"USR001"',
           'Server says: {"balance":45000.5}',
           'Server says: {"type":"fraud_alert","message":"FRAUD ALERT! Block card?"}',
         ],
@@ -69,7 +70,7 @@ const DOCUMENTS = {
   },
   '001': {
     seed: 'hoardrun',
-    claims: { sub: 'u1', role: 'user' },
+    claims: { sub: 'u1', email: 'u1@example.com', token_type: 'access' },
     snippets: [
       {
         changes: [

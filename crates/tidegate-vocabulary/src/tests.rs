@@ -60,7 +60,16 @@ struct ForeignInput {
 }
 
 fn shipped() -> Vec<Shipped> {
-    let names = ["ara", "financegpt", "financegpt-mcp", "graphql-ws", "hoardrun", "sentio", "stock-agent"];
+    let names = [
+        "ara",
+        "financegpt",
+        "financegpt-mcp",
+        "financegpt-tools",
+        "graphql-ws",
+        "hoardrun",
+        "sentio",
+        "stock-agent",
+    ];
     let read = |name| {
         let path = format!("{}/../../vocabularies/{name}.toml", env!("CARGO_MANIFEST_DIR"));
         let text = std::fs::read_to_string(path).unwrap();

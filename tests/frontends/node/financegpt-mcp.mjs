@@ -59,7 +59,7 @@ async function withClient(transport, use, client = new Client({ name: 'frontend 
 /** A client of revision 2026-07-28 or earlier, over HTTP at a path. Resolves to `{ wrong }` or `{}`. */
 const sinceJuly = (mode, path, revision) => async (stage) => {
   const user = `USR001-${stage.tag}`;
-  const token = await stage.ask('token', { sub: user, role: 'user', accounts: [] });
+  const token = await stage.ask('token', { sub: user, role: 'user' });
   const requestInit = { headers: { authorization: `Bearer ${token}` } };
   const transport = new HttpTransport2(new URL(stage.url.replace(/^ws/, 'http') + path), { requestInit });
   const options = mode ? { versionNegotiation: { mode } } : {};
@@ -86,7 +86,7 @@ const sinceJuly = (mode, path, revision) => async (stage) => {
 export const rows = {
   'second listener: the SDK over WebSocket': async (stage) => {
     const user = `USR001-${stage.tag}`;
-    const token = await stage.ask('token', { sub: user, role: 'user', accounts: [] });
+    const token = await stage.ask('token', { sub: user, role: 'user' });
     return withClient(new WebSocketClientTransport(new URL(`${stage.url}/?token=${token}`)), async (client) => {
       let heard = 0;
       client.setNotificationHandler(ToolListChangedNotificationSchema, () => void (heard += 1));
@@ -102,7 +102,7 @@ export const rows = {
 
   'second listener: the SDK over HTTP': async (stage) => {
     const user = `USR001-${stage.tag}`;
-    const token = await stage.ask('token', { sub: user, role: 'user', accounts: [] });
+    const token = await stage.ask('token', { sub: user, role: 'user' });
     const requestInit = { headers: { authorization: `Bearer ${token}` } };
     const url = new URL(`${stage.url.replace(/^ws/, 'http')}/mcp`);
     return withClient(new StreamableHTTPClientTransport(url, { requestInit }), (client) => tries(client, stage, user));

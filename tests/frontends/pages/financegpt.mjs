@@ -1,6 +1,6 @@
 // FinanceGPT Pro (document 000): one socket for each user, pushed events, and requests to services.
 
-import { ANY_TEXT, Wrong, same, short } from './kit.mjs';
+import { ANY_TEXT, MILLISECONDS, Wrong, same, short } from './kit.mjs';
 
 const EVENTS = {
   balance_update: { new_balance: 45000.5, transaction: { id: 'TXN9', amount: -5000 } },
@@ -14,11 +14,23 @@ const EVENTS = {
   URGENT_FRAUD_ALERT: { message: 'Suspicious ₹35,000 transaction detected!', action_required: true },
 };
 
-const page = async (stage, user, ...accounts) =>
-  stage.socket(`/ws/${user}?token=${await stage.token(user, 'user', { accounts })}`);
+/** A page that has received the greeting. A user who shares no accounts has no claim for them. */
+async function page(stage, user, ...accounts) {
+  const claims = accounts.length ? { accounts } : {};
+  const socket = await stage.socket(`/ws/${user}?token=${await stage.token(user, 'user', claims)}`);
+  await socket.expect({
+    type: 'connection',
+    message: 'Connected to FinanceGPT Pro',
+    user_id: user,
+    connection_id: ANY_TEXT,
+    timestamp: MILLISECONDS,
+  });
+  return socket;
+}
+
 const error = (code, message = ANY_TEXT) => ({ type: 'error', code, message });
-/** Waits until the node has processed all earlier messages, because it answers in order. */
-const done = (socket) => socket.ask({ type: 'anyone?' }, error('unknown_type', 'unknown type: anyone?'));
+const watch = (socket, ...symbols) =>
+  socket.ask({ type: 'subscribe', symbols }, { type: 'subscribed', symbols });
 
 /** Checks that the page's message becomes this request to the service, and its reply this answer to the page. */
 async function asks(stage, subject, message, request, service, answer) {
@@ -45,20 +57,61 @@ export const rows = {
     const socket = await page(stage, user);
     await socket.live(`user.${user}.balance_update`);
     await socket.quiet();
-    await stage.refused(`/ws/${user}?token=${await stage.token(stage.name('USR002'), 'user', { accounts: [] })}`, 403);
+    await stage.refused(`/ws/${user}?token=${await stage.token(stage.name('USR002'))}`, 403);
     await stage.refused(`/ws/${user}?token=nonsense`, 401);
     await stage.refused(`/ws/${user}`, 401);
-    await stage.refused(`/ws/?token=${await stage.token(user, 'user', { accounts: [] })}`, 404);
+    await stage.refused(`/ws/?token=${await stage.token(user)}`, 404);
   },
 
   ...Object.fromEntries(Object.entries(EVENTS).map(([event, payload]) => [event, pushed(event, payload)])),
 
-  "events of other users do not arrive": async (stage) => {
+  'an event that the document does not name, and payloads that are no objects': async (stage) => {
+    const user = stage.name('USR001');
+    const socket = await page(stage, user);
+    await socket.live(`user.${user}.anything`);
+    await stage.publish(`user.${user}.custom_event`, { a: 1 });
+    await socket.expect({ type: 'custom_event', a: 1 });
+    for (const data of [45000.5, [1, 2], 'hello', null]) {
+      await stage.publish(`user.${user}.balance_update`, data);
+      await socket.expect({ type: 'balance_update', data });
+    }
+    await socket.quiet();
+  },
+
+  'a notification has its own type': async (stage) => {
+    const user = stage.name('USR001');
+    const socket = await page(stage, user);
+    await socket.live(`user.${user}.notifications`);
+    const alert = { type: 'URGENT_FRAUD_ALERT', ...EVENTS.URGENT_FRAUD_ALERT };
+    await stage.publish(`user.${user}.notifications`, alert);
+    await socket.expect(alert);
+    await socket.quiet();
+  },
+
+  'one publication for all users': async (stage) => {
+    const sockets = [await page(stage, stage.name('USR001')), await page(stage, stage.name('USR002'))];
+    for (const socket of sockets) {
+      // Other rows publish for all users too.
+      socket.only = stage.tag;
+      await socket.live('system.system_notification');
+    }
+    const whole = { type: 'MARKET_HOLIDAY', on: stage.tag };
+    for (const [subject, payload, wanted] of [
+      ['system.system_notification', { message: stage.tag }, { type: 'system_notification', message: stage.tag }],
+      ['system.notifications', whole, whole],
+      ['system.announcements', { title: stage.tag }, { type: 'system_notification', title: stage.tag }],
+    ]) {
+      await stage.publish(subject, payload);
+      for (const socket of sockets) await socket.expect(wanted);
+    }
+  },
+
+  'events of other users do not arrive': async (stage) => {
     const [user, other] = [stage.name('USR001'), stage.name('USR002')];
     const socket = await page(stage, user);
     await socket.live(`user.${user}.fraud_alert`);
     await stage.publish(`user.${other}.fraud_alert`, { message: 'not yours' });
-    await stage.publish(`user.${user}.internal`, { message: 'for nobody' });
+    await stage.publish(`user.${user}.mcp.progress`, { progress: 1 });
     await stage.publish(`user.${user}.fraud_alert`, { type: 'balance_update', message: 'mine' });
     await socket.expect({ type: 'fraud_alert', message: 'mine' });
     await socket.quiet();
@@ -78,13 +131,27 @@ export const rows = {
   MARKET_UPDATE: async (stage) => {
     const [user, infy, tcs] = ['USR001', 'INFY', 'TCS'].map((it) => stage.name(it));
     const socket = await page(stage, user);
-    socket.send({ type: 'subscribe', symbols: [infy] });
-    await socket.live(`market.${infy}`);
-    await stage.publish(`market.${tcs}`, { symbol: tcs, price: 1, change: 1 });
-    await stage.publish(`market.${infy}`, { symbol: infy, price: 2891.4, change: -12.1, volume: 100 });
-    await socket.expect({ type: 'MARKET_UPDATE', stock: infy, price: 2891.4, change: -12.1 });
-    await stage.publish(`market.${infy}`, { symbol: infy, price: 1500 });
-    await socket.expect({ type: 'MARKET_UPDATE', stock: infy, price: 1500, change: null });
+    await watch(socket, infy);
+    for (const prefix of ['prices', 'market']) {
+      await socket.live(`${prefix}.${infy}`);
+      await stage.publish(`${prefix}.${tcs}`, { symbol: tcs, price: 1, change: 1 });
+      await stage.publish(`${prefix}.${infy}`, { symbol: infy, price: 2891.4, change: -12.1, volume: 100 });
+      await socket.expect({ type: 'MARKET_UPDATE', stock: infy, price: 2891.4, change: -12.1 });
+      await stage.publish(`${prefix}.${infy}`, { price: 1500 });
+      await socket.expect({ type: 'MARKET_UPDATE', stock: infy, price: 1500, change: null });
+    }
+    await socket.quiet();
+  },
+
+  'MARKET_UPDATE of 22 symbols of the NSE at once': async (stage) => {
+    const symbols = Array.from({ length: 22 }, (_, number) => `${stage.name(`STOCK${number}`)}.NS`);
+    const socket = await page(stage, stage.name('USR001'));
+    await watch(socket, ...symbols);
+    for (const stock of [symbols[0], symbols[21]]) {
+      await socket.live(`prices.${stock}`);
+      await stage.publish(`prices.${stock}`, { price: 2891.4, change: -12.1 });
+      await socket.expect({ type: 'MARKET_UPDATE', stock, price: 2891.4, change: -12.1 });
+    }
     await socket.quiet();
   },
 
@@ -112,12 +179,13 @@ export const rows = {
   subscribe: async (stage) => {
     const [user, infy, tcs] = ['USR001', 'INFY', 'TCS'].map((it) => stage.name(it));
     const socket = await page(stage, user);
-    socket.send({ type: 'unsubscribe', events: ['insight_ready', 'goal_progress'] });
-    socket.send({ type: 'subscribe', events: ['insight_ready'] });
-    socket.send({ type: 'subscribe', symbols: [infy, tcs] });
     await socket.live(`user.${user}.insight_ready`);
-    await socket.live(`market.${infy}`);
-    await socket.live(`market.${tcs}`);
+    const [fewer, again] = [{ events: ['insight_ready', 'goal_progress'] }, { events: ['insight_ready'] }];
+    await socket.ask({ type: 'unsubscribe', ...fewer }, { type: 'unsubscribed', ...fewer });
+    await socket.ask({ type: 'subscribe', ...again }, { type: 'subscribed', ...again });
+    await watch(socket, infy, tcs);
+    await socket.live(`prices.${infy}`);
+    await socket.live(`prices.${tcs}`);
     await stage.publish(`user.${user}.goal_progress`, { goal: 'car' });
     await stage.publish(`user.${user}.insight_ready`, { insight: 'a' });
     await socket.expect({ type: 'insight_ready', insight: 'a' });
@@ -130,22 +198,28 @@ export const rows = {
   unsubscribe: async (stage) => {
     const [user, infy, tcs] = ['USR001', 'INFY', 'TCS'].map((it) => stage.name(it));
     const socket = await page(stage, user);
-    socket.send({ type: 'subscribe', symbols: [infy, tcs] });
-    await socket.live(`market.${infy}`);
-    await socket.live(`market.${tcs}`);
+    await watch(socket, infy, tcs);
+    await socket.live(`prices.${infy}`);
+    await socket.live(`prices.${tcs}`);
     await socket.live(`user.${user}.bill_reminder`);
-    await socket.live(`user.${user}.balance_update`);
-    socket.send({ type: 'unsubscribe', events: ['bill_reminder'] });
-    socket.send({ type: 'unsubscribe', symbols: [infy] });
-    await done(socket);
+    for (const listed of [{ events: ['bill_reminder'] }, { events: ['goal_progress'] }, { symbols: [infy] }])
+      await socket.ask({ type: 'unsubscribe', ...listed }, { type: 'unsubscribed', ...listed });
     await stage.publish(`user.${user}.bill_reminder`, { bill: 'rent' });
-    await stage.publish(`market.${infy}`, { symbol: infy, price: 1, change: 1 });
-    await stage.publish(`market.${tcs}`, { symbol: tcs, price: 2, change: 1 });
+    await stage.publish(`user.${user}.goal_progress`, { goal: 'car' });
+    await stage.publish(`prices.${infy}`, { price: 1, change: 1 });
+    await stage.publish(`prices.${tcs}`, { price: 2, change: 1 });
     await socket.expect({ type: 'MARKET_UPDATE', stock: tcs, price: 2, change: 1 });
     await stage.publish(`user.${user}.balance_update`, { new_balance: 1 });
     await socket.expect({ type: 'balance_update', new_balance: 1 });
     await socket.quiet();
     await socket.ask({ type: 'unsubscribe' }, error('bad_request', 'unsubscribe needs a list, `events` or `symbols`'));
+  },
+
+  "the public server's ping and channels": async (stage) => {
+    const socket = await page(stage, stage.name('USR001'));
+    await socket.ask({ type: 'ping' }, { type: 'pong' });
+    const channels = ['alerts', 'prices'];
+    await socket.ask({ type: 'subscribe', channels }, { type: 'subscribed', channels, message: ANY_TEXT });
   },
 
   get_balance: (stage) => {
@@ -168,6 +242,15 @@ export const rows = {
     const message = { type: 'execute_tool', tool, params };
     await asks(stage, `tools.${tool}.USER`, message, params, { reply: { emi: 8792 } }, { tool, result: { emi: 8792 } });
     await asks(stage, `tools.${tool}.USER`, { type: 'execute_tool', tool }, null, { reply: 1 }, { tool, result: 1 });
+    for (const [name, given] of [
+      ['tool', 'arguments'],
+      ['tool', 'args'],
+      ['tool_name', 'arguments'],
+      ['tool_name', 'parameters'],
+    ]) {
+      const named = { type: 'execute_tool', [name]: tool, [given]: params };
+      await asks(stage, `tools.${tool}.USER`, named, params, { reply: 2 }, { tool, result: 2 });
+    }
     await asks(
       stage,
       `tools.${tool}.USER`,

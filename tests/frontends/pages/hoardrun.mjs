@@ -14,17 +14,31 @@ const NOTIFICATION = {
 };
 const TRANSACTION = { transaction_id: 't1', status: 'completed', amount: 120.5, timestamp: '2025-01-05T10:00:01' };
 
+/** A token of the public server has a type, and no role or one of its own. */
+const token = (stage, user, role = 'user') =>
+  stage.token(user, 'user', { role: role ?? undefined, token_type: 'access' });
+const backend = (stage) => token(stage, 'backend', 'backend');
+const update = (type, data) => ({ type, data, timestamp: MILLISECONDS });
+
 /** A page that has received the greeting. */
-async function page(stage, user) {
-  const socket = await stage.socket(`/ws/notifications?token=${await stage.token(user)}`);
-  await socket.expect({ type: 'connection_established', user_id: user, timestamp: MILLISECONDS });
+async function page(stage, user, role = 'user') {
+  const socket = await stage.socket(`/ws/notifications?token=${await token(stage, user, role)}`);
+  await socket.expect({
+    type: 'connection_established',
+    message: 'Connected to real-time notifications',
+    user_id: user,
+    timestamp: MILLISECONDS,
+  });
   return socket;
 }
 
 async function join(socket, room) {
-  socket.send({ type: 'join_room', room });
+  await socket.ask({ type: 'join_room', room }, { type: 'room_joined', room, timestamp: MILLISECONDS });
   await socket.live(`room.${room}`);
 }
+
+const leave = (socket, room) =>
+  socket.ask({ type: 'leave_room', room }, { type: 'room_left', room, timestamp: MILLISECONDS });
 
 const pushed = (type, subject, data) => async (stage) => {
   const [user, other] = [stage.name('u1'), stage.name('u2')];
@@ -33,31 +47,33 @@ const pushed = (type, subject, data) => async (stage) => {
   if (subject.includes('USER')) await stage.publish(subject.replace('USER', other), { not: 'yours' });
   const mine = { ...data, tag: stage.tag };
   await stage.publish(subject.replace('USER', user), mine);
-  await socket.expect({ type, data: mine });
+  await socket.expect(update(type, mine));
   await socket.quiet();
 };
 
-const broadcast = (what, subject, type) => async (stage) => {
+/** A POST of the public backend: the body is the data, and the query says for whom. */
+const broadcast = (what, query, subject, type, answer) => async (stage) => {
   const [user, room] = [stage.name('u1'), stage.name('crypto')];
-  const path = `/ws/broadcast/${what}`;
-  const token = await stage.token('backend', 'backend');
+  const named = (text) => text.replace('USER', user).replace('ROOM', room);
+  const path = `/ws/broadcast/${what}${named(query)}`;
   const data = { what, tag: stage.tag };
-  const to = { ...(subject.includes('USER') && { user_id: user }), ...(subject.includes('ROOM') && { room }) };
+  const wanted = { success: true, ...Object.fromEntries(Object.entries(answer).map(([key, it]) => [key, named(it)])) };
   const socket = await page(stage, user);
-  if (to.room) await join(socket, room);
-  await socket.live(subject.replace('USER', user).replace('ROOM', room));
-  await stage.answers(200, { success: true }, 'POST', path, { token, body: { ...to, data } });
-  await socket.expect({ type, data });
-  await stage.answers(403, ANY, 'POST', path, { token: await stage.token(user), body: { ...to, data } });
-  await stage.answers(401, ANY, 'POST', path, { body: { ...to, data } });
-  await stage.answers(400, ANY, 'POST', path, { token, body: to });
-  await stage.answers(400, ANY, 'POST', path, { token });
-  if (to.user_id) {
-    await stage.answers(400, ANY, 'POST', path, { token, body: { user_id: '*', data } });
-    await stage.answers(400, ANY, 'POST', path, { token, body: { data } });
-  }
+  // Other rows publish for all users too.
+  socket.only = stage.tag;
+  if (subject.includes('ROOM')) await join(socket, room);
+  await socket.live(named(subject));
+  await stage.answers(200, wanted, 'POST', path, { token: await backend(stage), body: data });
+  await socket.expect(update(type, data));
+  await stage.answers(403, ANY, 'POST', path, { token: await token(stage, user), body: data });
+  await stage.answers(401, ANY, 'POST', path, { body: data });
+  await stage.answers(400, ANY, 'POST', path, { token: await backend(stage) });
+  if (query.includes('USER'))
+    await stage.answers(400, ANY, 'POST', path.replace(user, '*'), { token: await backend(stage), body: data });
   await socket.quiet();
 };
+
+const DONE = 'broadcasted successfully';
 
 export const rows = {
   '/ws/notifications?token=': async (stage) => {
@@ -74,32 +90,76 @@ export const rows = {
     await socket.ask({ type: 'ping' }, PONG);
   },
 
+  'a token without a role': async (stage) => {
+    const user = stage.name('u1');
+    const socket = await page(stage, user, null);
+    await socket.live(`user.${user}.notifications`);
+  },
+
   join_room: async (stage) => {
     const [crypto, forex, stocks] = ['crypto', 'forex', 'stocks'].map((it) => stage.name(it));
     const socket = await page(stage, stage.name('u1'));
-    for (const room of [crypto, forex, forex]) socket.send({ type: 'join_room', room });
-    for (const room of [crypto, forex]) await socket.live(`room.${room}`);
+    for (const room of [crypto, forex, forex]) await join(socket, room);
     await stage.publish(`room.${stocks}`, { symbol: 'AAPL' });
     for (const [room, data] of [
       [crypto, { symbol: 'BTC', price: 1 }],
       [forex, { pair: 'EURUSD' }],
     ]) {
       await stage.publish(`room.${room}`, data);
-      await socket.expect({ type: 'market_update', data });
+      await socket.expect(update('market_update', data));
     }
     await socket.quiet();
+  },
+
+  'messages in a room': async (stage) => {
+    const [family, other] = [stage.name('family_42'), stage.name('family_43')];
+    const socket = await page(stage, stage.name('u1'));
+    await join(socket, family);
+    await stage.publish(`room.${other}.chat`, { text: 'elsewhere' });
+    await socket.live(`room.${family}.chat`);
+    await stage.publish(`room.${family}.chat`, { from: 'u2', text: 'hi' });
+    await socket.expect(update('chat', { from: 'u2', text: 'hi' }));
+    await socket.quiet();
+  },
+
+  'a room with a dot': async (stage) => {
+    const room = `${stage.name('BRK')}.B`;
+    const socket = await page(stage, stage.name('u1'));
+    await join(socket, room);
+    await stage.publish(`room.${room}`, { symbol: 'BRK.B', price: 450 });
+    await socket.expect(update('market_update', { symbol: 'BRK.B', price: 450 }));
+    await leave(socket, room);
+    await stage.publish(`room.${room}`, { symbol: 'BRK.B', price: 451 });
+    await socket.ask({ type: 'ping' }, PONG);
+    await socket.quiet();
+  },
+
+  'prices are in the room market_data': async (stage) => {
+    const [aapl, brk] = [stage.name('AAPL'), `${stage.name('BRK')}.B`];
+    const socket = await page(stage, stage.name('u1'));
+    // The last prices of other rows may arrive first.
+    socket.only = stage.tag;
+    socket.send({ type: 'join_room', room: 'market_data' });
+    for (const [prefix, symbol] of [
+      ['prices', aapl],
+      ['prices', brk],
+      ['market', aapl],
+    ]) {
+      await socket.live(`${prefix}.${symbol}`);
+      await stage.publish(`${prefix}.${symbol}`, { price: 190.1 });
+      await socket.expect(update('market_update', { symbol, price: 190.1 }));
+    }
   },
 
   leave_room: async (stage) => {
     const [crypto, forex] = [stage.name('crypto'), stage.name('forex')];
     const socket = await page(stage, stage.name('u1'));
     for (const room of [crypto, forex]) await join(socket, room);
-    socket.send({ type: 'leave_room', room: crypto });
-    socket.send({ type: 'leave_room', room: stage.name('nowhere') });
-    await socket.ask({ type: 'ping' }, PONG);
+    await leave(socket, crypto);
+    await leave(socket, stage.name('nowhere'));
     await stage.publish(`room.${crypto}`, { symbol: 'BTC' });
     await stage.publish(`room.${forex}`, { pair: 'EURUSD' });
-    await socket.expect({ type: 'market_update', data: { pair: 'EURUSD' } });
+    await socket.expect(update('market_update', { pair: 'EURUSD' }));
     await socket.quiet();
   },
 
@@ -112,16 +172,18 @@ export const rows = {
       [['transaction', 'balance', 'security'], 'security', 'savings'],
       [['savings'], 'savings', 'security'],
     ]) {
-      socket.send({ type: 'subscribe_notifications', types });
-      await socket.ask({ type: 'ping' }, PONG);
+      await socket.ask(
+        { type: 'subscribe_notifications', types },
+        { type: 'subscription_updated', subscriptions: types, timestamp: MILLISECONDS },
+      );
       await stage.publish(`user.${user}.notifications`, { id: 'n2', type: unwanted });
       await stage.publish(`user.${user}.notifications`, { id: 'n3' });
       await stage.publish(`user.${user}.notifications`, { id: 'n4', type: wanted });
-      await socket.expect({ type: 'notification', data: { id: 'n4', type: wanted } });
+      await socket.expect(update('notification', { id: 'n4', type: wanted }));
       await socket.quiet();
     }
     await stage.publish(`user.${user}.balance`, { balance: 1 });
-    await socket.expect({ type: 'balance_update', data: { balance: 1 } });
+    await socket.expect(update('balance_update', { balance: 1 }));
   },
 
   notification: pushed('notification', 'user.USER.notifications', NOTIFICATION),
@@ -137,13 +199,13 @@ export const rows = {
     const socket = await page(stage, stage.name('u1'));
     await join(socket, room);
     await stage.publish(`room.${room}`, { symbol: 'AAPL', price: 190.1 });
-    await socket.expect({ type: 'market_update', data: { symbol: 'AAPL', price: 190.1 } });
+    await socket.expect(update('market_update', { symbol: 'AAPL', price: 190.1 }));
   },
 
   error: async (stage) => {
     const socket = await page(stage, stage.name('u1'));
     await socket.ask({ type: 'dance' }, { type: 'error', message: 'Unknown message type: dance' });
-    await socket.ask({ type: 'join_room', room: 'a.b' }, { type: 'error', message: ANY_TEXT });
+    await socket.ask({ type: 'join_room', room: 'a b' }, { type: 'error', message: ANY_TEXT });
     for (const [type, member] of [
       ['join_room', 'room'],
       ['leave_room', 'room'],
@@ -160,37 +222,62 @@ export const rows = {
     const [phone, laptop] = [await page(stage, user), await page(stage, user)];
     for (const socket of [phone, laptop]) await socket.live(`user.${user}.transactions`);
     await stage.publish(`user.${user}.transactions`, TRANSACTION);
-    for (const socket of [phone, laptop]) await socket.expect({ type: 'transaction_update', data: TRANSACTION });
+    for (const socket of [phone, laptop]) await socket.expect(update('transaction_update', TRANSACTION));
     await laptop.close();
     await stage.publish(`user.${user}.transactions`, { status: 'failed' });
-    await phone.expect({ type: 'transaction_update', data: { status: 'failed' } });
+    await phone.expect(update('transaction_update', { status: 'failed' }));
     await phone.quiet();
   },
 
-  'POST /ws/broadcast/notification': broadcast('notification', 'user.USER.notifications', 'notification'),
-  'POST /ws/broadcast/transaction': broadcast('transaction', 'user.USER.transactions', 'transaction_update'),
-  'POST /ws/broadcast/balance': broadcast('balance', 'user.USER.balance', 'balance_update'),
-  'POST /ws/broadcast/market': broadcast('market', 'room.ROOM', 'market_update'),
-  'POST /ws/broadcast/announcement': broadcast('announcement', 'system.announcements', 'system_announcement'),
+  'POST /ws/broadcast/notification?user_id=': broadcast(
+    'notification',
+    '?user_id=USER',
+    'user.USER.notifications',
+    'notification',
+    { message: `Notification ${DONE}`, target: 'user USER' },
+  ),
+  'POST /ws/broadcast/notification': broadcast('notification', '', 'system.notifications', 'notification', {
+    message: `Notification ${DONE}`,
+    target: 'all users',
+  }),
+  'POST /ws/broadcast/transaction': broadcast(
+    'transaction',
+    '?user_id=USER',
+    'user.USER.transactions',
+    'transaction_update',
+    { message: `Transaction update ${DONE}`, user_id: 'USER' },
+  ),
+  'POST /ws/broadcast/balance': broadcast('balance', '?user_id=USER', 'user.USER.balance', 'balance_update', {
+    message: `Balance update ${DONE}`,
+    user_id: 'USER',
+  }),
+  'POST /ws/broadcast/market': broadcast('market', '?room=ROOM', 'room.ROOM', 'market_update', {
+    message: `Market update ${DONE}`,
+    room: 'ROOM',
+  }),
+  'POST /ws/broadcast/announcement': broadcast('announcement', '', 'system.announcements', 'system_announcement', {
+    message: `System announcement ${DONE}`,
+  }),
 
   'POST /ws/broadcast/market without a room': async (stage) => {
     const socket = await page(stage, stage.name('u1'));
     // The last message of another row may arrive first.
     socket.only = stage.tag;
-    await join(socket, 'market_data');
-    const body = { data: { symbol: stage.name('AAPL') } };
-    const token = await stage.token('backend', 'backend');
-    await stage.answers(200, { success: true }, 'POST', '/ws/broadcast/market', { token, body });
-    await socket.expect({ type: 'market_update', ...body });
+    socket.send({ type: 'join_room', room: 'market_data' });
+    await socket.live('room.market_data');
+    const body = { symbol: stage.name('AAPL') };
+    const wanted = { success: true, message: `Market update ${DONE}`, room: 'market_data' };
+    await stage.answers(200, wanted, 'POST', '/ws/broadcast/market', { token: await backend(stage), body });
+    await socket.expect(update('market_update', body));
   },
 
   'a broadcast with an API key': async (stage) => {
     const user = stage.name('u1');
     const socket = await page(stage, user);
     await socket.live(`user.${user}.notifications`);
-    const body = { user_id: user, data: NOTIFICATION };
-    await stage.answers(200, { success: true }, 'POST', '/ws/broadcast/notification', { token: stage.key(), body });
-    await socket.expect({ type: 'notification', data: NOTIFICATION });
+    const path = `/ws/broadcast/notification?user_id=${user}`;
+    await stage.answers(200, ANY, 'POST', path, { token: stage.key(), body: NOTIFICATION });
+    await socket.expect(update('notification', NOTIFICATION));
     // A WebSocket still needs a token.
     await stage.refused(`/ws/notifications?token=${stage.key()}`, 401);
   },
@@ -198,16 +285,16 @@ export const rows = {
   '/ws/stats': async (stage) => {
     const room = stage.name('market_data');
     for (const user of ['u1', 'u2']) await join(await page(stage, stage.name(user)), room);
-    const token = await stage.token('backend', 'backend');
     await eventually(async () => {
-      const [status, got] = await stage.http('GET', '/ws/stats', { token });
-      const wanted = { total_connections: atLeast(2), unique_users: atLeast(2), rooms: ANY };
-      if (status !== 200 || !same(wanted, got) || got.rooms[room] !== 2) {
+      const [status, got] = await stage.http('GET', '/ws/stats', { token: await backend(stage) });
+      const data = { total_connections: atLeast(2), unique_users: atLeast(2), rooms: ANY, timestamp: MILLISECONDS };
+      if (status !== 200 || !same({ success: true, data }, got) || got.data.rooms[room] !== 2) {
         throw new Wrong(`GET /ws/stats as backend: ${status} ${short(got)}, not 2 in ${room}`);
       }
     });
-    const counts = { total_connections: atLeast(0), unique_users: atLeast(0), rooms: {} };
-    await stage.answers(200, counts, 'GET', '/ws/stats', { token: await stage.token(stage.name('u1')) });
+    const counts = { total_connections: atLeast(0), unique_users: atLeast(0), rooms: {}, timestamp: MILLISECONDS };
+    const mine = { token: await token(stage, stage.name('u1')) };
+    await stage.answers(200, { success: true, data: counts }, 'GET', '/ws/stats', mine);
     await stage.answers(401, ANY, 'GET', '/ws/stats');
   },
 
@@ -215,19 +302,19 @@ export const rows = {
     const room = stage.name('market_data');
     const sockets = [await page(stage, stage.name('u1')), await page(stage, stage.name('u2'))];
     for (const socket of sockets) await join(socket, room);
-    const token = await stage.token('backend', 'backend');
     const counted = async (least) => {
-      const [status, got] = await stage.http('GET', '/ws/stats/delivery', { token });
-      if (status !== 200 || !same({ delivered: atLeast(least), dropped: atLeast(0) }, got)) {
+      const [status, got] = await stage.http('GET', '/ws/stats/delivery', { token: await backend(stage) });
+      const data = { delivered: atLeast(least), dropped: atLeast(0), timestamp: MILLISECONDS };
+      if (status !== 200 || !same({ success: true, data }, got)) {
         throw new Wrong(`GET /ws/stats/delivery: ${status} ${short(got)}, not ${least} or more delivered`);
       }
-      return got.delivered;
+      return got.data.delivered;
     };
     const before = await counted(2);
     for (const price of [1, 2, 3, 4, 5]) {
       const data = { symbol: 'AAPL', price };
       await stage.publish(`room.${room}`, data);
-      for (const socket of sockets) await socket.expect({ type: 'market_update', data });
+      for (const socket of sockets) await socket.expect(update('market_update', data));
     }
     await eventually(() => counted(before + 10));
     await stage.answers(401, ANY, 'GET', '/ws/stats/delivery');

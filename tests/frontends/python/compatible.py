@@ -9,6 +9,7 @@ import asyncio
 import ara
 import financegpt
 import financegpt_mcp
+import financegpt_tools
 import hoardrun
 import sentio
 import stock_agent
@@ -17,8 +18,11 @@ from kit import SECONDS, Stage, Table, Wrong, eventually, short
 # Longer than `max_rate_ms = 1000`, so that the next publication is delivered at once.
 RATE_S = 1.2
 
-TABLES = [Table(module.table.seed) for module in (financegpt, financegpt_mcp, hoardrun, stock_agent, sentio, ara)]
-FINANCEGPT, MCP, HOARDRUN, STOCK_AGENT, SENTIO, ARA = TABLES
+TABLES = [
+    Table(module.table.seed)
+    for module in (financegpt, financegpt_tools, financegpt_mcp, hoardrun, stock_agent, sentio, ara)
+]
+FINANCEGPT, TOOLS, MCP, HOARDRUN, STOCK_AGENT, SENTIO, ARA = TABLES
 
 
 @FINANCEGPT.row("trust_client_identity: a page is the user that its path names")
@@ -26,6 +30,7 @@ async def trusted_path(stage: Stage) -> None:
     user, other = stage.name("USR001"), stage.name("USR002")
     balance = f"finance.{user}.balance"
     async with stage.socket(f"/ws/{user}") as socket, stage.service(balance, lambda *_: 45000.5) as asked:
+        await socket.expect(financegpt.greeting(user))
         await socket.live(f"user.{user}.fraud_alert")
         await stage.publish(f"user.{other}.fraud_alert", {"message": "not yours"})
         await stage.publish(f"user.{user}.fraud_alert", {"message": "Block card?"})
@@ -35,7 +40,42 @@ async def trusted_path(stage: Stage) -> None:
             raise Wrong(f"the service was asked {short(asked)}")
         await socket.quiet()
     # A token takes precedence over the path.
-    await stage.refused(f"/ws/{user}?token={stage.token(other, accounts=[])}", 403)
+    await stage.refused(f"/ws/{user}?token={stage.token(other)}", 403)
+
+
+@FINANCEGPT.row("switch market_to_all: every page has every price")
+async def every_price(stage: Stage) -> None:
+    infy = stage.name("INFY")
+    async with financegpt.page(stage, stage.name("USR001")) as socket:
+        socket.only = stage.tag
+        for symbol in (infy, f"{infy}.NS"):
+            await socket.live(f"prices.{symbol}")
+            await stage.publish(f"prices.{symbol}", {"price": 1500, "change": 1})
+            await socket.expect({"type": "MARKET_UPDATE", "stock": symbol, "price": 1500, "change": 1})
+
+
+@TOOLS.row("trust_client_identity: the public page has no token")
+async def public_page(stage: Stage) -> None:
+    user = stage.name("USR001")
+    async with stage.socket(f"/ws/{user}") as socket:
+        await socket.expect(financegpt_tools.WELCOME)
+        await financegpt_tools.uses(stage, socket, user)
+
+
+@TOOLS.row("anonymous_role: the document's address without a token")
+async def anonymous_tools(stage: Stage) -> None:
+    tool = stage.name("loan_calculator")
+    async with (
+        stage.socket("/") as socket,
+        stage.service(f"tools.{tool}.anonymous", lambda *_: {"monthly_emi": 88}),
+        stage.service("finance.anonymous.resources.accounts.list", lambda *_: {"accounts": []}),
+    ):
+        await socket.expect(financegpt_tools.WELCOME)
+        call = financegpt_tools.request(1, "tools.execute", tool=tool, params={"user_id": "USR001"})
+        await socket.ask(call, financegpt_tools.result(1, {"monthly_emi": 88}))
+        # The user that it names is not believed, and not refused.
+        call = financegpt_tools.request(2, "resources.accounts.list", user_id="USR001")
+        await socket.ask(call, financegpt_tools.result(2, {"accounts": []}))
 
 
 @MCP.row("anonymous_role: the second listener accepts clients without a credential")
@@ -61,21 +101,23 @@ async def anybody(stage: Stage) -> None:
 async def broadcasts(stage: Stage) -> None:
     user, room = stage.name("u1"), stage.name("crypto")
     async with hoardrun.Page(stage, user) as socket:
-        await socket.send({"type": "join_room", "room": room})
-        for subject in (f"user.{user}.notifications", f"room.{room}"):
+        # Other rows publish for all users too.
+        socket.only = stage.tag
+        await hoardrun.join(socket, room)
+        for subject in (f"user.{user}.notifications", f"room.{room}", "system.notifications"):
             await socket.live(subject)
-        for what, body, kind in (
-            ("notification", {"user_id": user}, "notification"),
-            ("market", {"room": room}, "market_update"),
+        for what, kind in (
+            (f"notification?user_id={user}", "notification"),
+            ("notification", "notification"),
+            (f"market?room={room}", "market_update"),
         ):
-            data = {"what": what}
-            call = f"/ws/broadcast/{what}"
-            await stage.answers(200, {"success": True}, "POST", call, body=body | {"data": data})
-            await socket.expect({"type": kind, "data": data})
+            data = {"what": what, "tag": stage.tag}
+            await stage.answers(200, ..., "POST", f"/ws/broadcast/{what}", body=data)
+            await socket.expect(hoardrun.update(kind, data))
 
         async def counted() -> None:
             status, got = await stage.http("GET", "/ws/stats")
-            if status != 200 or got["rooms"].get(room) != 1:
+            if status != 200 or got["data"]["rooms"].get(room) != 1:
                 raise Wrong(f"GET /ws/stats: {status} {short(got)}, not 1 in {room}")
 
         await eventually(counted)
@@ -83,11 +125,22 @@ async def broadcasts(stage: Stage) -> None:
     await stage.refused("/ws/notifications", 401)
 
 
+@HOARDRUN.row("switch page_types: the types of the public page")
+async def page_types(stage: Stage) -> None:
+    user = stage.name("u1")
+    async with hoardrun.Page(stage, user) as socket:
+        kinds = {"balance": "balance", "transactions": "transaction", "notifications": "notification"}
+        for subject, kind in kinds.items():
+            await socket.live(f"user.{user}.{subject}")
+            await stage.publish(f"user.{user}.{subject}", {"id": stage.tag})
+            await socket.expect(hoardrun.update(kind, {"id": stage.tag}))
+
+
 @HOARDRUN.row("auth.api_key: the backend's key")
 async def backend_key(stage: Stage) -> None:
-    body = {"data": {"title": stage.name("Maintenance")}}
+    body = {"title": stage.name("Maintenance")}
     call = "/ws/broadcast/announcement"
-    await stage.answers(200, {"success": True}, "POST", call, token=stage.key(), body=body)
+    await stage.answers(200, ..., "POST", call, token=stage.key(), body=body)
     await stage.answers(401, ..., "POST", call, token=f"{stage.key()}x", body=body)
 
 

@@ -34,7 +34,7 @@ def notification(method: str, params: object) -> dict[str, object]:
 @table.row("second listener: WebSocket")
 async def websocket(stage: Stage) -> None:
     user, tool = stage.name("USR001"), stage.name("loan_calculator")
-    token = stage.token(user, accounts=[])
+    token = stage.token(user)
     async with (
         stage.socket(f"/?token={token}", subprotocols=["mcp"]) as socket,
         stage.service("mcp.tools", lambda *_: TOOLS),
@@ -73,7 +73,7 @@ async def websocket(stage: Stage) -> None:
         await socket.expect(notification("message", {"level": "info", "data": "markets open"}))
         await socket.quiet()
     # No service lists the tools, so the error is one of the server.
-    async with stage.socket(f"/?token={token}") as socket:
+    async with stage.socket(f"/?token={token}", subprotocols=["mcp"]) as socket:
         await socket.ask(request(1, "tools/list"), error(1, -32603))
     await stage.refused("/", 401, subprotocols=["mcp"])
 
@@ -81,13 +81,15 @@ async def websocket(stage: Stage) -> None:
 @table.row("second listener: HTTP")
 async def http(stage: Stage) -> None:
     user, tool = stage.name("USR001"), stage.name("loan_calculator")
-    token = stage.token(user, accounts=[])
+    token = stage.token(user)
     post = {"method": "POST", "path": "/mcp", "token": token}
     async with stage.service(f"tools.{tool}.{user}", lambda *_: CONTENT):
         await stage.answers(200, result(0, SERVER), body=request(0, "initialize", **CLIENT), **post)
         await stage.answers(202, None, body={"jsonrpc": "2.0", "method": "notifications/initialized"}, **post)
         await stage.answers(200, result(1, CONTENT), body=request(1, "tools/call", name=tool, arguments={}), **post)
         await stage.answers(200, error(2, -32601, "Method not found: nothing"), body=request(2, "nothing"), **post)
+        # The address of the document, without a path.
+        await stage.answers(200, result(3, {}), "POST", "/", token=token, body=request(3, "ping"))
         await stage.answers(405, ..., "GET", "/mcp", token=token)
         await stage.answers(405, ..., "DELETE", "/mcp", token=token)
         await stage.answers(401, ..., "POST", "/mcp", body=request(0, "initialize", **CLIENT))

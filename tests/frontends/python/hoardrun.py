@@ -1,10 +1,14 @@
 """hoardrun (document 001): notifications, transactions and balances on one socket, rooms, and broadcasts over HTTP."""
 
-from kit import ANY_TEXT, MILLISECONDS, AtLeast, Stage, Table, Wrong, eventually, short
+import time
+
+from kit import ANY_TEXT, MILLISECONDS, AtLeast, Stage, Table, Wrong, eventually, same, short
 
 table = Table("hoardrun")
 
 PONG = {"type": "pong", "timestamp": MILLISECONDS}
+# A token of the public server has a type, and no role or one of its own.
+ACCESS = {"token_type": "access"}
 NOTIFICATION = {
     "id": "n1",
     "title": "Login",
@@ -17,16 +21,31 @@ NOTIFICATION = {
 TRANSACTION = {"transaction_id": "t1", "status": "completed", "amount": 120.5, "timestamp": "2025-01-05T10:00:01"}
 
 
+def update(kind: str, data: object) -> dict[str, object]:
+    return {"type": kind, "data": data, "timestamp": MILLISECONDS}
+
+
+def backend(stage: Stage) -> str:
+    return stage.token("backend", "backend", **ACCESS)
+
+
 class Page:
     """A page that has received the greeting."""
 
-    def __init__(self, stage: Stage, user: str) -> None:
+    def __init__(self, stage: Stage, user: str, **claims: object) -> None:
         self.user = user
-        self._socket = stage.socket(f"/ws/notifications?token={stage.token(user)}")
+        self._socket = stage.socket(f"/ws/notifications?token={stage.token(user, **ACCESS | claims)}")
 
     async def __aenter__(self):
         socket = await self._socket.__aenter__()
-        await socket.expect({"type": "connection_established", "user_id": self.user, "timestamp": MILLISECONDS})
+        await socket.expect(
+            {
+                "type": "connection_established",
+                "message": "Connected to real-time notifications",
+                "user_id": self.user,
+                "timestamp": MILLISECONDS,
+            }
+        )
         return socket
 
     async def __aexit__(self, *error: object) -> None:
@@ -53,20 +72,93 @@ async def ping(stage: Stage) -> None:
         await socket.ask({"type": "ping"}, PONG)
 
 
+async def join(socket, room: str) -> None:
+    await socket.ask(
+        {"type": "join_room", "room": room}, {"type": "room_joined", "room": room, "timestamp": MILLISECONDS}
+    )
+
+
+async def leave(socket, room: str) -> None:
+    await socket.ask(
+        {"type": "leave_room", "room": room}, {"type": "room_left", "room": room, "timestamp": MILLISECONDS}
+    )
+
+
+@table.row("tokens of the public server")
+async def tokens(stage: Stage) -> None:
+    user = stage.name("u1")
+    now = time.time()
+    claims = {"email": "ann@example.com", "iat": now, "exp": now + 600}
+    access = claims | ACCESS | {"is_active": True, "is_verified": True}
+    for token in (access, access | {"role": "user"}, access | {"role": "premium"}, access | {"role": "admin"}):
+        async with Page(stage, user, **{"role": None} | token) as socket:
+            await socket.live(f"user.{user}.notifications")
+    # Refresh tokens have the same key. The public server has two kinds of them.
+    for refresh in (claims | {"token_type": "refresh"}, claims | {"type": "refresh"}):
+        token = stage.token(user, **{"role": None} | refresh)
+        await stage.refused(f"/ws/notifications?token={token}", 401)
+
+
 @table.row("join_room")
 async def join_room(stage: Stage) -> None:
     crypto, forex, stocks = stage.name("crypto"), stage.name("forex"), stage.name("stocks")
     async with Page(stage, stage.name("u1")) as socket:
-        await socket.send({"type": "join_room", "room": crypto})
-        await socket.send({"type": "join_room", "room": forex})
-        await socket.send({"type": "join_room", "room": forex})
+        for room in (crypto, forex, forex):
+            await join(socket, room)
         await socket.live(f"room.{crypto}")
         await socket.live(f"room.{forex}")
         await stage.publish(f"room.{stocks}", {"symbol": "AAPL"})
         for room, data in ((crypto, {"symbol": "BTC", "price": 1}), (forex, {"pair": "EURUSD"})):
             await stage.publish(f"room.{room}", data)
-            await socket.expect({"type": "market_update", "data": data})
+            await socket.expect(update("market_update", data))
         await socket.quiet()
+
+
+@table.row("messages in a room")
+async def messages(stage: Stage) -> None:
+    family, other = stage.name("family_42"), stage.name("family_43")
+    async with Page(stage, stage.name("u1")) as socket:
+        await join(socket, family)
+        await socket.live(f"room.{family}.chat")
+        await stage.publish(f"room.{other}.chat", {"text": "elsewhere"})
+        await stage.publish(f"room.{family}.chat", {"from": "u2", "text": "hi"})
+        await socket.expect(update("chat", {"from": "u2", "text": "hi"}))
+        await stage.publish(f"room.{family}", {"text": "market data, as always"})
+        await socket.expect(update("market_update", {"text": "market data, as always"}))
+        await socket.quiet()
+
+
+@table.row("a room with a dot")
+async def dotted(stage: Stage) -> None:
+    room = f"{stage.name('BRK')}.B"
+    async with Page(stage, stage.name("u1")) as socket:
+        await join(socket, room)
+        await socket.live(f"room.{room}")
+        await stage.publish(f"room.{room}", {"symbol": "BRK.B", "price": 450})
+        await socket.expect(update("market_update", {"symbol": "BRK.B", "price": 450}))
+        await stage.publish(f"room.{room}.chat", {"text": "hi"})
+        await socket.expect(update("chat", {"text": "hi"}))
+        await leave(socket, room)
+        await stage.publish(f"room.{room}", {"symbol": "BRK.B", "price": 451})
+        await socket.ask({"type": "ping"}, PONG)
+        await socket.quiet()
+
+
+@table.row("prices are in the room market_data")
+async def prices(stage: Stage) -> None:
+    aapl, brk = stage.name("AAPL"), f"{stage.name('BRK')}.B"
+    async with Page(stage, stage.name("u1")) as socket:
+        # The last prices of other rows may arrive first.
+        socket.only = stage.tag
+        room = "market_data"
+        await socket.send({"type": "join_room", "room": room})
+        for subject in (f"prices.{aapl}", f"prices.{brk}", f"market.{aapl}"):
+            await socket.live(subject)
+            symbol = subject.partition(".")[2]
+            await stage.publish(subject, {"price": 190.1})
+            await socket.expect(update("market_update", {"symbol": symbol, "price": 190.1}))
+            await stage.publish(subject, {"symbol": stage.tag, "price": 190.2})
+            await socket.expect(update("market_update", {"symbol": stage.tag, "price": 190.2}))
 
 
 @table.row("leave_room")
@@ -74,14 +166,13 @@ async def leave_room(stage: Stage) -> None:
     crypto, forex = stage.name("crypto"), stage.name("forex")
     async with Page(stage, stage.name("u1")) as socket:
         for room in (crypto, forex):
-            await socket.send({"type": "join_room", "room": room})
+            await join(socket, room)
             await socket.live(f"room.{room}")
-        await socket.send({"type": "leave_room", "room": crypto})
-        await socket.send({"type": "leave_room", "room": stage.name("nowhere")})
-        await socket.ask({"type": "ping"}, PONG)
+        await leave(socket, crypto)
+        await leave(socket, stage.name("nowhere"))
         await stage.publish(f"room.{crypto}", {"symbol": "BTC"})
         await stage.publish(f"room.{forex}", {"pair": "EURUSD"})
-        await socket.expect({"type": "market_update", "data": {"pair": "EURUSD"}})
+        await socket.expect(update("market_update", {"pair": "EURUSD"}))
         await socket.quiet()
 
 
@@ -95,15 +186,17 @@ async def types(stage: Stage) -> None:
             (["transaction", "balance", "security"], "security", "savings"),
             (["savings"], "savings", "security"),
         ):
-            await socket.send({"type": "subscribe_notifications", "types": kinds})
-            await socket.ask({"type": "ping"}, PONG)
+            await socket.ask(
+                {"type": "subscribe_notifications", "types": kinds},
+                {"type": "subscription_updated", "subscriptions": kinds, "timestamp": MILLISECONDS},
+            )
             await stage.publish(f"user.{user}.notifications", {"id": "n2", "type": unwanted})
             await stage.publish(f"user.{user}.notifications", {"id": "n3"})
             await stage.publish(f"user.{user}.notifications", {"id": "n4", "type": wanted})
-            await socket.expect({"type": "notification", "data": {"id": "n4", "type": wanted}})
+            await socket.expect(update("notification", {"id": "n4", "type": wanted}))
             await socket.quiet()
         await stage.publish(f"user.{user}.balance", {"balance": 1})
-        await socket.expect({"type": "balance_update", "data": {"balance": 1}})
+        await socket.expect(update("balance_update", {"balance": 1}))
 
 
 def pushed(kind: str, subject: str, data: dict[str, object]) -> None:
@@ -116,7 +209,7 @@ def pushed(kind: str, subject: str, data: dict[str, object]) -> None:
                 await stage.publish(subject.replace("USER", other), {"not": "yours"})
             mine = data | {"tag": stage.tag}
             await stage.publish(subject.replace("USER", user), mine)
-            await socket.expect({"type": kind, "data": mine})
+            await socket.expect(update(kind, mine))
             await socket.quiet()
 
 
@@ -130,17 +223,17 @@ pushed("system_announcement", "system.announcements", {"title": "Maintenance", "
 async def market(stage: Stage) -> None:
     room = stage.name("market_data")
     async with Page(stage, stage.name("u1")) as socket:
-        await socket.send({"type": "join_room", "room": room})
+        await join(socket, room)
         await socket.live(f"room.{room}")
         await stage.publish(f"room.{room}", {"symbol": "AAPL", "price": 190.1})
-        await socket.expect({"type": "market_update", "data": {"symbol": "AAPL", "price": 190.1}})
+        await socket.expect(update("market_update", {"symbol": "AAPL", "price": 190.1}))
 
 
 @table.row("error")
 async def error(stage: Stage) -> None:
     async with Page(stage, stage.name("u1")) as socket:
         await socket.ask({"type": "dance"}, {"type": "error", "message": "Unknown message type: dance"})
-        await socket.ask({"type": "join_room", "room": "a.b"}, {"type": "error", "message": ANY_TEXT})
+        await socket.ask({"type": "join_room", "room": "a b"}, {"type": "error", "message": ANY_TEXT})
         for kind, member in (("join_room", "room"), ("leave_room", "room"), ("subscribe_notifications", "types")):
             await socket.ask({"type": kind}, {"type": "error", "message": f"`{member}` is missing"})
         await socket.ask(
@@ -158,47 +251,69 @@ async def several(stage: Stage) -> None:
                 await socket.live(f"user.{user}.transactions")
             await stage.publish(f"user.{user}.transactions", TRANSACTION)
             for socket in (phone, laptop):
-                await socket.expect({"type": "transaction_update", "data": TRANSACTION})
+                await socket.expect(update("transaction_update", TRANSACTION))
         await stage.publish(f"user.{user}.transactions", {"status": "failed"})
-        await phone.expect({"type": "transaction_update", "data": {"status": "failed"}})
+        await phone.expect(update("transaction_update", {"status": "failed"}))
         await phone.quiet()
 
 
-def broadcast(what: str, subject: str, kind: str) -> None:
-    @table.row(f"POST /ws/broadcast/{what}")
+def broadcast(what: str, query: str, subject: str, kind: str, answer: dict[str, object]) -> None:
+    """A POST of the public backend: the body is the data, and the query says for whom."""
+
+    @table.row(f"POST /ws/broadcast/{what}{query}")
     async def row(stage: Stage) -> None:
         user, room = stage.name("u1"), stage.name("crypto")
-        target = subject.replace("USER", user).replace("ROOM", room)
-        backend, call = stage.token("backend", "backend"), f"/ws/broadcast/{what}"
+
+        def named(text: str) -> str:
+            return text.replace("USER", user).replace("ROOM", room)
+
+        token, call = backend(stage), f"/ws/broadcast/{what}{named(query)}"
         data = {"what": what, "tag": stage.tag}
-        body: dict[str, object] = {"data": data}
-        if "USER" in subject:
-            body["user_id"] = user
-        if "ROOM" in subject:
-            body["room"] = room
+        wanted = {"success": True} | {key: named(str(value)) for key, value in answer.items()}
         async with Page(stage, user) as socket:
+            # Other rows publish for all users too.
+            socket.only = stage.tag
             if "ROOM" in subject:
-                await socket.send({"type": "join_room", "room": room})
-            await socket.live(target)
-            await stage.answers(200, {"success": True}, "POST", call, token=backend, body=body)
-            await socket.expect({"type": kind, "data": data})
-            await stage.answers(403, ..., "POST", call, token=stage.token(user), body=body)
-            await stage.answers(401, ..., "POST", call, body=body)
-            await stage.answers(
-                400, ..., "POST", call, token=backend, body={k: v for k, v in body.items() if k != "data"}
-            )
-            await stage.answers(400, ..., "POST", call, token=backend)
-            if "USER" in subject:
-                await stage.answers(400, ..., "POST", call, token=backend, body=body | {"user_id": "*"})
-                await stage.answers(400, ..., "POST", call, token=backend, body={"data": data})
+                await join(socket, room)
+            await socket.live(named(subject))
+            await stage.answers(200, wanted, "POST", call, token=token, body=data)
+            await socket.expect(update(kind, data))
+            await stage.answers(403, ..., "POST", call, token=stage.token(user, **ACCESS), body=data)
+            await stage.answers(401, ..., "POST", call, body=data)
+            await stage.answers(400, ..., "POST", call, token=token)
+            if "USER" in query:
+                await stage.answers(400, ..., "POST", call.replace(user, "*"), token=token, body=data)
             await socket.quiet()
 
 
-broadcast("notification", "user.USER.notifications", "notification")
-broadcast("transaction", "user.USER.transactions", "transaction_update")
-broadcast("balance", "user.USER.balance", "balance_update")
-broadcast("market", "room.ROOM", "market_update")
-broadcast("announcement", "system.announcements", "system_announcement")
+DONE = "broadcasted successfully"
+NOTIFIED = f"Notification {DONE}"
+FOR_USER = "?user_id=USER"
+broadcast(
+    "notification",
+    FOR_USER,
+    "user.USER.notifications",
+    "notification",
+    {"message": NOTIFIED, "target": "user USER"},
+)
+broadcast("notification", "", "system.notifications", "notification", {"message": NOTIFIED, "target": "all users"})
+for kind, subject, name in (("transaction", "transactions", "Transaction"), ("balance", "balance", "Balance")):
+    answer = {"message": f"{name} update {DONE}", "user_id": "USER"}
+    broadcast(kind, FOR_USER, f"user.USER.{subject}", f"{kind}_update", answer)
+broadcast("market", "?room=ROOM", "room.ROOM", "market_update", {"message": f"Market update {DONE}", "room": "ROOM"})
+broadcast(
+    "announcement", "", "system.announcements", "system_announcement", {"message": f"System announcement {DONE}"}
+)
+
+
+@table.row("POST /ws/broadcast/* without a user")
+async def nobody(stage: Stage) -> None:
+    token, data = backend(stage), {"balance": 1}
+    for what in ("transaction", "balance"):
+        await stage.answers(400, ..., "POST", f"/ws/broadcast/{what}", token=token, body=data)
+    # The form of earlier versions would otherwise go to all users.
+    earlier = {"user_id": "u1", "data": data}
+    await stage.answers(400, ..., "POST", "/ws/broadcast/notification", token=token, body=earlier)
 
 
 @table.row("POST /ws/broadcast/market without a room")
@@ -208,21 +323,20 @@ async def market_data(stage: Stage) -> None:
         socket.only = stage.tag
         await socket.send({"type": "join_room", "room": "market_data"})
         await socket.live("room.market_data")
-        body = {"data": {"symbol": stage.name("AAPL")}}
-        await stage.answers(
-            200, {"success": True}, "POST", "/ws/broadcast/market", token=stage.token("backend", "backend"), body=body
-        )
-        await socket.expect({"type": "market_update", **body})
+        data = {"symbol": stage.name("AAPL")}
+        wanted = {"success": True, "message": f"Market update {DONE}", "room": "market_data"}
+        await stage.answers(200, wanted, "POST", "/ws/broadcast/market", token=backend(stage), body=data)
+        await socket.expect(update("market_update", data))
 
 
 @table.row("a broadcast with an API key")
 async def api_key(stage: Stage) -> None:
     user = stage.name("u1")
-    body = {"user_id": user, "data": NOTIFICATION}
     async with Page(stage, user) as socket:
         await socket.live(f"user.{user}.notifications")
-        await stage.answers(200, {"success": True}, "POST", "/ws/broadcast/notification", token=stage.key(), body=body)
-        await socket.expect({"type": "notification", "data": NOTIFICATION})
+        call = f"/ws/broadcast/notification?user_id={user}"
+        await stage.answers(200, ..., "POST", call, token=stage.key(), body=NOTIFICATION)
+        await socket.expect(update("notification", NOTIFICATION))
         # A WebSocket still needs a token.
         await stage.refused(f"/ws/notifications?token={stage.key()}", 401)
 
@@ -232,45 +346,43 @@ async def stats(stage: Stage) -> None:
     room = stage.name("market_data")
     async with Page(stage, stage.name("u1")) as one, Page(stage, stage.name("u2")) as two:
         for socket in (one, two):
-            await socket.send({"type": "join_room", "room": room})
+            await join(socket, room)
             await socket.live(f"room.{room}")
+        counts = {"total_connections": AtLeast(2), "unique_users": AtLeast(2), "timestamp": MILLISECONDS}
 
         async def names() -> None:
-            status, got = await stage.http("GET", "/ws/stats", stage.token("backend", "backend"))
-            if (
-                status != 200
-                or list(got) != ["total_connections", "unique_users", "rooms"]
-                or got["rooms"].get(room) != 2
-            ):
-                raise Wrong(f"GET /ws/stats as backend: {status} {short(got)}, not 2 in {room}")
-            if not AtLeast(2).matches(got["total_connections"]) or not AtLeast(2).matches(got["unique_users"]):
-                raise Wrong(f"GET /ws/stats as backend: {short(got)}")
+            status, got = await stage.http("GET", "/ws/stats", backend(stage))
+            rooms = got["data"].pop("rooms", {}) if status == 200 else {}
+            if rooms.get(room) != 2 or not same({"success": True, "data": counts}, got):
+                raise Wrong(f"GET /ws/stats as backend: {status} {short(got)} {short(rooms)}, not 2 in {room}")
 
         await eventually(names)
-        counts = {"total_connections": AtLeast(0), "unique_users": AtLeast(0), "rooms": {}}
-        await stage.answers(200, counts, "GET", "/ws/stats", token=stage.token(stage.name("u1")))
+        few = {"total_connections": AtLeast(0), "unique_users": AtLeast(0), "rooms": {}, "timestamp": MILLISECONDS}
+        wanted = {"success": True, "data": few}
+        await stage.answers(200, wanted, "GET", "/ws/stats", token=stage.token(stage.name("u1"), **ACCESS))
         await stage.answers(401, ..., "GET", "/ws/stats")
 
 
 @table.row("delivery statistics")
 async def delivery(stage: Stage) -> None:
-    room, token = stage.name("market_data"), stage.token("backend", "backend")
+    room = stage.name("market_data")
 
     async def counted(least: int) -> int:
-        status, got = await stage.http("GET", "/ws/stats/delivery", token)
-        if status != 200 or list(got) != ["delivered", "dropped"] or not AtLeast(least).matches(got["delivered"]):
+        status, got = await stage.http("GET", "/ws/stats/delivery", backend(stage))
+        data = {"delivered": AtLeast(least), "dropped": AtLeast(0), "timestamp": MILLISECONDS}
+        if status != 200 or not same({"success": True, "data": data}, got):
             raise Wrong(f"GET /ws/stats/delivery: {status} {short(got)}, not {least} or more delivered")
-        return got["delivered"]
+        return got["data"]["delivered"]
 
     async with Page(stage, stage.name("u1")) as one, Page(stage, stage.name("u2")) as two:
         for socket in (one, two):
-            await socket.send({"type": "join_room", "room": room})
+            await join(socket, room)
             await socket.live(f"room.{room}")
         before = await counted(2)
         for price in range(5):
             await stage.publish(f"room.{room}", {"symbol": "AAPL", "price": price})
             for socket in (one, two):
-                await socket.expect({"type": "market_update", "data": {"symbol": "AAPL", "price": price}})
+                await socket.expect(update("market_update", {"symbol": "AAPL", "price": price}))
 
         async def ten_more() -> None:
             await counted(before + 10)

@@ -61,9 +61,9 @@ async fn sub_07_and_sub_08_members_of_messages_set_no_header_and_no_reply_subjec
 async fn sub_07_and_sub_08_http_calls_set_no_nats_header_and_no_reply_subject() {
     let mut stage = Stage::shipped("hoardrun").await;
     let backend = json!({ "sub": "backend", "role": "backend" });
-    for (what, member) in BROADCASTS {
-        let body = format!("{{{STEERING}{member:?}:\"x\",\"data\":1}}");
-        let target = format!("/ws/broadcast/{what}");
+    for (what, parameter) in BROADCASTS {
+        let body = format!("{{{STEERING}\"data\":1}}");
+        let target = format!("/ws/broadcast/{what}?{parameter}=x");
         let answer = stage.call_with(HTTP_STEERING, "POST", &target, &backend, &body).await;
         assert_eq!(answer.status, 200, "{what}: {answer:?}");
         published(&mut stage).await.iter().for_each(assert_plain);
@@ -162,11 +162,11 @@ async fn sub_08_a_reply_reaches_only_the_client_that_sent_the_request() {
 async fn an_http_body_is_parsed_as_strictly_as_a_message() {
     let mut stage = Stage::shipped("hoardrun").await;
     let backend = json!({ "sub": "backend", "role": "backend" });
-    let (what, member) = BROADCASTS[0];
-    let target = format!("/ws/broadcast/{what}");
+    let (what, parameter) = BROADCASTS[0];
+    let target = format!("/ws/broadcast/{what}?{parameter}=x");
     let nested = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
     let many = |members: usize| (0..members).map(|n| format!(",\"m{n}\":1")).collect::<String>();
-    let good = |more: &str| format!("{{{member:?}:\"x\",\"data\":1{more}}}");
+    let good = |more: &str| format!("{{\"id\":\"x\",\"data\":1{more}}}");
     for (body, status) in [
         (good(""), 200),
         (good(",\"data\":2"), 400),

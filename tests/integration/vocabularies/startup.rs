@@ -100,7 +100,16 @@ fn assert_explained(errors: &str, key: &str, what: &str) {
 fn voc_01_invalid_placeholders_in_shipped_subjects_are_rejected() {
     let folder = Folder::new("shipped");
     let mut broken = 0;
-    for name in ["ara", "financegpt", "financegpt-mcp", "graphql-ws", "hoardrun", "sentio", "stock-agent"] {
+    for name in [
+        "ara",
+        "financegpt",
+        "financegpt-mcp",
+        "financegpt-tools",
+        "graphql-ws",
+        "hoardrun",
+        "sentio",
+        "stock-agent",
+    ] {
         let path = format!("{}/vocabularies/{name}.toml", env!("CARGO_MANIFEST_DIR"));
         let text = std::fs::read_to_string(path).unwrap();
         assert_eq!(folder.errors_of(&text), "", "{name}");

@@ -4,7 +4,7 @@
 /// The effect of a valid message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Effect {
-    /// Subscribes to this channel.
+    /// Subscribes to these channels, separated by spaces. The last one has the client's value.
     Subscribes(&'static str),
     /// Sends a request on this subject.
     Requests(&'static str),
@@ -41,15 +41,15 @@ pub(crate) const VALUE_COMMANDS: [Command; 19] = [
     command("ara", "/ws/predictions/AAPL", r#"{"type":"subscribe","symbol":$}"#, "MSFT", Effect::Subscribes("predictions.MSFT")),
     command("ara", "/ws/market-data/AAPL", r#"{"type":"subscribe","symbol":$}"#, "MSFT", Effect::Subscribes("market.MSFT")),
     command("ara", "/ws/predictions/AAPL", r#"{"type":"request_prediction","symbol":$}"#, "MSFT", Effect::Requests("predict.MSFT")),
-    command("financegpt", "/ws/alice", r#"{"type":"subscribe","symbols":[$]}"#, "INFY", Effect::Subscribes("market.INFY")),
-    command("financegpt", "/ws/alice", r#"{"type":"subscribe","events":[$]}"#, "other", Effect::Subscribes("user.alice.other")),
+    command("financegpt", "/ws/alice", r#"{"type":"subscribe","symbols":[$]}"#, "INFY", Effect::Subscribes("prices.INFY market.INFY")),
     command("financegpt", "/ws/alice", r#"{"type":"unsubscribe","symbols":[$]}"#, "INFY", Effect::Unsubscribes),
-    command("financegpt", "/ws/alice", r#"{"type":"unsubscribe","events":[$]}"#, "other", Effect::Unsubscribes),
     command("financegpt", "/ws/alice", r#"{"type":"execute_tool","tool":$}"#, "loan", Effect::Requests("tools.loan.alice")),
+    command("financegpt", "/ws/alice", r#"{"type":"execute_tool","tool_name":$,"arguments":{}}"#, "loan", Effect::Requests("tools.loan.alice")),
+    command("financegpt", "/ws/alice", r#"{"type":"request","request":{"method":"tools.execute","params":{"tool":$}}}"#, "loan", Effect::Requests("tools.loan.alice")),
+    command("financegpt", "/ws/alice", r#"{"type":"request","request":{"method":$}}"#, "goals.list", Effect::Requests("finance.alice.goals.list")),
     command("financegpt-mcp", "/", r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":$}}"#, "loan", Effect::Requests("tools.loan.alice")),
     command("graphql-ws", "/graphql", r#"{"id":"1","type":"subscribe","payload":{"operationName":"Prices","variables":{"symbol":$}}}"#, "AAPL", Effect::Subscribes("prices.AAPL")),
-    command("hoardrun", "/ws/notifications", r#"{"type":"join_room","room":$}"#, "crypto", Effect::Subscribes("room.crypto")),
-    command("hoardrun", "/ws/notifications", r#"{"type":"leave_room","room":$}"#, "crypto", Effect::Unsubscribes),
+    command("hoardrun", "/ws/notifications", r#"{"type":"join_room","room":$}"#, "crypto", Effect::Subscribes("room.crypto room.crypto.*")),
     command("sentio", "/ws/trade-signals", r#"{"action":"subscribe","symbols":[$]}"#, "AAPL", Effect::Subscribes("signals.AAPL")),
     command("sentio", "/ws/trade-signals", r#"{"action":"unsubscribe","symbols":[$]}"#, "AAPL", Effect::Unsubscribes),
     command("sentio", "/ws/market-data", r#"{"action":"subscribe","symbols":[$]}"#, "AAPL", Effect::Subscribes("market.AAPL")),
@@ -78,7 +78,29 @@ pub(crate) const FIXED_COMMANDS: [Command; 14] = [
     command("stock-agent", "/ws/page", r#"{"type":"subscribe","channel":"webrtc"}"#, "", Effect::Subscribes("webrtc.alice.*")),
 ];
 
+impl Effect {
+    /// The subjects that the command uses.
+    pub(crate) fn subjects(self) -> impl Iterator<Item = &'static str> {
+        match self {
+            Self::Subscribes(subjects) | Self::Requests(subjects) | Self::Publishes(subjects) => {
+                subjects.split(' ')
+            }
+            Self::Unsubscribes => "nothing".split(' '),
+        }
+    }
+}
+
 impl Command {
+    /// Whether the value may be several tokens, with dots between them.
+    pub(crate) fn is_dotted(&self) -> bool {
+        let with_dots: &[&str] = match self.vocabulary {
+            "financegpt" => &["\"symbols\"", "\"method\":$"],
+            "hoardrun" => &["join_room"],
+            _ => &[],
+        };
+        with_dots.iter().any(|part| self.message.contains(part))
+    }
+
     /// The message with this value, as JSON.
     pub(crate) fn with(&self, json: &str) -> String {
         self.message.replace('$', json)
@@ -115,6 +137,9 @@ pub(crate) const INVALID_TOKENS: [&str; 22] = [
     "a\u{2028}",
     "$SYS",
 ];
+
+/// A text that is several tokens, which some values may be.
+pub(crate) const DOTTED: &str = "a.b";
 
 /// Invalid tokens as JSON: those above, a text that is too long, and values that are not text.
 pub(crate) fn invalid_tokens() -> Vec<String> {
