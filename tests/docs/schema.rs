@@ -7,7 +7,7 @@ use serde_json::Value;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_vocabulary::compile::compile;
-use tidegate_vocabulary::placeholder::TimeFormat;
+use tidegate_vocabulary::time_format::TimeFormat;
 
 use crate::files;
 use crate::read;

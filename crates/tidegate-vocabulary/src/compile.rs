@@ -377,7 +377,8 @@ impl<'m> Compiler<'m> {
             table.error(key, "an empty list matches nothing", "name at least one value, or remove it");
             return None;
         }
-        let of_list = |value: &Node| literal(value).or_else(|| value.list()?.is_empty().then_some(Literal::EmptyList));
+        let of_list =
+            |value: &Node| literal(value).or_else(|| value.list()?.is_empty().then_some(Literal::EmptyList));
         let literals: Option<Box<[Literal]>> = literals.iter().map(of_list).collect();
         if literals.is_none() {
             let help = "write a text, a whole number, a list of them, true (there) or false (absent)";

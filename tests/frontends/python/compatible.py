@@ -43,6 +43,24 @@ async def trusted_path(stage: Stage) -> None:
     await stage.refused(f"/ws/{user}?token={stage.token(other)}", 403)
 
 
+@FINANCEGPT.row("replace_connections: the second socket of a user replaces the first")
+async def replaced(stage: Stage) -> None:
+    # This is before the row with prices, which every page gets.
+    user, other = stage.name("USR001"), stage.name("USR002")
+    async with (
+        financegpt.page(stage, user) as first,
+        financegpt.page(stage, other) as others,
+        financegpt.page(stage, user) as second,
+    ):
+        code = await first.closed()
+        if code != 4510:
+            raise Wrong(f"the first socket was closed with {code}")
+        for socket, name in ((second, user), (others, other)):
+            await socket.live(f"user.{name}.bill_reminder")
+            await stage.publish(f"user.{name}.bill_reminder", {"bill": name})
+            await socket.expect({"type": "bill_reminder", "bill": name})
+
+
 @FINANCEGPT.row("switch market_to_all: every page has every price")
 async def every_price(stage: Stage) -> None:
     infy = stage.name("INFY")
