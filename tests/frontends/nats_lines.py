@@ -34,7 +34,7 @@ LIMIT_S = 15
 AGAIN_S = 0.4
 HEADINGS = {
     "financegpt.toml": "financegpt",
-    "financegpt-tools.toml": "financegpt-mcp",
+    "financegpt-tools.toml": "financegpt-tools",
     "financegpt-mcp.toml": "financegpt-mcp",
     "hoardrun.toml": "hoardrun",
     "stock-agent.toml": "stock-agent",
@@ -113,7 +113,6 @@ def overlap(one: str, other: str) -> bool:
 
 def missing(vocabulary: str, mine: list[Row]) -> Iterator[str]:
     """The rules of a vocabulary for which there is no row."""
-    if not (VOCABULARIES / vocabulary).exists(): return
     rules = tomllib.loads((VOCABULARIES / vocabulary).read_text(encoding="utf-8"))
     for rule in rules.get("deliver", []):
         patterns = rule["pattern"] if isinstance(rule["pattern"], list) else [rule["pattern"]]
