@@ -125,6 +125,7 @@ impl Queue {
         })
     }
 
+    #[inline]
     fn pop(&mut self) -> Option<QueueEntry> {
         loop {
             let entry = self.entries.pop_front()?;
@@ -269,7 +270,8 @@ impl Queues {
         self.append(QueueEntry::Collected(collection), priority);
     }
 
-    /// Takes the first entry of the most urgent queue.
+    /// Takes the first entry of the most urgent queue. Inlined, because it runs for each entry that is written.
+    #[inline]
     pub fn pop(&mut self) -> Option<(QueueEntry, Priority)> {
         for (queue, priority) in self.queues.iter_mut().zip(Priority::ALL) {
             if let Some(entry) = queue.pop() {
