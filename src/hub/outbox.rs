@@ -220,19 +220,13 @@ impl Outbox {
                 }
                 continue;
             }
-            push_gap(expired.take(), taken, &render);
+            if expired.is_some() {
+                push_gap(expired.take(), taken, &render);
+            }
             if let QueueEntry::Collected(collection) = entry {
-                let mut missing = Vec::new();
-                if let Some(frame) = collect(collection, &mut missing) {
-                    bytes += frame.len();
-                    delivery_counts.delivered += 1;
-                    taken.push(InFlight { entry, rendered: Some(Box::new(frame)), priority });
-                }
-                for Missing { subscription, dropped, cause } in missing {
-                    delivery_counts.dropped += dropped;
-                    let gap = QueueEntry::Gap { subscription, dropped, cause, priority, home: priority };
-                    push_gap(Some((gap, priority)), taken, &render);
-                }
+                let counts = take_collected(collection, priority, taken, &collect, &render);
+                bytes += counts.bytes;
+                delivery_counts += counts.delivery_counts;
                 continue;
             }
             delivery_counts += entry.delivery_counts();
@@ -244,7 +238,9 @@ impl Outbox {
             bytes += entry.bytes().len();
             taken.push(entry);
         }
-        push_gap(expired, taken, &render);
+        if expired.is_some() {
+            push_gap(expired, taken, &render);
+        }
         self.queues.shrink_capacity();
         delivery_counts
     }
@@ -280,6 +276,42 @@ impl Outbox {
     pub fn free_capacity(&mut self) {
         self.queues.free_capacity();
     }
+}
+
+/// Encodes a collection, and adds the gaps of what it does not show.
+type Collect<'c> = dyn Fn(u32, &mut Vec<Missing>) -> Option<Frame> + 'c;
+
+/// What a collection has added to a write.
+struct TakenCollection {
+    bytes: usize,
+    delivery_counts: DeliveryCounts,
+}
+
+/// Encodes a collection, and the gaps of what it does not show, and adds them to `taken`. Not inlined, so that other
+/// entries do not pay for it.
+#[cold]
+#[inline(never)]
+fn take_collected(
+    collection: u32,
+    priority: Priority,
+    taken: &mut Vec<InFlight>,
+    collect: &Collect<'_>,
+    render: &dyn Fn(Missing) -> Option<Frame>,
+) -> TakenCollection {
+    let mut missing = Vec::new();
+    let mut counts = TakenCollection { bytes: 0, delivery_counts: DeliveryCounts::default() };
+    if let Some(frame) = collect(collection, &mut missing) {
+        counts.bytes = frame.len();
+        counts.delivery_counts.delivered = 1;
+        let (entry, rendered) = (QueueEntry::Collected(collection), Some(Box::new(frame)));
+        taken.push(InFlight { entry, rendered, priority });
+    }
+    for Missing { subscription, dropped, cause } in missing {
+        counts.delivery_counts.dropped += dropped;
+        let gap = QueueEntry::Gap { subscription, dropped, cause, priority, home: priority };
+        push_gap(Some((gap, priority)), taken, &render);
+    }
+    counts
 }
 
 /// Encodes a gap and adds it to `taken`.

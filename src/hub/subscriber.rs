@@ -336,9 +336,11 @@ impl Subscriber {
     fn find_next_release(&self) -> Option<Instant> {
         let members = self.members.borrow();
         let next = if self.is_rate_limited() {
-            let collections = self.collections.borrow();
-            let collected = collections.as_ref().and_then(|collections| collections.next_release());
-            members.iter().filter_map(|member| member.conflation()?.next_release()).chain(collected).min()
+            let waiting = members.iter().filter_map(|member| member.conflation()?.next_release()).min();
+            match self.next_collected_release() {
+                Some(collected) => Some(waiting.map_or(collected, |waiting| waiting.min(collected))),
+                None => waiting,
+            }
         } else {
             None
         };

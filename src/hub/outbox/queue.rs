@@ -61,6 +61,7 @@ impl Queue {
         Some(entry)
     }
 
+    #[inline]
     fn pop(&mut self) -> Option<QueueEntry> {
         loop {
             let entry = self.entries.pop_front()?;
@@ -221,7 +222,8 @@ impl Queues {
         self.append(QueueEntry::Collected(collection), priority);
     }
 
-    /// Takes the first entry of the most urgent queue.
+    /// Takes the first entry of the most urgent queue. Inlined, because it runs for each entry that is written.
+    #[inline]
     pub fn pop(&mut self) -> Option<(QueueEntry, Priority)> {
         for priority in Priority::ALL {
             if let Some(entry) = self.queues[priority as usize].pop() {

@@ -100,8 +100,17 @@ impl Subscriber {
         true
     }
 
-    /// Makes the elements of groups due in which no subscription waits for its lane any more.
+    /// Makes the elements of groups due that clients have joined.
     pub(super) fn collect_joined(&self, now: Instant) {
+        if self.collections.borrow().is_some() {
+            self.collect_complete_groups(now);
+        }
+    }
+
+    /// Makes the elements of groups due in which no subscription waits for its lane any more.
+    #[cold]
+    #[inline(never)]
+    fn collect_complete_groups(&self, now: Instant) {
         let joined = match &mut *self.collections.borrow_mut() {
             Some(collections) if !collections.joined.is_empty() => {
                 let members = self.members.borrow();
@@ -130,7 +139,16 @@ impl Subscriber {
         }
     }
 
+    /// When the first collection that `max_rate_ms` holds back is due.
+    pub(super) fn next_collected_release(&self) -> Option<Instant> {
+        self.collections.borrow().as_ref()?.next_release()
+    }
+
+    /// Appends the entries of collections that are due, or all of a group.
     pub(super) fn release_collections(&self, now: Option<Instant>, group: Option<&str>) {
+        if self.collections.borrow().is_none() {
+            return;
+        }
         if let Some(collections) = &mut *self.collections.borrow_mut() {
             for (number, priority) in collections.release(now, group) {
                 self.outbox.borrow_mut().push_collected(number, priority);
@@ -157,6 +175,8 @@ impl Subscriber {
     }
 
     /// Encodes the current elements of a collection. `None` if there is nothing to show.
+    #[cold]
+    #[inline(never)]
     pub(super) fn render_collected(
         &self,
         number: u32,
