@@ -245,23 +245,39 @@ impl CompiledVocabulary {
         shown.into_iter().map(|shown| shown.json).collect()
     }
 
-    /// The elements of a last value, if the first rule for it takes it apart.
+    /// The elements of a last value, if a rule takes it apart before another one shows the whole: none if that rule
+    /// cannot show it, because the whole may have elements of channels that the caller did not ask for. `None` if the
+    /// value is shown as a whole.
     fn last_apart(&self, value: &LastValue) -> Option<Vec<Arc<Element>>> {
         let LastValue { subject, payload, time } = value.clone();
         let publication =
             Publication { key: Arc::clone(&subject), subject, payload, headers: Vec::new(), time };
         let mut apart = Apart { stays_json: true, ..Apart::new(&publication, None) };
         let rules = self.deliver_rules.iter().filter(|rule| rule.pattern.matches(&publication.subject));
+        let (mut is_whole, mut has_each) = (false, false);
         for rule in rules {
             let pattern = rule.pattern.as_str();
             let scope = PublicationScope { publication: &publication, data: None, pattern };
             match &rule.each {
-                Some(each) => apart.apply(self, rule, each, &scope),
-                None if !apart.is_taken && rule.when.iter().all(|condition| condition.holds(&scope)) => break,
+                Some(each) => {
+                    has_each = true;
+                    apart.apply(self, rule, each, &scope);
+                }
+                None if !apart.is_taken && rule.when.iter().all(|condition| condition.holds(&scope)) => {
+                    is_whole = true;
+                    break;
+                }
                 None => {}
             }
         }
-        if let Rendered::Elements { list, .. } = apart.end()? { Some(list) } else { None }
+        match apart.end() {
+            _ if is_whole || !has_each => None,
+            Some(Rendered::Elements { list, .. }) => Some(list),
+            Some(
+                Rendered::Frame(_) | Rendered::Nothing | Rendered::Unrenderable | Rendered::TooManyElements,
+            )
+            | None => Some(Vec::new()),
+        }
     }
 }
 

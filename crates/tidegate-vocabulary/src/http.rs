@@ -3,6 +3,7 @@
 pub mod answer;
 mod dialect;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use tidegate_protocol::dialect::Dialect;
@@ -39,7 +40,6 @@ use crate::placeholder::SourceValue;
 use crate::placeholder::Value;
 use crate::route::PathIndex;
 use crate::scopes::MessageScope;
-use crate::scopes::of_payload;
 
 /// The result of looking up a method and a path.
 pub enum Lookup {
@@ -234,7 +234,10 @@ impl MatchedRoute {
         }
         if let Some(HttpAction::Last { each, channels }) = route.route().map(|route| &route.action) {
             let names = channels_of(each.as_ref(), channels, known)?;
-            route.channels = names.into_iter().collect::<Result<_, _>>()?;
+            // Different texts may give one channel, whose values are read once.
+            let mut seen = HashSet::new();
+            let names: Vec<String> = names.into_iter().collect::<Result<_, _>>()?;
+            route.channels = names.into_iter().filter(|name| seen.insert(name.clone())).collect();
         }
         Ok(AcceptedRequest { route, body })
     }
@@ -368,9 +371,8 @@ struct Answered<'a> {
 impl Resolve for Answered<'_> {
     fn value(&self, source: &Source) -> Option<SourceValue<'_>> {
         let json = |json: String| Some(SourceValue::Value(Value::Json(json.into())));
-        let values = || self.outcome.values.unwrap_or_default();
         if *source == Source::Data {
-            of_payload(&values().first()?.payload).map(SourceValue::Value)
+            json(self.list.first()?.clone())
         } else if *source == Source::List {
             json(format!("[{}]", self.list.join(",")))
         } else if *source == Source::Count {

@@ -61,11 +61,12 @@ impl CompiledVocabulary {
         let values = self.queries.iter().filter_map(|name| {
             let value =
                 url::query_value(query, name).or_else(|| url::query_value(query, &format!("{name}[]")))?;
-            (value.len() <= MAX_VALUE_BYTES).then(|| (name.clone(), value.into_boxed_str()))
+            // Lists may be long, and rules may ask whether there is one.
+            let is_list = self.query_lists.contains(name);
+            (is_list || value.len() <= MAX_VALUE_BYTES).then(|| (name.clone(), value.into_boxed_str()))
         });
         let lists = self.query_lists.iter().filter_map(|name| {
-            let values = url::query_list(query, name).filter(|value| value.len() <= MAX_VALUE_BYTES);
-            let joined = values.reduce(|joined, value| joined + "," + &value)?;
+            let joined = url::query_list(query, name).reduce(|joined, value| joined + "," + &value)?;
             Some((name.clone(), joined.into_boxed_str()))
         });
         let headers = self.headers.iter().filter_map(|name| {

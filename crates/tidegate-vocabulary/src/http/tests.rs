@@ -382,10 +382,12 @@ fn a_query_with_several_values_is_one_list() {
         ("s%5B%5D=a,b&s=c&s%5B%5D=+d+", r#"["a","b","c","d"]"#, r#""c""#),
         ("s[]", r#"[""]"#, r#""""#),
         ("x=1&s[0]=a", "null", "null"),
-        (&format!("s={}&s=b", "a".repeat(1025)), r#"["b"]"#, "null"),
     ] {
         assert_eq!(listed(query), json(200, &format!(r#"{{"all":{all},"first":{first}}}"#)), "{query}");
     }
+    let long = "a".repeat(1025);
+    let HttpAnswer::Json(200, body) = listed(&format!("s={long}&s=b")) else { panic!() };
+    assert!(body.contains(&format!("[\"{long}\",\"b\"]")), "a list may be long");
     let many = (0..500).map(|n| format!("s[]={n}")).collect::<Vec<_>>().join("&");
     let HttpAnswer::Json(200, body) = listed(&many) else { panic!() };
     assert!(body.contains("\"498\",\"499\"]"), "{body}");
@@ -446,4 +448,60 @@ fn last_values_that_rules_take_apart_are_shown_as_the_newest_elements_of_the_wan
     assert_eq!(shown(&["alerts.x"], &[alerts]), r#"1,1,"two""#);
     assert_eq!(shown(&["alerts.x"], &[value("alerts.x", 1, "[]")]), "[]", "it has no list");
     assert_eq!(shown(&["plain.x"], &[value("plain.x", 1, "[1,2]")]), "[1,2]");
+}
+
+/// A vocabulary whose lists go only to those who have joined the channels of their elements.
+const LISTS: &str = r#"
+    name = "lists"
+    [[path]]
+    name = "a"
+    path = "/a"
+    [[receive]]
+    do = "subscribe"
+    channels = ["own.all", "own.a"]
+    [[deliver]]
+    pattern = "own.*"
+    when = { data = { secret = false } }
+    each = "{data}"
+    channel = "own.{data.s|upper}"
+    collect = { by = "{data.s}" }
+    send = { list = "{list}" }
+    [[http]]
+    method = "GET"
+    path = "/last"
+    when = { query = { rooms = true } }
+    do = "last"
+    each = "{query.rooms|split}"
+    channels = ["own.all", "own.{item|upper}"]
+    send = { list = "{list}" }
+"#;
+
+#[test]
+fn sub_11_a_last_value_that_cannot_be_taken_apart_is_not_shown_as_a_whole() {
+    let vocabulary = compile(LISTS).unwrap().vocabulary;
+    let too_many = format!("[{}]", vec![r#"{"s":"x"}"#; 10_001].join(","));
+    for hidden in [&too_many, r#"[{"s":"*"}]"#, r#"[{"s":"a.b"}]"#, r#"{"s":"a","secret":1}"#, "[]"] {
+        let value = last_value("own.all", Payload::classify(hidden.to_owned().into()));
+        let channels = ["own.all".to_owned(), "own.A".to_owned()];
+        let shown = vocabulary.last_elements(&channels, &[value]);
+        assert!(shown.is_empty(), "{}", shown.concat());
+    }
+    let shown = last_value("own.all", Payload::classify(r#"[{"s":"x"},{"s":"a"}]"#.into()));
+    assert_eq!(vocabulary.last_elements(&["own.A".to_owned()], &[shown]), [r#"{"s":"a"}"#]);
+}
+
+#[test]
+fn a_channel_that_several_texts_name_is_read_once_however_long_the_list_is() {
+    let vocabulary = Arc::new(compile(LISTS).unwrap().vocabulary);
+    let channels = |query: &str| {
+        let Lookup::Found(route) = vocabulary.lookup(VocabularyId(1), "GET", "/last", Some(query), |_| None)
+        else {
+            panic!("{query}")
+        };
+        route.accept(SessionScope::default(), None).unwrap().channels()
+    };
+    assert_eq!(channels("rooms=a,b"), 3, "own.all, own.A and own.B");
+    assert_eq!(channels("rooms=a,A&rooms[]=a"), 2);
+    let many: Vec<String> = (0..500).map(|number| format!("room{number}")).collect();
+    assert_eq!(channels(&format!("rooms={}", many.join(","))), 501, "more than 1024 bytes");
 }
