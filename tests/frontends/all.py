@@ -5,10 +5,10 @@
     tests/frontends/all.py --tidegate target/debug/tidegate --compatible [SEED …]
 
 --nodes starts this number of nodes for each system, behind round_robin.py. --snippets also runs the snippets of the
-documents in this folder (snippets.mjs, backends.py). With --trust-client-identity, only the snippets run, and the switch
-`trust_client_identity` of the configurations is on. --compatible starts one node of each system with all switches of
-its configuration on, as in the documents, and runs the rows for them (python/compatible.py). All ports are free ones.
-The exit code is 0 if every row was ok, and 1 if not.
+documents in this folder (snippets.mjs, backends.py). With --trust-client-identity, only the snippets run, and the key
+`trust_client_identity` of the configurations is set. --compatible starts one node of each system with every key set
+that its configuration has commented out, as in the documents, and runs the rows for them (python/compatible.py). All
+ports are free ones. The exit code is 0 if every row was ok, and 1 if not.
 """
 
 import argparse
@@ -69,7 +69,7 @@ def ready(url: str, process: subprocess.Popen, log: Path) -> None:
 
 
 def switched_on(config: str) -> str:
-    """The configuration with every switch on (lines that begin with `#` and a key), and statistics with names."""
+    """The configuration with the keys that are commented out (lines of `#` and a key), and statistics with names."""
     return re.sub(r"(?m)^#(?=[\w\[])", "", config).replace('stats = "counts"', 'stats = "all"')
 
 

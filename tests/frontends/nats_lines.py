@@ -47,7 +47,7 @@ HEADINGS = {
 class Row:
     seed: str
     vocabulary: str
-    # The user and the other claims of the token of the page.
+    # The claims of the token of the page, all but `exp`.
     claims: dict[str, object]
     line: str
     command: list[str]
@@ -84,14 +84,16 @@ def rows() -> Iterator[Row]:
     for part in re.split(r"(?m)^### ", section[1])[1:]:
         heading, _, body = part.partition("\n")
         (vocabulary,) = code(heading)
-        (claims,) = re.findall(r"`(\{\"sub\".*?\})`", body)
+        # Claims after the path of a page are those of this page.
+        printed = re.findall(r"(?:`(/[^`]*)`:\s+)?`(\{\"sub\".*?\})`", body)
+        claims = {path: json.loads(it) for path, it in printed}
         for line in re.findall(r"(?m)^\| `nats .*$", body):
             command, page, gets = line.strip("| ").split(" | ")
             path, *sends = code(page)
             yield Row(
                 HEADINGS[vocabulary],
                 vocabulary,
-                json.loads(claims),
+                claims.get(path, claims[""]),
                 code(command)[0],
                 shlex.split(code(command)[0]),
                 path,
@@ -192,9 +194,8 @@ class Lines:
 
 @contextlib.asynccontextmanager
 async def page(row: Row, stage: kit.Stage) -> AsyncIterator[kit.Socket]:
-    role = "admin" if row.path.startswith("/ws/admin") else "user"
     # Pages of guests have no user.
-    token = stage.token(**{"role": role} | row.claims) if row.claims["sub"] else ""
+    token = stage.token(**{"role": None} | row.claims) if row.claims["sub"] else ""
     subprotocols = {"subprotocols": ["mcp"]} if row.vocabulary == "financegpt-mcp.toml" else {}
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     async with stage.socket(row.path, additional_headers=headers, **subprotocols) as socket:

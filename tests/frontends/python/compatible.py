@@ -1,6 +1,6 @@
-"""The effects of the switches in vocabularies/*.config.toml, which make a node behave as in the documents.
+"""The effects of the keys that are commented out in vocabularies/*.config.toml: a node behaves as in the documents.
 
-The node has every example of its configuration switched on, as `all.py --compatible` starts it. What is refused without
+The node has every one of them set, as `all.py --compatible` starts it. What is refused without
 them is in the rows of each system.
 """
 
@@ -227,9 +227,25 @@ async def trusted_query(stage: Stage) -> None:
         await stage.publish(f"user.{user}.earnings", sentio.EARNINGS)
         await socket.expect(sentio.message("earnings", sentio.EARNINGS))
         await stage.answers(200, sentio.EARNINGS, "GET", f"{path}?user_id={user}")
-    # A token takes precedence over a name, and a call without either is rejected.
+    # A token takes precedence over a name. A call without either has the role `guest`, which may not read earnings.
     await stage.answers(403, ..., "GET", f"{path}?user_id={user}", token=stage.token(stage.name("user_002")))
-    await stage.answers(401, ..., "GET", path)
+    await stage.answers(403, ..., "GET", path)
+
+
+@SENTIO.row("anonymous_http_role: a page that polls public signals need not name a user")
+async def unnamed_poll(stage: Stage) -> None:
+    symbol = stage.name("AAPL").upper()
+    path = f"/api/v1/dashboard/trade-signals?symbols={symbol}"
+    await stage.publish(f"signals.{symbol}", {"symbol": symbol, "signal": "buy"})
+
+    async def polled() -> None:
+        wanted = {"signals": [{"symbol": symbol, "signal": "buy"}], "count": 1, "timestamp": sentio.NAIVE}
+        await stage.answers(200, wanted, "GET", path)
+
+    await eventually(polled)
+    # A subscription has to name one.
+    async with stage.socket("/ws/trade-signals") as socket:
+        await socket.ask({"action": "subscribe", "symbols": [symbol]}, sentio.error())
 
 
 @SENTIO.row("api_keys: a fixed admin_token")

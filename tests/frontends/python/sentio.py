@@ -435,15 +435,26 @@ async def rest_market(stage: Stage) -> None:
     aapl, brk, tsla = symbols(stage, "AAPL", "BRK.B", "TSLA")
     token = stage.token(user)
     await stage.publish(f"prices.{aapl}", quote(aapl))
-    await stage.publish(f"market.{brk}", quote(brk))
+    await stage.publish(f"market.{brk}", QUOTE)
 
     async def polled() -> None:
-        wanted = {"market_data": [quote(aapl), quote(brk)], "count": 2, "timestamp": NAIVE}
+        # The list has quotes as they were published, here without a symbol.
+        wanted = {"market_data": [quote(aapl), QUOTE], "count": 2, "timestamp": NAIVE}
         for query in (f"symbols={aapl.lower()},{brk},{tsla}", f"symbols[]={aapl}&symbols[]={brk}"):
             await stage.answers(200, wanted, "GET", f"{path}?{query}", token=token)
-        one = {"status": "success", "quote": quote(aapl)}
-        await stage.answers(200, one, "GET", f"/api/v1/market/quote/{aapl.lower()}")
+        for symbol in (aapl, brk):
+            one = {"status": "success", "quote": quote(symbol)}
+            await stage.answers(200, one, "GET", f"/api/v1/market/quote/{symbol.lower()}")
 
     await eventually(polled)
+    await stage.publish(f"market.{aapl}", quote(aapl, price=1))
+
+    async def both() -> None:
+        wanted = {"market_data": [quote(aapl), quote(aapl, price=1)], "count": 2, "timestamp": NAIVE}
+        await stage.answers(200, wanted, "GET", f"{path}?symbols={aapl}")
+        one = {"status": "success", "quote": quote(aapl)}
+        await stage.answers(200, one, "GET", f"/api/v1/market/quote/{aapl}")
+
+    await eventually(both)
     await stage.answers(400, ..., "GET", f"{path}?symbols=AAPL,*", token=token)
     await stage.answers(404, ..., "GET", f"/api/v1/market/quote/{tsla}", token=token)
