@@ -100,6 +100,11 @@ fn sizes(root: &ConfigTable<'_>, config: &Config) {
             ("limits.outbox_bytes", limits.outbox_bytes),
             "the last values of one feed may not fit into an outbox",
         ),
+        (
+            ("limits.feed_values", limits.feed_values),
+            ("limits.outbox_frames", limits.outbox_frames),
+            "the last values of one feed may not fit into an outbox",
+        ),
     ];
     for ((inner, size), (outer, room), effect) in pairs {
         if size > room {
