@@ -245,7 +245,8 @@ impl CompiledVocabulary {
         shown.into_iter().map(|shown| shown.json).collect()
     }
 
-    /// The elements of a last value, if the first rule for it takes it apart.
+    /// The elements of a last value, if the first rule that can show it takes it apart. An HTTP call has no path, so the
+    /// rules of all paths apply, in the order of the file.
     fn last_apart(&self, value: &LastValue) -> Option<Vec<Arc<Element>>> {
         let LastValue { subject, payload, time } = value.clone();
         let publication =
@@ -257,7 +258,12 @@ impl CompiledVocabulary {
             let scope = PublicationScope { publication: &publication, data: None, pattern };
             match &rule.each {
                 Some(each) => apart.apply(self, rule, each, &scope),
-                None if !apart.is_taken && rule.when.iter().all(|condition| condition.holds(&scope)) => break,
+                None if apart.is_taken => {}
+                None if rule.when.iter().all(|condition| condition.holds(&scope))
+                    && rule.can_render(&scope) =>
+                {
+                    return None;
+                }
                 None => {}
             }
         }
