@@ -89,12 +89,16 @@ pub(super) fn read(root: &ConfigTable<'_>, roles: &[Role], main: &HttpConfig) ->
     };
     for listen in listeners(endpoints.iter().map(|(_, endpoint)| endpoint)) {
         let here: Vec<_> = endpoints.iter().filter(|(_, endpoint)| endpoint.listen == listen).collect();
-        let is_chosen = |at: usize, endpoint: &EndpointConfig| {
-            at > 0 && here.iter().take(at).all(|(_, earlier)| endpoint.is_chosen_before(earlier))
+        // The first endpoint of a path remains: others may be chosen before it.
+        let is_chosen = |at: usize, endpoint: &EndpointConfig, path: &str| {
+            let has_path = |earlier: &&EndpointConfig| earlier.paths().any(|other| other == path);
+            let mut earlier = here.iter().take(at).map(|(_, earlier)| earlier).filter(has_path).peekable();
+            earlier.peek().is_some() && earlier.all(|earlier| endpoint.is_chosen_before(earlier))
         };
-        let by_path = here.iter().enumerate().filter(|(at, (_, endpoint))| !is_chosen(*at, endpoint));
-        let paths =
-            by_path.flat_map(|(_, (key, endpoint))| endpoint.paths().map(|path| (key.as_str(), path)));
+        let paths = here.iter().enumerate().flat_map(|(at, (key, endpoint))| {
+            let by_path = endpoint.paths().filter(move |path| !is_chosen(at, endpoint, path));
+            by_path.map(|path| (key.as_str(), path))
+        });
         root.reject_duplicates(paths, "path", "give each endpoint its own path, or its own listener");
     }
     endpoints.into_iter().map(|(_, endpoint)| endpoint).collect()

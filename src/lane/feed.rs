@@ -182,7 +182,8 @@ impl Feed {
         self.open
     }
 
-    /// Adds the last values of the feed of its class to its own, which are at least as new.
+    /// Adds the last values of the feed of its class. Its own ones remain: they came with its own subscription, which
+    /// brings everything that is newer, too.
     pub fn inherit(&mut self, values: &[KeptValue]) {
         self.values.put_older(values);
     }

@@ -331,7 +331,8 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         !is_known && self.wildcards.reaches(source, self.limits.overlapping)
     }
 
-    /// A feed of a class with `snapshot = "always"` has the values of the class from its start.
+    /// Gives a feed of a class with `snapshot = "always"` the values of the class. From now on the feed must receive
+    /// everything itself.
     fn inherit(&mut self, id: FeedId) {
         let Some(FeedEntry { feed, .. }) = self.entries.get(id) else { return };
         let Some(kept) = self.kept(feed.class()).filter(|kept| kept.pattern() != feed.pattern()) else {
@@ -370,7 +371,10 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
             source.own = Some(id);
         }
         self.by_pattern.insert(pattern, id);
-        self.inherit(id);
+        // What the class receives before the subscription of another is confirmed reaches only the class: `opened`.
+        if is_shared {
+            self.inherit(id);
+        }
         id
     }
 

@@ -53,7 +53,8 @@ impl LastValues {
         self.put_value((now, Publication { payload: publication.payload.detached(), ..publication.clone() }));
     }
 
-    /// Adds values of other keys, which are older than its own. Values of its own keys are ignored.
+    /// Adds the values whose keys it does not have, as if they had arrived before all of its own. Values of its own
+    /// keys are ignored, whichever is newer.
     pub fn put_older(&mut self, older: &[KeptValue]) {
         let own: Vec<KeptValue> = self.iter().cloned().collect();
         self.clear();
@@ -263,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn older_values_never_replace_newer_ones() {
+    fn added_values_never_replace_its_own() {
         let now = Instant::now();
         let mut values = with_room(3, 1000);
         values.put_older(&[]);

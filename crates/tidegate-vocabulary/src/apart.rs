@@ -247,14 +247,14 @@ impl CompiledVocabulary {
 
     /// The elements of a last value, if a rule takes it apart before another one shows the whole: none if that rule
     /// cannot show it, because the whole may have elements of channels that the caller did not ask for. `None` if the
-    /// value is shown as a whole.
+    /// value is shown as a whole. An HTTP call has no path, so the rules of all paths apply, in the order of the file.
     fn last_apart(&self, value: &LastValue) -> Option<Vec<Arc<Element>>> {
         let LastValue { subject, payload, time } = value.clone();
         let publication =
             Publication { key: Arc::clone(&subject), subject, payload, headers: Vec::new(), time };
         let mut apart = Apart { stays_json: true, ..Apart::new(&publication, None) };
         let rules = self.deliver_rules.iter().filter(|rule| rule.pattern.matches(&publication.subject));
-        let (mut is_whole, mut has_each) = (false, false);
+        let mut has_each = false;
         for rule in rules {
             let pattern = rule.pattern.as_str();
             let scope = PublicationScope { publication: &publication, data: None, pattern };
@@ -263,15 +263,17 @@ impl CompiledVocabulary {
                     has_each = true;
                     apart.apply(self, rule, each, &scope);
                 }
-                None if !apart.is_taken && rule.when.iter().all(|condition| condition.holds(&scope)) => {
-                    is_whole = true;
-                    break;
+                None if apart.is_taken => {}
+                None if rule.when.iter().all(|condition| condition.holds(&scope))
+                    && rule.can_render(&scope) =>
+                {
+                    return None;
                 }
                 None => {}
             }
         }
         match apart.end() {
-            _ if is_whole || !has_each => None,
+            _ if !has_each => None,
             Some(Rendered::Elements { list, .. }) => Some(list),
             Some(
                 Rendered::Frame(_) | Rendered::Nothing | Rendered::Unrenderable | Rendered::TooManyElements,

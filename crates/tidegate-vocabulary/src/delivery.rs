@@ -219,6 +219,14 @@ impl DeliverRule {
         self.needs_text || self.json_template.spreads().next().is_some()
     }
 
+    /// Whether it can render this publication, which it matches.
+    pub(super) fn can_render(&self, published: &PublicationScope<'_>) -> bool {
+        let is_binary = matches!(published.publication.payload, Payload::Binary(_));
+        let render =
+            |out: &mut Vec<u8>| self.json_template.render_with_slots(published, OnMissing::Null, out).is_ok();
+        !self.may_fail() || !(self.needs_text && is_binary) && render(&mut Vec::new())
+    }
+
     /// Whether it renders some publications that `earlier` cannot render.
     pub(super) fn renders_more_than(&self, earlier: &Self) -> bool {
         let spreads: Vec<_> = self.json_template.spreads().collect();

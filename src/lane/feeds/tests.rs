@@ -394,6 +394,47 @@ fn a_class_that_always_keeps_values_has_them_for_every_first_channel() {
     assert_eq!(last(&mut table, &class, "room.a").unwrap(), ["room.a"], "a later one has it too");
 }
 
+/// The texts of the last values, each published as the payload.
+fn texts(table: &TestFeeds, channel: &str) -> Vec<String> {
+    let feed = &table.feeds.entries[table.feeds.by_pattern[channel]].feed;
+    let text = |publication: &Publication| String::from_utf8_lossy(publication.payload.bytes()).into_owned();
+    feed.last(table.at(0).0).unwrap().map(text).collect()
+}
+
+#[test]
+fn a_channel_that_opens_has_what_its_class_received_while_it_waited() {
+    let (mut table, _) = kept();
+    let publish = |table: &mut TestFeeds, key: u32, subject: &str, text: &str| {
+        table.outgoing_of(|feeds, now, outgoing| {
+            let message = Message::plain(subject, text.as_bytes());
+            feeds.publish(key, &message, now, &mut encoder(), outgoing).unwrap()
+        })
+    };
+    for subject in ["room.a", "room.b", "room.c"] {
+        publish(&mut table, 0, subject, &format!("{subject} 1"));
+    }
+    table.join(0, "room.*");
+    publish(&mut table, 0, "room.a", "room.a 2");
+    publish(&mut table, 0, "room.b", "room.b 2");
+    publish(&mut table, 1, "room.b", "room.b 3");
+    table.opened(1);
+    assert_eq!(texts(&table, "room.*"), ["room.c 1", "room.a 2", "room.b 3"]);
+    publish(&mut table, 0, "room.b", "room.b 3");
+    assert_eq!(texts(&table, "room.>"), ["room.c 1", "room.a 2", "room.b 3"]);
+}
+
+#[test]
+fn a_channel_that_waits_for_its_class_has_what_the_class_received_before() {
+    let class = Class { snapshot: true, ..class("room.>", FeedBy::Always) };
+    let mut table = TestFeeds::new(vec![class]);
+    table.join(0, "room.>");
+    table.message(0, "room.a");
+    table.join(0, "room.a");
+    assert_eq!(table.subscribed(), ["room.>"]);
+    table.opened(0);
+    assert_eq!(texts(&table, "room.a"), ["1"]);
+}
+
 #[test]
 fn kept_values_are_forgotten_with_the_link_and_a_refused_class_is_tried_again() {
     let (mut table, class) = kept();

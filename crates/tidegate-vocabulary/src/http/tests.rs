@@ -1,16 +1,19 @@
 //! HTTP requests as sessions of one message: requests that a caller may not make have no effect.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 use std::time::SystemTime;
 
 use tidegate_protocol::client_message::ClientMessage;
+use tidegate_protocol::dialect::Rendered;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::message::Query;
 use tidegate_protocol::message::QueryResult;
 use tidegate_protocol::permissions::Permissions;
 use tidegate_protocol::permissions::Rules;
 use tidegate_protocol::permissions::StatsAccess;
+use tidegate_protocol::publication::Publication;
 use tidegate_protocol::session::Input;
 use tidegate_protocol::session::Output;
 use tidegate_protocol::session::Session;
@@ -20,6 +23,8 @@ use tidegate_protocol::session::settings::Settings;
 
 use super::*;
 use crate::compile::compile;
+use crate::route::PathIndex;
+use crate::route::Route;
 use crate::transcript::default_settings;
 
 const FILE: &str = r#"
@@ -504,4 +509,49 @@ fn a_channel_that_several_texts_name_is_read_once_however_long_the_list_is() {
     assert_eq!(channels("rooms=a,A&rooms[]=a"), 2);
     let many: Vec<String> = (0..500).map(|number| format!("room{number}")).collect();
     assert_eq!(channels(&format!("rooms={}", many.join(","))), 501, "more than 1024 bytes");
+}
+
+#[test]
+fn last_values_that_a_rule_cannot_show_are_left_to_the_next_one_as_for_clients() {
+    const FALLING_THROUGH: &str = r#"
+        name = "test"
+        [[path]]
+        name = "main"
+        path = "/"
+        [[receive]]
+        when = { do = "watch" }
+        do = "subscribe"
+        channels = ["mixed.x", "none.x"]
+        [[deliver]]
+        pattern = "mixed.*"
+        send = { "..." = "{data}", kind = "whole" }
+        [[deliver]]
+        pattern = "mixed.*"
+        each = "{data}"
+        collect = { by = "{data.s}" }
+        send = { list = "{list}" }
+        [[deliver]]
+        pattern = "none.*"
+        send = { "..." = "{data}" }
+    "#;
+    let vocabulary = compile(FALLING_THROUGH).unwrap().vocabulary;
+    for (subject, payload, live, shown) in [
+        ("mixed.x", r#"[{"s":"a"},{"s":"b"}]"#, "2 elements", &[r#"{"s":"a"}"#, r#"{"s":"b"}"#][..]),
+        ("mixed.x", r#"{"s":"a"}"#, "frame", &[r#"{"s":"a"}"#]),
+        ("none.x", "[1,2]", "unrenderable", &["[1,2]"]),
+    ] {
+        let value = last_value(subject, Payload::classify(payload.into()));
+        let LastValue { subject, payload, time } = value.clone();
+        let publication =
+            Publication { key: Arc::clone(&subject), subject, payload, headers: Vec::new(), time };
+        let rendered = match vocabulary.render(Route::Path(PathIndex(0)), &publication) {
+            Rendered::Elements { list, .. } => format!("{} elements", list.len()),
+            Rendered::Frame(_) => "frame".to_owned(),
+            Rendered::Unrenderable => "unrenderable".to_owned(),
+            Rendered::Nothing | Rendered::TooManyElements => "nothing".to_owned(),
+        };
+        assert_eq!(rendered, live);
+        let channels = [publication.subject.to_string()];
+        assert_eq!(vocabulary.last_elements(&channels, &[value]), shown, "{live}");
+    }
 }
