@@ -73,7 +73,7 @@ pub enum AuthError {
     UnverifiedEmail { claim: String },
     #[error(
         "the token has no role: its claim \"{claim}\" is absent or empty; the issuer must add it, or set auth.role_claim \
-        to the claim that has the role"
+         to the claim that has the role, or auth.default_role for tokens without that claim"
     )]
     MissingRole { claim: String },
     #[error("the token's claim \"{claim}\" names no configured [[role]]; names are case-sensitive")]

@@ -408,6 +408,8 @@ fn an_absent_role_and_an_unknown_one_have_different_errors() {
     let token = mint_hs256(&Secret::new(SECRET), Some("main"), &without).unwrap();
     let refused = authenticator(config()).authenticate(&token, at(NOW)).unwrap_err();
     assert_eq!(refused, AuthError::MissingRole { claim: "role".to_owned() });
+    let ways = ["\"role\"", "auth.role_claim", "auth.default_role"];
+    assert!(ways.iter().all(|way| refused.to_string().contains(way)), "{refused}");
     for absent in [json!([]), json!(""), json!(["", ""])] {
         assert_eq!(error(absent), AuthError::MissingRole { claim: "role".to_owned() });
     }

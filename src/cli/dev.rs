@@ -45,7 +45,7 @@ use crate::telemetry;
 /// The users with a token, each with its role.
 const USERS: [(&str, &str); 2] = [("demo", "user"), ("admin", "admin")];
 /// What every user may subscribe to, and what administrators may in addition.
-const SUBSCRIBE: [&str; 3] = ["prices.>", "user.{sub}.>", "demo.>"];
+const SUBSCRIBE: [&str; 4] = ["prices.*", "prices.*.*", "user.{sub}.>", "demo.>"];
 const ADMIN: &str = "admin.*";
 /// Where every user may publish and request.
 const PUBLISH: &str = "demo.>";

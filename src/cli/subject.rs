@@ -47,6 +47,12 @@ fn subject(template: &str, user: &str) -> Result<String, String> {
     if let Some(other) = template.placeholders().find(|placeholder| !is_known(placeholder)) {
         return Err(format!("only the user is known, and not {{{other}}}: write its value there"));
     }
+    if template.placeholders().next().is_none() {
+        return Err(
+            "the subject has no place for the user: write {sub} there, as in 'user.{sub}.notifications'"
+                .to_owned(),
+        );
+    }
     let filled = template.fill(|_| Some(Cow::Borrowed(user.token())));
     filled.map(|subject| subject.to_string()).map_err(|error| error.to_string())
 }
@@ -61,7 +67,6 @@ mod tests {
             ("user.{sub}.notifications", "ann@example.com", "user.ann@example=2Ecom.notifications"),
             ("user.{user}.notifications", "ann@example.com", "user.ann@example=2Ecom.notifications"),
             ("user.{claims.sub}.>", "a=b", "user.a=3Db.>"),
-            ("prices.AAPL", "alice", "prices.AAPL"),
         ] {
             assert_eq!(subject(template, user).unwrap(), expected);
         }
@@ -70,6 +75,7 @@ mod tests {
             ("user.{sub}.x", "a\nb", "no node accepts this user"),
             ("user.{team}.x", "alice", "only the user is known, and not {team}"),
             ("user.{sub", "alice", "close the placeholder"),
+            ("admin.users", "alice", "no place for the user"),
         ] {
             let error = subject(template, user).unwrap_err();
             assert!(error.contains(problem), "{error}");

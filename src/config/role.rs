@@ -18,8 +18,11 @@ const STATS: [(&str, StatsAccess); 3] =
     [("none", StatsAccess::None), ("counts", StatsAccess::Counts), ("all", StatsAccess::All)];
 
 /// The subscriptions of the default roles. Users see prices and what is for them; administrators also `admin.*`.
-const DEFAULT_ROLES: [(&str, &[&str]); 2] =
-    [("user", &["prices.*", "user.{sub}.>"]), ("admin", &["prices.*", "user.{sub}.>", "admin.*"])];
+/// Names of prices may have one dot: `prices.BRK.B`.
+const DEFAULT_ROLES: [(&str, &[&str]); 2] = [
+    ("user", &["prices.*", "prices.*.*", "user.{sub}.>"]),
+    ("admin", &["prices.*", "prices.*.*", "user.{sub}.>", "admin.*"]),
+];
 
 /// The roles of a configuration that lists none.
 pub(super) fn defaults() -> Vec<Role> {

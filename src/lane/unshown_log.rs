@@ -66,8 +66,8 @@ impl UnshownLog {
                     subject,
                     vocabulary,
                     suppressed,
-                    "a publication cannot be shown: publish text or JSON, and an object where [[deliver]] spreads it, \
-                     or add a [[deliver]] that shows other payloads"
+                    "a publication cannot be shown: publish text or JSON, an object where [[deliver]] spreads it, and no \
+                     element without its `by` value; or add a [[deliver]] that shows other payloads"
                 );
             }
         }

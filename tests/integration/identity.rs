@@ -147,7 +147,9 @@ async fn acl_01_with_only_a_secret_users_see_prices_and_their_own_and_administra
         };
         let (mut user, mut admin) = (connect("user").await, connect("admin").await);
         for client in [&mut user, &mut admin] {
-            for channel in ["prices.AAPL", "prices.*", "user.alice.notifications"] {
+            for channel in
+                ["prices.AAPL", "prices.BRK.B", "prices.*", "prices.*.*", "user.alice.notifications"]
+            {
                 client.subscribe(channel).await;
             }
             for channel in ["user.bob.notifications", "user.*.notifications", "admin.>", "prices.>"] {

@@ -311,9 +311,9 @@ async def nobody(stage: Stage) -> None:
     token, data = backend(stage), {"balance": 1}
     for what in ("transaction", "balance"):
         await stage.answers(400, ..., "POST", f"/ws/broadcast/{what}", token=token, body=data)
-    # The form of earlier versions would otherwise go to all users.
-    earlier = {"user_id": "u1", "data": data}
-    await stage.answers(400, ..., "POST", "/ws/broadcast/notification", token=token, body=earlier)
+    # A notification that names its user in the body would otherwise go to all users.
+    for body in ({"user_id": "u1", "data": data}, {"user_id": "u1", "title": "secret"}):
+        await stage.answers(400, ..., "POST", "/ws/broadcast/notification", token=token, body=body)
 
 
 @table.row("POST /ws/broadcast/market without a room")

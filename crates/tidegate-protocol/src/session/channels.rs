@@ -140,22 +140,21 @@ impl Session {
     }
 
     /// Leaves the channels of a group that the message does not name, if it may subscribe to all those that it names.
-    /// Otherwise sends the errors and returns false.
+    /// Otherwise sends the error of the first that it may not, and returns false.
     fn leave_unnamed(
         &mut self,
         request_context: Option<&RequestContext>,
         channels: &[Result<String, ClientError>],
         wanted: &SubscribeRequest,
     ) -> bool {
-        let mut is_permitted = true;
         for channel in channels {
             let checked = channel.clone().and_then(|name| self.check_channel(&name, wanted));
             if let Err(error) = checked {
-                is_permitted = false;
                 self.refuse(request_context.cloned(), channel.clone().ok(), error);
+                return false;
             }
         }
-        if !is_permitted || !matches!(self.phase, Phase::Open(_)) {
+        if !matches!(self.phase, Phase::Open(_)) {
             return false;
         }
         let named = Names::of(channels);
