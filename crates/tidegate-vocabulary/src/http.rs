@@ -315,18 +315,22 @@ impl RouteDialect {
         let status = route.status.unwrap_or(200);
         let Some(send) = &route.send else { return HttpAnswer::Status(status) };
         let shows_one = send.placeholders().iter().any(|placeholder| placeholder.source == Source::Data);
-        if shows_one && outcome.values.is_some_and(<[LastValue]>::is_empty) {
-            return HttpAnswer::NoValue;
-        }
         let known = MessageScope { reply: outcome.reply, ..known };
         let values = outcome.values.unwrap_or_default();
         let list = self.binding.vocabulary.last_elements(&self.channels, values);
+        if shows_one && outcome.values.is_some() && list.is_empty() {
+            return HttpAnswer::NoValue;
+        }
         let mut out = Vec::new();
-        // If a value cannot be spread, the body is empty.
-        send.render(&Answered { known, outcome, list }, OnMissing::Null, &mut out).ok();
+        let rendered = send.render(&Answered { known, outcome, list }, OnMissing::Null, &mut out);
         match String::from_utf8(out) {
-            Ok(body) => HttpAnswer::Json(status, body),
-            Err(_) => HttpAnswer::Status(status),
+            Ok(body) if rendered.is_ok() => HttpAnswer::Json(status, body),
+            // A value that cannot be spread is as good as none.
+            Ok(_) | Err(_) if outcome.values.is_some() => HttpAnswer::NoValue,
+            Ok(_) | Err(_) => {
+                let words = "the answer is no object, so it cannot be shown";
+                HttpAnswer::Refused(ClientError::new(ErrorCode::Service, words))
+            }
         }
     }
 }
