@@ -328,6 +328,87 @@ fn elements_wait_behind_what_came_before_them_and_no_overflow_drops_them() {
     assert_eq!(page.drain(9)[0], "[1]");
 }
 
+#[test]
+fn a_client_whose_socket_is_full_is_told_once_of_each_lost_element() {
+    let mut page = Page::new();
+    page.class.max_age = Some(INTERVAL);
+    page.join("s.a");
+    page.publish("s.a", &[("s.a", "a", "1")]);
+    page.now += INTERVAL;
+    page.publish("s.a", &[("s.a", "b", "2")]);
+    for _ in 0..20 {
+        assert_eq!((page.drain(0), page.subscriber.queued_publications()), (vec![], 1));
+    }
+    assert_eq!(page.drain(1), ["[2]"], "there was no room for the gap");
+    for _ in 0..20 {
+        assert_eq!((page.drain(0), page.subscriber.queued_publications()), (vec![], 1));
+    }
+    assert_eq!(page.drain(9), ["expired 1"]);
+    assert_eq!((page.drain(9), page.subscriber.is_empty()), (vec![], true));
+}
+
+#[test]
+fn what_is_lost_while_the_socket_is_full_is_one_gap() {
+    let mut page = Page::new();
+    page.class.max_age = Some(INTERVAL);
+    page.join("s.a");
+    for number in 0..20 {
+        page.publish("s.a", &[("s.a", &number.to_string(), "1")]);
+        page.now += INTERVAL;
+        assert_eq!((page.drain(0), page.subscriber.queued_publications()), (vec![], 1));
+    }
+    assert_eq!(page.drain(9), ["expired 20"]);
+    assert_eq!((page.drain(9), page.subscriber.is_empty()), (vec![], true));
+}
+
+#[test]
+fn the_shortest_interval_and_the_most_urgent_priority_of_the_changed_channels_count() {
+    let mut page = Page::new();
+    page.class.priority = Priority::Low;
+    page.ask("s.slow", Some(10 * INTERVAL));
+    page.answer("s.slow", &[]);
+    page.ask("s.faster", Some(INTERVAL));
+    page.answer("s.faster", &[]);
+    page.class.priority = Priority::High;
+    page.join("s.fast");
+    page.publish("s.slow", &[("s.slow", "a", "1")]);
+    assert_eq!(page.drain(9), ["[1]"]);
+    page.publish("s.slow", &[("s.slow", "a", "2")]);
+    assert_eq!(page.subscriber.next_release(), Some(page.now + 10 * INTERVAL));
+    assert!(page.publish("s.faster", &[("s.faster", "b", "3")]));
+    assert_eq!(page.subscriber.next_release(), Some(page.now + INTERVAL));
+    assert!(page.publish("s.fast", &[("s.fast", "c", "4")]));
+    assert_eq!(page.drain(9), ["[2,3,4]"]);
+    page.now += 10 * INTERVAL;
+    let reply = |page: &Page| assert!(page.subscriber.push_reply(frame("reply"), Priority::Normal));
+    for round in 0..20 {
+        page.publish("s.slow", &[("s.slow", "a", "5")]);
+        if round == 0 {
+            reply(&page);
+        }
+        page.publish("s.fast", &[("s.fast", "c", "6")]);
+        let mut taken = Vec::new();
+        page.subscriber.take(page.now, 1, 1 << 20, &mut taken);
+        assert_eq!(text(taken[0].bytes()), "[5,3,6]", "before the reply");
+        assert!(page.subscriber.queued_publications() <= 1);
+        page.now += 10 * INTERVAL;
+    }
+    assert_eq!(page.drain(9), ["reply"]);
+    assert!(page.subscriber.is_empty());
+}
+
+#[test]
+fn who_leaves_and_joins_again_leaves_nothing_in_the_outbox() {
+    let mut page = Page::new();
+    for number in 0..100 {
+        let id = page.join("s.a");
+        page.publish("s.a", &[("s.a", "a", &number.to_string())]);
+        assert_eq!((page.drain(0), page.subscriber.queued_publications()), (vec![], 1));
+        page.hub.leave(&page.subscriber, id);
+        assert_eq!((page.subscriber.queued_publications(), page.subscriber.is_empty()), (0, true));
+    }
+}
+
 proptest! {
     /// Whatever the order of publications and writes, the client finally shows the newest element of each channel.
     #[test]
