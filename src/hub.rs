@@ -69,7 +69,7 @@ impl Hub {
         let store = takes_elements.then(|| topic.store_for(&pattern, format));
         subscriber.add_member(subscription, pattern, class, max_rate, subscription_context);
         if let Some(store) = store {
-            subscriber.set_collecting(subscription, Collecting { store, since: 0 });
+            subscriber.set_collecting(subscription, Collecting { store, since: 0, joined: 0 });
         }
         topic.join(TopicMember { subscriber: Rc::clone(subscriber), subscription, format, per_message })
     }

@@ -77,6 +77,8 @@ pub struct Collecting {
     pub store: Rc<RefCell<ElementStore>>,
     /// Elements up to this number are not shown to it.
     pub since: u64,
+    /// The number of the last element before it joined. If older ones are lost, it is not told.
+    pub joined: u64,
 }
 
 impl Member {

@@ -155,7 +155,7 @@ impl Topic {
     pub fn show_elements(&self, member: &TopicMember, last: u64) {
         let outdated = self.store(member.format).map(|store| store.borrow().outdated());
         let since = if self.class.snapshot { outdated.unwrap_or_default() } else { last };
-        member.subscriber.show_elements(member.subscription, since);
+        member.subscriber.show_elements(member.subscription, since, last);
     }
 
     /// Stores the elements of last values.

@@ -34,11 +34,12 @@ impl Subscriber {
         });
     }
 
-    /// A subscription is shown the stored elements from this number on, which is not included.
-    pub fn show_elements(&self, id: SubscriptionId, since: u64) {
+    /// A subscription is shown the stored elements from the number `since` on, which is not included. `joined` is the
+    /// number of the last element before it joined.
+    pub fn show_elements(&self, id: SubscriptionId, since: u64, joined: u64) {
         self.with_member(id, |member| {
             if let Some(collecting) = member.collecting_mut() {
-                collecting.since = since;
+                (collecting.since, collecting.joined) = (since, joined);
             }
         });
     }
@@ -195,15 +196,16 @@ impl Subscriber {
         let shown: Vec<_> = shown
             .filter_map(|member| {
                 let (collecting, context) = member.collecting_in(&due.group)?;
-                Some((member, collecting.store.borrow(), collecting.since, context))
+                Some((member, collecting.store.borrow(), collecting, context))
             })
             .collect();
         let collecting: Vec<_> = shown
             .iter()
-            .map(|(member, store, since, context)| CollectingMember {
+            .map(|(member, store, of, context)| CollectingMember {
                 pattern: &member.pattern,
                 store,
-                since: *since,
+                since: of.since,
+                joined: of.joined,
                 context: Some(*context),
             })
             .collect();

@@ -362,6 +362,41 @@ fn what_is_lost_while_the_socket_is_full_is_one_gap() {
 }
 
 #[test]
+fn a_subscription_is_not_told_of_a_loss_before_it_joined() {
+    let (mut page, other) = (Page::new(), Page::new());
+    page.class.max_age = Some(INTERVAL);
+    page.join("s.a");
+    page.publish("s.a", &[("s.a", "a", "1")]);
+    assert_eq!(page.drain(9), ["[1]"]);
+    page.now += INTERVAL;
+    page.subscriber = other.subscriber;
+    page.join("s.a");
+    assert_eq!(page.drain(9), [""; 0]);
+    page.publish("s.a", &[("s.a", "b", "2")]);
+    page.now += INTERVAL;
+    assert_eq!(page.drain(9), ["expired 1"]);
+}
+
+#[test]
+fn last_values_for_a_new_subscription_are_no_news_for_others() {
+    let (mut page, mut late) = (Page::new(), Page::new());
+    page.class.max_age = Some(INTERVAL);
+    page.join("s.a");
+    page.publish("s.a", &[("s.a", "a", "1")]);
+    let snapshot = vec![page.elements(&[("s.a", "a", "1")])];
+    assert_eq!(page.drain(9), ["[1]"]);
+    page.hub.note_loss(&pattern("s.a"));
+    std::mem::swap(&mut page.subscriber, &mut late.subscriber);
+    page.ask("s.a", None);
+    page.answer("s.a", &snapshot);
+    assert_eq!(page.drain(9), ["[1]"], "the lane has it, so it is not outdated");
+    std::mem::swap(&mut page.subscriber, &mut late.subscriber);
+    page.now += INTERVAL;
+    page.publish("s.a", &[("s.a", "b", "2")]);
+    assert_eq!(page.drain(9), ["[2]"]);
+}
+
+#[test]
 fn the_shortest_interval_and_the_most_urgent_priority_of_the_changed_channels_count() {
     let mut page = Page::new();
     page.class.priority = Priority::Low;
