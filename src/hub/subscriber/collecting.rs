@@ -62,8 +62,7 @@ impl Subscriber {
         }
     }
 
-    /// Calls `visit` with the subscriptions in the group of this one that have joined, and whose publications are taken
-    /// apart.
+    /// Calls `visit` with the subscriptions in the group of this one whose publications are taken apart.
     pub fn for_each_in_group(
         &self,
         id: SubscriptionId,
@@ -72,8 +71,7 @@ impl Subscriber {
         let Some(Some(context)) = self.with_member(id, |member| member.subscription_context()) else {
             return;
         };
-        let members = self.members.borrow();
-        for member in members.iter().filter(|member| member.state != MemberState::Joining) {
+        for member in self.members.borrow().iter() {
             if let Some((_, of)) = member.collecting_in(&context.group) {
                 visit(&member.pattern, of);
             }

@@ -397,24 +397,6 @@ fn last_values_for_a_new_subscription_are_no_news_for_others() {
 }
 
 #[test]
-fn elements_of_a_channel_wait_until_it_has_joined() {
-    let mut page = Page::new();
-    page.join("s.all");
-    page.ask("s.b", None);
-    let publish = |page: &Page| {
-        let mut elements = page.elements(&[]);
-        let form = ElementForm::Message(frame("note"));
-        elements.list.push(Arc::new(Element { channel: "s.b".into(), key: "k".into(), form }));
-        let (all, mut effects) = (pattern("s.all"), Effects::default());
-        page.hub.publish_elements(&all, format_of(0), &elements, page.now, &mut effects);
-        page.drain(9)
-    };
-    assert_eq!(publish(&page), [""; 0]);
-    page.answer("s.b", &[]);
-    assert_eq!(publish(&page), ["note"]);
-}
-
-#[test]
 fn the_shortest_interval_and_the_most_urgent_priority_of_the_changed_channels_count() {
     let mut page = Page::new();
     page.class.priority = Priority::Low;
