@@ -243,7 +243,7 @@ fn after_a_loss_a_new_subscription_is_not_shown_what_was_before_it_and_an_old_on
     page.join("s.a");
     page.publish("s.a", &[("s.a", "a", "1"), ("s.a", "b", "2")]);
     assert_eq!(page.drain(9), ["[1,2]"]);
-    page.hub.note_loss(&pattern("s.a"));
+    page.hub.note_loss(&pattern("s.a"), None);
     std::mem::swap(&mut page.subscriber, &mut late.subscriber);
     page.join("s.a");
     assert_eq!(page.drain(9), [""; 0]);
@@ -385,7 +385,7 @@ fn last_values_for_a_new_subscription_are_no_news_for_others() {
     page.publish("s.a", &[("s.a", "a", "1")]);
     let snapshot = vec![page.elements(&[("s.a", "a", "1")])];
     assert_eq!(page.drain(9), ["[1]"]);
-    page.hub.note_loss(&pattern("s.a"));
+    page.hub.note_loss(&pattern("s.a"), None);
     std::mem::swap(&mut page.subscriber, &mut late.subscriber);
     page.ask("s.a", None);
     page.answer("s.a", &snapshot);
