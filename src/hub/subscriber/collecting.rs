@@ -62,6 +62,11 @@ impl Subscriber {
         }
     }
 
+    /// The filter of a subscription has changed. If it has elements, the client is shown those that pass now.
+    pub fn note_filtered(&self, id: SubscriptionId) {
+        self.note_joined(id);
+    }
+
     /// Calls `visit` with the subscriptions in the group of this one whose publications are taken apart.
     pub fn for_each_in_group(
         &self,

@@ -433,6 +433,16 @@ fn the_shortest_interval_and_the_most_urgent_priority_of_the_changed_channels_co
 }
 
 #[test]
+fn a_changed_filter_shows_the_elements_that_pass_now() {
+    let mut page = Page::new();
+    let id = page.join("s.a");
+    page.publish("s.a", &[("s.a", "a", "1")]);
+    assert_eq!(page.drain(9), ["[1]"]);
+    page.subscriber.note_filtered(id);
+    assert_eq!((page.drain(9), page.drain(9)), (vec!["[1]".to_owned()], vec![]));
+}
+
+#[test]
 fn who_leaves_and_joins_again_leaves_nothing_in_the_outbox() {
     let mut page = Page::new();
     for number in 0..100 {
