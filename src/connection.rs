@@ -284,13 +284,8 @@ impl Connection {
                     Subscribe { subscription, pattern, format, class, max_rate, subscription_context };
                 self.join(subscribe);
             }
-            Output::Filter { subscription, filter } => {
-                self.subscriber.with_member(subscription, |member| {
-                    if let Some(subscription_context) = member.subscription_context() {
-                        subscription_context.set_filter(filter);
-                    }
-                });
-            }
+            // The hub shares the context in which the session has set the filter.
+            Output::Filter { subscription, .. } => self.subscriber.note_filtered(subscription),
             Output::GoLive { subscription } => {
                 context.hub.borrow_mut().go_live(&self.subscriber, subscription)
             }

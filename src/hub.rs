@@ -69,7 +69,7 @@ impl Hub {
         let store = takes_elements.then(|| topic.store_for(&pattern, format));
         subscriber.add_member(subscription, pattern, class, max_rate, subscription_context);
         if let Some(store) = store {
-            subscriber.set_collecting(subscription, Collecting { store, since: 0 });
+            subscriber.set_collecting(subscription, Collecting { store, since: 0, joined: 0 });
         }
         topic.join(TopicMember { subscriber: Rc::clone(subscriber), subscription, format, per_message })
     }
@@ -112,10 +112,11 @@ impl Hub {
         true
     }
 
-    /// Publications of a pattern were lost: who joins later is not shown the elements that are stored now.
-    pub fn note_loss(&self, pattern: &Pattern) {
+    /// Publications of a pattern were lost, or could not be rendered in a format: who joins later is not shown the
+    /// elements that are stored now.
+    pub fn note_loss(&self, pattern: &Pattern, format: Option<Format>) {
         if let Some(topic) = self.topics.get(pattern) {
-            topic.note_loss(self.last_element.get());
+            topic.note_loss(format, self.last_element.get());
         }
     }
 

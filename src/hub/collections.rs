@@ -7,8 +7,15 @@ use std::time::Instant;
 
 use tidegate_protocol::class::Priority;
 use tidegate_protocol::elements::CollectionId;
+use tidegate_protocol::message::GapCause;
 use tidegate_protocol::session::subscription::SubscriptionId;
 use tidegate_protocol::subscription_context::SubscriptionContext;
+
+/// Why a client does not get elements.
+pub const CAUSES: [GapCause; 3] = [GapCause::Expired, GapCause::Slow, GapCause::TooLarge];
+
+/// How many elements a client does not get, by [`CAUSES`].
+pub type LostElements = [u64; 3];
 
 /// The elements of one collection that a client has joined in one group.
 #[derive(Debug)]
@@ -19,15 +26,28 @@ struct Collection {
     group: Box<str>,
     /// The subscription that changed last, for gaps.
     subscription: SubscriptionId,
+    /// The most urgent one of what has changed.
     priority: Priority,
     state: CollectionState,
+    /// By priority: whether the outbox has an entry. Those of other priorities than `priority` are outdated.
+    entries: [bool; 3],
     /// Whether to send the elements even if none of them is new: the client has joined a channel, or a write failed.
     is_forced: bool,
-    /// The number up to which the client has been sent elements, now and before the last message.
-    seen: [u64; 2],
+    /// What the client has, now and before the last message.
+    progress: Progress,
+    before: Progress,
     /// When the last message was put together.
     last: Option<Instant>,
-    /// Whether the client has been told that elements are left out.
+}
+
+/// What a client has of a collection.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    /// The number up to which it has been sent elements.
+    seen: u64,
+    /// Lost elements whose gaps the socket had no room for.
+    untold: LostElements,
+    /// Whether it has been told that elements are left out.
     told_left_out: bool,
 }
 
@@ -35,7 +55,7 @@ struct Collection {
 enum CollectionState {
     /// Nothing has changed.
     Idle,
-    /// Its entry is in the outbox.
+    /// An entry of its priority is in the outbox.
     Queued,
     /// It changed, and `max_rate_ms` holds it back until then.
     Delayed(Instant),
@@ -94,19 +114,25 @@ impl Collections {
         let Some(collection) = self.all.get_mut(at) else { return Due::Already };
         collection.is_forced |= change.is_forced;
         collection.subscription = change.subscription;
-        if collection.state != CollectionState::Idle {
-            return Due::Already;
-        }
         let due = change.interval.zip(collection.last).map(|(interval, last)| last + interval);
-        match due.filter(|due| *due > now) {
-            Some(due) => {
+        let due = due.filter(|due| *due > now);
+        let is_more_urgent =
+            collection.state == CollectionState::Idle || change.priority < collection.priority;
+        if is_more_urgent {
+            collection.priority = change.priority;
+        }
+        match (collection.state, due) {
+            (CollectionState::Queued, _) if !is_more_urgent => Due::Already,
+            (CollectionState::Delayed(earlier), Some(due)) if earlier <= due => Due::Already,
+            (CollectionState::Idle | CollectionState::Delayed(_), Some(due)) => {
                 collection.state = CollectionState::Delayed(due);
                 Due::At(due)
             }
-            None => {
-                collection.state = CollectionState::Queued;
-                collection.priority = change.priority;
-                Due::Now(collection.number, change.priority)
+            (CollectionState::Queued, _) | (CollectionState::Idle | CollectionState::Delayed(_), None) => {
+                match collection.queue() {
+                    Some((number, priority)) => Due::Now(number, priority),
+                    None => Due::Already,
+                }
             }
         }
     }
@@ -121,42 +147,66 @@ impl Collections {
             subscription: change.subscription,
             priority: change.priority,
             state: CollectionState::Idle,
+            entries: [false; 3],
             is_forced: false,
-            seen: [0; 2],
+            progress: Progress::default(),
+            before: Progress::default(),
             last: None,
-            told_left_out: false,
         });
         self.all.len() - 1
     }
 
-    /// The message of a collection is put together now.
-    pub fn begin(&mut self, number: u32, now: Instant) -> Option<DueCollection> {
+    /// The entry with this priority was taken from the outbox. Unless it is outdated, the message is put together now.
+    pub fn begin(&mut self, number: u32, priority: Priority, now: Instant) -> Option<DueCollection> {
         let collection = self.find(number)?;
+        collection.entries[priority as usize] = false;
+        if (collection.state, collection.priority) != (CollectionState::Queued, priority) {
+            return None;
+        }
         collection.state = CollectionState::Idle;
         let is_forced = std::mem::take(&mut collection.is_forced);
-        let Collection { id, ref group, subscription, seen: [seen, _], .. } = *collection;
+        let Collection { id, ref group, subscription, progress: Progress { seen, .. }, .. } = *collection;
         collection.last = Some(now);
         Some(DueCollection { id, group: group.clone(), subscription, is_forced, seen })
     }
 
-    /// The message has the elements up to the number `newest`. Returns whether the client is to be told that elements
-    /// are left out.
-    pub fn end(&mut self, number: u32, newest: u64, leaves_out: bool) -> bool {
-        let Some(collection) = self.find(number) else { return false };
-        let [seen, _] = collection.seen;
-        collection.seen = [newest.max(seen), seen];
-        let was_told = std::mem::replace(&mut collection.told_left_out, leaves_out);
-        leaves_out && !was_told
+    /// The message has the elements up to the number `newest`, without those in `lost`. Returns those that the client is
+    /// to be told of.
+    pub fn end(&mut self, number: u32, newest: u64, mut lost: LostElements) -> LostElements {
+        let Some(collection) = self.find(number) else { return LostElements::default() };
+        let before = collection.progress;
+        let told_left_out = lost[2] > 0;
+        if before.told_left_out {
+            lost[2] = 0;
+        }
+        for (lost, untold) in lost.iter_mut().zip(before.untold) {
+            *lost += untold;
+        }
+        let untold = LostElements::default();
+        collection.progress = Progress { seen: newest.max(before.seen), untold, told_left_out };
+        collection.before = before;
+        lost
     }
 
-    /// The transport took nothing of the message: its entry is in the outbox again.
-    pub fn put_back(&mut self, number: u32) {
-        if let Some(collection) = self.find(number) {
-            let [_, before] = collection.seen;
-            collection.seen = [before; 2];
-            collection.is_forced = true;
-            collection.state = CollectionState::Queued;
+    /// The transport took nothing of the message, or of a gap that came after it. Returns whether to put an entry into
+    /// the outbox again. Gaps of a message must be given back before it: the next message counts their elements again.
+    pub fn give_back(&mut self, number: u32, lost: Option<(GapCause, u64)>, priority: Priority) -> bool {
+        let Some(collection) = self.find(number) else { return false };
+        match lost {
+            Some((cause, dropped)) => {
+                let untold = CAUSES.iter().zip(&mut collection.progress.untold);
+                untold.filter(|(of, _)| **of == cause).for_each(|(_, untold)| *untold += dropped);
+            }
+            None => {
+                collection.progress = collection.before;
+                collection.is_forced = true;
+            }
         }
+        if collection.state == CollectionState::Queued {
+            return false;
+        }
+        collection.priority = priority;
+        collection.queue().is_some()
     }
 
     /// The entries of delayed collections that are due. With `group`, all of that group are.
@@ -165,8 +215,7 @@ impl Collections {
         for collection in &mut self.all {
             let CollectionState::Delayed(due) = collection.state else { continue };
             if now.is_some_and(|now| due <= now) || group == Some(&*collection.group) {
-                collection.state = CollectionState::Queued;
-                released.push((collection.number, collection.priority));
+                released.extend(collection.queue());
             }
         }
         released
@@ -187,13 +236,29 @@ impl Collections {
         self.all.iter().filter(is_delayed).count()
     }
 
-    /// The client has left all channels of a group.
-    pub fn forget(&mut self, group: &str) {
-        self.all.retain(|collection| *collection.group != *group);
+    /// The client has left all channels of a group. Returns its entries, which are to be removed from the outbox.
+    pub fn forget(&mut self, group: &str) -> Vec<(u32, Priority)> {
+        let mut entries = Vec::new();
+        self.all.retain(|collection| {
+            let is_gone = *collection.group == *group;
+            let queued = Priority::ALL.into_iter().filter(|priority| collection.entries[*priority as usize]);
+            entries.extend(queued.filter(|_| is_gone).map(|priority| (collection.number, priority)));
+            !is_gone
+        });
         self.joined.retain(|(context, _)| *context.group != *group);
+        entries
     }
 
     fn find(&mut self, number: u32) -> Option<&mut Collection> {
         self.all.iter_mut().find(|collection| collection.number == number)
+    }
+}
+
+impl Collection {
+    /// An entry is due. Returns it if the outbox does not have it.
+    fn queue(&mut self) -> Option<(u32, Priority)> {
+        self.state = CollectionState::Queued;
+        let has_entry = std::mem::replace(&mut self.entries[self.priority as usize], true);
+        (!has_entry).then_some((self.number, self.priority))
     }
 }

@@ -63,7 +63,7 @@ impl InFlight {
             QueueEntry::Delivery { delivery, .. } => delivery.frame.as_bytes(),
             QueueEntry::Coalesced { coalesced, .. } => coalesced.bytes(),
             QueueEntry::Rest(bytes) => bytes,
-            QueueEntry::Gap { .. } | QueueEntry::Collected(_) | QueueEntry::Vacant => &[],
+            QueueEntry::Gap { .. } | QueueEntry::Collected { .. } | QueueEntry::Vacant => &[],
         }
     }
 
@@ -75,7 +75,7 @@ impl InFlight {
             QueueEntry::Reply(_)
             | QueueEntry::Delivery { .. }
             | QueueEntry::Gap { .. }
-            | QueueEntry::Collected(_)
+            | QueueEntry::Collected { .. }
             | QueueEntry::Rest(_)
             | QueueEntry::Vacant => &[],
         };
@@ -84,16 +84,11 @@ impl InFlight {
             QueueEntry::Delivery { delivery, .. } => Some(&delivery.frame),
             QueueEntry::Coalesced { .. }
             | QueueEntry::Gap { .. }
-            | QueueEntry::Collected(_)
+            | QueueEntry::Collected { .. }
             | QueueEntry::Rest(_)
             | QueueEntry::Vacant => self.rendered.as_deref(),
         };
         one.into_iter().chain(run.iter().map(|delivery| &delivery.frame))
-    }
-
-    /// The number of the collection, if it is one.
-    pub fn collection(&self) -> Option<u32> {
-        if let QueueEntry::Collected(collection) = self.entry { Some(collection) } else { None }
     }
 
     /// The bytes from `offset` on. They are copied at most once, however often a write is partial.
@@ -104,7 +99,7 @@ impl InFlight {
             | QueueEntry::Delivery { .. }
             | QueueEntry::Coalesced { .. }
             | QueueEntry::Gap { .. }
-            | QueueEntry::Collected(_)
+            | QueueEntry::Collected { .. }
             | QueueEntry::Vacant => Bytes::copy_from_slice(&self.bytes()[offset..]),
         }
     }
@@ -181,6 +176,11 @@ impl Outbox {
         self.queues.push_collected(collection, priority);
     }
 
+    /// Removes the entry of a collection.
+    pub fn remove_collected(&mut self, collection: u32, priority: Priority) {
+        self.queues.remove_collected(collection, priority);
+    }
+
     /// Moves the next frames, up to `max_frames` and about `max_bytes`, to `taken`. Expired publications become gaps.
     /// `render` encodes a gap, or returns `None` if the client is not told. `collect` encodes a collection, if it has
     /// something to show, and adds the gaps of what it does not show. Returns how many publications count as
@@ -192,7 +192,7 @@ impl Outbox {
         max_bytes: usize,
         taken: &mut Vec<InFlight>,
         render: impl Fn(Missing) -> Option<Frame>,
-        collect: impl Fn(u32, &mut Vec<Missing>) -> Option<Frame>,
+        collect: impl Fn(u32, Priority, &mut Vec<Missing>) -> Option<Frame>,
     ) -> DeliveryCounts {
         let mut delivery_counts = DeliveryCounts::default();
         let mut bytes = 0;
@@ -223,7 +223,7 @@ impl Outbox {
             if expired.is_some() {
                 push_gap(expired.take(), taken, &render);
             }
-            if let QueueEntry::Collected(collection) = entry {
+            if let QueueEntry::Collected { collection, .. } = entry {
                 let counts = take_collected(collection, priority, taken, &collect, &render);
                 bytes += counts.bytes;
                 delivery_counts += counts.delivery_counts;
@@ -246,20 +246,30 @@ impl Outbox {
     }
 
     /// Puts back frames that the socket had no room for; of the first one, `offset` bytes are written. From now on the
-    /// client counts as slow: class `latest` keeps only the newest publication of each key. Returns the counts to take
-    /// back.
-    pub fn put_back(&mut self, mut rest: std::vec::Drain<'_, InFlight>, offset: usize) -> DeliveryCounts {
+    /// client counts as slow: class `latest` keeps only the newest publication of each key. Collections and their gaps
+    /// go to `give_back`, the last ones first, which returns whether the collection's entry is put back. Returns the
+    /// counts to take back.
+    pub fn put_back(
+        &mut self,
+        mut rest: std::vec::Drain<'_, InFlight>,
+        offset: usize,
+        give_back: impl Fn(u32, Option<(GapCause, u64)>, Priority) -> bool,
+    ) -> DeliveryCounts {
         let mut delivery_counts = DeliveryCounts::default();
         let partial = if offset > 0 { rest.next() } else { None };
         for InFlight { entry, priority, .. } in rest.rev() {
             delivery_counts += entry.delivery_counts();
             match entry {
                 QueueEntry::Rest(bytes) => self.unfinished = *bytes,
+                QueueEntry::Collected { collection, lost } => {
+                    if give_back(collection, lost, priority) {
+                        self.queues.push_front(QueueEntry::Collected { collection, lost: None }, priority);
+                    }
+                }
                 entry @ (QueueEntry::Reply(_)
                 | QueueEntry::Delivery { .. }
                 | QueueEntry::Coalesced { .. }
                 | QueueEntry::Gap { .. }
-                | QueueEntry::Collected(_)
                 | QueueEntry::Vacant) => self.queues.push_front(entry, priority),
             }
         }
@@ -279,7 +289,7 @@ impl Outbox {
 }
 
 /// Encodes a collection, and adds the gaps of what it does not show.
-type Collect<'c> = dyn Fn(u32, &mut Vec<Missing>) -> Option<Frame> + 'c;
+type Collect<'c> = dyn Fn(u32, Priority, &mut Vec<Missing>) -> Option<Frame> + 'c;
 
 /// What a collection has added to a write.
 struct TakenCollection {
@@ -300,16 +310,18 @@ fn take_collected(
 ) -> TakenCollection {
     let mut missing = Vec::new();
     let mut counts = TakenCollection { bytes: 0, delivery_counts: DeliveryCounts::default() };
-    if let Some(frame) = collect(collection, &mut missing) {
+    if let Some(frame) = collect(collection, priority, &mut missing) {
         counts.bytes = frame.len();
         counts.delivery_counts.delivered = 1;
-        let (entry, rendered) = (QueueEntry::Collected(collection), Some(Box::new(frame)));
+        let (entry, rendered) = (QueueEntry::Collected { collection, lost: None }, Some(Box::new(frame)));
         taken.push(InFlight { entry, rendered, priority });
     }
     for Missing { subscription, dropped, cause } in missing {
         counts.delivery_counts.dropped += dropped;
-        let gap = QueueEntry::Gap { subscription, dropped, cause, priority, home: priority };
-        push_gap(Some((gap, priority)), taken, &render);
+        if let Some(frame) = render(Missing { subscription, dropped, cause }) {
+            let entry = QueueEntry::Collected { collection, lost: Some((cause, dropped)) };
+            taken.push(InFlight { entry, rendered: Some(Box::new(frame)), priority });
+        }
     }
     counts
 }

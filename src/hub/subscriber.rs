@@ -77,6 +77,8 @@ pub struct Collecting {
     pub store: Rc<RefCell<ElementStore>>,
     /// Elements up to this number are not shown to it.
     pub since: u64,
+    /// The number of the last element before it joined. If older ones are lost, it is not told.
+    pub joined: u64,
 }
 
 impl Member {
@@ -399,17 +401,19 @@ impl Subscriber {
     ) -> DeliveryCounts {
         self.collect_joined(now);
         let render = |missing| self.render_gap(missing);
-        let collect = |number, missing: &mut Vec<Missing>| self.render_collected(number, now, missing);
+        let collect = |number, priority, missing: &mut Vec<Missing>| {
+            self.render_collected(number, priority, now, missing)
+        };
         self.outbox.borrow_mut().take(now, max_frames, max_bytes, taken, render, collect)
     }
 
     /// Puts back frames that the socket had no room for, as [`Outbox::put_back`] does.
     pub fn put_back(&self, rest: std::vec::Drain<'_, InFlight>, offset: usize) -> DeliveryCounts {
-        if let Some(collections) = &mut *self.collections.borrow_mut() {
-            let unwritten = rest.as_slice().iter().skip(usize::from(offset > 0));
-            unwritten.filter_map(InFlight::collection).for_each(|number| collections.put_back(number));
-        }
-        self.outbox.borrow_mut().put_back(rest, offset)
+        let give_back = |number, lost, priority| {
+            let mut collections = self.collections.borrow_mut();
+            collections.as_mut().is_some_and(|collections| collections.give_back(number, lost, priority))
+        };
+        self.outbox.borrow_mut().put_back(rest, offset, give_back)
     }
 
     /// Forgets ended subscriptions: the outbox is empty and all of it is written, so that no frame can become a gap any

@@ -155,7 +155,7 @@ impl Topic {
     pub fn show_elements(&self, member: &TopicMember, last: u64) {
         let outdated = self.store(member.format).map(|store| store.borrow().outdated());
         let since = if self.class.snapshot { outdated.unwrap_or_default() } else { last };
-        member.subscriber.show_elements(member.subscription, since);
+        member.subscriber.show_elements(member.subscription, since, last);
     }
 
     /// Stores the elements of last values.
@@ -168,9 +168,10 @@ impl Topic {
         }
     }
 
-    /// Publications were lost.
-    pub fn note_loss(&self, last: u64) {
-        for (_, store) in self.stores.iter().flat_map(|stores| stores.iter()) {
+    /// Publications were lost, or could not be rendered in a format.
+    pub fn note_loss(&self, format: Option<Format>, last: u64) {
+        let stores = self.stores.iter().flat_map(|stores| stores.iter());
+        for (_, store) in stores.filter(|(of, _)| format.is_none_or(|format| *of == format)) {
             store.borrow_mut().note_loss(last);
         }
     }

@@ -20,11 +20,11 @@ use tracing::warn;
 
 use crate::hooks::Hooks;
 use crate::hooks::fault_point;
+use crate::lane::unshown_log::Unshown;
+use crate::lane::unshown_log::UnshownLog;
 use crate::telemetry::limit::LogLimit;
 
 static TOO_MANY_ELEMENTS: LogLimit = LogLimit::per_second(1);
-use crate::lane::unshown_log::Unshown;
-use crate::lane::unshown_log::UnshownLog;
 
 #[derive(Clone, Copy, Debug)]
 pub struct CompressionSettings {

@@ -79,9 +79,11 @@ impl<'a> Pump<'a> {
             Item::Joined { pattern, format, snapshot, stale } => {
                 context.hub.borrow().seed(&pattern, format, &snapshot.elements, self.now);
                 let joined = context.hub.borrow_mut().joined(&pattern, format);
+                let indexes: Vec<_> =
+                    snapshot.elements.iter().map(|elements| ElementIndex::new(elements, &pattern)).collect();
                 let input = |member: &TopicMember| {
                     member.subscriber.note_joined(member.subscription);
-                    let snapshot = snapshot_for(member, &pattern, &snapshot);
+                    let snapshot = snapshot_for(member, &snapshot, &indexes);
                     Input::Joined { subscription: member.subscription, snapshot, stale }
                 };
                 let count = joined.len();
@@ -99,11 +101,12 @@ impl<'a> Pump<'a> {
                 self.remove_if_unused(pattern);
             }
             Item::Gap { pattern, cause, dropped } => {
-                context.hub.borrow().note_loss(&pattern);
+                context.hub.borrow().note_loss(&pattern, None);
                 let members = context.hub.borrow().members(&pattern);
                 self.lost(members, cause, dropped);
             }
             Item::Unrenderable { pattern, format } => {
+                context.hub.borrow().note_loss(&pattern, Some(format));
                 let mut members = context.hub.borrow().members(&pattern);
                 members.retain(|member| member.format == format);
                 self.lost(members, GapCause::Malformed, Some(1));
@@ -213,10 +216,10 @@ impl<'a> Pump<'a> {
 
 /// The last values for a subscription that has joined, as messages. Elements that clients are shown together are not
 /// among them.
-fn snapshot_for(member: &TopicMember, pattern: &Pattern, snapshot: &Snapshot) -> Vec<Frame> {
+fn snapshot_for(member: &TopicMember, snapshot: &Snapshot, indexes: &[ElementIndex<'_>]) -> Vec<Frame> {
     let mut frames = snapshot.frames.clone();
-    for elements in &snapshot.elements {
-        let shown = ElementIndex::new(elements, pattern).shown_to(&member.subscriber, member.subscription);
+    for (elements, index) in snapshot.elements.iter().zip(indexes) {
+        let shown = index.shown_to(&member.subscriber, member.subscription);
         let shown = shown.into_iter().filter_map(|at| elements.list.get(at)?.frame().cloned());
         frames.extend(shown);
     }

@@ -339,7 +339,8 @@ impl Shipped {
                 if !has_body && rule.get("send").is_some_and(may_lack) {
                     continue;
                 }
-                check(rule.get("send"), has_body.then_some(frame), &Json::Null);
+                let spread: Json = serde_json::from_slice(&input.payload).unwrap_or_default();
+                check(rule.get("send"), has_body.then_some(frame), &spread);
             }
         }
     }

@@ -31,8 +31,8 @@ pub enum QueueEntry {
     /// In the place of dropped publications of one priority.
     Gap { subscription: SubscriptionId, dropped: u64, cause: GapCause, priority: Priority, home: Priority },
     /// A message with the client's current elements, which is put together when it is taken: the number of the
-    /// collection.
-    Collected(u32),
+    /// collection. When it is taken, also a gap of that collection: why the client does not get how many elements.
+    Collected { collection: u32, lost: Option<(GapCause, u64)> },
     /// The rest of a frame that is partly written.
     Rest(Box<Bytes>),
     /// The place of an entry that was removed.
@@ -53,7 +53,8 @@ impl QueueEntry {
     /// The publications that count as delivered or dropped when this entry is taken.
     pub fn delivery_counts(&self) -> DeliveryCounts {
         let (delivered, dropped) = match self {
-            Self::Delivery { .. } | Self::Collected(_) => (1, 0),
+            Self::Delivery { .. } | Self::Collected { lost: None, .. } => (1, 0),
+            Self::Collected { lost: Some((_, dropped)), .. } => (0, *dropped),
             Self::Coalesced { coalesced, .. } => (coalesced.deliveries().len() as u64, 0),
             Self::Gap { dropped, .. } => (0, *dropped),
             Self::Reply(_) | Self::Rest(_) | Self::Vacant => (0, 0),
@@ -77,7 +78,7 @@ impl QueueEntry {
             | Self::Coalesced { .. }
             | Self::Reply(_)
             | Self::Gap { .. }
-            | Self::Collected(_)
+            | Self::Collected { .. }
             | Self::Rest(_)
             | Self::Vacant => None,
         }
@@ -102,7 +103,7 @@ impl QueueEntry {
             Self::Coalesced { coalesced, .. } => (coalesced.bytes().len(), coalesced.deliveries().len()),
             Self::Reply(frame) => (frame.len(), 1),
             Self::Rest(bytes) => (bytes.len(), 1),
-            Self::Gap { .. } | Self::Collected(_) | Self::Vacant => (0, 0),
+            Self::Gap { .. } | Self::Collected { .. } | Self::Vacant => (0, 0),
         }
     }
 
@@ -115,7 +116,7 @@ impl QueueEntry {
             Self::Coalesced { coalesced, home, .. } => (coalesced.priority(), *home),
             Self::Gap { priority, home, .. } => (*priority, *home),
             Self::Reply(_) => return Some((true, place)),
-            Self::Collected(_) | Self::Rest(_) | Self::Vacant => return None,
+            Self::Collected { .. } | Self::Rest(_) | Self::Vacant => return None,
         };
         ((priority, home) != (place, place)).then_some((priority < place, home))
     }
@@ -126,7 +127,7 @@ impl QueueEntry {
             Self::Delivery { delivery, home, .. } => Some((delivery.priority, *home)),
             Self::Coalesced { coalesced, home, .. } => Some((coalesced.priority(), *home)),
             Self::Gap { priority, home, .. } => Some((*priority, *home)),
-            Self::Reply(_) | Self::Collected(_) | Self::Rest(_) | Self::Vacant => None,
+            Self::Reply(_) | Self::Collected { .. } | Self::Rest(_) | Self::Vacant => None,
         }
     }
 }

@@ -101,7 +101,7 @@ impl Index {
             | QueueEntry::Coalesced { .. }
             | QueueEntry::Gap { .. }
             | QueueEntry::Reply(_)
-            | QueueEntry::Collected(_)
+            | QueueEntry::Collected { .. }
             | QueueEntry::Rest(_)
             | QueueEntry::Vacant => {}
         }
@@ -219,7 +219,18 @@ impl Queues {
 
     /// Appends the entry of a collection.
     pub fn push_collected(&mut self, collection: u32, priority: Priority) {
-        self.append(QueueEntry::Collected(collection), priority);
+        self.append(QueueEntry::Collected { collection, lost: None }, priority);
+    }
+
+    /// Removes the entry of a collection.
+    pub fn remove_collected(&mut self, number: u32, priority: Priority) {
+        let queue = &mut self.queues[priority as usize];
+        let is_it = |entry: &&mut QueueEntry| matches!(entry, QueueEntry::Collected { collection, .. } if *collection == number);
+        if let Some(entry) = queue.entries.iter_mut().find(is_it) {
+            *entry = QueueEntry::Vacant;
+            queue.vacancies += 1;
+        }
+        self.compact();
     }
 
     /// Takes the first entry of the most urgent queue. Inlined, because it runs for each entry that is written.
@@ -505,7 +516,7 @@ impl Queues {
                     | QueueEntry::Coalesced { .. }
                     | QueueEntry::Gap { .. }
                     | QueueEntry::Reply(_)
-                    | QueueEntry::Collected(_)
+                    | QueueEntry::Collected { .. }
                     | QueueEntry::Rest(_)
                     | QueueEntry::Vacant => None,
                 };

@@ -3,16 +3,17 @@
 use std::rc::Rc;
 use std::time::Instant;
 
+use tidegate_protocol::class::Priority;
 use tidegate_protocol::elements::CollectedMessage;
 use tidegate_protocol::elements::CollectionId;
 use tidegate_protocol::elements::select::CollectingMember;
 use tidegate_protocol::elements::select::select;
 use tidegate_protocol::frame::Frame;
-use tidegate_protocol::message::GapCause;
 use tidegate_protocol::session::subscription::SubscriptionId;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::subscription_context::SubscriptionContext;
 
+use crate::hub::collections::CAUSES;
 use crate::hub::collections::Change;
 use crate::hub::collections::Due;
 use crate::hub::conflation::Conflation;
@@ -33,11 +34,12 @@ impl Subscriber {
         });
     }
 
-    /// A subscription is shown the stored elements from this number on, which is not included.
-    pub fn show_elements(&self, id: SubscriptionId, since: u64) {
+    /// A subscription is shown the stored elements from the number `since` on, which is not included. `joined` is the
+    /// number of the last element before it joined.
+    pub fn show_elements(&self, id: SubscriptionId, since: u64, joined: u64) {
         self.with_member(id, |member| {
             if let Some(collecting) = member.collecting_mut() {
-                collecting.since = since;
+                (collecting.since, collecting.joined) = (since, joined);
             }
         });
     }
@@ -58,6 +60,11 @@ impl Subscriber {
             collections.joined.retain(|(joined, _)| joined.group != context.group);
             collections.joined.push((context, id));
         }
+    }
+
+    /// The filter of a subscription has changed. If it has elements, the client is shown those that pass now.
+    pub fn note_filtered(&self, id: SubscriptionId) {
+        self.note_joined(id);
     }
 
     /// Calls `visit` with the subscriptions in the group of this one whose publications are taken apart.
@@ -165,7 +172,9 @@ impl Subscriber {
             return;
         }
         if others.iter().all(|member| member.collecting_in(&context.group).is_none()) {
-            collections.forget(&context.group);
+            for (number, priority) in collections.forget(&context.group) {
+                self.outbox.borrow_mut().remove_collected(number, priority);
+            }
         } else if gone.conflation().is_some() {
             // Without its `max_rate_ms`, nothing may release them.
             for (number, priority) in collections.release(None, Some(&context.group)) {
@@ -180,38 +189,36 @@ impl Subscriber {
     pub(super) fn render_collected(
         &self,
         number: u32,
+        priority: Priority,
         now: Instant,
         missing: &mut Vec<Missing>,
     ) -> Option<Frame> {
         let mut collections = self.collections.borrow_mut();
         let collections = collections.as_mut()?;
-        let due = collections.begin(number, now)?;
+        let due = collections.begin(number, priority, now)?;
         let members = self.members.borrow();
         let shown = members.iter().filter(|member| member.state != MemberState::Joining);
         let shown: Vec<_> = shown
             .filter_map(|member| {
                 let (collecting, context) = member.collecting_in(&due.group)?;
-                Some((member, collecting.store.borrow(), collecting.since, context))
+                Some((member, collecting.store.borrow(), collecting, context))
             })
             .collect();
         let collecting: Vec<_> = shown
             .iter()
-            .map(|(member, store, since, context)| CollectingMember {
+            .map(|(member, store, of, context)| CollectingMember {
                 pattern: &member.pattern,
                 store,
-                since: *since,
+                since: of.since,
+                joined: of.joined,
                 context: Some(*context),
             })
             .collect();
         let selection = select(due.id, &collecting, due.seen, now);
-        let tells_left_out = collections.end(number, selection.newest, selection.left_out > 0);
-        let gaps = [
-            (selection.expired, GapCause::Expired),
-            (selection.removed, GapCause::Slow),
-            (if tells_left_out { selection.left_out } else { 0 }, GapCause::TooLarge),
-        ];
+        let lost = [selection.expired, selection.removed, selection.left_out];
+        let lost = collections.end(number, selection.newest, lost);
         let subscription = due.subscription;
-        let gaps = gaps.into_iter().filter(|(dropped, _)| *dropped > 0);
+        let gaps = lost.into_iter().zip(CAUSES).filter(|(dropped, _)| *dropped > 0);
         missing.extend(gaps.map(|(dropped, cause)| Missing { subscription, dropped, cause }));
         if selection.elements.is_empty() || !(selection.has_new || due.is_forced) {
             return None;

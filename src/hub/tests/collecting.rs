@@ -243,7 +243,7 @@ fn after_a_loss_a_new_subscription_is_not_shown_what_was_before_it_and_an_old_on
     page.join("s.a");
     page.publish("s.a", &[("s.a", "a", "1"), ("s.a", "b", "2")]);
     assert_eq!(page.drain(9), ["[1,2]"]);
-    page.hub.note_loss(&pattern("s.a"));
+    page.hub.note_loss(&pattern("s.a"), None);
     std::mem::swap(&mut page.subscriber, &mut late.subscriber);
     page.join("s.a");
     assert_eq!(page.drain(9), [""; 0]);
@@ -326,6 +326,132 @@ fn elements_wait_behind_what_came_before_them_and_no_overflow_drops_them() {
         page.subscriber.offer(&Rc::new(delivery), SubscriptionId(0), &class, page.now);
     }
     assert_eq!(page.drain(9)[0], "[1]");
+}
+
+#[test]
+fn a_client_whose_socket_is_full_is_told_once_of_each_lost_element() {
+    let mut page = Page::new();
+    page.class.max_age = Some(INTERVAL);
+    page.join("s.a");
+    page.publish("s.a", &[("s.a", "a", "1")]);
+    page.now += INTERVAL;
+    page.publish("s.a", &[("s.a", "b", "2")]);
+    for _ in 0..20 {
+        assert_eq!((page.drain(0), page.subscriber.queued_publications()), (vec![], 1));
+    }
+    assert_eq!(page.drain(1), ["[2]"], "there was no room for the gap");
+    for _ in 0..20 {
+        assert_eq!((page.drain(0), page.subscriber.queued_publications()), (vec![], 1));
+    }
+    assert_eq!(page.drain(9), ["expired 1"]);
+    assert_eq!((page.drain(9), page.subscriber.is_empty()), (vec![], true));
+}
+
+#[test]
+fn what_is_lost_while_the_socket_is_full_is_one_gap() {
+    let mut page = Page::new();
+    page.class.max_age = Some(INTERVAL);
+    page.join("s.a");
+    for number in 0..20 {
+        page.publish("s.a", &[("s.a", &number.to_string(), "1")]);
+        page.now += INTERVAL;
+        assert_eq!((page.drain(0), page.subscriber.queued_publications()), (vec![], 1));
+    }
+    assert_eq!(page.drain(9), ["expired 20"]);
+    assert_eq!((page.drain(9), page.subscriber.is_empty()), (vec![], true));
+}
+
+#[test]
+fn a_subscription_is_not_told_of_a_loss_before_it_joined() {
+    let (mut page, other) = (Page::new(), Page::new());
+    page.class.max_age = Some(INTERVAL);
+    page.join("s.a");
+    page.publish("s.a", &[("s.a", "a", "1")]);
+    assert_eq!(page.drain(9), ["[1]"]);
+    page.now += INTERVAL;
+    page.subscriber = other.subscriber;
+    page.join("s.a");
+    assert_eq!(page.drain(9), [""; 0]);
+    page.publish("s.a", &[("s.a", "b", "2")]);
+    page.now += INTERVAL;
+    assert_eq!(page.drain(9), ["expired 1"]);
+}
+
+#[test]
+fn last_values_for_a_new_subscription_are_no_news_for_others() {
+    let (mut page, mut late) = (Page::new(), Page::new());
+    page.class.max_age = Some(INTERVAL);
+    page.join("s.a");
+    page.publish("s.a", &[("s.a", "a", "1")]);
+    let snapshot = vec![page.elements(&[("s.a", "a", "1")])];
+    assert_eq!(page.drain(9), ["[1]"]);
+    page.hub.note_loss(&pattern("s.a"), None);
+    std::mem::swap(&mut page.subscriber, &mut late.subscriber);
+    page.ask("s.a", None);
+    page.answer("s.a", &snapshot);
+    assert_eq!(page.drain(9), ["[1]"], "the lane has it, so it is not outdated");
+    std::mem::swap(&mut page.subscriber, &mut late.subscriber);
+    page.now += INTERVAL;
+    page.publish("s.a", &[("s.a", "b", "2")]);
+    assert_eq!(page.drain(9), ["[2]"]);
+}
+
+#[test]
+fn the_shortest_interval_and_the_most_urgent_priority_of_the_changed_channels_count() {
+    let mut page = Page::new();
+    page.class.priority = Priority::Low;
+    page.ask("s.slow", Some(10 * INTERVAL));
+    page.answer("s.slow", &[]);
+    page.ask("s.faster", Some(INTERVAL));
+    page.answer("s.faster", &[]);
+    page.class.priority = Priority::High;
+    page.join("s.fast");
+    page.publish("s.slow", &[("s.slow", "a", "1")]);
+    assert_eq!(page.drain(9), ["[1]"]);
+    page.publish("s.slow", &[("s.slow", "a", "2")]);
+    assert_eq!(page.subscriber.next_release(), Some(page.now + 10 * INTERVAL));
+    assert!(page.publish("s.faster", &[("s.faster", "b", "3")]));
+    assert_eq!(page.subscriber.next_release(), Some(page.now + INTERVAL));
+    assert!(page.publish("s.fast", &[("s.fast", "c", "4")]));
+    assert_eq!(page.drain(9), ["[2,3,4]"]);
+    page.now += 10 * INTERVAL;
+    let reply = |page: &Page| assert!(page.subscriber.push_reply(frame("reply"), Priority::Normal));
+    for round in 0..20 {
+        page.publish("s.slow", &[("s.slow", "a", "5")]);
+        if round == 0 {
+            reply(&page);
+        }
+        page.publish("s.fast", &[("s.fast", "c", "6")]);
+        let mut taken = Vec::new();
+        page.subscriber.take(page.now, 1, 1 << 20, &mut taken);
+        assert_eq!(text(taken[0].bytes()), "[5,3,6]", "before the reply");
+        assert!(page.subscriber.queued_publications() <= 1);
+        page.now += 10 * INTERVAL;
+    }
+    assert_eq!(page.drain(9), ["reply"]);
+    assert!(page.subscriber.is_empty());
+}
+
+#[test]
+fn a_changed_filter_shows_the_elements_that_pass_now() {
+    let mut page = Page::new();
+    let id = page.join("s.a");
+    page.publish("s.a", &[("s.a", "a", "1")]);
+    assert_eq!(page.drain(9), ["[1]"]);
+    page.subscriber.note_filtered(id);
+    assert_eq!((page.drain(9), page.drain(9)), (vec!["[1]".to_owned()], vec![]));
+}
+
+#[test]
+fn who_leaves_and_joins_again_leaves_nothing_in_the_outbox() {
+    let mut page = Page::new();
+    for number in 0..100 {
+        let id = page.join("s.a");
+        page.publish("s.a", &[("s.a", "a", &number.to_string())]);
+        assert_eq!((page.drain(0), page.subscriber.queued_publications()), (vec![], 1));
+        page.hub.leave(&page.subscriber, id);
+        assert_eq!((page.subscriber.queued_publications(), page.subscriber.is_empty()), (0, true));
+    }
 }
 
 proptest! {

@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::elements::CollectionId;
 use crate::elements::ElementForm;
 use crate::elements::store::ElementStore;
+use crate::elements::store::RemovedElement;
 use crate::elements::store::StoredElement;
 use crate::subject::Pattern;
 use crate::subscription_context::SubscriptionContext;
@@ -24,8 +25,17 @@ pub struct CollectingMember<'m> {
     pub store: &'m ElementStore,
     /// Elements up to this number are not shown to it.
     pub since: u64,
+    /// The number of the last element before it joined. If older ones are lost, it is not told.
+    pub joined: u64,
     /// What the vocabulary keeps for it: its filter.
     pub context: Option<&'m SubscriptionContext>,
+}
+
+impl CollectingMember<'_> {
+    /// Whether its filter lets an element with this note pass.
+    fn passes(&self, note: &[u8]) -> bool {
+        self.context.is_none_or(|context| context.passes(note))
+    }
 }
 
 /// The elements for one message.
@@ -58,34 +68,55 @@ pub fn select<'m>(
 ) -> Selection<'m> {
     let mut selection = Selection::default();
     let mut by_key = HashMap::new();
+    let mut expired = Vec::new();
     for (at, member) in members.iter().enumerate() {
-        let mut found: Vec<&StoredElement> = Vec::new();
+        // The elements, and whether they were live for this member and are not sent.
+        let mut found: Vec<(&StoredElement, bool)> = Vec::new();
         for (of, source) in members.iter().enumerate() {
             if of == at || source.store.has_foreign() {
                 source.store.for_each(member.pattern, |stored| {
                     if is_shown(stored, collection, member, source) {
-                        found.push(stored);
+                        found.push((stored, stored.number > seen.max(member.joined).max(source.joined)));
                     }
                 });
             }
         }
-        found.sort_unstable_by_key(|stored| stored.place);
-        for stored in found {
+        found.sort_unstable_by_key(|(stored, _)| stored.place);
+        for (stored, is_due) in found {
             if stored.expires.is_some_and(|expires| expires <= now) {
-                selection.expired += u64::from(stored.number > seen);
+                expired.extend(is_due.then_some(stored.number));
             } else {
                 put(stored, &mut selection.elements, &mut by_key);
             }
         }
         selection.newest = selection.newest.max(member.store.newest());
-        if seen > 0 {
-            let is_mine = |channel: &&str| members.iter().any(|member| member.pattern.matches(channel));
-            selection.removed += member.store.removed_since(seen).filter(is_mine).count() as u64;
-        }
+        selection.removed += count_removed(collection, members, member, seen);
     }
+    expired.sort_unstable();
+    expired.dedup();
+    selection.expired = expired.len() as u64;
     selection.left_out = leave_out_oldest(&mut selection.elements);
     selection.has_new = selection.elements.iter().any(|stored| stored.number > seen);
     selection
+}
+
+/// How many elements of a member's topic were removed before they were sent.
+fn count_removed(
+    collection: CollectionId,
+    members: &[CollectingMember<'_>],
+    source: &CollectingMember<'_>,
+    seen: u64,
+) -> u64 {
+    let removed = source.store.removed_since(seen.max(source.joined));
+    let removed = removed.filter(|removed| removed.collection == collection && source.passes(&removed.note));
+    let is_shown = |removed: &&RemovedElement| {
+        members.iter().any(|member| {
+            removed.number > member.joined
+                && member.pattern.matches(&removed.channel)
+                && member.passes(&removed.note)
+        })
+    };
+    removed.filter(is_shown).count() as u64
 }
 
 fn is_shown(
@@ -94,10 +125,8 @@ fn is_shown(
     member: &CollectingMember<'_>,
     source: &CollectingMember<'_>,
 ) -> bool {
-    let passes = |member: &CollectingMember<'_>| {
-        stored.number > member.since
-            && member.context.is_none_or(|context| context.passes(stored.element.note()))
-    };
+    let passes =
+        |member: &CollectingMember<'_>| stored.current > member.since && member.passes(stored.element.note());
     stored.element.collection() == Some(collection) && passes(member) && passes(source)
 }
 

@@ -22,6 +22,8 @@ pub struct StoredElement {
     pub element: Arc<Element>,
     /// Its number among all elements that the shard has stored, from 1.
     pub number: u64,
+    /// Its number, or if later, the last one of the shard when a lane last had it as a last value.
+    pub current: u64,
     /// The number of the first element of its key. It gives elements a place that does not change with each update.
     pub place: u64,
     /// When the lane received it.
@@ -39,6 +41,16 @@ impl StoredElement {
     }
 }
 
+/// An element that was removed for lack of room.
+#[derive(Debug)]
+pub(super) struct RemovedElement {
+    pub(super) number: u64,
+    pub(super) channel: Arc<str>,
+    pub(super) collection: CollectionId,
+    /// By which filters decide whether a client would have got it.
+    pub(super) note: Box<[u8]>,
+}
+
 /// The channel of an element, its collection, and its key.
 type StoreKey = (Arc<str>, CollectionId, Arc<str>);
 
@@ -52,8 +64,8 @@ pub struct ElementStore {
     bytes: usize,
     /// How many elements belong to another channel than the topic's.
     foreign: usize,
-    /// The last elements that were removed for lack of room: their numbers and channels.
-    removed: VecDeque<(u64, Arc<str>)>,
+    /// The last elements that were removed for lack of room.
+    removed: VecDeque<RemovedElement>,
     /// Elements up to this number may be outdated, because publications were lost after it.
     outdated: u64,
 }
@@ -81,11 +93,23 @@ impl ElementStore {
     }
 
     /// Adds the last values of a channel that was just joined. Elements that are in the store stay, unless they are
-    /// older or may be outdated.
+    /// older or may be outdated. One that may be outdated and is the same is current again, and keeps its number: for
+    /// others it is not new.
     pub fn seed(&mut self, elements: &Elements, expires: Option<Instant>, last: &mut u64) {
         for element in &elements.list {
             let Some(key) = key_of(element) else { continue };
             let outdated = self.outdated;
+            if let Some(stored) = self.elements.get_mut(&key)
+                && elements.arrived == stored.arrived
+                && stored.number <= outdated
+                && element.json() == stored.element.json()
+            {
+                // It must be greater than `outdated`.
+                *last += 1;
+                stored.current = *last;
+                stored.expires = stored.expires.max(expires);
+                continue;
+            }
             let is_wanted = self.elements.get(&key).is_none_or(|stored| {
                 elements.arrived > stored.arrived
                     || (elements.arrived == stored.arrived && stored.number <= outdated)
@@ -105,6 +129,7 @@ impl ElementStore {
         let stored = StoredElement {
             element: Arc::clone(element),
             number,
+            current: number,
             place: number,
             arrived: of.arrived,
             time: of.time,
@@ -135,13 +160,14 @@ impl ElementStore {
     fn remove_oldest(&mut self) {
         let Some((number, key)) = self.by_number.pop_first() else { return };
         self.foreign -= usize::from(self.is_foreign(&key));
-        if let Some(stored) = self.elements.remove(&key) {
-            self.bytes -= stored.element.bytes();
-        }
+        let Some(stored) = self.elements.remove(&key) else { return };
+        self.bytes -= stored.element.bytes();
         if self.removed.len() == MAX_REMOVED {
             self.removed.pop_front();
         }
-        self.removed.push_back((number, key.0));
+        let (channel, collection, _) = key;
+        let note = stored.element.note().into();
+        self.removed.push_back(RemovedElement { number, channel, collection, note });
     }
 
     fn is_foreign(&self, key: &StoreKey) -> bool {
@@ -209,10 +235,9 @@ impl ElementStore {
         found.for_each(|(_, stored)| visit(stored));
     }
 
-    /// The channels of removed elements with greater numbers than `seen`.
-    pub(super) fn removed_since(&self, seen: u64) -> impl Iterator<Item = &str> {
-        let removed = self.removed.iter().rev().take_while(move |(number, _)| *number > seen);
-        removed.map(|(_, channel)| &**channel)
+    /// The removed elements with greater numbers than `seen`.
+    pub(super) fn removed_since(&self, seen: u64) -> impl Iterator<Item = &RemovedElement> {
+        self.removed.iter().rev().take_while(move |removed| removed.number > seen)
     }
 }
 

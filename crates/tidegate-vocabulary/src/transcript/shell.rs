@@ -413,7 +413,8 @@ impl Shell {
                 }
             }
             Output::Filter { subscription, filter } => {
-                let subscription = self.there(subscription)?;
+                let id = subscription;
+                let subscription = self.there(id)?;
                 let mut values: String =
                     filter.values.iter().flatten().map(|value| format!(" {value}")).collect();
                 values.extend(filter.not.iter().map(|value| format!(" not {value}")));
@@ -421,10 +422,12 @@ impl Shell {
                 values.extend(filter.max.map(|max| format!(" max {max}")));
                 let outputs = format!("filter {} {}{values}", subscription.pattern, filter.name);
                 match &subscription.subscription_context {
-                    Some(subscription_context) => subscription_context.set_filter(filter),
-                    None => return broken("it filters a subscription without a context"),
+                    // The session has set the filter.
+                    Some(subscription_context) if subscription_context.filter.borrow().is_some() => {}
+                    Some(_) | None => return broken("it filters a subscription without a context"),
                 }
                 self.outputs.push(outputs);
+                self.elements.note_joined(id);
             }
             Output::GoLive { subscription } => {
                 let subscription = self.there(subscription)?;

@@ -145,7 +145,9 @@ impl ShellElements {
             let (_, store) =
                 stores.find(|(of, store)| *of == member.format && *store.pattern() == member.pattern)?;
             let context = Some(&*member.context);
-            Some(CollectingMember { pattern: &member.pattern, store, since: member.since, context })
+            // The shell tells of no lost elements, so it does not matter when the member joined.
+            let (pattern, since) = (&member.pattern, member.since);
+            Some(CollectingMember { pattern, store, since, joined: 0, context })
         });
         let shown: Vec<_> = shown.collect();
         let selection = select(due.collection, &shown, seen, now);

@@ -152,7 +152,7 @@ impl Model {
     pub(super) fn flush(&mut self, mut budget: usize, max_frames: usize, max_bytes: usize) {
         loop {
             let mut taken: Vec<InFlight> = Vec::new();
-            let none = |_: u32, _: &mut Vec<Missing>| None;
+            let none = |_: u32, _: Priority, _: &mut Vec<Missing>| None;
             self.delivery_counts += self.outbox.take(self.now, max_frames, max_bytes, &mut taken, gap, none);
             if taken.is_empty() {
                 self.slow = self.slow && !self.outbox.is_empty();
@@ -165,7 +165,7 @@ impl Model {
             budget -= written;
             let refused = whole < taken.len();
             if refused {
-                self.delivery_counts -= self.outbox.put_back(taken.drain(whole..), offset);
+                self.delivery_counts -= self.outbox.put_back(taken.drain(whole..), offset, |_, _, _| false);
             }
             // If only the rest of a partly written frame waits, there is nothing to replace.
             self.slow = (self.slow || refused) && self.waits_behind_the_rest();

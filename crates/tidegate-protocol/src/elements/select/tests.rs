@@ -53,7 +53,8 @@ impl Shard {
     }
 
     fn members(&self) -> Vec<CollectingMember<'_>> {
-        let member = |(pattern, store)| CollectingMember { pattern, store, since: 0, context: None };
+        let member =
+            |(pattern, store)| CollectingMember { pattern, store, since: 0, joined: 0, context: None };
         self.stores.iter().map(|(pattern, store)| member((pattern, store))).collect()
     }
 }
@@ -144,6 +145,48 @@ fn a_message_is_bounded_and_leaves_the_oldest_out() {
     shard.put(0, vec![element("s.a", "4", &huge, "")], 3);
     let all = select(COLLECTION, &shard.members(), 0, shard.start);
     assert_eq!((all.elements.len(), all.left_out), (1, 3), "one is always shown");
+}
+
+#[test]
+fn a_member_is_told_only_of_lost_elements_that_were_live_for_it() {
+    let mut shard = Shard::new(&["s.a", "s.*"]);
+    let end = Some(shard.start);
+    shard.put_until(0, vec![element("s.a", "1", "1", "")], 1, end);
+    shard.put_until(0, vec![element("s.a", "2", "2", "")], 2, end);
+    let expired = |joined: [u64; 2], seen| {
+        let members = shard.members().into_iter().zip(joined);
+        let members: Vec<_> = members.map(|(member, joined)| CollectingMember { joined, ..member }).collect();
+        select(COLLECTION, &members, seen, shard.start).expired
+    };
+    assert_eq!(expired([0, 0], 0), 2, "each once, though both patterns match");
+    assert_eq!((expired([1, 0], 0), expired([1, 1], 0), expired([2, 2], 0)), (1, 1, 0));
+    assert_eq!((expired([0, 0], 1), expired([0, 0], 2)), (1, 0));
+}
+
+#[test]
+fn removed_elements_count_for_their_collection_and_if_filters_let_them_pass() {
+    let mut shard = Shard::new(&["s.*"]);
+    shard.put(0, vec![element("s.a", "first", "1", "buy")], 1);
+    let list = |count: usize| (0..count).map(|n| element("s.a", &n.to_string(), "1", "sell")).collect();
+    shard.put(0, list(crate::elements::MAX_ELEMENTS + 1), 2);
+    let context = SubscriptionContext::default();
+    let removed = |collection, joined, context| {
+        let members = shard.members().into_iter();
+        let members: Vec<_> = members.map(|member| CollectingMember { joined, context, ..member }).collect();
+        select(collection, &members, 0, shard.start).removed
+    };
+    assert_eq!(removed(COLLECTION, 0, None), 2);
+    assert_eq!(removed(CollectionId(4), 0, None), 0);
+    assert_eq!(removed(COLLECTION, 1, None), 1, "one was published before it joined");
+    context.set_filter(Filter {
+        field: FieldIndex(0),
+        name: "side".into(),
+        values: Some(Box::new(["buy".into()])),
+        not: Box::default(),
+        min: None,
+        max: None,
+    });
+    assert_eq!(removed(COLLECTION, 0, Some(&context)), 1);
 }
 
 proptest! {
