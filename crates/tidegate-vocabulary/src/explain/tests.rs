@@ -119,8 +119,9 @@ fn switches_are_listed_and_rules_that_are_off_are_left_out() {
 
 #[test]
 fn a_rule_whose_value_may_have_dots_says_so() {
-    let described =
-        explain(include_str!("../../../../tests/transcripts/dotted/vocabulary.toml"), &[]).unwrap();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/transcripts/dotted/vocabulary.toml");
+    let file = std::fs::read_to_string(path).unwrap();
+    let described = explain(&file, &[]).unwrap();
     let rule = "joins prices.{item|upper|dotted}, for each of \"{msg.symbols}\" in the group \"prices\"";
     let dots = "{item|dotted} may have dots: it becomes up to 8 tokens";
     assert!(described.contains(&format!("      {rule}\n      {dots}\n")), "{described}");
