@@ -25,7 +25,8 @@ fn hoardrun(config: &mut Config) {
     let loaded = load::load(&Sources { file: Some(file.clone()), ..Sources::default() });
     std::fs::remove_file(&file).unwrap();
     config.endpoints = loaded.unwrap_or_else(|mistakes| panic!("{mistakes}")).config.endpoints;
-    config.roles = vec![role("user", &["user.{sub}.*", "room.*", "system.announcements"], &[], &[])];
+    config.roles =
+        vec![role("user", &["user.{sub}.*", "room.*", "room.*.*", "system.announcements"], &[], &[])];
     config.http.console = true;
 }
 
