@@ -11,7 +11,6 @@ use tidegate_protocol::elements::Element;
 use tidegate_protocol::elements::ElementForm;
 use tidegate_protocol::elements::MAX_ELEMENT_BYTES;
 use tidegate_protocol::elements::MAX_ELEMENTS;
-use tidegate_protocol::frame::Frame;
 use tidegate_protocol::json;
 use tidegate_protocol::json::paths::JsonParts;
 use tidegate_protocol::json::paths::JsonPaths;
@@ -23,7 +22,6 @@ use tidegate_protocol::subject::Pattern;
 
 use crate::channel::Channel;
 use crate::channel::FillError;
-use crate::json_template::OnMissing;
 use crate::model::Collect;
 use crate::model::CompiledVocabulary;
 use crate::model::DeliverRule;
@@ -44,7 +42,7 @@ pub(super) struct Apart<'p> {
     is_taken: bool,
     /// Whether the payload is binary, and has no elements.
     is_binary: bool,
-    /// Whether elements stay JSON, also those that are messages of their own.
+    /// Whether elements stay JSON, also those that are sent as separate messages.
     stays_json: bool,
     list: Vec<Arc<Element>>,
     bytes: usize,
@@ -56,7 +54,7 @@ struct RestElement<'p> {
     is_unfit: bool,
 }
 
-/// The collection of elements that are messages of their own, when they stay JSON.
+/// The collection of elements that are sent as separate messages, when they stay JSON.
 const NO_COLLECTION: CollectionId = CollectionId(u16::MAX);
 
 /// Why a rule does not show an element.
@@ -179,13 +177,7 @@ impl CompiledVocabulary {
             let form = ElementForm::Collected { collection: NO_COLLECTION, json: json.into(), note };
             return Ok(Element { channel, key, form });
         };
-        let mut is_fit = false;
-        let write = |out: &mut Vec<u8>| {
-            let slots = rule.json_template.render_with_slots(scope, OnMissing::Null, out);
-            is_fit = slots.is_ok();
-            slots.unwrap_or_default()
-        };
-        let frame = Frame::with_slots(160 + json.len(), write, &note);
+        let frame = rule.json_template.frame(160 + json.len(), scope, &note).ok_or(Unfit)?;
         // As if it had been published alone: on its channel. Elements of one subject must not replace each other.
         let key = if channel != *subject {
             Arc::clone(&channel)
@@ -194,7 +186,7 @@ impl CompiledVocabulary {
         } else {
             format!("{} #{at}", scope.publication.key).into()
         };
-        if is_fit { Ok(Element { channel, key, form: ElementForm::Message(frame) }) } else { Err(Unfit) }
+        Ok(Element { channel, key, form: ElementForm::Message(frame) })
     }
 }
 
@@ -272,14 +264,8 @@ impl CompiledVocabulary {
                 None => {}
             }
         }
-        match apart.end() {
-            _ if !has_each => None,
-            Some(Rendered::Elements { list, .. }) => Some(list),
-            Some(
-                Rendered::Frame(_) | Rendered::Nothing | Rendered::Unrenderable | Rendered::TooManyElements,
-            )
-            | None => Some(Vec::new()),
-        }
+        let shown = if let Some(Rendered::Elements { list, .. }) = apart.end() { list } else { Vec::new() };
+        has_each.then_some(shown)
     }
 }
 

@@ -2,7 +2,6 @@
 
 use tidegate_protocol::dialect::Rendered;
 use tidegate_protocol::elements::CollectionId;
-use tidegate_protocol::frame::Frame;
 use tidegate_protocol::json;
 use tidegate_protocol::json::paths::JsonParts;
 use tidegate_protocol::json::paths::JsonPaths;
@@ -176,17 +175,11 @@ impl CompiledVocabulary {
                 otherwise = Rendered::Unrenderable;
                 continue;
             }
-            let mut is_fit = false;
-            let write = |out: &mut Vec<u8>| {
-                let slots = rule.json_template.render_with_slots(&published, OnMissing::Null, out);
-                is_fit = slots.is_ok();
-                slots.unwrap_or_default()
-            };
-            let frame = Frame::with_slots(capacity, write, &self.note(&published, [subject; 2]));
-            if is_fit {
-                return Rendered::Frame(frame);
+            let note = self.note(&published, [subject; 2]);
+            match rule.json_template.frame(capacity, &published, &note) {
+                Some(frame) => return Rendered::Frame(frame),
+                None => otherwise = Rendered::Unrenderable,
             }
-            otherwise = Rendered::Unrenderable;
         }
         apart.and_then(Apart::end).unwrap_or(otherwise)
     }

@@ -6,6 +6,7 @@ pub(super) mod compiler;
 use std::borrow::Cow;
 
 use thiserror::Error;
+use tidegate_protocol::frame::Frame;
 use tidegate_protocol::json;
 use tidegate_protocol::slots::Slots;
 use tidegate_protocol::writer::put_string;
@@ -264,6 +265,18 @@ impl JsonTemplate {
             out.truncate(start);
         }
         rendered.map(|()| slots)
+    }
+
+    /// The message in a frame with slots and a note. Missing values become `null`. `None` if a value cannot be spread.
+    pub(crate) fn frame(&self, capacity: usize, fill: &impl Resolve, note: &[u8]) -> Option<Frame> {
+        let mut is_fit = false;
+        let write = |out: &mut Vec<u8>| {
+            let slots = self.render_with_slots(fill, OnMissing::Null, out);
+            is_fit = slots.is_ok();
+            slots.unwrap_or_default()
+        };
+        let frame = Frame::with_slots(capacity, write, note);
+        is_fit.then_some(frame)
     }
 
     /// The rendered message as text: the content of a JSON string, or else the JSON.

@@ -16,7 +16,6 @@ use tidegate_protocol::writer::millis;
 
 use crate::binding::Binding;
 use crate::json_template::JsonTemplate;
-use crate::json_template::OnMissing;
 use crate::placeholder::Resolve;
 use crate::scopes::CollectedScope;
 use crate::scopes::MessageScope;
@@ -174,7 +173,7 @@ pub(crate) fn collected(
 ) -> Option<Frame> {
     let rule = binding.vocabulary.rule_of_collection(message.collection)?;
     let room = ROOM + message.elements.iter().map(|element| element.len() + 1).sum::<usize>();
-    let frame = render_in(room, &rule.json_template, &CollectedScope { message: *message })?;
+    let frame = rule.json_template.frame(room, &CollectedScope { message: *message }, &[])?;
     Some(filled(frame, subscription_context))
 }
 
@@ -192,16 +191,5 @@ pub(crate) fn close_code(binding: &Binding, disconnect: Disconnect) -> u16 {
 
 /// Renders a server message. Missing values become `null`. `None` if a template spreads a value that is not an object.
 fn render(json_template: &JsonTemplate, fill: &impl Resolve) -> Option<Frame> {
-    render_in(ROOM, json_template, fill)
-}
-
-fn render_in(room: usize, json_template: &JsonTemplate, fill: &impl Resolve) -> Option<Frame> {
-    let mut is_fit = false;
-    let write = |out: &mut Vec<u8>| {
-        let slots = json_template.render_with_slots(fill, OnMissing::Null, out);
-        is_fit = slots.is_ok();
-        slots.unwrap_or_default()
-    };
-    let frame = Frame::with_slots(room, write, &[]);
-    is_fit.then_some(frame)
+    json_template.frame(ROOM, fill, &[])
 }

@@ -258,55 +258,15 @@ pub(crate) struct CollectedScope<'c> {
 impl Resolve for CollectedScope<'_> {
     fn value(&self, source: &Source) -> Option<SourceValue<'_>> {
         let CollectedMessage { elements, time, .. } = &self.message;
-        match source {
-            Source::List => {
-                let length: usize = elements.iter().map(|element| element.len() + 1).sum();
-                let mut list = String::with_capacity(length + 1);
-                list.push('[');
-                for (at, element) in elements.iter().enumerate() {
-                    if at > 0 {
-                        list.push(',');
-                    }
-                    list.push_str(element);
-                }
-                list.push(']');
-                Some(SourceValue::Value(Value::Json(list.into())))
-            }
-            Source::Count => number(elements.len()),
-            Source::Time => Some(SourceValue::Time(*time)),
+        if *source == Source::List {
+            Some(SourceValue::Value(Value::Json(format!("[{}]", elements.join(",")).into())))
+        } else if *source == Source::Count {
+            number(elements.len())
+        } else if *source == Source::Time {
+            Some(SourceValue::Time(*time))
+        } else {
             // What differs by client is in slots. The compiler refuses the rest.
-            Source::User
-            | Source::Claims
-            | Source::Session
-            | Source::Node
-            | Source::Path(_)
-            | Source::Query(_)
-            | Source::QueryList(_)
-            | Source::Header(_)
-            | Source::Variable(_)
-            | Source::Message
-            | Source::Item
-            | Source::Subscription(_)
-            | Source::Data
-            | Source::Subject
-            | Source::Token(_)
-            | Source::Tokens(_)
-            | Source::Capture(_)
-            | Source::NatsHeader(_)
-            | Source::Reply
-            | Source::Code
-            | Source::ErrorMessage
-            | Source::Channel
-            | Source::Cause
-            | Source::Dropped
-            | Source::Since
-            | Source::ExpiresIn
-            | Source::CloseCode
-            | Source::Reason
-            | Source::RetryAfter
-            | Source::Now
-            | Source::Stats
-            | Source::Status => None,
+            None
         }
     }
 }
