@@ -11,9 +11,9 @@ use crate::model::RuleAction;
 impl CompiledVocabulary {
     /// Patterns that cover the subjects with a `dotted` value, such as `prices.>`, and what clients do with them.
     pub fn dotted_subjects(&self) -> impl Iterator<Item = (Operation, Pattern)> {
-        let of_rules = self.rules.iter().map(|rule| used(&rule.action));
+        let of_rules = self.rules.iter().map(|rule| subjects_of(&rule.action));
         let of_routes = self.http_routes.iter().filter_map(|route| match &route.action {
-            HttpAction::Rule(action) => Some(used(action)),
+            HttpAction::Rule(action) => Some(subjects_of(action)),
             HttpAction::Last { channels, .. } => Some((Operation::Subscribe, &**channels)),
             HttpAction::Stats | HttpAction::Receive | HttpAction::Health | HttpAction::Console => None,
         });
@@ -25,7 +25,7 @@ impl CompiledVocabulary {
 }
 
 /// The subjects for which an action needs a permission.
-fn used(action: &RuleAction) -> (Operation, &[Channel]) {
+pub(crate) fn subjects_of(action: &RuleAction) -> (Operation, &[Channel]) {
     match action {
         RuleAction::Subscribe(spec) => (Operation::Subscribe, &spec.channels),
         RuleAction::Publish { subject, .. } => (Operation::Publish, std::slice::from_ref(subject)),

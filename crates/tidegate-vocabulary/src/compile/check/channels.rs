@@ -7,6 +7,7 @@ use tidegate_document::diagnostic::Diagnostic;
 use tidegate_protocol::json;
 use tidegate_protocol::json::Step;
 use tidegate_protocol::message::JoinMode;
+use tidegate_protocol::permissions::Operation;
 use tidegate_protocol::permissions::system_root;
 use tidegate_protocol::subject::Pattern;
 
@@ -14,6 +15,7 @@ use crate::channel::Channel;
 use crate::channel::subject_part;
 use crate::compile::check::parts::Parts;
 use crate::compile::check::parts::PlacedRule;
+use crate::dotted::subjects_of;
 use crate::json_template::JsonTemplate;
 use crate::model::Each;
 use crate::model::HttpAction;
@@ -193,17 +195,9 @@ pub(super) fn dotted_identities(parts: &Parts<'_>) -> Vec<Diagnostic> {
 
 /// The subject on which an action sends a message.
 fn sent_on(action: &RuleAction) -> Option<&Channel> {
-    match action {
-        RuleAction::Publish { subject, .. } | RuleAction::Request { subject, .. } => Some(subject),
-        RuleAction::Subscribe(_)
-        | RuleAction::Filter { .. }
-        | RuleAction::Unsubscribe { .. }
-        | RuleAction::Auth(_)
-        | RuleAction::Send
-        | RuleAction::Pong
-        | RuleAction::Ignore
-        | RuleAction::Error { .. }
-        | RuleAction::Close { .. } => None,
+    match subjects_of(action) {
+        (Operation::Publish | Operation::Request, subjects) => subjects.first(),
+        (Operation::Subscribe, _) => None,
     }
 }
 
