@@ -26,6 +26,7 @@ pub mod placeholder;
 pub mod route;
 mod scopes;
 pub mod statistics;
+mod switches;
 pub mod time_format;
 pub mod transcript;
 

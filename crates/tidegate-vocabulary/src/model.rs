@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tidegate_document::diagnostic::ValueError;
-use tidegate_document::suggest::did_you_mean;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::elements::CollectionId;
 use tidegate_protocol::error::ErrorCode;
@@ -74,29 +72,6 @@ pub struct Switch {
     /// What it does, and which frontend needs it.
     pub description: Box<str>,
     pub is_on: bool,
-}
-
-impl CompiledVocabulary {
-    /// Checks that its file declares a switch. The error lists those that it declares.
-    pub fn check_switch(&self, name: &str) -> Result<(), ValueError> {
-        let known: Vec<&str> = self.switches.iter().map(|switch| &*switch.name).collect();
-        if known.contains(&name) {
-            return Ok(());
-        }
-        let described =
-            self.switches.iter().map(|switch| format!("{} ({})", switch.name, switch.description));
-        let described: Vec<String> = described.collect();
-        let help = match &described[..] {
-            [] => "remove it: this vocabulary has no switches".to_owned(),
-            _ => format!("{}its switches are {}", did_you_mean(name, &known), described.join(", ")),
-        };
-        Err(ValueError::new(format!("is not a switch of {}", self.name), help))
-    }
-
-    /// The names of the switches that are on.
-    pub fn switches_on(&self) -> impl Iterator<Item = &str> {
-        self.switches.iter().filter(|switch| switch.is_on).map(|switch| &*switch.name)
-    }
 }
 
 /// A kind of HTTP request, by its place in [`CompiledVocabulary::http_routes`].
@@ -267,7 +242,8 @@ pub(super) struct EachRule {
     pub(super) each: Placeholder,
     /// The channel of an element. Without it, that is the subject of the publication.
     pub(super) channel: Option<Channel>,
-    /// The collection of its elements, and their keys. Without it, each element is a message of its own.
+    /// The collection of the elements, and the placeholder for their keys. `None`: each element is sent as a separate
+    /// message.
     pub(super) collect: Option<Collect>,
 }
 
