@@ -164,10 +164,11 @@ impl Connection {
             log_context,
         });
         connection.log_start(&request);
-        let identity = connection.log_context.identity.borrow().clone();
-        if let Some(identity) = identity {
-            // The handshake has taken the user's slot, if it needs one.
-            connection.count_user(&identity, now);
+        // Elsewhere the handshake has taken the user's slot.
+        if connection.policy.one_connection_at.is_some()
+            && let Some(identity) = &*connection.log_context.identity.borrow()
+        {
+            connection.count_user(identity, now);
         }
         connection
     }
