@@ -100,7 +100,9 @@ impl AuthConfig {
         Self {
             issuer: table.parsed("issuer", default.issuer, without_blanks),
             audience: table.parsed("audience", default.audience, without_blanks),
-            user_claim: table.parsed("user_claim", default.user_claim, user_claim),
+            user_claim: table.parsed("user_claim", default.user_claim, |text| {
+                claim_or_none(text, "write a claim such as \"email\" or \"sub\"")
+            }),
             role_claim: table.parsed("role_claim", default.role_claim, claim),
             default_role: table
                 .parsed("default_role", default.default_role, |text| role::default_role(text, roles)),
@@ -115,7 +117,9 @@ impl AuthConfig {
             max_token_bytes: table.count("max_token_bytes", default.max_token_bytes, 256..=65_536),
             token_cache: table.count("token_cache", default.token_cache, 0..=4_194_304),
             token_types: table.list("token_types", token_type).unwrap_or(default.token_types),
-            token_type_claim: table.parsed("token_type_claim", default.token_type_claim, type_claim),
+            token_type_claim: table.parsed("token_type_claim", default.token_type_claim, |text| {
+                claim_or_none(text, "write a claim such as \"token_type\"")
+            }),
             keys: keys(table),
             api_keys: api_key::read(table, roles),
         }
@@ -206,15 +210,12 @@ fn claim(text: &str) -> Result<String, ValueError> {
     if text.split('.').all(|name| !name.trim().is_empty()) { Ok(text.to_owned()) } else { Err(wrong()) }
 }
 
-fn user_claim(text: &str) -> Result<String, ValueError> {
-    let wrong =
-        || ValueError::new("is not the path of a claim", "write a claim such as \"email\" or \"sub\"");
-    if text.is_empty() { Ok(String::new()) } else { claim(text).map_err(|_| wrong()) }
-}
-
-fn type_claim(text: &str) -> Result<String, ValueError> {
-    let wrong = || ValueError::new("is not the path of a claim", "write a claim such as \"token_type\"");
-    if text.is_empty() { Ok(String::new()) } else { claim(text).map_err(|_| wrong()) }
+/// A claim, or nothing. `help` is for a text that is neither.
+fn claim_or_none(text: &str, help: &str) -> Result<String, ValueError> {
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    claim(text).map_err(|wrong| ValueError::new(wrong.message, help))
 }
 
 fn anonymous_role(text: &str, roles: &[Role]) -> Result<String, ValueError> {
