@@ -1,4 +1,4 @@
-//! `ElementIndex`: finds the elements of a publication that a subscription gets as messages of their own.
+//! `ElementIndex`: finds the elements of a publication that a subscription gets as separate messages.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use tidegate_protocol::subject::Pattern;
 
 use crate::hub::subscriber::Subscriber;
 
-/// The elements of one publication that are messages of their own, by channel.
+/// The elements of one publication that are sent as separate messages, by channel.
 #[derive(Debug)]
 pub struct ElementIndex<'e> {
     elements: &'e Elements,

@@ -53,8 +53,8 @@ impl LastValues {
         self.put_value((now, Publication { payload: publication.payload.detached(), ..publication.clone() }));
     }
 
-    /// Adds the values whose keys it does not have, as if they had arrived before all of its own. Values of its own
-    /// keys are ignored, whichever is newer.
+    /// Adds the values whose keys it does not have, as if they had arrived before all that it has. Its values are never
+    /// replaced, whichever are newer.
     pub fn put_older(&mut self, older: &[KeptValue]) {
         let own: Vec<KeptValue> = self.iter().cloned().collect();
         self.clear();

@@ -14,7 +14,7 @@ use crate::frame::Frame;
 pub const MAX_ELEMENTS: usize = 10_000;
 /// The most bytes of the elements of one publication. A store keeps as many.
 pub const MAX_ELEMENT_BYTES: usize = 4 * 1024 * 1024;
-/// Memory of an element, besides its texts.
+/// Memory of an element, in addition to its texts.
 const ELEMENT_BYTES: usize = 128;
 
 /// Rules of a vocabulary whose elements a client gets in one message. Only the vocabulary knows what the number means.
@@ -35,7 +35,7 @@ pub struct Element {
 /// How clients get an element.
 #[derive(Debug)]
 pub enum ElementForm {
-    /// As a message of its own.
+    /// As a separate message.
     Message(Frame),
     /// As one of a list, in one message with the client's other elements.
     Collected { collection: CollectionId, json: Box<str>, note: Box<[u8]> },
@@ -67,7 +67,7 @@ impl Element {
         }
     }
 
-    /// The message, if it is one of its own.
+    /// The frame, if the element is sent as a separate message.
     pub fn frame(&self) -> Option<&Frame> {
         match &self.form {
             ElementForm::Message(frame) => Some(frame),
@@ -88,7 +88,7 @@ impl Element {
 #[derive(Clone, Debug)]
 pub struct Elements {
     pub list: Vec<Arc<Element>>,
-    /// The priority of the publication, for elements that are messages of their own.
+    /// The priority of the publication, for elements that are sent as separate messages.
     pub priority: Priority,
     /// When the lane received the publication.
     pub arrived: Instant,

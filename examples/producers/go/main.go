@@ -52,7 +52,7 @@ var systems = map[string]system{
 	// Pages of Stock Agent without a token are the user "anonymous".
 	"stock-agent": {"anonymous", stockAgent, nil},
 	"sentio":      {"user_001", sentio, nil},
-	"ara":         {"nobody", ara, map[string]service{"predict.>": predict}},
+	"ara":         {"anonymous", ara, map[string]service{"predict.>": predict}},
 }
 
 func now() string {

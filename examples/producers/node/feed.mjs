@@ -160,7 +160,7 @@ const SYSTEMS = {
   // Pages of Stock Agent without a token are the user "anonymous".
   'stock-agent': { user: 'anonymous', events: stockAgent },
   sentio: { user: 'user_001', events: sentio },
-  ara: { user: 'nobody', events: ara, services: { 'predict.>': predict } },
+  ara: { user: 'anonymous', events: ara, services: { 'predict.>': predict } },
 };
 
 function serve(nc, subject, answer) {

@@ -180,7 +180,7 @@ def predict(subject: str, _request: dict) -> object:
 
 EVENTS = {"financegpt": financegpt, "hoardrun": hoardrun, "stock-agent": stock_agent, "sentio": sentio, "ara": ara}
 # Pages of Stock Agent without a token are the user "anonymous".
-USERS = {"financegpt": "USR001", "hoardrun": "u1", "stock-agent": "anonymous", "sentio": "user_001", "ara": "nobody"}
+USERS = {"financegpt": "USR001", "hoardrun": "u1", "stock-agent": "anonymous", "sentio": "user_001", "ara": "anonymous"}
 SERVICES: dict[str, dict[str, Answer]] = {
     "financegpt": {
         "finance.*.balance": balance,

@@ -51,7 +51,7 @@ fn acl_01_only_an_absent_role_claim_has_the_default_role() {
         ("role", json!({"role": []}), "missing_role"),
         ("role", json!({"role": [""]}), "missing_role"),
         ("role", json!({"role": "User"}), "unknown_role"),
-        ("role", json!({"role": ["nobody"]}), "unknown_role"),
+        ("role", json!({"role": ["unknown"]}), "unknown_role"),
         ("realm_access.roles", json!({"realm_access": null}), "missing_role"),
         ("realm_access.roles", json!({"realm_access": "user"}), "missing_role"),
         ("realm_access.roles", json!({"realm_access": ["user"]}), "missing_role"),
@@ -128,13 +128,13 @@ fn a_path_has_its_own_default_role_and_the_cache_keeps_them_apart() {
 
 #[test]
 fn an_unknown_default_role_is_a_setup_error() {
-    let config = AuthConfig { default_role: "nobody".to_owned(), ..config() };
+    let config = AuthConfig { default_role: "unknown".to_owned(), ..config() };
     let error = Authenticator::new(config, roles()).unwrap_err();
-    assert_eq!(error, wrong_role("auth.default_role", "nobody", RoleError::Unknown));
-    let path_roles = vec![("news".to_owned(), "nobody".to_owned())];
+    assert_eq!(error, wrong_role("auth.default_role", "unknown", RoleError::Unknown));
+    let path_roles = vec![("news".to_owned(), "unknown".to_owned())];
     let access = AccessConfig { path_roles, ..AccessConfig::default() };
     let error = authenticator(super::config()).policy(&access, "endpoint[0]").unwrap_err();
-    assert_eq!(error, wrong_role("endpoint[0].roles.news", "nobody", RoleError::Unknown));
+    assert_eq!(error, wrong_role("endpoint[0].roles.news", "unknown", RoleError::Unknown));
 }
 
 #[test]

@@ -14,7 +14,7 @@ const NOTIFICATION = {
 };
 const TRANSACTION = { transaction_id: 't1', status: 'completed', amount: 120.5, timestamp: '2025-01-05T10:00:01' };
 
-/** A token of the public server has a type, and no role or one of its own. */
+/** A token of the public server has a type, and no role, or a role of that server. */
 const token = (stage, user, role = 'user') =>
   stage.token(user, 'user', { role: role ?? undefined, token_type: 'access' });
 const backend = (stage) => token(stage, 'backend', 'backend');

@@ -7,7 +7,7 @@ from kit import ANY_TEXT, MILLISECONDS, AtLeast, Stage, Table, Wrong, eventually
 table = Table("hoardrun")
 
 PONG = {"type": "pong", "timestamp": MILLISECONDS}
-# A token of the public server has a type, and no role or one of its own.
+# A token of the public server has a type, and no role, or a role of that server.
 ACCESS = {"token_type": "access"}
 NOTIFICATION = {
     "id": "n1",

@@ -175,7 +175,7 @@ fn tree_of_file(value: &toml::Value) -> Tree {
     }
 }
 
-/// Every template in a file, with its path. Subjects are not among them: they have a syntax of their own.
+/// Every template in a file, with its path. Subjects are not among them: they have another syntax.
 fn templates<'t>(at: &str, value: &'t toml::Value, found: &mut Vec<(String, &'t toml::Value)>) {
     const TEMPLATES: [&str; 11] =
         ["send", "greeting", "ping", "confirm", "refuse", "message", "label", "data", "group", "keep", "set"];

@@ -57,7 +57,7 @@ const SYSTEMS: [System; 5] = [
     // Pages of Stock Agent without a token are the user "anonymous".
     System { name: "stock-agent", user: "anonymous", events: stock_agent, services: &[] },
     System { name: "sentio", user: "user_001", events: sentio, services: &[] },
-    System { name: "ara", user: "nobody", events: ara, services: &[Service("predict.>", predict)] },
+    System { name: "ara", user: "anonymous", events: ara, services: &[Service("predict.>", predict)] },
 ];
 
 fn event(subject: impl Into<String>, payload: Value) -> Event {
