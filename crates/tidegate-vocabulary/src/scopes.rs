@@ -259,7 +259,18 @@ impl Resolve for CollectedScope<'_> {
     fn value(&self, source: &Source) -> Option<SourceValue<'_>> {
         let CollectedMessage { elements, time, .. } = &self.message;
         if *source == Source::List {
-            Some(SourceValue::Value(Value::Json(format!("[{}]", elements.join(",")).into())))
+            // With its size known, the list is written once.
+            let length: usize = elements.iter().map(|element| element.len() + 1).sum();
+            let mut list = String::with_capacity(length + 1);
+            list.push('[');
+            for (at, element) in elements.iter().enumerate() {
+                if at > 0 {
+                    list.push(',');
+                }
+                list.push_str(element);
+            }
+            list.push(']');
+            Some(SourceValue::Value(Value::Json(list.into())))
         } else if *source == Source::Count {
             number(elements.len())
         } else if *source == Source::Time {
