@@ -9,6 +9,7 @@ pub mod element_index;
 pub mod outbox;
 pub mod subscriber;
 pub mod topic;
+pub mod waiting_elements;
 
 use std::cell::Cell;
 use std::collections::HashMap;

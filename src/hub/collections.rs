@@ -11,6 +11,8 @@ use tidegate_protocol::message::GapCause;
 use tidegate_protocol::session::subscription::SubscriptionId;
 use tidegate_protocol::subscription_context::SubscriptionContext;
 
+use crate::hub::waiting_elements::WaitingElements;
+
 /// Why a client does not get elements.
 pub const CAUSES: [GapCause; 3] = [GapCause::Expired, GapCause::Slow, GapCause::TooLarge];
 
@@ -104,6 +106,8 @@ pub struct Collections {
     /// Groups that a client has joined channels of, each with its last subscription. Their elements are sent when none
     /// of their channels waits for its lane any more, so that a message for many channels is followed by one message.
     pub joined: Vec<(Rc<SubscriptionContext>, SubscriptionId)>,
+    /// Elements of channels that still wait for their lanes.
+    pub waiting: WaitingElements,
 }
 
 impl Collections {

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
+use smallvec::SmallVec;
 use tidegate_protocol::elements::Elements;
 use tidegate_protocol::session::subscription::SubscriptionId;
 use tidegate_protocol::subject::Pattern;
 
+use crate::hub::subscriber::MemberState;
 use crate::hub::subscriber::Subscriber;
 
 /// The elements of one publication that are sent as separate messages, by channel.
@@ -15,6 +17,16 @@ pub struct ElementIndex<'e> {
     by_channel: HashMap<&'e str, Vec<usize>>,
     /// Whether the pattern of the topic matches all their channels.
     is_covered: bool,
+}
+
+/// The positions of elements that a client gets as separate messages.
+#[derive(Debug, Default)]
+pub struct ShownElements {
+    /// In order, each once.
+    pub now: Vec<usize>,
+    /// Those whose channels still wait for their lanes, with the subscriptions that wait. They are sent after the
+    /// confirmations.
+    pub when_joined: Vec<(usize, SubscriptionId)>,
 }
 
 impl<'e> ElementIndex<'e> {
@@ -30,32 +42,42 @@ impl<'e> ElementIndex<'e> {
         Self { elements, by_channel, is_covered }
     }
 
-    /// The positions of the elements whose channels the client has joined in the group of this subscription, and whose
-    /// filters let them pass. The filter of this subscription is not applied.
-    pub fn shown_to(&self, subscriber: &Subscriber, id: SubscriptionId) -> Vec<usize> {
-        let mut shown: Vec<usize> = Vec::new();
+    /// Which elements a client gets because of this subscription: those whose channels it has joined in the group of
+    /// this subscription, and whose filters let them pass. The filter of this subscription is not applied.
+    pub fn shown_to(&self, subscriber: &Subscriber, id: SubscriptionId) -> ShownElements {
+        let mut shown = ShownElements::default();
         if self.by_channel.is_empty() {
             return shown;
         }
         if self.is_covered {
-            shown.extend(self.by_channel.values().flatten());
+            shown.now.extend(self.by_channel.values().flatten());
         } else {
-            subscriber.for_each_in_group(id, |pattern, context| {
+            subscriber.for_each_in_group(id, |member, context| {
                 let passes = |at: &usize| {
                     let element = self.elements.list.get(*at);
                     element.is_some_and(|element| context.passes(element.note()))
                 };
-                if pattern.is_literal() {
-                    let found = self.by_channel.get(pattern.as_str()).into_iter().flatten();
-                    shown.extend(found.copied().filter(passes));
+                let mut found: SmallVec<[usize; 4]> = SmallVec::new();
+                if member.pattern.is_literal() {
+                    found.extend(self.by_channel.get(member.pattern.as_str()).into_iter().flatten().copied());
                 } else {
-                    let found = self.by_channel.iter().filter(|(channel, _)| pattern.matches(channel));
-                    shown.extend(found.flat_map(|(_, found)| found).copied().filter(passes));
+                    let matching =
+                        self.by_channel.iter().filter(|(channel, _)| member.pattern.matches(channel));
+                    found.extend(matching.flat_map(|(_, found)| found).copied());
+                }
+                let found = found.into_iter().filter(passes);
+                if member.state == MemberState::Joining {
+                    shown.when_joined.extend(found.map(|at| (at, member.id)));
+                } else {
+                    shown.now.extend(found);
                 }
             });
         }
-        shown.sort_unstable();
-        shown.dedup();
+        shown.now.sort_unstable();
+        shown.now.dedup();
+        let ShownElements { now, when_joined } = &mut shown;
+        when_joined.retain(|(at, _)| now.binary_search(at).is_err());
+        when_joined.sort_unstable();
         shown
     }
 }

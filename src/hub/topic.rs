@@ -211,7 +211,13 @@ impl Topic {
             }
             let (subscriber, id) = (&member.subscriber, member.subscription);
             let mut has_changed = false;
-            for at in index.shown_to(subscriber, id) {
+            let shown = index.shown_to(subscriber, id);
+            for (at, waiting) in shown.when_joined {
+                if let Some(Some(delivery)) = deliveries.get(at) {
+                    subscriber.keep_until_joined(waiting, id, elements.arrived, delivery);
+                }
+            }
+            for at in shown.now {
                 let Some(Some(delivery)) = deliveries.get(at) else { continue };
                 if is_live {
                     has_changed |= subscriber.offer(delivery, id, &self.class, now);

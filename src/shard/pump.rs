@@ -25,6 +25,7 @@ use crate::hub::delivery_batch::DeliveryBatch;
 use crate::hub::effects::Effects;
 use crate::hub::element_index::ElementIndex;
 use crate::hub::topic::TopicMember;
+use crate::hub::waiting_elements::WaitingElement;
 use crate::lane::inbox::Batch;
 use crate::lane::inbox::Item;
 use crate::lane::inbox::Snapshot;
@@ -81,13 +82,21 @@ impl<'a> Pump<'a> {
                 let joined = context.hub.borrow_mut().joined(&pattern, format);
                 let indexes: Vec<_> =
                     snapshot.elements.iter().map(|elements| ElementIndex::new(elements, &pattern)).collect();
+                let (mut crowded, now) = (Vec::new(), self.now);
                 let input = |member: &TopicMember| {
                     member.subscriber.note_joined(member.subscription);
-                    let snapshot = snapshot_for(member, &snapshot, &indexes);
+                    let (waiting, dropped) = member.subscriber.take_waiting(member.subscription);
+                    if dropped > 0 {
+                        crowded.push((member.clone(), dropped));
+                    }
+                    let snapshot = snapshot_for(member, &snapshot, &indexes, waiting, now);
                     Input::Joined { subscription: member.subscription, snapshot, stale }
                 };
                 let count = joined.len();
                 self.notify(joined, input);
+                for (member, dropped) in crowded {
+                    self.lost(vec![member], GapCause::Slow, Some(dropped));
+                }
                 context.node.hooks.count_joined(count);
                 self.remove_if_unused(pattern);
             }
@@ -196,7 +205,7 @@ impl<'a> Pump<'a> {
         });
     }
 
-    fn notify(&mut self, members: Vec<TopicMember>, input: impl Fn(&TopicMember) -> Input) {
+    fn notify(&mut self, members: Vec<TopicMember>, mut input: impl FnMut(&TopicMember) -> Input) {
         for member in members {
             if let Some(connection) = self.connections.of(&member.subscriber) {
                 connection.apply(input(&member), self.now);
@@ -214,15 +223,36 @@ impl<'a> Pump<'a> {
     }
 }
 
-/// The last values for a subscription that has joined, as messages. Elements that clients are shown together are not
-/// among them.
-fn snapshot_for(member: &TopicMember, snapshot: &Snapshot, indexes: &[ElementIndex<'_>]) -> Vec<Frame> {
-    let mut frames = snapshot.frames.clone();
+/// The last values for a subscription that has joined, as messages, and the elements that have waited for it: the latter
+/// in the order in which their publications arrived. Elements that clients are shown together are not among them.
+/// Elements of channels that still wait for their lanes are kept until those join.
+fn snapshot_for(
+    member: &TopicMember,
+    snapshot: &Snapshot,
+    indexes: &[ElementIndex<'_>],
+    waiting: Vec<WaitingElement>,
+    now: Instant,
+) -> Vec<Frame> {
+    let waiting = waiting.into_iter().filter(|element| !element.delivery.is_expired(now));
+    let mut found: Vec<_> =
+        waiting.map(|element| (element.arrived, element.delivery.frame.clone())).collect();
     for (elements, index) in snapshot.elements.iter().zip(indexes) {
         let shown = index.shown_to(&member.subscriber, member.subscription);
-        let shown = shown.into_iter().filter_map(|at| elements.list.get(at)?.frame().cloned());
-        frames.extend(shown);
+        let element = |at: usize| elements.list.get(at).and_then(|element| Some((element, element.frame()?)));
+        for (at, waiting) in shown.when_joined {
+            if let Some((element, frame)) = element(at) {
+                let (key, priority) = (Arc::clone(&element.key), elements.priority);
+                let delivery = Rc::new(Delivery { frame: frame.clone(), key, priority, expires: None });
+                let (through, arrived) = (member.subscription, elements.arrived);
+                member.subscriber.keep_until_joined(waiting, through, arrived, &delivery);
+            }
+        }
+        let shown = shown.now.into_iter().filter_map(element);
+        found.extend(shown.map(|(_, frame)| (elements.arrived, frame.clone())));
     }
+    found.sort_by_key(|(arrived, _)| *arrived);
+    let mut frames = snapshot.frames.clone();
+    frames.extend(found.into_iter().map(|(_, frame)| frame));
     frames
 }
 

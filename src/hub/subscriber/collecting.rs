@@ -9,8 +9,8 @@ use tidegate_protocol::elements::CollectionId;
 use tidegate_protocol::elements::select::CollectingMember;
 use tidegate_protocol::elements::select::select;
 use tidegate_protocol::frame::Frame;
+use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::session::subscription::SubscriptionId;
-use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::subscription_context::SubscriptionContext;
 
 use crate::hub::collections::CAUSES;
@@ -22,6 +22,7 @@ use crate::hub::subscriber::Collecting;
 use crate::hub::subscriber::Member;
 use crate::hub::subscriber::MemberState;
 use crate::hub::subscriber::Subscriber;
+use crate::hub::waiting_elements::WaitingElement;
 
 impl Subscriber {
     /// Publications of a subscription are taken apart. It must have a context.
@@ -71,16 +72,41 @@ impl Subscriber {
     pub fn for_each_in_group(
         &self,
         id: SubscriptionId,
-        mut visit: impl FnMut(&Pattern, &SubscriptionContext),
+        mut visit: impl FnMut(&Member, &SubscriptionContext),
     ) {
         let Some(Some(context)) = self.with_member(id, |member| member.subscription_context()) else {
             return;
         };
         for member in self.members.borrow().iter() {
             if let Some((_, of)) = member.collecting_in(&context.group) {
-                visit(&member.pattern, of);
+                visit(member, of);
             }
         }
+    }
+
+    /// An element has come over the subscription `through` for the channel of `waiting`, which has not joined yet: keeps
+    /// it until then. Nothing is kept if the filter of `through` does not let it pass.
+    pub fn keep_until_joined(
+        &self,
+        waiting: SubscriptionId,
+        through: SubscriptionId,
+        arrived: Instant,
+        delivery: &Rc<Delivery>,
+    ) {
+        let context = self.with_member(through, |member| member.subscription_context()).flatten();
+        if context.is_some_and(|context| !context.passes(delivery.frame.note())) {
+            return;
+        }
+        let limits = self.outbox.borrow().limits();
+        let element = WaitingElement { subscription: waiting, arrived, delivery: Rc::clone(delivery) };
+        self.collections.borrow_mut().get_or_insert_default().waiting.push(element, limits);
+    }
+
+    /// A subscription has joined: its elements that were kept until now, the oldest first, and how many were dropped for
+    /// lack of room.
+    pub fn take_waiting(&self, id: SubscriptionId) -> (Vec<WaitingElement>, u64) {
+        let mut collections = self.collections.borrow_mut();
+        collections.as_mut().map(|collections| collections.waiting.take(id)).unwrap_or_default()
     }
 
     fn change_collection(
@@ -168,6 +194,7 @@ impl Subscriber {
         let Some(context) = gone.subscription_context() else { return };
         let mut collections = self.collections.borrow_mut();
         let Some(collections) = &mut *collections else { return };
+        collections.waiting.take(gone.id);
         if gone.collecting_in(&context.group).is_none() {
             return;
         }

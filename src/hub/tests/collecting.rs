@@ -397,6 +397,33 @@ fn last_values_for_a_new_subscription_are_no_news_for_others() {
 }
 
 #[test]
+fn an_element_is_kept_until_its_channel_has_joined() {
+    let mut page = Page::new();
+    page.join("s.all");
+    let waiting = page.ask("s.b", None);
+    let publish = |page: &Page, text: &str| {
+        let mut elements = page.elements(&[]);
+        let form = ElementForm::Message(frame(text));
+        elements.list.push(Arc::new(Element { channel: "s.b".into(), key: "k".into(), form }));
+        let (all, mut effects) = (pattern("s.all"), Effects::default());
+        page.hub.publish_elements(&all, format_of(0), &elements, page.now, &mut effects);
+        page.drain(9)
+    };
+    for number in 0..6 {
+        assert_eq!(publish(&page, &number.to_string()), [""; 0]);
+    }
+    page.answer("s.b", &[]);
+    let (kept, dropped) = page.subscriber.take_waiting(waiting);
+    let kept: Vec<_> = kept.iter().map(|kept| text(kept.delivery.frame.as_bytes())).collect();
+    assert_eq!((kept, dropped), (["2", "3", "4", "5"].map(String::from).to_vec(), 2), "four have room");
+    assert_eq!(page.subscriber.take_waiting(waiting).1, 0);
+    assert_eq!(publish(&page, "now"), ["now"]);
+    let again = page.ask("s.c", None);
+    page.hub.leave(&page.subscriber, again);
+    assert_eq!(page.subscriber.take_waiting(again).0.len(), 0);
+}
+
+#[test]
 fn the_shortest_interval_and_the_most_urgent_priority_of_the_changed_channels_count() {
     let mut page = Page::new();
     page.class.priority = Priority::Low;

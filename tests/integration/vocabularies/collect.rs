@@ -161,5 +161,11 @@ async fn sub_11_an_element_is_never_shown_to_a_client_that_may_not_join_its_chan
         let mut late = client(&address, "guest", &late).await;
         assert_eq!(late.message().await, json!({ "error": "forbidden", "of": "alerts.b" }));
         assert_eq!(late.message().await, json!({ "for": "ann", "alert": "yes" }));
+        // All elements of it are shown, in whichever order the channels of one message join.
+        let mut both = client(&address, "user", &json!({ "do": "alerts", "rooms": ["a", "b"] })).await;
+        let mut shown =
+            [both.message().await, both.message().await].map(|message| message["alert"].to_string());
+        shown.sort_unstable();
+        assert_eq!(shown, ["\"no\"", "\"yes\""]);
     }
 }
