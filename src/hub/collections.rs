@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use tidegate_protocol::class::Priority;
 use tidegate_protocol::elements::CollectionId;
+use tidegate_protocol::elements::select::Sent;
 use tidegate_protocol::message::GapCause;
 use tidegate_protocol::session::subscription::SubscriptionId;
 use tidegate_protocol::subscription_context::SubscriptionContext;
@@ -45,12 +46,9 @@ struct Collection {
 /// What a client has of a collection.
 #[derive(Clone, Copy, Debug, Default)]
 struct Progress {
-    /// The number up to which it has been sent elements.
-    seen: u64,
+    sent: Sent,
     /// Lost elements whose gaps the socket had no room for.
     untold: LostElements,
-    /// Whether it has been told that elements are left out.
-    told_left_out: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,9 +91,11 @@ pub struct DueCollection {
     pub id: CollectionId,
     pub group: Box<str>,
     pub subscription: SubscriptionId,
+    /// Whether to send the elements even if none of them is new.
     pub is_forced: bool,
-    /// The number up to which the client has been sent elements.
-    pub seen: u64,
+    /// Whether the client is still to be told of lost elements.
+    pub has_untold: bool,
+    pub sent: Sent,
 }
 
 /// The collections of one subscriber.
@@ -169,9 +169,18 @@ impl Collections {
         }
         collection.state = CollectionState::Idle;
         let is_forced = std::mem::take(&mut collection.is_forced);
-        let Collection { id, ref group, subscription, progress: Progress { seen, .. }, .. } = *collection;
         collection.last = Some(now);
-        Some(DueCollection { id, group: group.clone(), subscription, is_forced, seen })
+        let Collection { id, ref group, subscription, progress: Progress { sent, untold }, .. } = *collection;
+        let has_untold = untold != LostElements::default();
+        Some(DueCollection { id, group: group.clone(), subscription, is_forced, has_untold, sent })
+    }
+
+    /// None of the elements up to the number `newest` is for this client: no message is sent.
+    pub fn skip(&mut self, number: u32, newest: u64) {
+        if let Some(collection) = self.find(number) {
+            let sent = &mut collection.progress.sent;
+            sent.seen = sent.seen.max(newest);
+        }
     }
 
     /// The message has the elements up to the number `newest`, without those in `lost`. Returns those that the client is
@@ -180,14 +189,15 @@ impl Collections {
         let Some(collection) = self.find(number) else { return LostElements::default() };
         let before = collection.progress;
         let told_left_out = lost[2] > 0;
-        if before.told_left_out {
+        if before.sent.told_left_out {
             lost[2] = 0;
         }
         for (lost, untold) in lost.iter_mut().zip(before.untold) {
             *lost += untold;
         }
         let untold = LostElements::default();
-        collection.progress = Progress { seen: newest.max(before.seen), untold, told_left_out };
+        let sent = Sent { seen: newest.max(before.sent.seen), told_left_out };
+        collection.progress = Progress { sent, untold };
         collection.before = before;
         lost
     }

@@ -7,6 +7,8 @@ use tidegate_protocol::class::Priority;
 use tidegate_protocol::elements::CollectedMessage;
 use tidegate_protocol::elements::CollectionId;
 use tidegate_protocol::elements::select::CollectingMember;
+use tidegate_protocol::elements::select::has_news;
+use tidegate_protocol::elements::select::newest;
 use tidegate_protocol::elements::select::select;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::publication::Delivery;
@@ -241,7 +243,11 @@ impl Subscriber {
                 context: Some(*context),
             })
             .collect();
-        let selection = select(due.id, &collecting, due.seen, now);
+        if !(due.is_forced || due.has_untold || has_news(due.id, &collecting, due.sent.seen)) {
+            collections.skip(number, newest(&collecting));
+            return None;
+        }
+        let selection = select(due.id, &collecting, due.sent, now);
         let lost = [selection.expired, selection.removed, selection.left_out];
         let lost = collections.end(number, selection.newest, lost);
         let subscription = due.subscription;

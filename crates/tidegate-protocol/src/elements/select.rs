@@ -1,6 +1,7 @@
 //! Selects the elements for one message: the newest of each key, of all channels that a client has joined.
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::time::Instant;
 
 use crate::elements::CollectionId;
@@ -49,55 +50,111 @@ pub struct Selection<'m> {
     pub expired: u64,
     /// Elements that were removed before they were sent.
     pub removed: u64,
-    /// Elements that are left out because there are too many.
+    /// Elements that are left out because there are too many; at least one of them if the client has been told before.
     pub left_out: u64,
     /// The greatest number of all stores: what comes later is new.
     pub newest: u64,
 }
 
+/// What a client has been sent of a collection.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sent {
+    /// The number up to which it has been sent elements.
+    pub seen: u64,
+    /// Whether it has been told that elements are left out.
+    pub told_left_out: bool,
+}
+
+/// The number of the newest element of any collection that could be shown to these members.
+pub fn newest(members: &[CollectingMember<'_>]) -> u64 {
+    members.iter().map(|member| member.store.newest()).max().unwrap_or_default()
+}
+
+/// Whether a collection has an element that is newer than what the client has been sent, or has lost one. Costs no more
+/// than what is newer.
+pub fn has_news(collection: CollectionId, members: &[CollectingMember<'_>], seen: u64) -> bool {
+    members.iter().enumerate().filter(|(_, source)| source.store.newest() > seen).any(|(of, source)| {
+        let shows = |at: usize, stored: &StoredElement| {
+            (of == at || source.store.has_foreign())
+                && members.get(at).is_some_and(|member| {
+                    member.pattern.matches(&stored.element.channel)
+                        && is_shown(stored, collection, member, source)
+                })
+        };
+        // First the subscription over which it came: it is nearly always the one that shows it.
+        let is_new = |stored| shows(of, stored) || (0..members.len()).any(|at| at != of && shows(at, stored));
+        source.store.since(seen).any(is_new) || count_removed(collection, members, source, seen) > 0
+    })
+}
+
 /// Selects the elements of a collection. `members` are the client's subscriptions of one group, in the order in which
-/// it joined them. `seen` is the number up to which it has been sent elements.
+/// it joined them.
 ///
 /// An element is shown if one of the members matches its channel, wherever it was published, and the filters of that
-/// member and of the one whose topic it came through let it pass.
+/// member and of the one whose topic it came through let it pass. If the client has been told that elements are left
+/// out, older ones than fit into a message are not looked at.
 pub fn select<'m>(
     collection: CollectionId,
     members: &[CollectingMember<'m>],
-    seen: u64,
+    sent: Sent,
     now: Instant,
 ) -> Selection<'m> {
     let mut selection = Selection::default();
     let mut by_key = HashMap::new();
     let mut expired = Vec::new();
+    let foreign: Vec<usize> = members
+        .iter()
+        .enumerate()
+        .filter(|(_, source)| source.store.has_foreign())
+        .map(|(of, _)| of)
+        .collect();
     for (at, member) in members.iter().enumerate() {
-        // The elements, and whether they were live for this member and are not sent.
-        let mut found: Vec<(&StoredElement, bool)> = Vec::new();
-        for (of, source) in members.iter().enumerate() {
-            if of == at || source.store.has_foreign() {
-                source.store.for_each(member.pattern, |stored| {
-                    if is_shown(stored, collection, member, source) {
-                        found.push((stored, stored.number > seen.max(member.joined).max(source.joined)));
-                    }
-                });
-            }
+        let own = std::iter::once(at).filter(|at| foreign.binary_search(at).is_err());
+        let mut found = Vec::new();
+        for source in own.chain(foreign.iter().copied()).filter_map(|of| members.get(of)) {
+            let due_since = sent.seen.max(member.joined).max(source.joined);
+            let shown = source.store.matching(member.pattern);
+            let shown = shown.filter(|stored| is_shown(stored, collection, member, source));
+            let shown = shown.filter(|stored| {
+                let is_expired = stored.expires.is_some_and(|expires| expires <= now);
+                expired.extend((is_expired && stored.number > due_since).then_some(stored.number));
+                !is_expired
+            });
+            take_newest(shown, sent.told_left_out, &mut found);
         }
-        found.sort_unstable_by_key(|(stored, _)| stored.place);
-        for (stored, is_due) in found {
-            if stored.expires.is_some_and(|expires| expires <= now) {
-                expired.extend(is_due.then_some(stored.number));
-            } else {
-                put(stored, &mut selection.elements, &mut by_key);
-            }
+        found.sort_unstable_by_key(|stored| stored.place);
+        for stored in found {
+            put(stored, &mut selection.elements, &mut by_key);
         }
-        selection.newest = selection.newest.max(member.store.newest());
-        selection.removed += count_removed(collection, members, member, seen);
+        selection.removed += count_removed(collection, members, member, sent.seen);
     }
     expired.sort_unstable();
     expired.dedup();
     selection.expired = expired.len() as u64;
     selection.left_out = leave_out_oldest(&mut selection.elements);
-    selection.has_new = selection.elements.iter().any(|stored| stored.number > seen);
+    selection.has_new = selection.elements.iter().any(|stored| stored.number > sent.seen);
+    selection.newest = newest(members);
     selection
+}
+
+/// Takes elements, the newest first. With `is_bounded`, stops after those of one key more than fit into a message: then
+/// it is certain that some are left out.
+fn take_newest<'m>(
+    newest_first: impl Iterator<Item = &'m StoredElement>,
+    is_bounded: bool,
+    found: &mut Vec<&'m StoredElement>,
+) {
+    if !is_bounded {
+        return found.extend(newest_first);
+    }
+    let mut keys = HashSet::new();
+    for stored in newest_first {
+        keys.insert(&*stored.element.key);
+        found.push(stored);
+        if keys.len() > MAX_SELECTED {
+            break;
+        }
+    }
 }
 
 /// How many elements of a member's topic were removed before they were sent.

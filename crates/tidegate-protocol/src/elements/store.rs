@@ -1,6 +1,7 @@
 //! `ElementStore`: the last elements of one topic, shared by all its subscribers on a shard.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -59,8 +60,9 @@ type StoreKey = (Arc<str>, CollectionId, Arc<str>);
 pub struct ElementStore {
     /// The pattern of the topic.
     pattern: Pattern,
-    elements: BTreeMap<StoreKey, StoredElement>,
-    by_number: BTreeMap<u64, StoreKey>,
+    by_number: BTreeMap<u64, StoredElement>,
+    by_key: BTreeMap<StoreKey, u64>,
+    by_channel: BTreeSet<(Arc<str>, u64)>,
     bytes: usize,
     /// How many elements belong to another channel than the topic's.
     foreign: usize,
@@ -75,8 +77,9 @@ impl ElementStore {
     pub fn new(pattern: Pattern) -> Self {
         Self {
             pattern,
-            elements: BTreeMap::new(),
             by_number: BTreeMap::new(),
+            by_key: BTreeMap::new(),
+            by_channel: BTreeSet::new(),
             bytes: 0,
             foreign: 0,
             removed: VecDeque::new(),
@@ -99,8 +102,12 @@ impl ElementStore {
         for element in &elements.list {
             let Some(key) = key_of(element) else { continue };
             let outdated = self.outdated;
-            if let Some(stored) = self.elements.get_mut(&key)
-                && elements.arrived == stored.arrived
+            let known = self.by_key.get(&key).and_then(|number| self.by_number.get_mut(number));
+            let Some(stored) = known else {
+                self.put_one(element, elements, expires, last);
+                continue;
+            };
+            if elements.arrived == stored.arrived
                 && stored.number <= outdated
                 && element.json() == stored.element.json()
             {
@@ -110,11 +117,8 @@ impl ElementStore {
                 stored.expires = stored.expires.max(expires);
                 continue;
             }
-            let is_wanted = self.elements.get(&key).is_none_or(|stored| {
-                elements.arrived > stored.arrived
-                    || (elements.arrived == stored.arrived && stored.number <= outdated)
-            });
-            if is_wanted {
+            let is_outdated = elements.arrived == stored.arrived && stored.number <= outdated;
+            if elements.arrived > stored.arrived || is_outdated {
                 self.put_one(element, elements, expires, last);
             }
         }
@@ -124,44 +128,41 @@ impl ElementStore {
         let Some(key) = key_of(element) else { return };
         *last += 1;
         let number = *last;
-        self.bytes += element.bytes();
-        let is_foreign = self.is_foreign(&key);
+        self.by_channel.insert((Arc::clone(&key.0), number));
+        let older = self.by_key.insert(key, number).and_then(|older| self.remove(older));
         let stored = StoredElement {
             element: Arc::clone(element),
             number,
             current: number,
-            place: number,
+            place: older.map_or(number, |older| older.place),
             arrived: of.arrived,
             time: of.time,
             expires,
         };
-        self.by_number.insert(number, key.clone());
-        let place = match self.elements.insert(key.clone(), stored) {
-            Some(older) => {
-                self.by_number.remove(&older.number);
-                self.bytes -= older.element.bytes();
-                older.place
-            }
-            None => {
-                self.foreign += usize::from(is_foreign);
-                number
-            }
-        };
-        if let Some(stored) = self.elements.get_mut(&key) {
-            stored.place = place;
-        }
-        while self.elements.len() > 1
-            && (self.elements.len() > MAX_ELEMENTS || self.bytes > MAX_ELEMENT_BYTES)
+        self.bytes += element.bytes();
+        self.foreign += usize::from(self.is_foreign(element));
+        self.by_number.insert(number, stored);
+        while self.by_number.len() > 1
+            && (self.by_number.len() > MAX_ELEMENTS || self.bytes > MAX_ELEMENT_BYTES)
         {
             self.remove_oldest();
         }
     }
 
-    fn remove_oldest(&mut self) {
-        let Some((number, key)) = self.by_number.pop_first() else { return };
-        self.foreign -= usize::from(self.is_foreign(&key));
-        let Some(stored) = self.elements.remove(&key) else { return };
+    /// Removes an element, but not its key.
+    fn remove(&mut self, number: u64) -> Option<StoredElement> {
+        let stored = self.by_number.remove(&number)?;
+        self.by_channel.remove(&(Arc::clone(&stored.element.channel), number));
         self.bytes -= stored.element.bytes();
+        self.foreign -= usize::from(self.is_foreign(&stored.element));
+        Some(stored)
+    }
+
+    fn remove_oldest(&mut self) {
+        let Some((&number, _)) = self.by_number.first_key_value() else { return };
+        let Some(stored) = self.remove(number) else { return };
+        let Some(key) = key_of(&stored.element) else { return };
+        self.by_key.remove(&key);
         if self.removed.len() == MAX_REMOVED {
             self.removed.pop_front();
         }
@@ -170,8 +171,8 @@ impl ElementStore {
         self.removed.push_back(RemovedElement { number, channel, collection, note });
     }
 
-    fn is_foreign(&self, key: &StoreKey) -> bool {
-        *key.0 != *self.pattern.as_str()
+    fn is_foreign(&self, element: &Element) -> bool {
+        *element.channel != *self.pattern.as_str()
     }
 
     /// Publications were lost: who joins from now on is not shown what is in the store now.
@@ -200,11 +201,11 @@ impl ElementStore {
     }
 
     pub fn len(&self) -> usize {
-        self.elements.len()
+        self.by_number.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.elements.is_empty()
+        self.by_number.is_empty()
     }
 
     /// The approximate size in memory.
@@ -215,7 +216,7 @@ impl ElementStore {
     /// The collections that have an element, each once.
     pub fn collections(&self) -> Vec<CollectionId> {
         let mut found = Vec::new();
-        for (_, collection, _) in self.elements.keys() {
+        for (_, collection, _) in self.by_key.keys() {
             if !found.contains(collection) {
                 found.push(*collection);
             }
@@ -223,16 +224,23 @@ impl ElementStore {
         found
     }
 
-    /// Calls `visit` with the elements of the channels that a pattern matches.
-    pub(super) fn for_each<'s>(&'s self, pattern: &Pattern, mut visit: impl FnMut(&'s StoredElement)) {
-        if !pattern.is_literal() {
-            let found = self.elements.iter().filter(|((channel, ..), _)| pattern.matches(channel));
-            return found.for_each(|(_, stored)| visit(stored));
-        }
-        let first = (Arc::clone(pattern.text()), CollectionId(0), Arc::default());
-        let found = self.elements.range(first..);
-        let found = found.take_while(|((channel, ..), _)| **channel == *pattern.as_str());
-        found.for_each(|(_, stored)| visit(stored));
+    /// The elements of the channels that a pattern matches, those with the greatest numbers first.
+    pub(super) fn matching<'s>(&'s self, pattern: &'s Pattern) -> impl Iterator<Item = &'s StoredElement> {
+        let (literal, wildcard) = if pattern.is_literal() {
+            let channel = pattern.text();
+            let numbers = (Arc::clone(channel), 0)..=(Arc::clone(channel), u64::MAX);
+            (Some(self.by_channel.range(numbers).rev()), None)
+        } else {
+            let matches = |stored: &&StoredElement| pattern.matches(&stored.element.channel);
+            (None, Some(self.by_number.values().rev().filter(matches)))
+        };
+        let literal = literal.into_iter().flatten().filter_map(|(_, number)| self.by_number.get(number));
+        literal.chain(wildcard.into_iter().flatten())
+    }
+
+    /// The elements with greater numbers than `seen`.
+    pub(super) fn since(&self, seen: u64) -> impl Iterator<Item = &StoredElement> {
+        self.by_number.range(seen + 1..).map(|(_, stored)| stored)
     }
 
     /// The removed elements with greater numbers than `seen`.

@@ -10,6 +10,7 @@ use tidegate_protocol::elements::CollectedMessage;
 use tidegate_protocol::elements::CollectionId;
 use tidegate_protocol::elements::Elements;
 use tidegate_protocol::elements::select::CollectingMember;
+use tidegate_protocol::elements::select::Sent;
 use tidegate_protocol::elements::select::select;
 use tidegate_protocol::elements::store::ElementStore;
 use tidegate_protocol::frame::Format;
@@ -150,7 +151,7 @@ impl ShellElements {
             Some(CollectingMember { pattern, store, since, joined: 0, context })
         });
         let shown: Vec<_> = shown.collect();
-        let selection = select(due.collection, &shown, seen, now);
+        let selection = select(due.collection, &shown, Sent { seen, told_left_out: false }, now);
         let elements: Vec<&str> =
             selection.elements.iter().filter_map(|stored| stored.element.json()).collect();
         let time = selection.elements.iter().map(|stored| stored.time).max();

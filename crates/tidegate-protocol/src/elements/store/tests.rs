@@ -16,10 +16,13 @@ fn elements(list: &[(&str, &str, &str)], arrived: Instant) -> Elements {
 }
 
 fn shown(store: &ElementStore, pattern: &str) -> Vec<(String, u64, u64)> {
-    let mut found = Vec::new();
-    store.for_each(&Pattern::parse(pattern).unwrap(), |stored| {
-        found.push((stored.element.json().unwrap_or_default().to_owned(), stored.number, stored.place));
-    });
+    let pattern = Pattern::parse(pattern).unwrap();
+    let show = |stored: &StoredElement| {
+        (stored.element.json().unwrap_or_default().to_owned(), stored.number, stored.place)
+    };
+    let mut found: Vec<_> = store.matching(&pattern).map(show).collect();
+    assert!(found.is_sorted_by_key(|(_, number, _)| std::cmp::Reverse(*number)));
+    found.sort_unstable_by_key(|(.., place)| *place);
     found
 }
 
@@ -76,7 +79,7 @@ fn elements_and_their_bytes_are_bounded() {
     }
     assert_eq!(of_many.len(), MAX_ELEMENTS);
     assert_eq!(of_many.removed_since(1).count(), 2, "the first three are gone, and one of them is known");
-    assert_eq!(of_many.by_number.len(), MAX_ELEMENTS);
+    assert_eq!((of_many.by_key.len(), of_many.by_channel.len()), (MAX_ELEMENTS, MAX_ELEMENTS));
     let mut of_large = store("s.*");
     let large = format!("\"{}\"", "x".repeat(MAX_ELEMENT_BYTES / 4));
     for key in &keys[..8] {
