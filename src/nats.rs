@@ -19,6 +19,8 @@ mod partial_denials;
 mod permissions;
 pub mod probe;
 pub mod publish;
+#[cfg(feature = "instructions")]
+pub mod read_only;
 pub mod request;
 mod requests;
 pub mod scatter_gather;

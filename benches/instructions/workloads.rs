@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tidegate::hub::outbox::limits::OutboxLimits;
 use tidegate::nats::message::Message;
+use tidegate::nats::read_only::Reader;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::FeedBy;
 use tidegate_protocol::class::Kind;
@@ -45,7 +46,7 @@ impl Workload {
     }
 }
 
-pub(crate) const WORKLOADS: [Workload; 14] = [
+pub(crate) const WORKLOADS: [Workload; 15] = [
     Workload { name: "fanout", receivers: 1000, length: 80, set_up: fanout },
     Workload { name: "burst", receivers: 200, length: 1280, set_up: burst },
     Workload { name: "deflated", receivers: 10, length: 200, set_up: deflated },
@@ -60,6 +61,7 @@ pub(crate) const WORKLOADS: [Workload; 14] = [
     Workload { name: "unkeyed", receivers: 10, length: 2000, set_up: unkeyed },
     Workload { name: "collect", receivers: 100, length: 200, set_up: collect },
     Workload { name: "snapshot", receivers: 1, length: 400, set_up: snapshot },
+    Workload { name: "read", receivers: 1, length: 4000, set_up: read },
 ];
 
 const PAYLOAD: &[u8] =
@@ -439,5 +441,19 @@ fn snapshot() -> Box<dyn FnMut(u64)> {
             next = (next + 7) % 16;
             clear_outboxes(&mut node);
         }
+    })
+}
+
+/// What nats-server sends for one publication, read from the connection.
+fn read() -> Box<dyn FnMut(u64)> {
+    let line = format!("MSG prices.AAPL 12 {}\r\n", PAYLOAD.len());
+    let bytes = [line.as_bytes(), PAYLOAD, b"\r\n"].concat();
+    let mut reader = Reader::default();
+    Box::new(move |publications| {
+        let mut read = 0;
+        for _ in 0..publications {
+            reader.read(&bytes, |subject, payload| read += subject.len().min(payload.len()));
+        }
+        assert_eq!(read as u64, publications * "prices.AAPL".len() as u64);
     })
 }

@@ -19,6 +19,8 @@ const MAX_LINE_BYTES: usize = 64 * 1024;
 const MAX_MESSAGE_BYTES: usize = 65 * 1024 * 1024;
 /// Longer error texts of servers are truncated.
 const MAX_ERROR_BYTES: usize = 4096;
+/// Messages with longer subjects are parsed in general.
+const MAX_PLAIN_SUBJECT: usize = 256;
 const END: &[u8] = b"\r\n";
 
 /// A protocol operation that a server sends.
@@ -81,13 +83,19 @@ impl WireParser {
     pub(super) fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<ServerOp>, WireError> {
         let head = match self.head {
             Some(head) => head,
-            None => {
-                let Some(line) = self.line_length(buffer)? else { return Ok(None) };
-                match self.parse_line(buffer, line)? {
-                    Parsed::Op(op) => return Ok(Some(op)),
-                    Parsed::Head(head) => head,
+            None => match plain_message_head(buffer) {
+                Some(head) => {
+                    self.searched = 0;
+                    head
                 }
-            }
+                None => {
+                    let Some(line) = self.line_length(buffer)? else { return Ok(None) };
+                    match self.parse_line(buffer, line)? {
+                        Parsed::Op(op) => return Ok(Some(op)),
+                        Parsed::Head(head) => head,
+                    }
+                }
+            },
         };
         if buffer.len() < head.size {
             self.head = Some(head);
@@ -197,6 +205,38 @@ fn message_head(
     let subject = verb + fields[0].0;
     let parts = Parts::new(subject, fields[0].1.len(), line, header_size).ok_or(WireError::BadArguments)?;
     Ok(MessageHead { sid, parts, size: line + all + END.len() })
+}
+
+/// Parses `MSG subject sid bytes\r\n` with single spaces, as nats-server writes it: most of what arrives. `None` if the
+/// line is anything else, or has not arrived: the caller then parses it in general.
+fn plain_message_head(buffer: &[u8]) -> Option<MessageHead> {
+    const VERB: &[u8] = b"MSG ";
+    let arguments = buffer.strip_prefix(VERB)?;
+    let subject = arguments.iter().take(MAX_PLAIN_SUBJECT).position(|byte| *byte <= b' ')?;
+    if subject == 0 || arguments[subject] != b' ' {
+        return None;
+    }
+    let (sid, sid_size) = digits(&arguments[subject + 1..])?;
+    let at_size = subject + 1 + sid_size + 1;
+    let (all, all_size) = digits(arguments.get(at_size..)?)?;
+    let end = at_size + all_size;
+    if arguments[at_size - 1] != b' ' || arguments.get(end..end + 2)? != END {
+        return None;
+    }
+    let all = usize::try_from(all).ok().filter(|all| *all <= MAX_MESSAGE_BYTES)?;
+    let line = VERB.len() + end + END.len();
+    let parts = Parts::new(VERB.len(), subject, line, 0)?;
+    Some(MessageHead { sid, parts, size: line + all + END.len() })
+}
+
+/// A decimal number of at most 18 digits, and how many these are.
+fn digits(bytes: &[u8]) -> Option<(u64, usize)> {
+    let count = bytes.iter().take(19).take_while(|byte| byte.is_ascii_digit()).count();
+    if !(1..=18).contains(&count) {
+        return None;
+    }
+    let number = bytes[..count].iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
+    Some((number, count))
 }
 
 fn without_end(line: &[u8]) -> &[u8] {

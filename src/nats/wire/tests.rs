@@ -163,3 +163,54 @@ proptest! {
         prop_assert_eq!(whole(&bytes), parse(bytes.chunks(cut)));
     }
 }
+
+/// A line in the form that nats-server writes, or almost, and what follows it.
+fn almost_plain_line() -> impl Strategy<Value = Vec<u8>> {
+    let part = |usual: &'static str| prop_oneof![6 => Just(usual.to_owned()), 1 => "[ \t\r\n.a0\u{7f}]{0,3}"];
+    let subject = prop_oneof![6 => "[a-z.]{1,9}", 1 => "[a-z]{250,262}", 1 => "[a\u{e9}\t ]{0,3}"];
+    let number = prop_oneof![4 => "[0-9]{1,2}", 1 => "[0-9]{17,21}", 1 => "[0-9a]{0,3}"];
+    (part("MSG "), subject, part(" "), number.clone(), part(" "), number, part("\r\n")).prop_map(
+        |(verb, subject, one, sid, two, size, end)| [verb, subject, one, sid, two, size, end].concat().into(),
+    )
+}
+
+proptest! {
+    /// The fast path for `MSG` parses what the general parser does: a verb in small letters takes the latter.
+    #[test]
+    fn both_ways_to_parse_a_message_agree(line in almost_plain_line(), body in "[a-z\r\n]{0,120}") {
+        let in_general = line.strip_prefix(b"MSG").map(|rest| [b"msg", rest].concat());
+        let bytes = [&line[..], body.as_bytes()].concat();
+        let bytes_in_general = [&in_general.unwrap_or(line)[..], body.as_bytes()].concat();
+        prop_assert_eq!(whole(&bytes), whole(&bytes_in_general));
+    }
+}
+
+#[test]
+fn a_plain_message_takes_the_fast_path_only_if_its_line_is_complete_and_within_limits() {
+    let head = |line: &str| plain_message_head(line.as_bytes()).map(|head| (head.sid, head.size));
+    assert_eq!(head("MSG a.b 7 5\r\n"), Some((7, 13 + 5 + 2)));
+    assert_eq!(head("MSG a.b 123456789012345678 0\r\n"), Some((123_456_789_012_345_678, 30 + 2)));
+    let longest = format!("MSG {} 1 0\r\n", "a".repeat(MAX_PLAIN_SUBJECT - 1));
+    let too_long = format!("MSG {} 1 0\r\n", "a".repeat(MAX_PLAIN_SUBJECT));
+    assert!(head(&longest).is_some() && head(&too_long).is_none());
+    let too_large = format!("MSG a 1 {}\r\n", MAX_MESSAGE_BYTES + 1);
+    for line in [
+        "",
+        "MSG ",
+        "MSG a",
+        "MSG a ",
+        "MSG a 1",
+        "MSG a 1 ",
+        "MSG a 1 5",
+        "MSG a 1 5\r",
+        "MSG a 1 5\n",
+        "MSG a 1 reply 5\r\n",
+        "MSG  a 1 5\r\n",
+        "MSG a\t1 5\r\n",
+        "MSG a 1234567890123456789 5\r\n",
+        "msg a 1 5\r\n",
+        &too_large,
+    ] {
+        assert_eq!(head(line), None, "{line:?}");
+    }
+}
