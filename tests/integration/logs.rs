@@ -209,12 +209,8 @@ async fn a_publication_that_no_rule_shows_is_logged_once_with_its_subject_and_vo
     for (begin, subject) in
         [("no rule shows a publication", "chat.general"), ("a publication cannot be shown", "prices.AAPL")]
     {
-        let lines = node.logs();
-        let lines: Vec<_> = lines
-            .iter()
-            .filter(|line| line["message"].as_str().is_some_and(|message| message.starts_with(begin)))
-            .collect();
-        let [line] = lines[..] else { panic!("{begin}: {lines:?}") };
+        let begins = |line: &Value| line["message"].as_str().is_some_and(|text| text.starts_with(begin));
+        let line = node.logged_once(begin, begins).await;
         for (field, expected) in [("level", "WARN"), ("subject", subject), ("vocabulary", "some-shown")] {
             assert_eq!(line[field], expected, "{line}");
         }

@@ -27,6 +27,7 @@ use tidegate_protocol::permissions::Role;
 use tidegate_protocol::permissions::RuleTemplates;
 use tidegate_protocol::permissions::Rules;
 use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::subject::Subject;
 use tidegate_protocol::template::Template;
 use tidegate_vocabulary::compile::compile;
 use tidegate_vocabulary::model::CompiledVocabulary;
@@ -219,7 +220,7 @@ async fn replay(
                     Some(at) => drop(echoes.remove(at)),
                     None => publish(&nats, published).await,
                 }
-                delivered_to(watcher.as_mut(), transcript, published).await;
+                delivered_to(watcher.as_mut(), transcript, &published.subject).await;
             }
             Action::Server(expected) => {
                 let message = match outgoing.pop_front() {
@@ -231,6 +232,10 @@ async fn replay(
                 }
             }
             Action::Answer(Answer::Published { subject }) if call.is_some() => echoes.push(subject.clone()),
+            // Otherwise a channel that the client joins later might still receive it.
+            Action::Answer(Answer::Published { subject }) => {
+                delivered_to(watcher.as_mut(), transcript, subject).await;
+            }
             Action::HttpRequest(outputs) => call = Some(ask(&edge, transcript, outputs).await),
             Action::HttpResponse { status, body } => {
                 let answer = call.take().unwrap();
@@ -466,9 +471,9 @@ async fn publish(nats: &async_nats::Client, published: &Published) {
 }
 
 /// Waits until the node has delivered a publication to the watcher.
-async fn delivered_to(watcher: Option<&mut Client>, transcript: &Transcript, published: &Published) {
+async fn delivered_to(watcher: Option<&mut Client>, transcript: &Transcript, subject: &Subject) {
     let Some(watcher) = watcher else { return };
-    let receives = |channel: &String| Pattern::parse(channel).unwrap().matches(published.subject.as_str());
+    let receives = |channel: &String| Pattern::parse(channel).unwrap().matches(subject.as_str());
     for _ in channels(transcript).iter().filter(|channel| receives(channel)) {
         watcher.expect("message").await;
     }

@@ -166,8 +166,7 @@ async fn last_values_are_unavailable_while_newer_ones_may_be_missed() {
         last("A").await.json()["list"] == json!([100])
     })
     .await;
-    stage.edge.nats.kill();
-    stage.edge.readyz(503).await;
+    stage.edge.lose_nats().await;
     for of in ["A", "B", "B,A"] {
         let answer = last(of).await;
         assert_eq!((answer.status, &answer.json()["code"]), (503, &json!("unavailable")), "{of}: {answer:?}");
