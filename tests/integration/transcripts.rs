@@ -29,7 +29,6 @@ use tidegate_protocol::permissions::Rules;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::subject::Subject;
 use tidegate_protocol::template::Template;
-use tidegate_vocabulary::compile::compile;
 use tidegate_vocabulary::model::CompiledVocabulary;
 use tidegate_vocabulary::transcript::Action;
 use tidegate_vocabulary::transcript::Answer;
@@ -40,6 +39,7 @@ use tidegate_vocabulary::transcript::Published;
 use tidegate_vocabulary::transcript::Transcript;
 use tokio::net::TcpStream;
 
+use crate::shipped::shipped;
 use crate::support::client::Client;
 use crate::support::edge::TestEdge;
 use crate::support::edge::token_with;
@@ -73,7 +73,7 @@ async fn native_transcripts_pass_over_real_sockets() {
 /// The shipped vocabularies, with real HTTP calls and handshakes.
 #[tokio::test]
 async fn transcripts_of_shipped_vocabularies_pass_over_real_sockets() {
-    let replayed = replay_all(shipped()).await;
+    let replayed = replay_all(shipped(Path::new(env!("CARGO_MANIFEST_DIR")))).await;
     assert!(replayed >= 40, "only {replayed} transcripts were replayed");
 }
 
@@ -86,12 +86,11 @@ async fn transcripts_of_test_vocabularies_pass_over_real_sockets() {
 
 /// Replays the transcripts of these vocabularies, except those that need the pure runner. Returns their number.
 #[expect(clippy::print_stdout, reason = "the log of the test shows what was not replayed")]
-async fn replay_all(vocabularies: Vec<String>) -> usize {
+async fn replay_all(vocabularies: Vec<(String, String)>) -> usize {
     let mut replayed = 0;
-    for text in vocabularies {
-        let vocabulary = compile(&text).unwrap().vocabulary;
-        for (name, transcript) in transcripts(&vocabulary.name) {
-            let name = format!("{}/{name}", vocabulary.name);
+    for (vocabulary, text) in vocabularies {
+        for (name, transcript) in transcripts(&vocabulary) {
+            let name = format!("{vocabulary}/{name}");
             if let Some(why) = skip_reason(&transcript) {
                 println!("{name}: skipped: {why}");
                 continue;
@@ -107,23 +106,18 @@ async fn replay_all(vocabularies: Vec<String>) -> usize {
     replayed
 }
 
-/// The files of the vocabularies that are shipped.
-fn shipped() -> Vec<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vocabularies");
-    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
-    files.retain(|path| !path.to_string_lossy().ends_with(".config.toml"));
-    files.sort();
-    files.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect()
-}
-
 /// The files of the vocabularies for tests, each in the folder of its transcripts.
-fn for_tests() -> Vec<String> {
+fn for_tests() -> Vec<(String, String)> {
     let folders = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts")).unwrap();
-    let files = folders.map(|entry| entry.unwrap().path().join("vocabulary.toml"));
-    let mut files: Vec<_> = files.filter(|path| path.exists()).collect();
+    let mut files: Vec<(String, String)> = folders
+        .filter_map(|entry| {
+            let folder = entry.unwrap();
+            let text = std::fs::read_to_string(folder.path().join("vocabulary.toml")).ok()?;
+            Some((folder.file_name().into_string().unwrap(), text))
+        })
+        .collect();
     files.sort();
-    files.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect()
+    files
 }
 
 fn transcripts(vocabulary: &str) -> Vec<(String, Transcript)> {
