@@ -1,6 +1,8 @@
 //! Each shipped vocabulary writes JSON with exactly the members that its file describes, whatever it receives.
 
 mod dotted;
+#[path = "../../../tests/vocabularies/hostile.rs"]
+pub(crate) mod hostile;
 mod session;
 #[path = "../../../tests/vocabularies/shipped.rs"]
 mod shipped;
