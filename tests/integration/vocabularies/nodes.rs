@@ -166,7 +166,9 @@ async fn last_values_are_unavailable_while_newer_ones_may_be_missed() {
         last("A").await.json()["list"] == json!([100])
     })
     .await;
-    stage.edge.lose_nats().await;
+    stage.edge.nats.kill();
+    eventually("the lane has noticed", || async { last("A").await.status == 503 }).await;
+    stage.edge.readyz(503).await;
     for of in ["A", "B", "B,A"] {
         let answer = last(of).await;
         assert_eq!((answer.status, &answer.json()["code"]), (503, &json!("unavailable")), "{of}: {answer:?}");
