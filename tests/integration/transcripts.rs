@@ -189,9 +189,12 @@ async fn replay(
 ) {
     let change = |config: &mut Config| {
         configure(config, transcript, vocabulary);
-        config.classes.iter_mut().for_each(|class| class.feed = feed);
+        for class in config.classes.iter_mut().filter(|class| class.feed != FeedBy::Always) {
+            class.feed = feed;
+        }
     };
     let edge = TestEdge::with_options(change, hold).await;
+    until_kept(&edge, transcript).await;
     let mut watcher = watch(&edge, transcript).await;
     serve(&edge, transcript).await;
     let nats = edge.nats.client().await;
@@ -208,6 +211,7 @@ async fn replay(
                 }
             }
             Action::Publication(published) => {
+                let taken = edge.hooks.taken.load(Ordering::SeqCst);
                 // A call of the transcript has published it already.
                 let echo = echoes.iter().position(|echo| *echo == published.subject);
                 match echo {
@@ -215,6 +219,10 @@ async fn replay(
                     None => publish(&nats, published).await,
                 }
                 delivered_to(watcher.as_mut(), transcript, &published.subject).await;
+                if is_kept(transcript, published.subject.as_str()) {
+                    let is_taken = || async { edge.hooks.taken.load(Ordering::SeqCst) > taken };
+                    eventually(&format!("{at}: the lane has it"), is_taken).await;
+                }
             }
             Action::Server(expected) => {
                 let message = match outgoing.pop_front() {
@@ -396,7 +404,21 @@ fn templates(patterns: &[&str]) -> Vec<Template> {
     patterns.iter().map(|text| Template::parse(text).unwrap()).collect()
 }
 
-/// Every channel that the session subscribes to in the transcript, and all subjects that HTTP calls may read.
+/// Whether the node keeps the last values of this channel from its start on.
+fn is_kept(transcript: &Transcript, channel: &str) -> bool {
+    transcript.settings.classes.of(&Pattern::parse(channel).unwrap()).feed == FeedBy::Always
+}
+
+/// Waits until the node keeps the last values of all classes that say so.
+async fn until_kept(edge: &TestEdge, transcript: &Transcript) {
+    for class in transcript.settings.classes.iter().filter(|class| class.feed == FeedBy::Always) {
+        let is_kept = || async { edge.nats.subjects("tidegate/").await.contains(&class.pattern.to_string()) };
+        eventually(&format!("{} is kept", class.pattern), is_kept).await;
+    }
+}
+
+/// Every channel that the session subscribes to in the transcript, and all subjects that HTTP calls may read, except
+/// those whose last values the node keeps from its start on.
 fn channels(transcript: &Transcript) -> Vec<String> {
     let has_calls = transcript.steps.iter().any(|step| matches!(step.action, Action::HttpRequest(_)));
     let published = transcript.steps.iter().filter_map(|step| {
@@ -405,6 +427,7 @@ fn channels(transcript: &Transcript) -> Vec<String> {
     });
     let mut channels: Vec<String> = transcript.steps.iter().filter_map(|step| joined(&step.action)).collect();
     channels.extend(published);
+    channels.retain(|channel| !is_kept(transcript, channel));
     channels.sort();
     channels.dedup();
     channels
