@@ -38,6 +38,8 @@ pub struct Faults {
     pub opening: Barrier,
     /// Pauses the reader of the inbox, by shard.
     pub pump: Barrier,
+    /// How many messages lanes have taken from NATS.
+    pub taken: AtomicU64,
     /// How many subscriptions have joined.
     pub joined: AtomicU64,
     /// How many messages were compressed, including those that were sent uncompressed because they did not get smaller.
@@ -86,6 +88,13 @@ impl Hooks {
     pub async fn pass_pump(&self, thread: usize) {
         if let Some(faults) = self.faults() {
             faults.pump.pass(thread).await;
+        }
+    }
+
+    /// Counts a message that a lane has taken from NATS.
+    pub fn count_taken(&self) {
+        if let Some(faults) = self.faults() {
+            faults.taken.fetch_add(1, Ordering::SeqCst);
         }
     }
 

@@ -5,6 +5,9 @@
 #![expect(clippy::disallowed_methods, reason = "the environment sets the number of inputs")]
 #![expect(clippy::print_stdout, reason = "the test prints how many inputs it tried")]
 
+#[path = "vocabularies/fuzzed.rs"]
+mod fuzzed;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,19 +19,7 @@ use tidegate_vocabulary::fuzz::Target;
 use tidegate_vocabulary::transcript::Action;
 use tidegate_vocabulary::transcript::Transcript;
 
-const VOCABULARIES: [&str; 8] = [
-    "ara",
-    "financegpt",
-    "financegpt-mcp",
-    "financegpt-tools",
-    "graphql-ws",
-    "hoardrun",
-    "sentio",
-    "stock-agent",
-];
-
-/// Vocabularies for tests, with features that the others do not have.
-const FOR_TESTS: [&str; 1] = ["dotted"];
+use crate::fuzzed::fuzzed;
 
 /// Texts that attackers and broken clients send.
 const WORDS: [&str; 46] = [
@@ -84,21 +75,39 @@ const WORDS: [&str; 46] = [
 fn mutated_messages_do_not_break_a_vocabulary() {
     let runs = std::env::var("TIDEGATE_FUZZ_RUNS").map_or(2_000, |runs| runs.parse().unwrap());
     std::thread::scope(|scope| {
-        for name in VOCABULARIES {
-            scope.spawn(move || fuzz(name, &format!("vocabularies/{name}.toml"), runs));
-        }
-        for name in FOR_TESTS {
-            scope.spawn(move || fuzz(name, &format!("tests/transcripts/{name}/vocabulary.toml"), runs));
+        for (name, text) in fuzzed(root()) {
+            scope.spawn(move || fuzz(&name, &text, runs));
         }
     });
 }
 
-fn fuzz(name: &str, file: &str, runs: u64) {
+/// The first byte of a seed selects its vocabulary, and a new vocabulary moves the others.
+#[test]
+fn seeds_of_the_fuzz_target_select_the_vocabulary_in_their_names() {
+    let fuzzed = fuzzed(root());
+    let mut checked = 0;
+    for entry in std::fs::read_dir(root().join("fuzz/seeds/vocabulary")).unwrap() {
+        let path = entry.unwrap().path();
+        let seed = path.file_name().unwrap().to_str().unwrap();
+        let is_of =
+            |name: &str| seed.strip_prefix(&name.replace('-', "_")).is_some_and(|rest| rest.starts_with('_'));
+        let named = (0..).zip(&fuzzed).filter(|(_, (name, _))| is_of(name));
+        let Some((place, (name, _))) = named.max_by_key(|(_, (name, _))| name.len()) else { continue };
+        let first = std::fs::read(&path).unwrap()[0];
+        assert_eq!(first >> 1, place, "{seed}: the first byte of {name} is {}", 2 * place + (first & 1));
+        checked += 1;
+    }
+    assert!(checked >= 13, "only {checked} seeds have the name of a vocabulary");
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn fuzz(name: &str, text: &str, runs: u64) {
     let started = Instant::now();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let file = std::fs::read_to_string(root.join(file)).unwrap();
-    let target = Target::new(&Arc::new(compile(&file).unwrap().vocabulary));
-    let seeds = seeds(&root.join("tests/transcripts").join(name));
+    let target = Target::new(&Arc::new(compile(text).unwrap().vocabulary));
+    let seeds = seeds(&root().join("tests/transcripts").join(name));
     let mut rng = Rng::with_seed(1);
     let (mut commands, mut refusals, mut calls) = (0, 0, 0);
     for run in 0..runs {

@@ -44,22 +44,12 @@ use tidegate_vocabulary::transcript::default_settings;
 use crate::callgrind;
 use crate::callgrind::section;
 use crate::node::moment;
+use crate::shipped::shipped;
 
 /// Elements, members, levels or groups of eight bytes in the shorter message; the longer one has twice as many.
 const SIZE: usize = 120;
 /// Marks the place in a message of the part that grows.
 const PLACEHOLDER: &str = "\"@@\"";
-const FRONTENDS: [&str; 9] = [
-    "native",
-    "ara",
-    "financegpt",
-    "financegpt-mcp",
-    "financegpt-tools",
-    "graphql-ws",
-    "hoardrun",
-    "sentio",
-    "stock-agent",
-];
 
 /// Counts all cases, and prints those that cost too much. Returns their number.
 pub(crate) fn check() -> usize {
@@ -101,8 +91,8 @@ struct Case {
 
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for name in FRONTENDS {
-        let frontend = Rc::new(Frontend::read(name));
+    for (name, vocabulary) in frontends() {
+        let frontend = Rc::new(Frontend::read(&name, vocabulary.as_deref()));
         for kind in frontend.kinds() {
             for (growth, variant) in variants(&kind.text) {
                 let name = format!("{name} {} {growth}: {}", kind.target, kind.text);
@@ -111,6 +101,13 @@ fn cases() -> Vec<Case> {
         }
     }
     cases
+}
+
+/// The names of the native protocol and of the shipped vocabularies, and the text of each vocabulary.
+fn frontends() -> Vec<(String, Option<String>)> {
+    let shipped = shipped(Path::new(env!("CARGO_MANIFEST_DIR")));
+    let shipped = shipped.into_iter().map(|(name, text)| (name, Some(text)));
+    [("native".to_owned(), None)].into_iter().chain(shipped).collect()
 }
 
 /// A frontend: its vocabulary, and the client messages and calls of its transcripts.
@@ -132,10 +129,9 @@ struct MessageKind {
 }
 
 impl Frontend {
-    fn read(name: &str) -> Self {
+    fn read(name: &str, vocabulary: Option<&str>) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let file = std::fs::read_to_string(root.join(format!("vocabularies/{name}.toml"))).ok();
-        let vocabulary = file.map(|file| Arc::new(compile(&file).unwrap().vocabulary));
+        let vocabulary = vocabulary.map(|text| Arc::new(compile(text).unwrap().vocabulary));
         let mut messages = BTreeSet::new();
         for entry in std::fs::read_dir(root.join("tests/transcripts").join(name)).unwrap() {
             let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();

@@ -11,6 +11,8 @@ mod budgets;
 mod callgrind;
 mod growth;
 mod node;
+#[path = "../../tests/vocabularies/shipped.rs"]
+mod shipped;
 mod workloads;
 
 use std::process::ExitCode;

@@ -1,6 +1,10 @@
 //! Feeds any bytes to the shipped vocabularies, and to one for tests, as messages, bodies, paths and queries, with and without an identity.
 #![no_main]
 
+#[path = "../../tests/vocabularies/fuzzed.rs"]
+mod fuzzed;
+
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::LazyLock;
 
@@ -8,22 +12,12 @@ use libfuzzer_sys::fuzz_target;
 use tidegate_vocabulary::compile::compile;
 use tidegate_vocabulary::fuzz::Target;
 
-const FILES: [&str; 8] = [
-    include_str!("../../vocabularies/ara.toml"),
-    include_str!("../../vocabularies/financegpt.toml"),
-    include_str!("../../vocabularies/financegpt-mcp.toml"),
-    include_str!("../../vocabularies/financegpt-tools.toml"),
-    include_str!("../../vocabularies/graphql-ws.toml"),
-    include_str!("../../vocabularies/hoardrun.toml"),
-    include_str!("../../vocabularies/sentio.toml"),
-    include_str!("../../vocabularies/stock-agent.toml"),
-    include_str!("../../tests/transcripts/dotted/vocabulary.toml"),
-];
+use crate::fuzzed::fuzzed;
 
 static TARGETS: LazyLock<Vec<Target>> = LazyLock::new(|| {
-    let compiled =
-        FILES.iter().map(|file| Arc::new(compile(file).expect("these vocabularies compile").vocabulary));
-    compiled.map(|vocabulary| Target::new(&vocabulary)).collect()
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let compiled = |(_, text): (String, String)| compile(&text).expect("these vocabularies compile").vocabulary;
+    fuzzed(&root).into_iter().map(|file| Target::new(&Arc::new(compiled(file)))).collect()
 });
 
 fuzz_target!(|input: (u8, &[u8])| {

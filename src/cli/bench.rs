@@ -49,6 +49,7 @@ mod tests {
     use tidegate_bench::servers::vocabulary::Vocabulary;
     use tidegate_bench::workloads::abuse::attack;
 
+    use crate::cli::tests::shipped::shipped;
     use crate::config::load::load;
     use crate::config::source::Sources;
     use tidegate_vocabulary::compile::compile;
@@ -68,18 +69,10 @@ mod tests {
 
     #[test]
     fn every_shipped_vocabulary_can_be_measured_by_its_file() {
-        for name in [
-            "ara",
-            "financegpt",
-            "financegpt-mcp",
-            "financegpt-tools",
-            "graphql-ws",
-            "hoardrun",
-            "sentio",
-            "stock-agent",
-        ] {
-            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vocabularies");
-            let vocabulary = Vocabulary::read(&folder.join(name).with_extension("toml")).unwrap();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        for (name, _) in shipped(root) {
+            let file = root.join(format!("vocabularies/{name}.toml"));
+            let vocabulary = Vocabulary::read(&file).unwrap();
             assert_eq!(vocabulary.name, name);
             let compiled = compile(&vocabulary.text);
             assert!(compiled.is_ok(), "{name}: {:?}", compiled.err());

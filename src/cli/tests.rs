@@ -1,5 +1,9 @@
 //! Tests of commands, flags and hints; and that every flag that our texts mention exists.
 
+#[cfg(feature = "bench")]
+#[path = "../../tests/vocabularies/shipped.rs"]
+pub(crate) mod shipped;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::path::PathBuf;

@@ -73,6 +73,7 @@ impl Subscriptions {
         self.driver.take(max, batch);
         for incoming in batch.iter() {
             if let Incoming::Message(_, message) = incoming {
+                self.hooks.count_taken();
                 fault_point!("panic in read", &message.payload());
             }
         }

@@ -33,9 +33,7 @@ async fn at_the_descriptor_limit_clients_get_503_and_health_checks_and_nats_stil
     nats.kill();
     nats.restart().await;
     eventually("all links are back", || async { nats.connections("tidegate/").await == links }).await;
-    let full: Vec<_> =
-        node.logs().into_iter().filter(|line| line["message"].as_str().unwrap().starts_with("no ")).collect();
-    assert_eq!(full.len(), 1, "{full:?}");
+    node.logged_once("no …", |line| line["message"].as_str().unwrap().starts_with("no ")).await;
     drop(silent);
     eventually("there is room again", || async {
         ask(&node.address, handshake("/ws", "")).await.status == 101
@@ -84,9 +82,8 @@ async fn with_a_lowered_descriptor_limit_a_node_answers_with_its_spare_descripto
         assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
         assert_eq!(get(&node.address, "/healthz").await.0, 200);
     }
-    let lines: Vec<_> = node.logs().into_iter().filter(|line| line["level"] == "ERROR").collect();
-    assert_eq!(lines.len(), 1, "{lines:?}");
-    assert!(lines[0]["message"].as_str().unwrap().contains("file descriptor"), "{lines:?}");
+    let line = node.logged_once("ERROR", |line| line["level"] == "ERROR").await;
+    assert!(line["message"].as_str().unwrap().contains("file descriptor"), "{line}");
     drop(kept);
     eventually("there is room again", || async {
         ask(&node.address, handshake("/ws", "")).await.status == 101

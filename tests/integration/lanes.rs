@@ -1,5 +1,6 @@
 //! What lanes guarantee: one subscription per node and subject, and everything in order for every steady client.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
@@ -166,14 +167,17 @@ async fn assert_everything_arrives_in_order(feed: FeedBy) {
 #[tokio::test]
 async fn a_lane_that_waits_for_one_subject_delivers_the_others_and_forgets_nothing() {
     let mut edge = TestEdge::start().await;
+    let mut subjects = edge.subjects_of(0, "prices");
+    let (open, awaited) = (subjects.next().unwrap(), subjects.next().unwrap());
+    drop(subjects);
     let mut early = edge.client("alice").await;
-    early.subscribe("prices.A").await;
-    (0..2).for_each(|lane| edge.hooks.opening.close(lane));
+    early.subscribe(&open).await;
+    edge.hooks.opening.close(0);
     let mut late = edge.client("bob").await;
-    late.send(&json!({ "type": "subscribe", "id": 1, "channel": "prices.B" })).await;
+    late.send(&json!({ "type": "subscribe", "id": 1, "channel": awaited })).await;
     eventually("nats has the subscription", || async { edge.nats.subscriptions("prices.").await == 2 }).await;
-    edge.publish("prices.B", "1").await;
-    edge.publish("prices.A", "1").await;
+    edge.publish(&awaited, "1").await;
+    edge.publish(&open, "1").await;
     assert_eq!(early.expect("message").await["data"], 1);
     assert_eq!(late.so_far().await, Vec::<serde_json::Value>::new(), "its subject is still waited for");
     // A read that began on a lost link must not open the feed: the subscription does not exist yet.
@@ -181,18 +185,20 @@ async fn a_lane_that_waits_for_one_subject_delivers_the_others_and_forgets_nothi
     early.expect("gap").await;
     edge.hooks.opening.open();
     assert_eq!(late.so_far().await, Vec::<serde_json::Value>::new());
-    (0..2).for_each(|lane| edge.hooks.opening.close(lane));
+    edge.hooks.opening.close(0);
     edge.nats.restart().await;
     eventually("nats has both subscriptions again", || async {
         edge.nats.subscriptions("prices.").await == 2
     })
     .await;
-    edge.publish("prices.B", "2").await;
-    edge.publish("prices.B", "3").await;
+    let before = edge.hooks.taken.load(Ordering::SeqCst);
+    edge.publish(&awaited, "2").await;
+    edge.publish(&awaited, "3").await;
+    eventually("the lane has both", || async { edge.hooks.taken.load(Ordering::SeqCst) == before + 2 }).await;
     assert_eq!(late.so_far().await, Vec::<serde_json::Value>::new());
     edge.hooks.opening.open();
     let subscribed = late.expect("subscribed").await;
     assert_eq!(subscribed["snapshot"][0]["data"], 3, "the last value of the time before: {subscribed}");
-    edge.publish("prices.B", "4").await;
+    edge.publish(&awaited, "4").await;
     assert_eq!(late.expect("message").await["data"], 4);
 }

@@ -3,6 +3,10 @@
 #![expect(clippy::disallowed_methods, reason = "clients and services of a test have no shard")]
 #![expect(clippy::large_futures, reason = "a test's future is made once; only a connection's must be small")]
 
+#[path = "../vocabularies/hostile.rs"]
+mod hostile;
+#[path = "../vocabularies/shipped.rs"]
+mod shipped;
 mod support;
 
 mod access;

@@ -73,8 +73,7 @@ async fn nat_03_an_outage_is_one_gap_for_every_client_and_delivery_continues() {
     for recorder in &mut recorders {
         newer(recorder, &interests, 50).await;
     }
-    edge.nats.kill();
-    edge.readyz(503).await;
+    edge.lose_nats().await;
     edge.nats.restart().await;
     edge.readyz(200).await;
     let number = producer.number();
@@ -131,8 +130,7 @@ async fn nat_03_subscriptions_during_an_outage_open_when_it_ends() {
     let known: Vec<_> = (0..2).map(|lane| edge.subjects_of(lane, "chat").next().unwrap()).collect();
     let fresh: Vec<_> = (0..2).map(|lane| edge.subjects_of(lane, "chat").nth(1).unwrap()).collect();
     let mut early = Recorder::on_each_shard(&edge, &known).await;
-    edge.nats.kill();
-    edge.readyz(503).await;
+    edge.lose_nats().await;
     let mut late = Vec::new();
     for shard in 0..2 {
         let recorder = Recorder::start(edge.client_on(shard).await);
@@ -327,8 +325,7 @@ async fn a_node_started_without_nats_serves_once_nats_is_up() {
 async fn a_channel_left_during_an_outage_is_not_subscribed_after_it() {
     let mut edge = TestEdge::start().await;
     let mut client = edge.client("alice").await;
-    edge.nats.kill();
-    edge.readyz(503).await;
+    edge.lose_nats().await;
     client.send(&json!({ "type": "subscribe", "id": 1, "channel": "chat.a" })).await;
     client.send(&json!({ "type": "unsubscribe", "id": 2, "channel": "chat.a" })).await;
     assert_eq!(client.expect("error").await["code"], "not_subscribed");

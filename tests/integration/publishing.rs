@@ -193,10 +193,7 @@ async fn publishing_works_again_after_each_fault_of_its_link() {
             let is_unknown = error["message"].as_str().unwrap().contains("the outcome is unknown");
             assert!(is_known != is_unknown, "{fault:?}: {error}");
         }
-        eventually("every lane has noticed", || async {
-            edge.app.node.readiness.lanes().iter().all(|lane| !lane.connected)
-        })
-        .await;
+        edge.disconnected().await;
         edge.readyz(503).await;
         proxy.does(Fault::None);
         edge.readyz(200).await;

@@ -152,8 +152,7 @@ async fn what_nodes_miss_without_nats_is_made_up_for() {
     let mut edge = TestEdge::with(replacing).await;
     let second = edge.another_node().await;
     let mut old = alice_at(&edge.address(), "/ws").await;
-    edge.nats.kill();
-    edge.readyz(503).await;
+    edge.lose_nats().await;
     let mut new = alice_at(&second.address.to_string(), "/ws").await;
     assert_open([&mut old]).await;
     edge.nats.restart().await;

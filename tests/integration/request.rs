@@ -346,12 +346,8 @@ async fn a_nats_subscriber_to_all_subjects_disturbs_no_client() {
 async fn without_nats_publishes_and_requests_fail_and_are_not_queued() {
     let mut edge = TestEdge::start().await;
     let mut client = edge.client("alice").await;
-    edge.nats.kill();
     // Until a lane has noticed the outage, messages are not refused: they are lost, and fail later.
-    eventually("every lane has noticed", || async {
-        edge.app.node.readiness.lanes().iter().all(|lane| !lane.connected)
-    })
-    .await;
+    edge.lose_nats().await;
     edge.readyz(503).await;
     for (kind, channel) in [("publish", "chat.general"), ("request", "svc.echo")] {
         let message = json!({ "type": kind, "id": kind, "channel": channel, "data": "away" });

@@ -144,8 +144,7 @@ async fn nat_03_an_outage_is_one_gap_on_each_channel_of_a_shared_subscription() 
     let mut recorders = listeners(&edge, &channels).await;
     edge.publish_numbers(&channels, 1..=5).await;
     until_all_have(&mut recorders, &channels, 5).await;
-    edge.nats.kill();
-    edge.readyz(503).await;
+    edge.lose_nats().await;
     for recorder in &mut recorders {
         let all = |log: &Log| channels.iter().all(|channel| log.gaps(channel) == 1);
         recorder.until("a gap on each", all).await;

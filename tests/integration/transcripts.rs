@@ -27,8 +27,8 @@ use tidegate_protocol::permissions::Role;
 use tidegate_protocol::permissions::RuleTemplates;
 use tidegate_protocol::permissions::Rules;
 use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::subject::Subject;
 use tidegate_protocol::template::Template;
-use tidegate_vocabulary::compile::compile;
 use tidegate_vocabulary::model::CompiledVocabulary;
 use tidegate_vocabulary::transcript::Action;
 use tidegate_vocabulary::transcript::Answer;
@@ -39,6 +39,7 @@ use tidegate_vocabulary::transcript::Published;
 use tidegate_vocabulary::transcript::Transcript;
 use tokio::net::TcpStream;
 
+use crate::shipped::shipped;
 use crate::support::client::Client;
 use crate::support::edge::TestEdge;
 use crate::support::edge::token_with;
@@ -72,7 +73,7 @@ async fn native_transcripts_pass_over_real_sockets() {
 /// The shipped vocabularies, with real HTTP calls and handshakes.
 #[tokio::test]
 async fn transcripts_of_shipped_vocabularies_pass_over_real_sockets() {
-    let replayed = replay_all(shipped()).await;
+    let replayed = replay_all(shipped(Path::new(env!("CARGO_MANIFEST_DIR")))).await;
     assert!(replayed >= 40, "only {replayed} transcripts were replayed");
 }
 
@@ -85,12 +86,11 @@ async fn transcripts_of_test_vocabularies_pass_over_real_sockets() {
 
 /// Replays the transcripts of these vocabularies, except those that need the pure runner. Returns their number.
 #[expect(clippy::print_stdout, reason = "the log of the test shows what was not replayed")]
-async fn replay_all(vocabularies: Vec<String>) -> usize {
+async fn replay_all(vocabularies: Vec<(String, String)>) -> usize {
     let mut replayed = 0;
-    for text in vocabularies {
-        let vocabulary = compile(&text).unwrap().vocabulary;
-        for (name, transcript) in transcripts(&vocabulary.name) {
-            let name = format!("{}/{name}", vocabulary.name);
+    for (vocabulary, text) in vocabularies {
+        for (name, transcript) in transcripts(&vocabulary) {
+            let name = format!("{vocabulary}/{name}");
             if let Some(why) = skip_reason(&transcript) {
                 println!("{name}: skipped: {why}");
                 continue;
@@ -106,23 +106,18 @@ async fn replay_all(vocabularies: Vec<String>) -> usize {
     replayed
 }
 
-/// The files of the vocabularies that are shipped.
-fn shipped() -> Vec<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vocabularies");
-    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
-    files.retain(|path| !path.to_string_lossy().ends_with(".config.toml"));
-    files.sort();
-    files.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect()
-}
-
 /// The files of the vocabularies for tests, each in the folder of its transcripts.
-fn for_tests() -> Vec<String> {
+fn for_tests() -> Vec<(String, String)> {
     let folders = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts")).unwrap();
-    let files = folders.map(|entry| entry.unwrap().path().join("vocabulary.toml"));
-    let mut files: Vec<_> = files.filter(|path| path.exists()).collect();
+    let mut files: Vec<(String, String)> = folders
+        .filter_map(|entry| {
+            let folder = entry.unwrap();
+            let text = std::fs::read_to_string(folder.path().join("vocabulary.toml")).ok()?;
+            Some((folder.file_name().into_string().unwrap(), text))
+        })
+        .collect();
     files.sort();
-    files.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect()
+    files
 }
 
 fn transcripts(vocabulary: &str) -> Vec<(String, Transcript)> {
@@ -194,9 +189,12 @@ async fn replay(
 ) {
     let change = |config: &mut Config| {
         configure(config, transcript, vocabulary);
-        config.classes.iter_mut().for_each(|class| class.feed = feed);
+        for class in config.classes.iter_mut().filter(|class| class.feed != FeedBy::Always) {
+            class.feed = feed;
+        }
     };
     let edge = TestEdge::with_options(change, hold).await;
+    until_kept(&edge, transcript).await;
     let mut watcher = watch(&edge, transcript).await;
     serve(&edge, transcript).await;
     let nats = edge.nats.client().await;
@@ -213,13 +211,18 @@ async fn replay(
                 }
             }
             Action::Publication(published) => {
+                let taken = edge.hooks.taken.load(Ordering::SeqCst);
                 // A call of the transcript has published it already.
                 let echo = echoes.iter().position(|echo| *echo == published.subject);
                 match echo {
                     Some(at) => drop(echoes.remove(at)),
                     None => publish(&nats, published).await,
                 }
-                delivered_to(watcher.as_mut(), transcript, published).await;
+                delivered_to(watcher.as_mut(), transcript, &published.subject).await;
+                if is_kept(transcript, published.subject.as_str()) {
+                    let is_taken = || async { edge.hooks.taken.load(Ordering::SeqCst) > taken };
+                    eventually(&format!("{at}: the lane has it"), is_taken).await;
+                }
             }
             Action::Server(expected) => {
                 let message = match outgoing.pop_front() {
@@ -231,6 +234,10 @@ async fn replay(
                 }
             }
             Action::Answer(Answer::Published { subject }) if call.is_some() => echoes.push(subject.clone()),
+            // Otherwise a channel that the client joins later might still receive it.
+            Action::Answer(Answer::Published { subject }) => {
+                delivered_to(watcher.as_mut(), transcript, subject).await;
+            }
             Action::HttpRequest(outputs) => call = Some(ask(&edge, transcript, outputs).await),
             Action::HttpResponse { status, body } => {
                 let answer = call.take().unwrap();
@@ -397,7 +404,21 @@ fn templates(patterns: &[&str]) -> Vec<Template> {
     patterns.iter().map(|text| Template::parse(text).unwrap()).collect()
 }
 
-/// Every channel that the session subscribes to in the transcript, and all subjects that HTTP calls may read.
+/// Whether the node keeps the last values of this channel from its start on.
+fn is_kept(transcript: &Transcript, channel: &str) -> bool {
+    transcript.settings.classes.of(&Pattern::parse(channel).unwrap()).feed == FeedBy::Always
+}
+
+/// Waits until the node keeps the last values of all classes that say so.
+async fn until_kept(edge: &TestEdge, transcript: &Transcript) {
+    for class in transcript.settings.classes.iter().filter(|class| class.feed == FeedBy::Always) {
+        let is_kept = || async { edge.nats.subjects("tidegate/").await.contains(&class.pattern.to_string()) };
+        eventually(&format!("{} is kept", class.pattern), is_kept).await;
+    }
+}
+
+/// Every channel that the session subscribes to in the transcript, and all subjects that HTTP calls may read, except
+/// those whose last values the node keeps from its start on.
 fn channels(transcript: &Transcript) -> Vec<String> {
     let has_calls = transcript.steps.iter().any(|step| matches!(step.action, Action::HttpRequest(_)));
     let published = transcript.steps.iter().filter_map(|step| {
@@ -406,6 +427,7 @@ fn channels(transcript: &Transcript) -> Vec<String> {
     });
     let mut channels: Vec<String> = transcript.steps.iter().filter_map(|step| joined(&step.action)).collect();
     channels.extend(published);
+    channels.retain(|channel| !is_kept(transcript, channel));
     channels.sort();
     channels.dedup();
     channels
@@ -466,9 +488,9 @@ async fn publish(nats: &async_nats::Client, published: &Published) {
 }
 
 /// Waits until the node has delivered a publication to the watcher.
-async fn delivered_to(watcher: Option<&mut Client>, transcript: &Transcript, published: &Published) {
+async fn delivered_to(watcher: Option<&mut Client>, transcript: &Transcript, subject: &Subject) {
     let Some(watcher) = watcher else { return };
-    let receives = |channel: &String| Pattern::parse(channel).unwrap().matches(published.subject.as_str());
+    let receives = |channel: &String| Pattern::parse(channel).unwrap().matches(subject.as_str());
     for _ in channels(transcript).iter().filter(|channel| receives(channel)) {
         watcher.expect("message").await;
     }

@@ -37,8 +37,9 @@ pub struct Element {
 pub enum ElementForm {
     /// As a separate message.
     Message(Frame),
-    /// As one of a list, in one message with the client's other elements.
-    Collected { collection: CollectionId, json: Box<str>, note: Box<[u8]> },
+    /// As JSON in a list: with the client's other elements of its collection in one message, or without a collection in
+    /// an HTTP response.
+    Json { collection: Option<CollectionId>, json: Box<str>, note: Box<[u8]> },
 }
 
 impl Element {
@@ -46,7 +47,7 @@ impl Element {
     pub fn bytes(&self) -> usize {
         let form = match &self.form {
             ElementForm::Message(frame) => frame.len(),
-            ElementForm::Collected { json, note, .. } => json.len() + note.len(),
+            ElementForm::Json { json, note, .. } => json.len() + note.len(),
         };
         ELEMENT_BYTES + self.channel.len() + self.key.len() + form
     }
@@ -55,15 +56,15 @@ impl Element {
     pub fn note(&self) -> &[u8] {
         match &self.form {
             ElementForm::Message(frame) => frame.note(),
-            ElementForm::Collected { note, .. } => note,
+            ElementForm::Json { note, .. } => note,
         }
     }
 
-    /// Its JSON, if it is sent together with others.
+    /// Its JSON, if it is part of a list.
     pub fn json(&self) -> Option<&str> {
         match &self.form {
             ElementForm::Message(_) => None,
-            ElementForm::Collected { json, .. } => Some(json),
+            ElementForm::Json { json, .. } => Some(json),
         }
     }
 
@@ -71,7 +72,7 @@ impl Element {
     pub fn frame(&self) -> Option<&Frame> {
         match &self.form {
             ElementForm::Message(frame) => Some(frame),
-            ElementForm::Collected { .. } => None,
+            ElementForm::Json { .. } => None,
         }
     }
 
@@ -79,7 +80,7 @@ impl Element {
     pub fn collection(&self) -> Option<CollectionId> {
         match &self.form {
             ElementForm::Message(_) => None,
-            ElementForm::Collected { collection, .. } => Some(*collection),
+            ElementForm::Json { collection, .. } => *collection,
         }
     }
 }

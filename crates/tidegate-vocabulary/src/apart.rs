@@ -54,9 +54,6 @@ struct RestElement<'p> {
     is_unfit: bool,
 }
 
-/// The collection of elements that are sent as separate messages, when they stay JSON.
-const NO_COLLECTION: CollectionId = CollectionId(u16::MAX);
-
 /// Why a rule does not show an element.
 struct Unfit;
 
@@ -168,13 +165,13 @@ impl CompiledVocabulary {
         if let Some(Collect { collection, by }) = &each.collect {
             let key = by.value_or_default(scope).ok_or(Unfit)?;
             let key = key.as_text().ok_or(Unfit)?.as_ref().into();
-            let form =
-                ElementForm::Collected { collection: *collection, json: json.into(), note: note.into() };
+            let collection = Some(*collection);
+            let form = ElementForm::Json { collection, json: json.into(), note: note.into() };
             return Ok(Element { channel, key, form });
         }
         let Some(at) = at else {
-            let (key, note) = (Arc::clone(subject), note.into());
-            let form = ElementForm::Collected { collection: NO_COLLECTION, json: json.into(), note };
+            let form = ElementForm::Json { collection: None, json: json.into(), note: note.into() };
+            let key = Arc::clone(subject);
             return Ok(Element { channel, key, form });
         };
         let frame = rule.json_template.frame(160 + json.len(), scope, &note).ok_or(Unfit)?;
@@ -218,8 +215,7 @@ impl CompiledVocabulary {
             for element in elements {
                 let Some(place) = place(&element.channel) else { continue };
                 let new = Shown { place, time, json: element.json().unwrap_or_default().to_owned() };
-                let key = element.collection().filter(|collection| *collection != NO_COLLECTION);
-                let key = key.map(|collection| (collection, Arc::clone(&element.key)));
+                let key = element.collection().map(|collection| (collection, Arc::clone(&element.key)));
                 let known = key.as_ref().and_then(|key| by_key.get(key).copied());
                 match known.and_then(|at| shown.get_mut(at)) {
                     Some(known) if known.time <= time => *known = Shown { place: known.place, ..new },

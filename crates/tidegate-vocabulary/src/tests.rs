@@ -1,8 +1,14 @@
 //! Each shipped vocabulary writes JSON with exactly the members that its file describes, whatever it receives.
 
 mod dotted;
+#[path = "../../../tests/vocabularies/hostile.rs"]
+pub(crate) mod hostile;
 mod session;
+#[path = "../../../tests/vocabularies/shipped.rs"]
+mod shipped;
 
+use std::path::Path;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -41,6 +47,16 @@ use tidegate_protocol::payload::is_json;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::subject::Pattern;
 
+/// The folder of the repository.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The name and the text of each shipped vocabulary.
+pub(crate) fn shipped_files() -> Vec<(String, String)> {
+    shipped::shipped(&root())
+}
+
 /// A shipped vocabulary, as TOML and compiled.
 struct Shipped {
     file: Toml,
@@ -60,19 +76,7 @@ struct ForeignInput {
 }
 
 fn shipped() -> Vec<Shipped> {
-    let names = [
-        "ara",
-        "financegpt",
-        "financegpt-mcp",
-        "financegpt-tools",
-        "graphql-ws",
-        "hoardrun",
-        "sentio",
-        "stock-agent",
-    ];
-    let read = |name| {
-        let path = format!("{}/../../vocabularies/{name}.toml", env!("CARGO_MANIFEST_DIR"));
-        let text = std::fs::read_to_string(path).unwrap();
+    let read = |(_, text): (String, String)| {
         let vocabulary = Arc::new(compile(&text).unwrap().vocabulary);
         let file = without_off(Toml::Table(text.parse().unwrap()));
         let bindings = vocabulary.paths.iter().map(|path| {
@@ -90,7 +94,7 @@ fn shipped() -> Vec<Shipped> {
         });
         Shipped { bindings: bindings.collect(), vocabulary, file }
     };
-    names.map(read).into()
+    shipped_files().into_iter().map(read).collect()
 }
 
 /// A file without the rules that need a switch.

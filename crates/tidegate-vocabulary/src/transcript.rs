@@ -16,7 +16,9 @@
 //! `switches` are those of the vocabulary that are on. Without `path`, the client connects to `/ws`. Without `connect`, the handshake has no credential. An identity may
 //! also have more claims (`claims {"accounts":["A1"]}`) and access to statistics (`stats counts`), use an `api_key`, or
 //! have no credential and only name its user (`trust_client_identity`). Everything else is as in the default
-//! configuration. A token without `expires` is valid for an hour. Then follows the conversation:
+//! configuration. A token without `expires` is valid for an hour. A class with `snapshot` has the last values of all
+//! earlier lines; over real sockets, another client is subscribed to its channels meanwhile, but not with
+//! `snapshot always`. Then follows the conversation:
 //!
 //! | line | is |
 //! |---|---|

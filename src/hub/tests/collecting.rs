@@ -144,7 +144,7 @@ impl Page {
     fn elements(&self, list: &[(&str, &str, &str)]) -> Elements {
         let element = |(channel, key, json): &(&str, &str, &str)| {
             let (json, note) = ((*json).into(), Box::default());
-            let form = ElementForm::Collected { collection: COLLECTION, json, note };
+            let form = ElementForm::Json { collection: Some(COLLECTION), json, note };
             Arc::new(Element { channel: (*channel).into(), key: (*key).into(), form })
         };
         let list = list.iter().map(element).collect();

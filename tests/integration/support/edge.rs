@@ -198,6 +198,20 @@ impl TestEdge {
         (status, serde_json::from_str(&body).unwrap_or_else(|_| json!(body)))
     }
 
+    /// Kills the NATS server, and waits until every lane has noticed. `/readyz` answers 503 as soon as one has.
+    pub(crate) async fn lose_nats(&mut self) {
+        self.nats.kill();
+        self.disconnected().await;
+    }
+
+    /// Waits until every lane has noticed that NATS is away.
+    pub(crate) async fn disconnected(&self) {
+        eventually("every lane has noticed", || async {
+            self.app.node.readiness.lanes().iter().all(|lane| !lane.connected)
+        })
+        .await;
+    }
+
     /// Waits until `/readyz` answers with this status.
     pub(crate) async fn readyz(&self, expected: u16) {
         eventually(&format!("/readyz {expected}"), || async { self.get("/readyz").await.0 == expected })
@@ -225,6 +239,11 @@ fn config(nats_url: &str) -> Config {
     config.server.feed_linger = Duration::from_millis(200);
     config.server.lame_duck = Duration::ZERO;
     config.server.drain = Duration::from_millis(200);
+    // A busy machine must not close a session.
+    config.limits.ping_interval = Duration::from_mins(5);
+    config.limits.write_timeout = Duration::from_mins(1);
+    config.limits.auth_timeout = Duration::from_mins(1);
+    config.limits.fragment_timeout = Duration::from_mins(1);
     config.auth.keys = vec![KeyConfig {
         kid: "test".to_owned(),
         algorithm: KeyAlgorithm::Hs256,

@@ -120,6 +120,30 @@ impl Process {
         found.unwrap()
     }
 
+    /// Waits for a line that fits, and checks that there is no other so far. A line may come later than what a client
+    /// gets for the same reason.
+    pub(crate) async fn logged_once(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let found = || self.logs().into_iter().filter(&fits).collect::<Vec<_>>();
+        eventually(&format!("a line {what:?}"), || {
+            let is_found = !found().is_empty();
+            async move { is_found }
+        })
+        .await;
+        let [line] = &found()[..] else { panic!("more than one line {what:?}: {:#?}", found()) };
+        line.clone()
+    }
+
+    /// Waits until every lane has noticed that NATS is away. `/readyz` answers 503 as soon as one has.
+    pub(crate) async fn disconnected(&self) {
+        eventually("every lane has noticed", || async {
+            let (_, body) = get(&self.address, "/readyz").await;
+            let body: Value = serde_json::from_str(&body).unwrap();
+            let checks = body["checks"].as_array().unwrap();
+            checks.iter().filter(|check| check["check"] == "nats").all(|check| check["ok"] == false)
+        })
+        .await;
+    }
+
     /// Sends it a signal, such as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
         let id = self.child.id().expect("it runs").to_string();

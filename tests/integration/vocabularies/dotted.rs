@@ -8,6 +8,7 @@ use tidegate_protocol::class::Kind;
 use tidegate_protocol::permissions::Role;
 use tidegate_protocol::permissions::StatsAccess;
 
+use crate::hostile::NO_LISTS_OF_TOKENS;
 use crate::support::edge::class;
 use crate::support::edge::role;
 use crate::support::eventually;
@@ -18,28 +19,6 @@ use crate::vocabularies::stage::Stage;
 use crate::vocabularies::table::SYSTEM;
 
 const FILE: &str = include_str!("../../transcripts/dotted/vocabulary.toml");
-
-/// Texts that are no list of tokens.
-const HOSTILE: [&str; 18] = [
-    "a..b",
-    ".a",
-    "a.",
-    ".",
-    "..",
-    "*",
-    ">",
-    "a.*",
-    "*.a",
-    "a.>",
-    "$SYS.x",
-    "x.$SYS",
-    "a. b",
-    "a.\r\nPUB x 1",
-    "a.\0",
-    "a.%2E",
-    "a.\u{ff0a}",
-    "1.2.3.4.5.6.7.8.9",
-];
 
 async fn stage(roles: Vec<Role>) -> Stage {
     Stage::start("dotted", FILE, |config| {
@@ -76,7 +55,7 @@ async fn sub_01_and_sub_06_dotted_values_that_are_no_tokens_reach_no_subject() {
     let mut stage = stage(vec![everything()]).await;
     let mut page = stage.page("/test/page", &alice(), 0).await;
     let many = vec!["x"; 300].join(".");
-    let texts: Vec<&str> = HOSTILE.into_iter().chain([&*many]).collect();
+    let texts: Vec<&str> = NO_LISTS_OF_TOKENS.into_iter().chain([&*many]).collect();
     let others = [json!(true), json!({}), json!([]), json!(["a.b"]), json!({ "a": "b.c" })];
     for symbol in texts.iter().map(|text| json!(text)).chain(others) {
         for message in messages(&symbol) {
@@ -110,7 +89,7 @@ async fn sub_01_and_sub_06_dotted_values_that_are_no_tokens_reach_no_subject() {
 async fn sub_02_dotted_values_in_paths_are_checked_after_one_decoding() {
     let mut stage = stage(vec![everything()]).await;
     let many = vec!["x"; 60].join(".");
-    for text in HOSTILE.into_iter().chain([&*many]) {
+    for text in NO_LISTS_OF_TOKENS.into_iter().chain([&*many]) {
         for value in [escaped(text), escaped(&escaped(text))] {
             let answer = stage.handshake(&format!("/symbol/{value}"), &alice()).await;
             assert_eq!(answer.status, 400, "{text}: {answer:?}");

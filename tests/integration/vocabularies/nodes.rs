@@ -167,6 +167,7 @@ async fn last_values_are_unavailable_while_newer_ones_may_be_missed() {
     })
     .await;
     stage.edge.nats.kill();
+    eventually("the lane has noticed", || async { last("A").await.status == 503 }).await;
     stage.edge.readyz(503).await;
     for of in ["A", "B", "B,A"] {
         let answer = last(of).await;

@@ -223,11 +223,8 @@ async fn sub_09_a_subscribe_without_permission_gets_no_last_value() {
         for command in &commands {
             let all = json!({ "sub": "alice", "role": "all" });
             let mut warm = stage.page(command.target, &all, 0).await;
-            let before = stage.joined();
             warm.send(&command.good()).await;
-            eventually("alice has joined", || async { stage.joined() > before }).await;
-            stage.publish_mark(command).await;
-            warm.until(MARK).await;
+            stage.publish_mark_until_received(command, &mut warm).await;
             let mut cold = stage.page(command.target, &json!({ "sub": "alice", "role": "none" }), 0).await;
             let received = cold.assert_rejected(&command.good()).await;
             assert!(!json!(received).to_string().contains(MARK), "{command:?}: {received:?}");

@@ -127,7 +127,8 @@ impl Stage {
         let stream = TcpStream::connect(self.edge.address()).await.unwrap();
         let mut page =
             Page { client: RawClient::upgrade(stream, target, &self.headers(claims)).await, is_open: true };
-        eventually(&format!("{target} has joined"), || async { self.joined() == before + joins }).await;
+        // A subscription of an earlier page may become live meanwhile.
+        eventually(&format!("{target} has joined"), || async { self.joined() >= before + joins }).await;
         page.received().await;
         page
     }
@@ -197,6 +198,19 @@ impl Stage {
         let symbol = subject.split_once('.').map_or("", |(_, symbol)| symbol);
         let value = json!({ "symbol": symbol, "mark": MARK, "change": MARK });
         self.edge.publish(&subject, value.to_string()).await;
+    }
+
+    /// The same until the page receives it, because its subscription may not be live yet.
+    pub(crate) async fn publish_mark_until_received(&self, command: &Command, page: &mut Page) {
+        let receives = async {
+            loop {
+                self.publish_mark(command).await;
+                if page.received().await.iter().any(|message| message.to_string().contains(MARK)) {
+                    return;
+                }
+            }
+        };
+        within(&format!("{command:?} receives"), receives).await;
     }
 
     async fn next_published(&mut self) -> async_nats::Message {

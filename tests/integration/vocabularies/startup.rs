@@ -1,9 +1,12 @@
 //! Unsafe vocabularies: the node does not start, and the error names the file, the key and the fix.
 
+use std::path::Path;
 use std::path::PathBuf;
 
 use tidegate::config::load::load;
 use tidegate::config::source::Sources;
+
+use crate::shipped::shipped;
 
 /// A directory for a vocabulary and its configuration.
 struct Folder(PathBuf);
@@ -100,18 +103,7 @@ fn assert_explained(errors: &str, key: &str, what: &str) {
 fn voc_01_invalid_placeholders_in_shipped_subjects_are_rejected() {
     let folder = Folder::new("shipped");
     let mut broken = 0;
-    for name in [
-        "ara",
-        "financegpt",
-        "financegpt-mcp",
-        "financegpt-tools",
-        "graphql-ws",
-        "hoardrun",
-        "sentio",
-        "stock-agent",
-    ] {
-        let path = format!("{}/vocabularies/{name}.toml", env!("CARGO_MANIFEST_DIR"));
-        let text = std::fs::read_to_string(path).unwrap();
+    for (name, text) in shipped(Path::new(env!("CARGO_MANIFEST_DIR"))) {
         assert_eq!(folder.errors_of(&text), "", "{name}");
         for (at, line) in text.lines().enumerate() {
             let is_subject = line.starts_with("channel = \"") || line.starts_with("subject = \"");

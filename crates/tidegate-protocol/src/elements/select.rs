@@ -218,7 +218,7 @@ fn put<'m>(
 fn leave_out_oldest(elements: &mut Vec<&StoredElement>) -> u64 {
     let size = |stored: &StoredElement| match &stored.element.form {
         ElementForm::Message(frame) => frame.len(),
-        ElementForm::Collected { json, .. } => json.len(),
+        ElementForm::Json { json, .. } => json.len(),
     };
     let total: usize = elements.iter().map(|stored| size(stored)).sum();
     if elements.len() <= MAX_SELECTED && total <= MAX_SELECTED_BYTES {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Classes;
+use tidegate_protocol::class::FeedBy;
 use tidegate_protocol::class::KeyScope;
 use tidegate_protocol::class::Kind;
 use tidegate_protocol::class::Priority;
@@ -157,6 +158,7 @@ fn class_clause(class: &mut Class, clause: &str) -> Result<(), LineError> {
         ("latest", "") => class.kind = Kind::Latest,
         ("buffer", "") => class.kind = Kind::Buffer,
         ("snapshot", "") => class.snapshot = true,
+        ("snapshot", "always") => (class.snapshot, class.feed) = (true, FeedBy::Always),
         ("key", path) if path.starts_with("data.") => {
             class.fields = PayloadFields::merged(class.fields.take(), parse_path(path), None);
         }

@@ -18,7 +18,7 @@ const COLLECTION: CollectionId = CollectionId(3);
 
 fn element(channel: &str, key: &str, json: &str, note: &str) -> Arc<Element> {
     let form =
-        ElementForm::Collected { collection: COLLECTION, json: json.into(), note: note.as_bytes().into() };
+        ElementForm::Json { collection: Some(COLLECTION), json: json.into(), note: note.as_bytes().into() };
     Arc::new(Element { channel: channel.into(), key: key.into(), form })
 }
 

@@ -6,7 +6,7 @@ use crate::elements::ElementForm;
 
 fn element(channel: &str, key: &str, json: &str) -> Arc<Element> {
     let form =
-        ElementForm::Collected { collection: CollectionId(1), json: json.into(), note: Box::default() };
+        ElementForm::Json { collection: Some(CollectionId(1)), json: json.into(), note: Box::default() };
     Arc::new(Element { channel: channel.into(), key: key.into(), form })
 }
 

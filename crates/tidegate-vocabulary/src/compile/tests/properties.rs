@@ -1,6 +1,5 @@
 //! Random edits of the shipped files: the result compiles or has diagnostics, and if it compiles it accepts any message.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use proptest::collection::vec;
@@ -14,6 +13,7 @@ use super::*;
 use crate::binding::Binding;
 use crate::model::PathRule;
 use crate::model::Segment;
+use crate::tests::shipped_files;
 use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::dialect::Rendered;
@@ -33,13 +33,7 @@ use tidegate_protocol::subject::Pattern;
 
 /// The text of each shipped vocabulary.
 fn shipped() -> Vec<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../vocabularies");
-    let files = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
-    files.retain(|path| !path.to_string_lossy().ends_with(".config.toml"));
-    files.sort();
-    assert!(files.len() >= 7, "the folder of vocabularies is there");
-    files.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect()
+    shipped_files().into_iter().map(|(_, text)| text).collect()
 }
 
 /// An edit of a file. The lines and words are random.

@@ -11,6 +11,8 @@ use tidegate_document::diagnostic::Diagnostic;
 
 use crate::compile::compile;
 use crate::model::CompiledVocabulary;
+use crate::tests::root;
+use crate::tests::shipped_files;
 use crate::transcript::Transcript;
 use crate::transcript::play::Difference;
 use crate::transcript::play::Played;
@@ -29,10 +31,6 @@ fn played(
     let held = play(&transcript, vocabulary, now).map_err(|error| failed(error) + " (held)")?;
     assert_eq!(live, held, "{name}: a held subscription gives other messages than a live one");
     Ok(live)
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 fn transcripts(vocabulary: &str) -> Vec<(String, Transcript)> {
@@ -69,11 +67,7 @@ struct VocabularyOfTests {
 
 /// The vocabularies that are shipped.
 fn shipped() -> Vec<VocabularyOfTests> {
-    let files = std::fs::read_dir(root().join("vocabularies")).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
-    files.retain(|path| !path.to_string_lossy().ends_with(".config.toml"));
-    files.sort();
-    files.iter().map(|path| compiled(path)).collect()
+    shipped_files().into_iter().map(|(name, text)| compiled(&name, text)).collect()
 }
 
 /// The vocabularies for tests, each in the folder with its name.
@@ -83,23 +77,22 @@ fn for_tests() -> Vec<VocabularyOfTests> {
     let mut files: Vec<_> = files.filter(|path| path.exists()).collect();
     files.sort();
     let read = |path: &PathBuf| {
-        let vocabulary = compiled(path);
-        let folder = path.parent().and_then(Path::file_name);
-        assert_eq!(folder.unwrap(), &*vocabulary.name, "the folder has the name of its vocabulary");
-        vocabulary
+        let folder = path.parent().and_then(Path::file_name).unwrap();
+        compiled(folder.to_str().unwrap(), std::fs::read_to_string(path).unwrap())
     };
     files.iter().map(read).collect()
 }
 
-fn compiled(path: &Path) -> VocabularyOfTests {
-    let text = std::fs::read_to_string(path).unwrap();
+/// Compiles a vocabulary. Its name must be that of its file or folder.
+fn compiled(name: &str, text: String) -> VocabularyOfTests {
     let compiled = compile(&text).unwrap_or_else(|mistakes| {
         let mistakes: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-        panic!("{}\n{}", path.display(), mistakes.join("\n"));
+        panic!("{name}\n{}", mistakes.join("\n"));
     });
+    assert_eq!(name, &*compiled.vocabulary.name, "the file has the name of its vocabulary");
     // Some frontends put tokens into URLs.
     let intended = |warning: &Diagnostic| warning.key.ends_with(".token_query");
-    assert!(compiled.warnings.iter().all(intended), "{}: {:?}", path.display(), compiled.warnings);
+    assert!(compiled.warnings.iter().all(intended), "{name}: {:?}", compiled.warnings);
     VocabularyOfTests { name: compiled.vocabulary.name, text }
 }
 
