@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use smallvec::SmallVec;
 use tidegate_protocol::elements::Elements;
 use tidegate_protocol::session::subscription::SubscriptionId;
 use tidegate_protocol::subject::Pattern;
@@ -57,7 +56,7 @@ impl<'e> ElementIndex<'e> {
                     let element = self.elements.list.get(*at);
                     element.is_some_and(|element| context.passes(element.note()))
                 };
-                let mut found: SmallVec<[usize; 4]> = SmallVec::new();
+                let mut found: Vec<usize> = Vec::new();
                 if member.pattern.is_literal() {
                     found.extend(self.by_channel.get(member.pattern.as_str()).into_iter().flatten().copied());
                 } else {
