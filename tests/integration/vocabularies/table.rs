@@ -95,7 +95,6 @@ impl Command {
     pub(crate) fn is_dotted(&self) -> bool {
         let with_dots: &[&str] = match self.vocabulary {
             "financegpt" => &["\"symbols\"", "\"method\":$"],
-            "hoardrun" => &["join_room"],
             "ara" | "sentio" | "stock-agent" => &["\"symbol"],
             _ => &[],
         };
