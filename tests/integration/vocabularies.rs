@@ -8,6 +8,7 @@ mod dotted;
 mod kept;
 mod names;
 mod nodes;
+mod own_paths;
 mod permissions;
 pub(crate) mod stage;
 mod startup;

@@ -29,7 +29,6 @@ use crate::model::CompiledVocabulary;
 use crate::model::HttpAction;
 use crate::model::HttpIndex;
 use crate::model::HttpRoute;
-use crate::model::NoMatch;
 use crate::model::RuleAction;
 use crate::outbound::message_scope;
 use crate::outbound::original;
@@ -121,17 +120,19 @@ impl CompiledVocabulary {
             }
             is_method_known = true;
             // A `receive` route handles its body by the rules of the file's first path.
-            let binding =
-                match self.binding(number, PathIndex(0), &route.parameters, parameters, query, &header) {
-                    Ok(binding) => binding,
-                    // An earlier route may still take the request, if its body is right.
-                    Err(NoMatch::BadValue | NoMatch::UnknownPath) if found.is_empty() => {
-                        return Lookup::BadValue;
-                    }
-                    Err(NoMatch::BadValue | NoMatch::UnknownPath) => break,
-                };
+            let Ok(binding) = self.binding(number, PathIndex(0), parameters, query, &header) else {
+                return Lookup::BadValue;
+            };
             if !route.may_take(&MessageScope::of(&binding, SessionScope::default())) {
                 continue;
+            }
+            // Each route says what its parameters are. If this one is the first, no other may take the request. Else an
+            // earlier one may, if its body is right.
+            if !binding.fits(&route.parameters) {
+                if found.is_empty() {
+                    return Lookup::BadValue;
+                }
+                break;
             }
             found.push(RouteDialect { binding, index: at, channels: Vec::new() });
             if !route.looks_at_body() {

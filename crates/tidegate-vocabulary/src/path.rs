@@ -36,25 +36,23 @@ impl CompiledVocabulary {
             .zip((0..).map(PathIndex))
             .find_map(|(rule, at)| Some((rule, at, rule.matches(path)?)));
         let (rule, at, parameters) = found.ok_or(NoMatch::UnknownPath)?;
-        self.binding(number, at, &rule.parameters, parameters, query, &header)
+        let binding = self.binding(number, at, parameters, query, &header)?;
+        if binding.fits(&rule.parameters) { Ok(binding) } else { Err(NoMatch::BadValue) }
     }
 
-    /// Reads the values of a request. `in_subjects` are the parameters that become part of subjects.
+    /// Reads the values of a request.
     pub(super) fn binding<'r>(
         self: &Arc<Self>,
         number: VocabularyId,
         path: PathIndex,
-        in_subjects: &[SubjectParameter],
         parameters: RequestValues,
         query: Option<&str>,
         header: &impl Fn(&str) -> Option<&'r str>,
     ) -> Result<Binding, NoMatch> {
-        let fits = |(name, value): &(Box<str>, Box<str>)| {
-            let plain =
-                value.len() <= MAX_SEGMENT_BYTES && !value.is_empty() && !value.contains(char::is_control);
-            plain && in_subjects.iter().all(|parameter| parameter.name != *name || parameter.allows(value))
+        let is_plain = |(_, value): &(Box<str>, Box<str>)| {
+            value.len() <= MAX_SEGMENT_BYTES && !value.is_empty() && !value.contains(char::is_control)
         };
-        if !parameters.0.iter().all(fits) {
+        if !parameters.0.iter().all(is_plain) {
             return Err(NoMatch::BadValue);
         }
         let query = query.unwrap_or_default();
@@ -82,6 +80,16 @@ impl CompiledVocabulary {
             query_lists: RequestValues(lists.collect()),
             headers: RequestValues(headers.collect()),
             identity_hint: None,
+        })
+    }
+}
+
+impl Binding {
+    /// Whether the values of these parameters, which become part of subjects, can be tokens.
+    pub(super) fn fits(&self, in_subjects: &[SubjectParameter]) -> bool {
+        let mut values = self.parameters.0.iter();
+        values.all(|(name, value)| {
+            in_subjects.iter().all(|parameter| parameter.name != *name || parameter.allows(value))
         })
     }
 }

@@ -312,6 +312,19 @@ const CHOICE: &str = r#"
     do = "last"
     channel = "own.{path.room}"
     send = "{data}"
+    [[http]]
+    method = "GET"
+    path = "/user/{name}"
+    when = { query = { room = true } }
+    do = "last"
+    channel = "own.{path.name}"
+    send = "{data}"
+    [[http]]
+    method = "GET"
+    path = "/user/{name}"
+    require = { "path.name" = "{user}" }
+    do = "send"
+    send = "{path.name}"
 "#;
 
 /// The route for a request, as far as it is known without its body.
@@ -352,6 +365,17 @@ fn a_when_on_the_path_chooses_before_the_body_is_read() {
     assert!(route.needs_identity());
     assert!(matches!(look_up("GET", "/room/*", None), Lookup::BadValue));
     assert!(matches!(look_up("PUT", "/room/some", None), Lookup::OtherMethod(_)));
+}
+
+#[test]
+fn a_value_in_the_path_must_be_a_token_only_for_the_route_that_uses_it_in_a_subject() {
+    let email = "/user/a.b@example.org";
+    assert!(matches!(look_up("GET", email, None), Lookup::Found(_)));
+    assert!(matches!(look_up("GET", &format!("{email}?room=r"), None), Lookup::BadValue));
+    assert!(matches!(look_up("GET", "/user/ann?room=r", None), Lookup::Found(_)));
+    for hostile in ["%00", "%0A", &"x".repeat(129)] {
+        assert!(matches!(look_up("GET", &format!("/user/{hostile}"), None), Lookup::BadValue), "{hostile}");
+    }
 }
 
 #[test]
