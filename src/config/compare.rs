@@ -247,7 +247,8 @@ fn dotted_names(root: &ConfigTable<'_>, config: &Config) {
     }
 }
 
-/// What comes before the names of a vocabulary's subjects, if this pattern of a role ends with `>` at or above them.
+/// What comes before the names of a vocabulary's subjects, if this pattern of a role ends with `>` at or above them. Of
+/// `prices.*.>` too, where `*` is the first token of a name.
 fn names_below<'r>(template: &'r Template, reach: &'r Pattern) -> Option<&'r str> {
     let widest = template.covering_pattern();
     // Another warning is about patterns whose first token is free.
@@ -259,7 +260,7 @@ fn names_below<'r>(template: &'r Template, reach: &'r Pattern) -> Option<&'r str
     match mine.cmp(&theirs) {
         Ordering::Less => reach.as_str().strip_suffix('>'),
         Ordering::Equal => Some(before),
-        Ordering::Greater => None,
+        Ordering::Greater => (theirs..mine).try_fold(before, |before, _| before.strip_suffix("*.")),
     }
 }
 
