@@ -10,6 +10,7 @@ use tidegate_protocol::deflate::Deflater;
 use tidegate_protocol::deflate::MAX_WINDOW_BITS;
 use tidegate_protocol::dialect::Rendered;
 use tidegate_protocol::elements::Element;
+use tidegate_protocol::elements::MAX_ELEMENT_BYTES;
 use tidegate_protocol::elements::MAX_ELEMENTS;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
@@ -92,21 +93,27 @@ impl Encoder {
         let mut rendered = SmallVec::new();
         let encode = || {
             let mut encoded = Encoded::default();
-            let mut unmatched = SmallVec::<[VocabularyId; 1]>::new();
+            let (mut unmatched, mut unrenderable) = (SmallVec::new(), SmallVec::new());
             for &format in formats {
                 match self.frame(format, channel, publication, &mut rendered) {
                     Rendered::Frame(frame) => encoded.frames.push((format, frame)),
                     Rendered::Elements { list, is_complete } => {
                         if !is_complete {
                             encoded.unrenderable.push(format);
+                            unrenderable.push(format.vocabulary);
                         }
                         encoded.elements.push((format, list));
                     }
                     Rendered::Nothing => unmatched.push(format.vocabulary),
-                    Rendered::Unrenderable | Rendered::TooManyElements => encoded.unrenderable.push(format),
+                    Rendered::Unrenderable => {
+                        encoded.unrenderable.push(format);
+                        unrenderable.push(format.vocabulary);
+                    }
+                    // This has been logged.
+                    Rendered::TooManyElements => encoded.unrenderable.push(format),
                 }
             }
-            self.log_unshown(&encoded, unmatched, publication);
+            self.log_unshown(&encoded, unmatched, unrenderable, publication);
             encoded
         };
         catch_unwind(AssertUnwindSafe(encode)).ok()
@@ -117,15 +124,14 @@ impl Encoder {
         &mut self,
         encoded: &Encoded,
         mut unmatched: SmallVec<[VocabularyId; 1]>,
+        mut unrenderable: SmallVec<[VocabularyId; 1]>,
         publication: &Publication,
     ) {
-        if unmatched.is_empty() && encoded.unrenderable.is_empty() {
+        if unmatched.is_empty() && unrenderable.is_empty() {
             return;
         }
         let shows = |vocabulary| encoded.frames.iter().any(|(format, _)| format.vocabulary == vocabulary);
         unmatched.retain(|vocabulary| !shows(*vocabulary));
-        let mut unrenderable: SmallVec<[VocabularyId; 1]> =
-            encoded.unrenderable.iter().map(|format| format.vocabulary).collect();
         for (why, vocabularies) in
             [(Unshown::Unmatched, &mut unmatched), (Unshown::Unrenderable, &mut unrenderable)]
         {
@@ -202,12 +208,14 @@ fn plain(renderers: &Renderers, format: Format, channel: &Arc<str>, publication:
     if matches!(rendered, Rendered::TooManyElements)
         && let Some(suppressed) = TOO_MANY_ELEMENTS.pass()
     {
-        let (subject, limit) = (&*publication.subject, MAX_ELEMENTS);
+        let subject = &*publication.subject;
+        let vocabulary = renderers.dialect_name(format.vocabulary);
         warn!(
             subject,
-            limit,
+            vocabulary,
             suppressed,
-            "a publication has more elements, or larger ones, than a rule with `each` takes apart: publish it in parts"
+            "a publication is too large for a rule with `each`, so no client gets any of its elements: publish at most \
+             {MAX_ELEMENTS} elements of together {MAX_ELEMENT_BYTES} bytes at once"
         );
     }
     rendered

@@ -166,6 +166,12 @@ async fn the_end_of_a_connection_is_logged_and_at_debug_its_commands() {
     .await;
 }
 
+/// Waits until the lines about all that this client has received are here.
+async fn end_of_logs(node: &Process, client: Client) {
+    drop(client);
+    node.logged("connection closed", |_| true).await;
+}
+
 /// A vocabulary that shows chats about things and the members of trades.
 const SOME_SHOWN: &str = r#"
 name = "some-shown"
@@ -206,6 +212,7 @@ async fn a_publication_that_no_rule_shows_is_logged_once_with_its_subject_and_vo
     let mut shown = [client.next().await.unwrap(), client.next().await.unwrap()];
     shown.sort_by_key(ToString::to_string);
     assert_eq!(shown, [json!({ "chat": "hi" }), json!({ "price": 1 })]);
+    end_of_logs(&node, client).await;
     for (begin, subject) in
         [("no rule shows a publication", "chat.general"), ("a publication cannot be shown", "prices.AAPL")]
     {
@@ -219,5 +226,47 @@ async fn a_publication_that_no_rule_shows_is_logged_once_with_its_subject_and_vo
             assert_eq!(line[field], expected, "{line}");
         }
     }
+    std::fs::remove_file(&file).unwrap();
+}
+
+/// A vocabulary that takes lists of chats apart.
+const TAKES_APART: &str = r#"
+name = "takes-apart"
+[[path]]
+name = "main"
+path = "/apart"
+[[receive]]
+do = "subscribe"
+channel = "chat.*"
+confirm = { joined = true }
+[[deliver]]
+pattern = "chat.*"
+each = "{data}"
+send = { chat = "{data}" }
+"#;
+
+#[tokio::test]
+async fn a_publication_with_too_many_elements_is_logged_in_one_line_that_says_how_many_are_allowed() {
+    let nats = NatsServer::start().await;
+    let file = std::env::temp_dir().join(format!("tidegate-takes-apart-{}.toml", std::process::id()));
+    std::fs::write(&file, TAKES_APART).unwrap();
+    let config = format!("[[endpoint]]\nvocabulary = {:?}\n", file.to_str().unwrap());
+    let node = Process::serve(&nats.url(), &config).await;
+    node.ready().await;
+    let mut client = Client::open(&node.address, "/apart", Some(&token("alice"))).await;
+    client.send(&json!({})).await;
+    assert_eq!(client.next().await.unwrap(), json!({ "joined": true }));
+    let producer = nats.client().await;
+    let many = json!(vec![1; 10_001]).to_string();
+    producer.publish("chat.general", many.into()).await.unwrap();
+    producer.publish("chat.general", "[2]".into()).await.unwrap();
+    assert_eq!(client.next().await.unwrap(), json!({ "chat": 2 }));
+    end_of_logs(&node, client).await;
+    let lines = node.logs();
+    let warnings: Vec<_> = lines.iter().filter(|line| line["subject"] == "chat.general").collect();
+    let [line] = warnings[..] else { panic!("{warnings:?}") };
+    assert_eq!((&line["level"], &line["vocabulary"]), (&json!("WARN"), &json!("takes-apart")), "{line}");
+    let message = line["message"].as_str().unwrap();
+    assert!(message.contains("publish at most 10000 elements of together 4194304 bytes"), "{line}");
     std::fs::remove_file(&file).unwrap();
 }
