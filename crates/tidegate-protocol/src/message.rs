@@ -1,7 +1,10 @@
 //! The neutral messages between a session and its dialect. They are not serialisable: only dialects encode.
 
 use std::cell::Cell;
+use std::cell::RefCell;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,6 +64,15 @@ impl RequestContext {
         }
     }
 
+    /// Remembers a channel of this message that is not joined, if the reply lists those that are.
+    pub(crate) fn mark_refused(&self, channel: &str) {
+        if let Self::Message(original) = self
+            && let Some(refused) = &original.refused
+        {
+            refused.borrow_mut().insert(channel.into());
+        }
+    }
+
     /// Counts one more error. Returns whether it may still be sent.
     pub(crate) fn count_error(&self) -> bool {
         match self {
@@ -89,6 +101,8 @@ pub struct OriginalMessage {
     pub set: Pairs,
     /// The joins of its channels.
     pub progress: Cell<Progress>,
+    /// The channels that it names and that are not joined, if the reply lists those that are.
+    pub refused: Option<RefCell<HashSet<Box<str>>>>,
 }
 
 /// The joins that one message waits for. The message is confirmed once, after the last of them.
@@ -436,13 +450,30 @@ pub enum FilterChange {
 
 /// A bound of a filter: a finite number.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct FilterNumber(f64);
+pub struct FilterNumber {
+    /// Its exact value, if it is written as a whole number within the range of `i64` or `u64`.
+    whole: Option<i128>,
+    /// The nearest `f64`.
+    nearest: f64,
+}
 
 impl Eq for FilterNumber {}
 
 impl std::fmt::Display for FilterNumber {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(formatter)
+        match self.whole {
+            Some(whole) => whole.fmt(formatter),
+            None => self.nearest.fmt(formatter),
+        }
+    }
+}
+
+impl PartialOrd for FilterNumber {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        match (self.whole, other.whole) {
+            (Some(mine), Some(other)) => Some(mine.cmp(&other)),
+            _ => self.nearest.partial_cmp(&other.nearest),
+        }
     }
 }
 
@@ -450,8 +481,10 @@ impl FilterNumber {
     /// Parses a number as JSON writes it. `None` for anything else, and if it is too large.
     pub fn parse(text: &str) -> Option<Self> {
         let is_number = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
-        let number = text.parse().ok().filter(|number: &f64| is_number && number.is_finite());
-        number.map(Self)
+        let nearest = text.parse().ok().filter(|number: &f64| is_number && number.is_finite())?;
+        let signed = || text.parse::<i64>().ok().map(i128::from);
+        let whole = signed().or_else(|| text.parse::<u64>().ok().map(i128::from));
+        Some(Self { whole, nearest })
     }
 }
 
@@ -503,8 +536,11 @@ impl Filter {
             return true;
         }
         let number = std::str::from_utf8(value).ok().and_then(FilterNumber::parse);
-        number.is_some_and(|FilterNumber(number)| {
-            self.min.is_none_or(|min| number >= min.0) && self.max.is_none_or(|max| number <= max.0)
+        number.is_some_and(|number| {
+            self.min.is_none_or(|min| number >= min) && self.max.is_none_or(|max| number <= max)
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,8 @@ use crate::json_template::OnMissing;
 use crate::json_template::RenderError;
 use crate::model::Each;
 use crate::model::Millis;
+use crate::model::RuleAction;
+use crate::model::SubscribeSpec;
 use crate::placeholder::Fallback;
 use crate::placeholder::Placeholder;
 use crate::placeholder::Source;
@@ -74,6 +76,29 @@ pub(super) fn channels_of(
         }
     }
     Ok(names)
+}
+
+/// The elements of `each` all of whose channels are named and not `refused`, as a JSON list.
+pub(super) fn joined_of(
+    action: &RuleAction,
+    known: MessageScope<'_>,
+    refused: &HashSet<Box<str>>,
+) -> Option<String> {
+    let RuleAction::Subscribe(SubscribeSpec { each, channels, .. }) = action else { return None };
+    let is_joined = |item: &&str| {
+        let known = MessageScope { item: Some(item), ..known };
+        let mut names = channels.iter().map(|channel| channel.fill(&known));
+        names.all(|name| name.is_ok_and(|name| !refused.contains(&*name)))
+    };
+    let joined: Vec<&str> = match each.as_ref()? {
+        Each::List(items) => items.iter().map(|item| &**item).filter(is_joined).collect(),
+        Each::Placeholder(placeholder) => {
+            let list = list_of(placeholder, &known).ok()?;
+            let joined = json::elements(&list)?.into_iter().filter(is_joined);
+            return Some(format!("[{}]", joined.collect::<Vec<_>>().join(",")));
+        }
+    };
+    Some(format!("[{}]", joined.join(",")))
 }
 
 /// One element of a list for which channels are named.

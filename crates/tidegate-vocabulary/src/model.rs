@@ -148,6 +148,8 @@ pub(super) struct Rule {
     pub(super) filter_name: Box<str>,
     /// Whether an answer, also a later one, needs the client's message.
     pub(super) keeps_message: bool,
+    /// Whether its answer lists the elements whose channels are joined.
+    pub(super) lists_joined: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! Outbound: encodes what the server sends to a client, by the templates of its vocabulary.
 
+use std::cell::RefCell;
+
 use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::elements::CollectedMessage;
@@ -14,6 +16,7 @@ use tidegate_protocol::payload::Payload;
 use tidegate_protocol::subscription_context::SubscriptionContext;
 use tidegate_protocol::writer::millis;
 
+use crate::arguments::joined_of;
 use crate::binding::Binding;
 use crate::json_template::JsonTemplate;
 use crate::placeholder::Resolve;
@@ -67,8 +70,12 @@ fn answer(
     reply: Option<&Payload>,
 ) -> Option<Frame> {
     let original = original(request_context)?;
-    let json_template = binding.rule(original.rule?)?.answer.as_ref()?;
+    let rule = binding.rule(original.rule?)?;
+    let json_template = rule.answer.as_ref()?;
     let known = MessageScope { reply, ..message_scope(binding, scope, Some(original)) };
+    let refused = original.refused.as_ref().map(RefCell::borrow);
+    let joined = refused.and_then(|refused| joined_of(&rule.action, known, &refused));
+    let known = MessageScope { joined: joined.as_deref(), ..known };
     render(json_template, &known).or_else(|| {
         let (code, source) = match reply {
             Some(_) => (ErrorCode::Service, "reply of the service"),

@@ -36,6 +36,8 @@ pub enum Source {
     Message,
     /// `{item}`: the current element of `each`
     Item,
+    /// `{joined}`: the elements of `each` whose channels are joined
+    Joined,
     /// `{sub.x}`: a value that `keep` stored with the subscription
     Subscription(Box<str>),
     /// `{data.x.y}`, `{data}`: the payload
@@ -212,7 +214,7 @@ enum Suffix {
 }
 
 /// The first word of each placeholder, an example, and its source.
-const SOURCES: [(&str, &str, Suffix); 32] = [
+const SOURCES: [(&str, &str, Suffix); 33] = [
     ("user", "user", Suffix::Bare(|| Source::User)),
     ("claims", "claims.name", Suffix::SomeFields(|| Source::Claims)),
     ("session", "session", Suffix::Bare(|| Source::Session)),
@@ -223,6 +225,7 @@ const SOURCES: [(&str, &str, Suffix); 32] = [
     ("var", "var.name", Suffix::Name(Source::Variable)),
     ("msg", "msg.field", Suffix::Fields(|| Source::Message)),
     ("item", "item", Suffix::Bare(|| Source::Item)),
+    ("joined", "joined", Suffix::Bare(|| Source::Joined)),
     ("sub", "sub.name", Suffix::Name(Source::Subscription)),
     ("data", "data.field", Suffix::Fields(|| Source::Data)),
     ("subject", "subject.0", Suffix::Tokens(|| Source::Subject, Source::Token, Source::Tokens)),
@@ -281,7 +284,7 @@ impl Source {
             | Self::QueryList(_)
             | Self::Header(_)
             | Self::Variable(_) => Scope::Session,
-            Self::Message | Self::Item => Scope::Message,
+            Self::Message | Self::Item | Self::Joined => Scope::Message,
             Self::Subscription(_) => Scope::Subscription,
             Self::Data
             | Self::Subject
@@ -389,6 +392,7 @@ impl Placeholder {
             | Source::Variable(_)
             | Source::Message
             | Source::Item
+            | Source::Joined
             | Source::Subscription(_)
             | Source::Data
             | Source::Subject

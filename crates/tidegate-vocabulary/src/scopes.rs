@@ -50,6 +50,8 @@ pub(crate) struct MessageScope<'k> {
     pub message: Option<JsonParts<'k>>,
     /// The current element of `each`, as JSON.
     pub item: Option<&'k str>,
+    /// The elements of `each` whose channels are joined, as JSON.
+    pub joined: Option<&'k str>,
     /// The values that `keep` stored with the subscription: names, and JSON.
     pub kept: &'k [(Box<str>, Box<str>)],
     /// The reply of a service.
@@ -62,7 +64,7 @@ impl<'k> MessageScope<'k> {
     /// The values of the session and the handshake alone.
     pub(crate) fn of(binding: &'k Binding, scope: SessionScope<'k>) -> Self {
         let outcome = OutcomeScope::default();
-        Self { binding, scope, message: None, item: None, kept: &[], reply: None, outcome }
+        Self { binding, scope, message: None, item: None, joined: None, kept: &[], reply: None, outcome }
     }
 
     /// Adds a client's message. `spans` belongs to that message.
@@ -116,6 +118,7 @@ impl Resolve for OutcomeScope<'_> {
             | Source::Variable(_)
             | Source::Message
             | Source::Item
+            | Source::Joined
             | Source::Subscription(_)
             | Source::Data
             | Source::Subject
@@ -149,6 +152,7 @@ impl Resolve for MessageScope<'_> {
             Source::Variable(name) => json(scope.variables?.get(name)?),
             Source::Message => json(self.message?.json()),
             Source::Item => json(self.item?),
+            Source::Joined => json(self.joined?),
             Source::Subscription(name) => json(named(self.kept, name)?),
             Source::Reply => of_payload(self.reply?).map(SourceValue::Value),
             Source::Code
@@ -226,6 +230,7 @@ impl Resolve for PublicationScope<'_> {
             | Source::Variable(_)
             | Source::Message
             | Source::Item
+            | Source::Joined
             | Source::Subscription(_)
             | Source::Reply
             | Source::Code

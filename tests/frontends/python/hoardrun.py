@@ -136,10 +136,9 @@ async def dotted(stage: Stage) -> None:
         await socket.live(f"room.{brk}")
         # A room is one token, so there is no room with a dot whose messages the room before the dot could get.
         await other.ask({"type": "join_room", "room": f"{brk}.B"}, {"type": "error", "message": ANY_TEXT})
-        backend = stage.token("backend", "backend")
         for target in (f"{brk}.B", f"{brk}%2EB"):
             url = f"/ws/broadcast/market?room={target}"
-            status, got = await stage.http("POST", url, backend, {"symbol": "BRK.B", "price": 450})
+            status, got = await stage.http("POST", url, backend(stage), {"symbol": "BRK.B", "price": 450})
             if status != 400:
                 raise Wrong(f"POST {url}: {status} {short(got)}")
         await stage.publish(f"room.{brk}", {"symbol": "BRK.A", "price": 1})

@@ -67,15 +67,29 @@ impl Compiler<'_> {
         let answer = match word {
             "request" | "send" | "pong" => self.send(section, word, context),
             _ if keys.contains(&"confirm") => {
-                self.json_template(section, "confirm", context.place, context.paths)
+                let joins = matches!(word, "subscribe" | "replace") && section.get("each").is_some();
+                let lists = joins && context.place == TemplatePlace::Message;
+                let place = if lists { TemplatePlace::Joined } else { context.place };
+                self.json_template(section, "confirm", place, context.paths)
             }
             _ => None,
         };
         reject_unknown_keys(section, |key| ACTIONS.misplaced_key(key, word));
         let keeps_message = [&answer, &refuse].into_iter().flatten().any(names_message)
             || matches!(&action, Some(RuleAction::Error { message, .. }) if names_message(message));
+        let lists_joined = answer.as_ref().is_some_and(|answer| has_source(answer, &Source::Joined));
         let filter_name = section.get("field").and_then(Node::text).unwrap_or_default().into();
-        Some(Rule { when, require, action: action?, answer, refuse, set, filter_name, keeps_message })
+        Some(Rule {
+            when,
+            require,
+            action: action?,
+            answer,
+            refuse,
+            set,
+            filter_name,
+            keeps_message,
+            lists_joined,
+        })
     }
 
     fn set(&self, section: &Section<'_>, context: RuleContext<'_>) -> Box<[(Box<str>, JsonTemplate)]> {
@@ -312,5 +326,10 @@ impl Compiler<'_> {
 
 /// Whether a template reads the client's message, so that the message must be kept.
 pub(super) fn names_message(json_template: &JsonTemplate) -> bool {
-    json_template.placeholders().iter().any(|placeholder| matches!(placeholder.source, Source::Message))
+    // The elements of `each` are in the message.
+    has_source(json_template, &Source::Message) || has_source(json_template, &Source::Joined)
+}
+
+fn has_source(json_template: &JsonTemplate, source: &Source) -> bool {
+    json_template.placeholders().iter().any(|placeholder| placeholder.source == *source)
 }

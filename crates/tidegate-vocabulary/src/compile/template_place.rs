@@ -10,6 +10,8 @@ pub(super) enum TemplatePlace {
     Session,
     /// Rendered while a client's message is handled.
     Message,
+    /// The confirmation of a rule with `each` that joins channels.
+    Joined,
     /// The answer to a request.
     Reply,
     /// An error.
@@ -47,6 +49,11 @@ impl TemplatePlace {
             let problem = "{item} is an element of each, for which channels are named".to_owned();
             return Some((problem, "write it in channel only".to_owned()));
         }
+        if *source == Source::Joined && self != Self::Joined {
+            let problem = "{joined} lists the elements of each whose channels are joined".to_owned();
+            let help = "write it only in confirm of a rule with each that does subscribe or replace";
+            return Some((problem, help.to_owned()));
+        }
         if self.allows(scope, source) {
             return None;
         }
@@ -64,7 +71,12 @@ impl TemplatePlace {
             Scope::Message => {
                 matches!(
                     self,
-                    Self::Message | Self::Reply | Self::Error | Self::HttpRequest | Self::HttpResponse
+                    Self::Message
+                        | Self::Joined
+                        | Self::Reply
+                        | Self::Error
+                        | Self::HttpRequest
+                        | Self::HttpResponse
                 )
             }
             Scope::Reply => matches!(self, Self::Reply | Self::HttpResponse),
@@ -95,6 +107,7 @@ impl TemplatePlace {
                 ),
                 Self::Session
                 | Self::Message
+                | Self::Joined
                 | Self::Reply
                 | Self::Deliver
                 | Self::Collected
@@ -107,7 +120,7 @@ impl TemplatePlace {
     fn when(self) -> &'static str {
         match self {
             Self::Session => "before the client has said anything",
-            Self::Message => "when a client's message is read",
+            Self::Message | Self::Joined => "when a client's message is read",
             Self::Reply => "when a request is answered",
             Self::Error => "when a client is refused",
             Self::Deliver => "when something is published",
@@ -121,7 +134,7 @@ impl TemplatePlace {
 
     fn help(self, scope: Scope) -> String {
         let help = match (self, scope) {
-            (Self::Message | Self::Reply | Self::Error, Scope::Publication) => {
+            (Self::Message | Self::Joined | Self::Reply | Self::Error, Scope::Publication) => {
                 "use {msg.…}, or move it to [[deliver]]"
             }
             (Self::Deliver | Self::ChannelNotice, Scope::Message) => {

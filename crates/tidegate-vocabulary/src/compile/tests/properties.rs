@@ -46,10 +46,11 @@ enum Edit {
 }
 
 /// Words that an edit writes in place of another.
-const WORDS: [&str; 24] = [
+const WORDS: [&str; 25] = [
     "{msg}",
     "{msg.x|upper}",
     "{item}",
+    "{joined}",
     "{sub.id}",
     "{data}",
     "{var.x}",
