@@ -6,7 +6,7 @@ use serde_json::Value;
 use serde_json::json;
 use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::permissions::Operation;
-use tidegate_protocol::session::Readiness;
+use tidegate_protocol::session::InputReadiness;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::subject::Subject;
 
@@ -177,15 +177,15 @@ fn ex_02_publishes_that_wait_for_nats_are_bounded_in_bytes_then_reading_stops() 
     let data = "x".repeat(10_000);
     let message = json!({"type": "publish", "channel": "a.1", "data": data}).to_string();
     let mut accepted = 0;
-    while shell.session().readiness(Instant::now()) == Readiness::Now {
+    while shell.session().readiness(Instant::now()) == InputReadiness::Now {
         assert!(shell.send(&message).messages.is_empty());
         accepted += 1;
     }
-    assert_eq!(shell.session().readiness(Instant::now()), Readiness::AfterAnswer);
+    assert_eq!(shell.session().readiness(Instant::now()), InputReadiness::AfterAnswer);
     assert_eq!(accepted, 14, "one is with NATS, 130 KB wait");
     let subject = Subject::parse("a.1").unwrap();
     shell.answer(&Answer::Published { subject });
-    assert_eq!(shell.session().readiness(Instant::now()), Readiness::Now);
+    assert_eq!(shell.session().readiness(Instant::now()), InputReadiness::Now);
 }
 
 #[test]
