@@ -141,8 +141,8 @@ fn seeds(folder: &Path) -> Vec<Vec<u8>> {
                     seeds.extend(call.body.map(String::into_bytes));
                 }
                 Action::Server(_)
-                | Action::Asked(_)
-                | Action::Answer(_)
+                | Action::Output(_)
+                | Action::Input(_)
                 | Action::After(_)
                 | Action::HttpResponse { .. } => {}
             }

@@ -1,6 +1,7 @@
 //! Budgets: how many instructions each workload may cost, from `docs/benchmarks/instructions.toml`.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -10,14 +11,6 @@ const MAX_STEP_PERCENT: u64 = 3;
 /// A cost this many percent above `original` fails the check too, however many steps it took.
 const MAX_TOTAL_PERCENT: u64 = 5;
 
-const HEAD: &str = "\
-# Instructions of one publication through lane, hub and outboxes, counted by callgrind. `make bench-check` fails if a
-# workload costs 3 % more than `agreed`, or 5 % more than `original`, however many steps it took. `original` is the cost at
-# commit e692b57. `make bench-agree` writes `agreed`; `original` is edited by hand. Measured with the toolchain of
-# rust-toolchain.toml on x86_64 with AVX2 and glibc 2.36. The core is a crate, and builds optimise across crates, as
-# releases do; that saved 0 to 17 % of each cost, and each `original` is scaled accordingly.
-";
-
 #[derive(Clone, Copy, Deserialize)]
 struct Budget {
     original: u64,
@@ -25,29 +18,47 @@ struct Budget {
 }
 
 /// The budget of each workload, by name.
-pub(crate) struct Budgets(BTreeMap<String, Budget>);
+pub(crate) struct Budgets {
+    text: String,
+    by_name: BTreeMap<String, Budget>,
+}
 
 impl Budgets {
     pub(crate) fn read() -> Self {
-        let text = std::fs::read_to_string(path()).unwrap_or_default();
-        Self(toml::from_str(&text).unwrap())
+        Self::parse(std::fs::read_to_string(path()).unwrap())
     }
 
+    fn parse(text: String) -> Self {
+        let by_name = toml::from_str(&text).unwrap();
+        Self { text, by_name }
+    }
+
+    /// Writes an agreed cost into the text, whose comments stay.
     pub(crate) fn set_agreed(&mut self, name: &str, publication: u64) {
-        let budget = self.0.entry(name.to_owned()).or_insert(Budget { original: publication, agreed: 0 });
-        budget.agreed = publication;
+        let mut text = String::new();
+        let (mut section, mut is_written) = ("", false);
+        for line in self.text.lines() {
+            section = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')).unwrap_or(section);
+            if section == name && line.starts_with("agreed = ") {
+                writeln!(text, "agreed = {publication}").unwrap();
+                is_written = true;
+            } else {
+                writeln!(text, "{line}").unwrap();
+            }
+        }
+        if !is_written {
+            write!(text, "\n[{name}]\noriginal = {publication}\nagreed = {publication}\n").unwrap();
+        }
+        *self = Self::parse(text);
     }
 
     pub(crate) fn write(&self) {
-        let table = |(name, budget): (&String, &Budget)| {
-            format!("\n[{name}]\noriginal = {}\nagreed = {}\n", budget.original, budget.agreed)
-        };
-        std::fs::write(path(), HEAD.to_owned() + &self.0.iter().map(table).collect::<String>()).unwrap();
+        std::fs::write(path(), &self.text).unwrap();
     }
 
     /// The change of a cost against `agreed` and against `original`, in percent.
     pub(crate) fn change(&self, name: &str, publication: u64) -> [String; 2] {
-        let Some(budget) = self.0.get(name) else { return ["new".to_owned(), "new".to_owned()] };
+        let Some(budget) = self.by_name.get(name) else { return ["new".to_owned(), "new".to_owned()] };
         [budget.agreed, budget.original].map(|limit| {
             let (publication, limit) = (i64::try_from(publication).unwrap(), i64::try_from(limit).unwrap());
             let per_mille = (publication - limit) * 1000 / limit;
@@ -62,7 +73,7 @@ impl Budgets {
 
     /// The error message for a cost that is over budget. `None` if it is within.
     pub(crate) fn excess(&self, name: &str, publication: u64) -> Option<String> {
-        let Some(Budget { original, agreed }) = self.0.get(name) else {
+        let Some(Budget { original, agreed }) = self.by_name.get(name) else {
             return Some(format!("{name}: has no budget yet; `make bench-agree` writes it"));
         };
         for (limit, which, percent) in [

@@ -146,8 +146,8 @@ impl Frontend {
                     }
                     Action::Client(ClientMessage::Binary(_))
                     | Action::Server(_)
-                    | Action::Asked(_)
-                    | Action::Answer(_)
+                    | Action::Output(_)
+                    | Action::Input(_)
                     | Action::Publication(_)
                     | Action::After(_)
                     | Action::HttpResponse { .. } => continue,

@@ -151,12 +151,12 @@ fn test(file: &Path, transcripts: &[PathBuf], switches: &[String]) -> Result<Exi
     for file in files {
         let name = file.file_stem().unwrap_or_default().to_string_lossy();
         match play_file(&file, &text, switches) {
-            Ok(Played { seen, said, calls }) => {
+            Ok(Played { received, sent, calls }) => {
                 let calls = match calls {
                     0 => String::new(),
                     calls => format!("; {calls} HTTP calls skipped"),
                 };
-                println!("ok {name} ({} messages{calls})", seen.len() + said);
+                println!("ok {name} ({} messages{calls})", received.len() + sent);
             }
             Err(difference) => {
                 println!("FAILED {name}:{difference}");

@@ -9,7 +9,7 @@ use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::session::Input;
-use tidegate_protocol::session::Readiness;
+use tidegate_protocol::session::InputReadiness;
 use tidegate_protocol::websocket::Event;
 use tidegate_protocol::websocket::Opcode;
 use tracing::debug;
@@ -138,7 +138,7 @@ impl Connection {
                     work += self.session.borrow_mut().take_work();
                     if work >= MAX_WORK && at < bytes.len() {
                         // Let other connections run.
-                        return Some(Pause { taken: at, readiness: Readiness::At(now) });
+                        return Some(Pause { taken: at, readiness: InputReadiness::At(now) });
                     }
                 }
                 Ok(None) => break,
@@ -146,7 +146,7 @@ impl Connection {
                     self.disconnect(disconnect, limit, now);
                     // The session may wait for its publishes before it ends. After a protocol error, nothing more is
                     // read.
-                    return Some(Pause { taken: bytes.len(), readiness: Readiness::Never });
+                    return Some(Pause { taken: bytes.len(), readiness: InputReadiness::Never });
                 }
             }
             // A message that begins in the same bytes gets its own time limit.
@@ -201,7 +201,7 @@ impl Connection {
     /// `None` if the session takes messages now, else when it will.
     fn needed_pause(&self, taken: usize, now: Instant) -> Option<Pause> {
         let readiness = self.session.borrow().readiness(now);
-        (readiness != Readiness::Now).then_some(Pause { taken, readiness })
+        (readiness != InputReadiness::Now).then_some(Pause { taken, readiness })
     }
 
     /// Keeps the bytes that were not processed. The socket is not read until they are.
@@ -215,7 +215,7 @@ impl Connection {
             return;
         };
         let PendingInput { mut bytes, taken, readiness } = *pending;
-        if readiness == Readiness::Never || self.needed_pause(taken, now).is_some() {
+        if readiness == InputReadiness::Never || self.needed_pause(taken, now).is_some() {
             return self.set_pending_input(websocket, PendingInput { bytes, taken, readiness });
         }
         match self.process(websocket, &mut bytes[taken..], now) {
@@ -238,7 +238,7 @@ impl Connection {
     /// again.
     fn set_pending_input(&self, websocket: &WebSocket, mut pending: PendingInput) {
         websocket.unfinished_since.set(None);
-        if pending.readiness == Readiness::Never {
+        if pending.readiness == InputReadiness::Never {
             pending = PendingInput { bytes: Box::default(), taken: 0, ..pending };
         }
         websocket.pending_input.set(Some(Box::new(pending)));

@@ -11,7 +11,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::frame::Frame;
-use tidegate_protocol::session::Readiness;
+use tidegate_protocol::session::InputReadiness;
 use tidegate_protocol::session::limits::Bucket;
 use tidegate_protocol::websocket::Assembler;
 use tidegate_protocol::websocket::Event;
@@ -120,8 +120,8 @@ impl WebSocket {
     /// When the session can process the waiting bytes, if that depends on the time alone.
     pub(super) fn resumes_reading_at(&self) -> Option<Instant> {
         self.peek(|pending| match pending?.readiness {
-            Readiness::At(at) => Some(at),
-            Readiness::Now | Readiness::AfterAnswer | Readiness::Never => None,
+            InputReadiness::At(at) => Some(at),
+            InputReadiness::Now | InputReadiness::AfterAnswer | InputReadiness::Never => None,
         })
     }
 

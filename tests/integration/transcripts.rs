@@ -31,11 +31,11 @@ use tidegate_protocol::subject::Subject;
 use tidegate_protocol::template::Template;
 use tidegate_vocabulary::model::CompiledVocabulary;
 use tidegate_vocabulary::transcript::Action;
-use tidegate_vocabulary::transcript::Answer;
 use tidegate_vocabulary::transcript::Credential;
 use tidegate_vocabulary::transcript::HttpRequest;
 use tidegate_vocabulary::transcript::Persona;
 use tidegate_vocabulary::transcript::Published;
+use tidegate_vocabulary::transcript::ShellInput;
 use tidegate_vocabulary::transcript::Transcript;
 use tokio::net::TcpStream;
 
@@ -138,17 +138,17 @@ fn skip_reason(transcript: &Transcript) -> Option<&'static str> {
     let mut waiting = 0;
     for step in &transcript.steps {
         let action = &step.action;
-        let waits = |verb| matches!(action, Action::Asked(words) if words.starts_with(verb));
+        let waits = |verb| matches!(action, Action::Output(words) if words.starts_with(verb));
         if ["join ", "authenticate ", "request "].into_iter().any(waits) {
             waiting += 1;
         } else if matches!(
             action,
-            Action::Answer(
-                Answer::Joined { .. }
-                    | Answer::Authenticated { .. }
-                    | Answer::Unauthenticated
-                    | Answer::Replied { .. }
-                    | Answer::Unreplied { .. }
+            Action::Input(
+                ShellInput::Joined { .. }
+                    | ShellInput::Authenticated { .. }
+                    | ShellInput::Unauthenticated
+                    | ShellInput::Replied { .. }
+                    | ShellInput::Unreplied { .. }
             )
         ) {
             waiting -= 1;
@@ -158,22 +158,25 @@ fn skip_reason(transcript: &Transcript) -> Option<&'static str> {
     }
     transcript.steps.iter().find_map(|step| match &step.action {
         Action::After(_) => Some("time passes"),
-        Action::Answer(
-            Answer::Unjoined { .. }
-            | Answer::Lost { .. }
-            | Answer::Stale { .. }
-            | Answer::Joined { stale_for: Some(_), .. },
+        Action::Input(
+            ShellInput::Unjoined { .. }
+            | ShellInput::Lost { .. }
+            | ShellInput::Stale { .. }
+            | ShellInput::Joined { stale_for: Some(_), .. },
         ) => Some("something fails between the node and NATS"),
-        Action::Answer(
-            Answer::Unpublished { .. } | Answer::Failed(_) | Answer::Drain { .. } | Answer::Alive,
+        Action::Input(
+            ShellInput::Unpublished { .. }
+            | ShellInput::Failed(_)
+            | ShellInput::Drain { .. }
+            | ShellInput::Alive,
         ) => Some("something fails in the node"),
-        Action::Answer(Answer::Unreplied { code, .. }) if code.name() != "no_responders" => {
+        Action::Input(ShellInput::Unreplied { code, .. }) if code.name() != "no_responders" => {
             Some("a reply is late")
         }
-        Action::Answer(_)
+        Action::Input(_)
         | Action::Client(_)
         | Action::Server(_)
-        | Action::Asked(_)
+        | Action::Output(_)
         | Action::HttpRequest(_)
         | Action::HttpResponse { .. }
         | Action::Publication(_) => None,
@@ -194,7 +197,6 @@ async fn replay(
         }
     };
     let edge = TestEdge::with_options(change, hold).await;
-    until_kept(&edge, transcript).await;
     let mut watcher = watch(&edge, transcript).await;
     serve(&edge, transcript).await;
     let nats = edge.nats.client().await;
@@ -211,18 +213,9 @@ async fn replay(
                 }
             }
             Action::Publication(published) => {
-                let taken = edge.hooks.taken.load(Ordering::SeqCst);
-                // A call of the transcript has published it already.
-                let echo = echoes.iter().position(|echo| *echo == published.subject);
-                match echo {
-                    Some(at) => drop(echoes.remove(at)),
-                    None => publish(&nats, published).await,
-                }
+                let is_kept = is_kept(transcript, published.subject.as_str());
+                publish_once(&edge, &nats, published, &mut echoes, is_kept).await;
                 delivered_to(watcher.as_mut(), transcript, &published.subject).await;
-                if is_kept(transcript, published.subject.as_str()) {
-                    let is_taken = || async { edge.hooks.taken.load(Ordering::SeqCst) > taken };
-                    eventually(&format!("{at}: the lane has it"), is_taken).await;
-                }
             }
             Action::Server(expected) => {
                 let message = match outgoing.pop_front() {
@@ -233,9 +226,11 @@ async fn replay(
                     panic!("{at}: {difference}; the server sent\n< {message}");
                 }
             }
-            Action::Answer(Answer::Published { subject }) if call.is_some() => echoes.push(subject.clone()),
+            Action::Input(ShellInput::Published { subject }) if call.is_some() => {
+                echoes.push(subject.clone())
+            }
             // Otherwise a channel that the client joins later might still receive it.
-            Action::Answer(Answer::Published { subject }) => {
+            Action::Input(ShellInput::Published { subject }) => {
                 delivered_to(watcher.as_mut(), transcript, subject).await;
             }
             Action::HttpRequest(outputs) => call = Some(ask(&edge, transcript, outputs).await),
@@ -247,18 +242,18 @@ async fn replay(
                 }
             }
             // From here on, the subscription misses no message.
-            Action::Answer(Answer::Joined { .. }) => {
+            Action::Input(ShellInput::Joined { .. }) => {
                 joins += 1;
                 let joined = || async { edge.hooks.joined.load(Ordering::SeqCst) >= joined_before + joins };
                 eventually(&format!("{at}: joined"), joined).await;
             }
-            Action::Asked(words) if vocabulary.is_some() && words.starts_with("close ") => {
+            Action::Output(words) if vocabulary.is_some() && words.starts_with("close ") => {
                 let closed = outgoing.pop_front().and_then(|frame| frame.close_code());
                 let code = if closed.is_some() { closed } else { client.close_code().await };
                 let code = code.map(|code| code.to_string());
                 assert_eq!(code.as_deref(), words.strip_prefix("close "), "{at}");
             }
-            Action::Asked(_) | Action::Answer(_) | Action::After(_) => {}
+            Action::Output(_) | Action::Input(_) | Action::After(_) => {}
         }
     }
     if vocabulary.is_some() {
@@ -435,12 +430,14 @@ fn channels(transcript: &Transcript) -> Vec<String> {
 
 /// The channel that the session subscribes to with this action.
 fn joined(action: &Action) -> Option<String> {
-    let Action::Asked(words) = action else { return None };
+    let Action::Output(words) = action else { return None };
     words.strip_prefix("join ")?.split(' ').next().map(str::to_owned)
 }
 
-/// A client that is subscribed from the start, so that the node has last values.
+/// A client that is subscribed from the start, so that the node has last values. What the node keeps without a client is
+/// kept by then.
 async fn watch(edge: &TestEdge, transcript: &Transcript) -> Option<Client> {
+    until_kept(edge, transcript).await;
     let channels = channels(transcript);
     if channels.is_empty() {
         return None;
@@ -457,7 +454,7 @@ async fn serve(edge: &TestEdge, transcript: &Transcript) {
     let mut answers: std::collections::HashMap<String, VecDeque<bytes::Bytes>> =
         std::collections::HashMap::new();
     for step in &transcript.steps {
-        if let Action::Answer(Answer::Replied { subject, payload }) = &step.action {
+        if let Action::Input(ShellInput::Replied { subject, payload }) = &step.action {
             answers.entry(subject.as_str().to_owned()).or_default().push_back(payload.clone());
         }
     }
@@ -484,6 +481,27 @@ async fn publish(nats: &async_nats::Client, published: &Published) {
             headers.append(name.as_str(), value.as_str());
         }
         nats.publish_with_headers(subject, headers, payload).await.unwrap();
+    }
+}
+
+/// Publishes, unless a call of the transcript has done it already. If the node keeps the value without a watcher, waits
+/// until the lane has it.
+async fn publish_once(
+    edge: &TestEdge,
+    nats: &async_nats::Client,
+    published: &Published,
+    echoes: &mut Vec<Subject>,
+    is_kept: bool,
+) {
+    if let Some(at) = echoes.iter().position(|echo| *echo == published.subject) {
+        echoes.remove(at);
+        return;
+    }
+    let before = edge.hooks.taken.load(Ordering::SeqCst);
+    publish(nats, published).await;
+    if is_kept {
+        let is_taken = || async { edge.hooks.taken.load(Ordering::SeqCst) > before };
+        eventually(&format!("the lane has {}", published.subject.as_str()), is_taken).await;
     }
 }
 

@@ -96,7 +96,7 @@ pub enum Input {
 
 /// When a session can take the client's next message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Readiness {
+pub enum InputReadiness {
     Now,
     /// At this time: the client has sent commands faster than its rate allows.
     At(Instant),
@@ -303,14 +303,14 @@ impl Session {
 
     /// When the caller may pass the client's next message. Until then, leave messages unread in the transport; none is
     /// rejected for coming too early.
-    pub fn readiness(&self, now: Instant) -> Readiness {
+    pub fn readiness(&self, now: Instant) -> InputReadiness {
         if matches!(self.phase, Phase::Ending(_) | Phase::Closed) {
-            return Readiness::Never;
+            return InputReadiness::Never;
         }
         if self.requests.waiting_bytes() >= 2 * self.settings.max_message {
-            return Readiness::AfterAnswer;
+            return InputReadiness::AfterAnswer;
         }
-        self.commands.ready_at(self.settings.commands, now).map_or(Readiness::Now, Readiness::At)
+        self.commands.ready_at(self.settings.commands, now).map_or(InputReadiness::Now, InputReadiness::At)
     }
 
     /// Handles the deadlines that have passed. Call it at [`Session::poll_timeout`].

@@ -26,7 +26,7 @@
 //! | `< json` | a message of the server; `"$time"`, `"$naive"`, `"$number"`, `"$text"`, `"$any"` represent what varies |
 //! | `! words` | an output of the session for its shell |
 //! | `>> GET /ws/stats as alice (Name: value) body` | an HTTP request during the conversation; `<< 200 json` is the response |
-//! | `= words` | an input for the session: see [`Answer`] |
+//! | `= words` | an input for the session: see [`ShellInput`] |
 //! | `* subject (Name: value; Other: value) payload` | a publication on NATS; headers are optional |
 //! | `@ +25s` | time passes |
 //! | `# words` | a comment |
@@ -119,9 +119,9 @@ pub enum Action {
     /// `<`: a message of the server.
     Server(Expected),
     /// `!`: an output of the session for its shell, in words.
-    Asked(String),
+    Output(String),
     /// `=`: an input for the session.
-    Answer(Answer),
+    Input(ShellInput),
     /// `*`: a publication on NATS.
     Publication(Published),
     /// `@`: time passes.
@@ -147,7 +147,7 @@ pub struct HttpRequest {
 
 /// An input for the session other than messages and publications, with its notation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum ShellInput {
     /// `joined chat.general`, `joined prices.AAPL stale for 5s`. The last values come from earlier publications in the
     /// transcript.
     Joined { channel: Pattern, stale_for: Option<Duration> },
@@ -224,8 +224,8 @@ pub enum LineError {
     After,
     #[error("{text:?} is not a subject or pattern: {error}")]
     Subject { text: String, error: SubjectError },
-    #[error("unknown input {verb:?}: the documentation of `Answer` has them all")]
-    Answer { verb: String },
+    #[error("unknown input {verb:?}: the documentation of `ShellInput` has them all")]
+    Input { verb: String },
     #[error("the line has too many words: remove {text:?}")]
     TrailingWords { text: String },
     #[error("{name:?} is not an error code: `docs/errors` has them all")]

@@ -12,11 +12,11 @@ use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::subject::Subject;
 
 use crate::transcript::Action;
-use crate::transcript::Answer;
 use crate::transcript::Expected;
 use crate::transcript::HttpRequest;
 use crate::transcript::LineError;
 use crate::transcript::Published;
+use crate::transcript::ShellInput;
 
 pub(super) enum Line<'t> {
     Nothing,
@@ -39,36 +39,42 @@ pub(super) fn action(line: &str) -> Result<Line<'_>, LineError> {
             None => ClientMessage::Text(rest.to_owned()),
         }),
         Some('<') => Action::Server(Expected::parse(rest)?),
-        Some('!') => Action::Asked(rest.to_owned()),
-        Some('=') => Action::Answer(answer(rest)?),
+        Some('!') => Action::Output(rest.to_owned()),
+        Some('=') => Action::Input(input(rest)?),
         Some('*') => Action::Publication(published(rest)?),
         Some('@') => Action::After(duration(rest.strip_prefix('+').ok_or(LineError::After)?)?),
         Some(_) => return Ok(Line::Declaration(line)),
     }))
 }
 
-fn answer(text: &str) -> Result<Answer, LineError> {
+fn input(text: &str) -> Result<ShellInput, LineError> {
     let mut words = LineWords(text);
-    let answer = match words.next() {
-        "joined" => Answer::Joined { channel: words.channel()?, stale_for: words.time_after("stale for")? },
-        "unjoined" => Answer::Unjoined { channel: words.channel()?, code: words.code()? },
-        "lost" => Answer::Lost { channel: words.channel()?, cause: words.cause()?, dropped: words.count()? },
-        "stale" => Answer::Stale { channel: words.channel()?, stale_for: needed(words.time_after("for")?)? },
-        "authenticated" => Answer::Authenticated { persona: words.next().to_owned() },
-        "unauthenticated" => Answer::Unauthenticated,
-        "published" => Answer::Published { subject: words.subject()? },
-        "unpublished" => Answer::Unpublished { subject: words.subject()?, code: words.code()? },
-        "replied" => Answer::Replied { subject: words.subject()?, payload: payload(words.rest())? },
-        "unreplied" => Answer::Unreplied { subject: words.subject()?, code: words.code()? },
-        "alive" => Answer::Alive,
-        "failed" => Answer::Failed(words.close_code()?),
-        "drain" => Answer::Drain { retry_after: needed(words.time_after("retry after")?)? },
+    let input = match words.next() {
+        "joined" => {
+            ShellInput::Joined { channel: words.channel()?, stale_for: words.time_after("stale for")? }
+        }
+        "unjoined" => ShellInput::Unjoined { channel: words.channel()?, code: words.code()? },
+        "lost" => {
+            ShellInput::Lost { channel: words.channel()?, cause: words.cause()?, dropped: words.count()? }
+        }
+        "stale" => {
+            ShellInput::Stale { channel: words.channel()?, stale_for: needed(words.time_after("for")?)? }
+        }
+        "authenticated" => ShellInput::Authenticated { persona: words.next().to_owned() },
+        "unauthenticated" => ShellInput::Unauthenticated,
+        "published" => ShellInput::Published { subject: words.subject()? },
+        "unpublished" => ShellInput::Unpublished { subject: words.subject()?, code: words.code()? },
+        "replied" => ShellInput::Replied { subject: words.subject()?, payload: payload(words.rest())? },
+        "unreplied" => ShellInput::Unreplied { subject: words.subject()?, code: words.code()? },
+        "alive" => ShellInput::Alive,
+        "failed" => ShellInput::Failed(words.close_code()?),
+        "drain" => ShellInput::Drain { retry_after: needed(words.time_after("retry after")?)? },
         unknown => {
-            return Err(LineError::Answer { verb: unknown.to_owned() });
+            return Err(LineError::Input { verb: unknown.to_owned() });
         }
     };
     match words.rest() {
-        "" => Ok(answer),
+        "" => Ok(input),
         left => Err(LineError::TrailingWords { text: left.to_owned() }),
     }
 }

@@ -1,8 +1,8 @@
 //! Parses the text of a transcript.
 
 use crate::transcript::Action;
-use crate::transcript::Answer;
 use crate::transcript::LineError;
+use crate::transcript::ShellInput;
 use crate::transcript::Step;
 use crate::transcript::Transcript;
 use crate::transcript::TranscriptError;
@@ -45,7 +45,7 @@ impl Transcript {
 
     fn check_personas(&self) -> Result<(), TranscriptError> {
         for Step { line, action } in &self.steps {
-            if let Action::Answer(Answer::Authenticated { persona }) = action
+            if let Action::Input(ShellInput::Authenticated { persona }) = action
                 && self.persona(persona).is_none()
             {
                 let error = LineError::UnknownIdentity { name: persona.clone() };

@@ -12,16 +12,16 @@ use crate::transcript::Action;
 use crate::transcript::Expected;
 use crate::transcript::Transcript;
 use crate::transcript::shell::Fault;
-use crate::transcript::shell::Heard;
 use crate::transcript::shell::Shell;
+use crate::transcript::shell::ShellOutput;
 
 /// A transcript that the session reproduced.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Played {
     /// The messages that the client received.
-    pub seen: Vec<String>,
+    pub received: Vec<String>,
     /// How many messages the client sent.
-    pub said: usize,
+    pub sent: usize,
     /// How many HTTP requests were skipped. Only real sockets can play them.
     pub calls: usize,
 }
@@ -38,15 +38,15 @@ pub struct Difference {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Deviation {
     #[error("expected the message {expected}, and the server sent nothing")]
-    Silent { expected: Expected },
-    #[error("{difference}: expected the message {expected}, and the server sent {said}")]
-    Said { difference: String, expected: Expected, said: String },
+    NoMessage { expected: Expected },
+    #[error("{difference}: expected the message {expected}, and the server sent {message}")]
+    Message { difference: String, expected: Expected, message: String },
     #[error("expected the output ! {expected}, and the session has {}", output.as_deref().map_or_else(|| "nothing".to_owned(), |output| format!("! {output}")))]
-    Asked { expected: String, output: Option<String> },
-    #[error("{place} this line the server sent an unexpected message: {said}")]
-    Unexpected { place: StepPlace, said: String },
+    Output { expected: String, output: Option<String> },
+    #[error("{place} this line the server sent an unexpected message: {message}")]
+    UnexpectedMessage { place: StepPlace, message: String },
     #[error("{place} this line the session has an unexpected output: ! {output}")]
-    Unasked { place: StepPlace, output: String },
+    UnexpectedOutput { place: StepPlace, output: String },
     #[error(transparent)]
     Fault(#[from] Fault),
 }
@@ -79,8 +79,8 @@ pub fn play(
     let at = |line| move |fault: Fault| Difference { line, deviation: fault.into() };
     let mut shell = Shell::start(transcript, vocabulary, now).map_err(at(first))?;
     let mut pending = PendingOutput::default();
-    let heard = shell.heard().map_err(at(first))?;
-    pending.take(heard);
+    let output = shell.take_output().map_err(at(first))?;
+    pending.take(output);
     let mut is_called = false;
     for step in &transcript.steps {
         // Real sockets play HTTP requests.
@@ -91,39 +91,39 @@ pub fn play(
             continue;
         }
         let deviates = |deviation| Difference { line: step.line, deviation };
-        let heard = match &step.action {
+        let output = match &step.action {
             Action::Server(expected) => {
                 pending.check_message(expected).map_err(deviates)?;
                 continue;
             }
-            Action::Asked(words) => {
+            Action::Output(words) => {
                 if !(transcript.settings.hold && words.starts_with("live ")) {
-                    pending.check_asked(words).map_err(deviates)?;
+                    pending.check_output(words).map_err(deviates)?;
                 }
                 continue;
             }
             Action::HttpRequest(_) | Action::HttpResponse { .. } => continue,
-            action @ (Action::Client(_) | Action::Answer(_) | Action::Publication(_) | Action::After(_)) => {
+            action @ (Action::Client(_) | Action::Input(_) | Action::Publication(_) | Action::After(_)) => {
                 pending.check_nothing(StepPlace::Before).map_err(deviates)?;
-                pending.played.said += usize::from(matches!(action, Action::Client(_)));
+                pending.played.sent += usize::from(matches!(action, Action::Client(_)));
                 act(&mut shell, action)
             }
         };
-        pending.take(heard.map_err(at(step.line))?);
+        pending.take(output.map_err(at(step.line))?);
     }
     let last = transcript.steps.last().map_or(1, |step| step.line);
     pending.check_nothing(StepPlace::After).map_err(|deviation| Difference { line: last, deviation })?;
     Ok(pending.played)
 }
 
-fn act(shell: &mut Shell, action: &Action) -> Result<Heard, Fault> {
+fn act(shell: &mut Shell, action: &Action) -> Result<ShellOutput, Fault> {
     match action {
-        Action::Client(event) => shell.tell(Input::Received(event.clone())),
-        Action::Answer(answer) => shell.answer(answer),
+        Action::Client(event) => shell.handle_input(Input::Received(event.clone())),
+        Action::Input(input) => shell.handle_shell_input(input),
         Action::Publication(published) => shell.publish(published),
         Action::After(time) => shell.elapse(*time),
-        Action::Server(_) | Action::Asked(_) | Action::HttpRequest(_) | Action::HttpResponse { .. } => {
-            Ok(Heard::default())
+        Action::Server(_) | Action::Output(_) | Action::HttpRequest(_) | Action::HttpResponse { .. } => {
+            Ok(ShellOutput::default())
         }
     }
 }
@@ -137,36 +137,36 @@ struct PendingOutput {
 }
 
 impl PendingOutput {
-    fn take(&mut self, heard: Heard) {
-        self.played.seen.extend(heard.messages.iter().cloned());
-        self.outputs.extend(heard.outputs);
-        self.messages.extend(heard.messages);
+    fn take(&mut self, output: ShellOutput) {
+        self.played.received.extend(output.messages.iter().cloned());
+        self.outputs.extend(output.outputs);
+        self.messages.extend(output.messages);
     }
 
     fn check_message(&mut self, expected: &Expected) -> Result<(), Deviation> {
-        let Some(said) = self.messages.pop_front() else {
-            return Err(Deviation::Silent { expected: expected.clone() });
+        let Some(message) = self.messages.pop_front() else {
+            return Err(Deviation::NoMessage { expected: expected.clone() });
         };
-        expected.check(said.as_bytes()).map_err(|difference| {
+        expected.check(message.as_bytes()).map_err(|difference| {
             let difference = difference.trim_start_matches('.').to_owned();
-            Deviation::Said { difference, expected: expected.clone(), said }
+            Deviation::Message { difference, expected: expected.clone(), message }
         })
     }
 
-    fn check_asked(&mut self, expected: &str) -> Result<(), Deviation> {
+    fn check_output(&mut self, expected: &str) -> Result<(), Deviation> {
         let output = self.outputs.pop_front();
         if output.as_deref() == Some(expected) {
             return Ok(());
         }
-        Err(Deviation::Asked { expected: expected.to_owned(), output })
+        Err(Deviation::Output { expected: expected.to_owned(), output })
     }
 
     fn check_nothing(&self, place: StepPlace) -> Result<(), Deviation> {
-        if let Some(said) = self.messages.front() {
-            return Err(Deviation::Unexpected { place, said: said.clone() });
+        if let Some(message) = self.messages.front() {
+            return Err(Deviation::UnexpectedMessage { place, message: message.clone() });
         }
         if let Some(output) = self.outputs.front() {
-            return Err(Deviation::Unasked { place, output: output.clone() });
+            return Err(Deviation::UnexpectedOutput { place, output: output.clone() });
         }
         Ok(())
     }

@@ -42,10 +42,10 @@ use crate::model::CompiledVocabulary;
 use crate::model::NoMatch;
 use crate::placeholder::Placeholder;
 use crate::time_format::TimeFormat;
-use crate::transcript::Answer;
 use crate::transcript::Credential;
 use crate::transcript::Persona;
 use crate::transcript::Published;
+use crate::transcript::ShellInput;
 use crate::transcript::Transcript;
 use crate::transcript::shell_elements::ElementMember;
 use crate::transcript::shell_elements::ShellElements;
@@ -86,7 +86,7 @@ struct Subscription {
 
 /// The outputs of a session after one input.
 #[derive(Debug, Default, PartialEq)]
-pub struct Heard {
+pub struct ShellOutput {
     /// Requests to the shell, in words.
     pub outputs: Vec<String>,
     /// Messages to the client, by priority.
@@ -149,7 +149,7 @@ impl Shell {
     }
 
     /// Returns the outputs since the last call.
-    pub fn heard(&mut self) -> Result<Heard, Fault> {
+    pub fn take_output(&mut self) -> Result<ShellOutput, Fault> {
         self.perform_all()?;
         let members = self.element_members();
         let collected = self.elements.take_due(&members, &*self.dialect, self.now);
@@ -159,26 +159,26 @@ impl Shell {
         let mut frames = std::mem::take(&mut self.frames);
         frames.sort_by_key(|(priority, _)| *priority as usize);
         let text = |frame: &Frame| String::from_utf8_lossy(frame.message()).into_owned();
-        Ok(Heard {
+        Ok(ShellOutput {
             outputs: std::mem::take(&mut self.outputs),
             messages: frames.iter().map(|(_, frame)| text(frame)).collect(),
         })
     }
 
     /// Gives the session an input.
-    pub fn tell(&mut self, input: Input) -> Result<Heard, Fault> {
+    pub fn handle_input(&mut self, input: Input) -> Result<ShellOutput, Fault> {
         self.session.handle_input(input, self.now());
-        self.heard()
+        self.take_output()
     }
 
     /// Gives the session an input from a line of the transcript.
-    pub fn answer(&mut self, answer: &Answer) -> Result<Heard, Fault> {
-        let input = self.input(answer)?;
-        self.tell(input)
+    pub fn handle_shell_input(&mut self, input: &ShellInput) -> Result<ShellOutput, Fault> {
+        let input = self.input(input)?;
+        self.handle_input(input)
     }
 
     /// Advances the time, and wakes the session at each of its timeouts.
-    pub fn elapse(&mut self, time: Duration) -> Result<Heard, Fault> {
+    pub fn elapse(&mut self, time: Duration) -> Result<ShellOutput, Fault> {
         let until = self.now + time;
         while let Some(due) = self.session.poll_timeout()
             && due <= until
@@ -190,11 +190,11 @@ impl Shell {
             }
         }
         self.now = until;
-        self.heard()
+        self.take_output()
     }
 
     /// Publishes on NATS: live subscriptions deliver to the client, held ones to the session.
-    pub fn publish(&mut self, published: &Published) -> Result<Heard, Fault> {
+    pub fn publish(&mut self, published: &Published) -> Result<ShellOutput, Fault> {
         let (publication, priority) = self.publication(published);
         self.last_values.retain(|(_, older)| older.key != publication.key);
         self.last_values.push((self.now, publication.clone()));
@@ -230,7 +230,7 @@ impl Shell {
                 }
             }
         }
-        self.heard()
+        self.take_output()
     }
 
     /// Delivers a message to a subscription: to the client, or to the session if it is held.
@@ -462,46 +462,46 @@ impl Shell {
         there.ok_or_else(|| Fault::Broken { what: "it names a subscription that it does not have".into() })
     }
 
-    fn input(&mut self, answer: &Answer) -> Result<Input, Fault> {
-        Ok(match answer {
-            Answer::Joined { channel, stale_for } => {
+    fn input(&mut self, input: &ShellInput) -> Result<Input, Fault> {
+        Ok(match input {
+            ShellInput::Joined { channel, stale_for } => {
                 let subscription = self.on(channel)?;
                 self.there(subscription)?.place = SubscriptionPlace::Held;
                 let stale = stale_for.map(|silent| self.wall() - silent);
                 Input::Joined { subscription, snapshot: self.snapshot(subscription), stale }
             }
-            Answer::Unjoined { channel, code } => {
+            ShellInput::Unjoined { channel, code } => {
                 Input::JoinFailed { subscription: self.on(channel)?, error: error(*code) }
             }
-            Answer::Lost { channel, cause, dropped } => {
+            ShellInput::Lost { channel, cause, dropped } => {
                 self.elements.note_loss(channel);
                 Input::Lost { subscription: self.on(channel)?, cause: *cause, dropped: *dropped }
             }
-            Answer::Stale { channel, stale_for } => {
+            ShellInput::Stale { channel, stale_for } => {
                 Input::Stale { subscription: self.on(channel)?, since: self.wall() - *stale_for }
             }
-            Answer::Authenticated { persona } => {
+            ShellInput::Authenticated { persona } => {
                 let known = self.personas.iter().find(|known| known.name == *persona);
                 let known = known.ok_or_else(|| Fault::UnknownIdentity { name: persona.clone() })?;
                 Input::Authenticated(Ok(verified(known, self.now)))
             }
-            Answer::Unauthenticated => Input::Authenticated(Err(error(ErrorCode::Unauthorized))),
-            Answer::Published { subject } => {
+            ShellInput::Unauthenticated => Input::Authenticated(Err(error(ErrorCode::Unauthorized))),
+            ShellInput::Published { subject } => {
                 Input::Published { request: self.oldest(subject)?, result: Ok(()) }
             }
-            Answer::Unpublished { subject, code } => {
+            ShellInput::Unpublished { subject, code } => {
                 Input::Published { request: self.oldest(subject)?, result: Err(error(*code)) }
             }
-            Answer::Replied { subject, payload } => Input::Replied {
+            ShellInput::Replied { subject, payload } => Input::Replied {
                 request: self.oldest(subject)?,
                 result: Ok(Payload::classify(payload.clone())),
             },
-            Answer::Unreplied { subject, code } => {
+            ShellInput::Unreplied { subject, code } => {
                 Input::Replied { request: self.oldest(subject)?, result: Err(error(*code)) }
             }
-            Answer::Alive => Input::Alive,
-            Answer::Failed(disconnect) => Input::Disconnect(*disconnect),
-            Answer::Drain { retry_after } => Input::Drain { retry_after: *retry_after },
+            ShellInput::Alive => Input::Alive,
+            ShellInput::Failed(disconnect) => Input::Disconnect(*disconnect),
+            ShellInput::Drain { retry_after } => Input::Drain { retry_after: *retry_after },
         })
     }
 

@@ -77,9 +77,9 @@ fn every_kind_of_line_is_read_with_its_number() {
             Action::Client(ClientMessage::Text(text)) => assert_eq!(text, r#"{"type":"ping"}"#),
             Action::Client(event) => assert_eq!(event, ClientMessage::Binary(Bytes::from_static(&[0, 255]))),
             Action::Server(expected) => assert_eq!(expected.check(br#"{"type":"pong"}"#), Ok(())),
-            Action::Asked(words) => assert_eq!(words, "join chat.general"),
-            Action::Answer(answer) => {
-                assert_eq!(answer, Answer::Joined { channel: pattern("chat.general"), stale_for: None });
+            Action::Output(words) => assert_eq!(words, "join chat.general"),
+            Action::Input(input) => {
+                assert_eq!(input, ShellInput::Joined { channel: pattern("chat.general"), stale_for: None });
             }
             Action::Publication(published) => publications.push(published),
             Action::After(duration) => assert_eq!(duration, Duration::from_secs(25)),
@@ -109,38 +109,41 @@ fn every_answer_is_read() {
     let subject = Subject::parse("a").unwrap();
     let five = Duration::from_secs(5);
     let cases = [
-        ("joined a.* stale for 5s", Answer::Joined { channel: channel.clone(), stale_for: Some(five) }),
+        ("joined a.* stale for 5s", ShellInput::Joined { channel: channel.clone(), stale_for: Some(five) }),
         (
             "unjoined a.* unavailable",
-            Answer::Unjoined { channel: channel.clone(), code: ErrorCode::Unavailable },
+            ShellInput::Unjoined { channel: channel.clone(), code: ErrorCode::Unavailable },
         ),
-        ("lost a.* nats", Answer::Lost { channel: channel.clone(), cause: GapCause::Nats, dropped: None }),
+        (
+            "lost a.* nats",
+            ShellInput::Lost { channel: channel.clone(), cause: GapCause::Nats, dropped: None },
+        ),
         (
             "lost a.* malformed 7",
-            Answer::Lost { channel: channel.clone(), cause: GapCause::Malformed, dropped: Some(7) },
+            ShellInput::Lost { channel: channel.clone(), cause: GapCause::Malformed, dropped: Some(7) },
         ),
-        ("stale a.* for 5s", Answer::Stale { channel, stale_for: five }),
-        ("authenticated alice", Answer::Authenticated { persona: "alice".to_owned() }),
-        ("unauthenticated", Answer::Unauthenticated),
-        ("published a", Answer::Published { subject: subject.clone() }),
+        ("stale a.* for 5s", ShellInput::Stale { channel, stale_for: five }),
+        ("authenticated alice", ShellInput::Authenticated { persona: "alice".to_owned() }),
+        ("unauthenticated", ShellInput::Unauthenticated),
+        ("published a", ShellInput::Published { subject: subject.clone() }),
         (
             "unpublished a bad_data",
-            Answer::Unpublished { subject: subject.clone(), code: ErrorCode::BadData },
+            ShellInput::Unpublished { subject: subject.clone(), code: ErrorCode::BadData },
         ),
         (
             "replied a {\"x\": 1}",
-            Answer::Replied { subject: subject.clone(), payload: Bytes::from_static(b"{\"x\": 1}") },
+            ShellInput::Replied { subject: subject.clone(), payload: Bytes::from_static(b"{\"x\": 1}") },
         ),
-        ("unreplied a timeout", Answer::Unreplied { subject, code: ErrorCode::Timeout }),
-        ("alive", Answer::Alive),
-        ("failed 1009", Answer::Failed(Disconnect::MessageTooBig)),
-        ("drain retry after 5s", Answer::Drain { retry_after: five }),
+        ("unreplied a timeout", ShellInput::Unreplied { subject, code: ErrorCode::Timeout }),
+        ("alive", ShellInput::Alive),
+        ("failed 1009", ShellInput::Failed(Disconnect::MessageTooBig)),
+        ("drain retry after 5s", ShellInput::Drain { retry_after: five }),
     ];
     for (text, expected) in cases {
         let text = format!("# Title\nidentity alice:\n= {text}");
         let transcript = Transcript::parse(&text).expect(&text);
         match &transcript.steps[..] {
-            [Step { line: 3, action: Action::Answer(answer) }] => assert_eq!(*answer, expected),
+            [Step { line: 3, action: Action::Input(input) }] => assert_eq!(*input, expected),
             other => panic!("{text}: {other:?}"),
         }
     }
@@ -168,7 +171,7 @@ fn mistakes_are_named_with_their_line() {
         ),
         ("# T\n@ 5s", 2, LineError::After),
         ("# T\n@ +5", 2, LineError::Duration { text: text("5") }),
-        ("# T\n= jumped a", 2, LineError::Answer { verb: text("jumped") }),
+        ("# T\n= jumped a", 2, LineError::Input { verb: text("jumped") }),
         ("# T\n= published a b", 2, LineError::TrailingWords { text: text("b") }),
         ("# T\n= stale a", 2, LineError::Duration { text: text("") }),
         ("# T\n= unjoined a why", 2, LineError::ErrorCode { name: text("why") }),

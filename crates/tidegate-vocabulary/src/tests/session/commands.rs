@@ -6,47 +6,47 @@ use serde_json::Value;
 use serde_json::json;
 use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::permissions::Operation;
-use tidegate_protocol::session::Readiness;
+use tidegate_protocol::session::InputReadiness;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::subject::Subject;
 
 use crate::tests::session::shell::Shell;
-use crate::transcript::Answer;
-use crate::transcript::shell::Heard;
+use crate::transcript::ShellInput;
+use crate::transcript::shell::ShellOutput;
 
 const ALLOWED: &str = "connect: a\nidentity a: subscribe a.> b.>; publish a.> b.>; request a.> b.>";
 
-fn messages(heard: &Heard) -> Vec<Value> {
-    heard.messages.iter().map(|message| serde_json::from_str(message).unwrap()).collect()
+fn messages(output: &ShellOutput) -> Vec<Value> {
+    output.messages.iter().map(|message| serde_json::from_str(message).unwrap()).collect()
 }
 
 /// The codes of the errors. The session may have sent and requested nothing else.
-fn rejected(heard: &Heard) -> Vec<String> {
-    assert_eq!(heard.outputs, [""; 0], "a rejected command has no other effect");
+fn rejected(output: &ShellOutput) -> Vec<String> {
+    assert_eq!(output.outputs, [""; 0], "a rejected command has no other effect");
     let code = |message: Value| {
         assert_eq!(message["type"], "error", "{message}");
         assert!(message["message"].as_str().is_some_and(|words| !words.is_empty()), "{message}");
         message["code"].as_str().unwrap().to_owned()
     };
-    messages(heard).into_iter().map(code).collect()
+    messages(output).into_iter().map(code).collect()
 }
 
-fn subscribe(shell: &mut Shell, channel: &str) -> Heard {
+fn subscribe(shell: &mut Shell, channel: &str) -> ShellOutput {
     shell.send(&json!({"type": "subscribe", "channel": channel}).to_string())
 }
 
-fn publish(shell: &mut Shell, channel: &str) -> Heard {
+fn publish(shell: &mut Shell, channel: &str) -> ShellOutput {
     shell.send(&json!({"type": "publish", "channel": channel, "data": 1}).to_string())
 }
 
-fn request(shell: &mut Shell, channel: &str) -> Heard {
+fn request(shell: &mut Shell, channel: &str) -> ShellOutput {
     shell.send(&json!({"type": "request", "channel": channel, "data": 1}).to_string())
 }
 
 /// All commands that name a channel.
 const OPERATIONS: [Operation; 3] = [Operation::Subscribe, Operation::Publish, Operation::Request];
 
-fn command(operation: Operation, shell: &mut Shell, channel: &str) -> Heard {
+fn command(operation: Operation, shell: &mut Shell, channel: &str) -> ShellOutput {
     match operation {
         Operation::Subscribe => subscribe(shell, channel),
         Operation::Publish => publish(shell, channel),
@@ -55,15 +55,15 @@ fn command(operation: Operation, shell: &mut Shell, channel: &str) -> Heard {
 }
 
 /// The command is accepted, and has no other effect.
-fn check_accepted(operation: Operation, heard: &Heard) {
-    let output = match operation {
+fn check_accepted(operation: Operation, output: &ShellOutput) {
+    let words = match operation {
         Operation::Subscribe => "join ",
         Operation::Publish => "publish ",
         Operation::Request => "request ",
     };
     assert!(
-        heard.messages.is_empty() && heard.outputs.len() == 1 && heard.outputs[0].starts_with(output),
-        "{heard:?}"
+        output.messages.is_empty() && output.outputs.len() == 1 && output.outputs[0].starts_with(words),
+        "{output:?}"
     );
 }
 
@@ -72,16 +72,16 @@ fn ex_02_any_number_of_channels_in_one_message_costs_no_more_than_the_limits() {
     let mut shell =
         Shell::of("connect: a\nidentity a: subscribe a.>\nlimits: subscriptions 10; max_errors 5");
     let channels: Vec<String> = (0..100_000).map(|number| format!("a.{number}")).collect();
-    let heard = shell.send(&json!({"type": "subscribe", "channels": channels}).to_string());
-    assert_eq!(heard.outputs.len(), 10, "ten joins");
-    assert_eq!(heard.messages.len(), 1, "one error for all others");
-    let heard = shell.send(&json!({"type": "unsubscribe", "channels": channels}).to_string());
-    assert_eq!(heard.outputs.len(), 10, "ten are left");
-    let unsubscribed = messages(&heard).iter().filter(|message| message["type"] == "unsubscribed").count();
-    assert_eq!((unsubscribed, heard.messages.len()), (20, 31), "ten joins that are refused, and one error");
+    let output = shell.send(&json!({"type": "subscribe", "channels": channels}).to_string());
+    assert_eq!(output.outputs.len(), 10, "ten joins");
+    assert_eq!(output.messages.len(), 1, "one error for all others");
+    let output = shell.send(&json!({"type": "unsubscribe", "channels": channels}).to_string());
+    assert_eq!(output.outputs.len(), 10, "ten are left");
+    let unsubscribed = messages(&output).iter().filter(|message| message["type"] == "unsubscribed").count();
+    assert_eq!((unsubscribed, output.messages.len()), (20, 31), "ten joins that are refused, and one error");
     let same = vec!["a.1"; 100_000];
-    let heard = shell.send(&json!({"type": "subscribe", "channels": same}).to_string());
-    assert_eq!((heard.outputs, heard.messages), (vec!["join a.1".to_owned()], Vec::new()), "once");
+    let output = shell.send(&json!({"type": "subscribe", "channels": same}).to_string());
+    assert_eq!((output.outputs, output.messages), (vec!["join a.1".to_owned()], Vec::new()), "once");
 }
 
 #[test]
@@ -116,9 +116,12 @@ fn repeated_subscribes_are_no_mistakes() {
     let mut shell = Shell::of("connect: a\nidentity a: subscribe a.>; publish a.>\nlimits: max_errors 1");
     for _ in 0..100 {
         assert_eq!(subscribe(&mut shell, "a.1").outputs, ["join a.1"]);
-        shell.answer(&Answer::Joined { channel: Pattern::parse("a.1").unwrap(), stale_for: None });
-        let heard = shell.send(r#"{"type":"unsubscribe","channel":"a.2"}"#);
-        assert_eq!(messages(&heard)[0]["type"], "unsubscribed");
+        shell.handle_shell_input(&ShellInput::Joined {
+            channel: Pattern::parse("a.1").unwrap(),
+            stale_for: None,
+        });
+        let output = shell.send(r#"{"type":"unsubscribe","channel":"a.2"}"#);
+        assert_eq!(messages(&output)[0]["type"], "unsubscribed");
     }
     assert_eq!(shell.subscriptions(), 1);
     // While NATS does not reply, the number of subscriptions stays bounded.
@@ -127,23 +130,26 @@ fn repeated_subscribes_are_no_mistakes() {
     assert!(shell.subscriptions() <= 257, "{}", shell.subscriptions());
 }
 
-fn codes(heard: &Heard) -> Vec<String> {
-    messages(heard).iter().filter_map(|message| message["code"].as_str().map(str::to_owned)).collect()
+fn codes(output: &ShellOutput) -> Vec<String> {
+    messages(output).iter().filter_map(|message| message["code"].as_str().map(str::to_owned)).collect()
 }
 
 #[test]
 fn at_most_256_joins_are_in_flight() {
     let mut shell = Shell::of("connect: a\nidentity a: subscribe a.>");
     let channels: Vec<String> = (0..1000).map(|number| format!("a.{number}")).collect();
-    let heard = shell.send(&json!({"type": "subscribe", "channels": channels}).to_string());
-    assert_eq!((heard.outputs.len(), heard.messages.len()), (256, 0));
-    let heard = shell.answer(&Answer::Joined { channel: Pattern::parse("a.17").unwrap(), stale_for: None });
-    assert_eq!(heard.outputs, ["live a.17", "join a.256"], "the next one, in order");
+    let output = shell.send(&json!({"type": "subscribe", "channels": channels}).to_string());
+    assert_eq!((output.outputs.len(), output.messages.len()), (256, 0));
+    let output = shell.handle_shell_input(&ShellInput::Joined {
+        channel: Pattern::parse("a.17").unwrap(),
+        stale_for: None,
+    });
+    assert_eq!(output.outputs, ["live a.17", "join a.256"], "the next one, in order");
     let others: Vec<_> =
         channels.iter().filter(|channel| *channel != "a.999" && *channel != "a.17").collect();
-    let heard = shell.send(&json!({"type": "unsubscribe", "channels": others}).to_string());
-    assert_eq!(heard.outputs.len(), 257, "joins that were not sent need no leave");
-    assert_eq!(heard.outputs.last().map(String::as_str), Some("join a.999"), "the leaves make room");
+    let output = shell.send(&json!({"type": "unsubscribe", "channels": others}).to_string());
+    assert_eq!(output.outputs.len(), 257, "joins that were not sent need no leave");
+    assert_eq!(output.outputs.last().map(String::as_str), Some("join a.999"), "the leaves make room");
     assert_eq!(shell.subscriptions(), 2);
 }
 
@@ -177,15 +183,15 @@ fn ex_02_publishes_that_wait_for_nats_are_bounded_in_bytes_then_reading_stops() 
     let data = "x".repeat(10_000);
     let message = json!({"type": "publish", "channel": "a.1", "data": data}).to_string();
     let mut accepted = 0;
-    while shell.session().readiness(Instant::now()) == Readiness::Now {
+    while shell.session().readiness(Instant::now()) == InputReadiness::Now {
         assert!(shell.send(&message).messages.is_empty());
         accepted += 1;
     }
-    assert_eq!(shell.session().readiness(Instant::now()), Readiness::AfterAnswer);
+    assert_eq!(shell.session().readiness(Instant::now()), InputReadiness::AfterAnswer);
     assert_eq!(accepted, 14, "one is with NATS, 130 KB wait");
     let subject = Subject::parse("a.1").unwrap();
-    shell.answer(&Answer::Published { subject });
-    assert_eq!(shell.session().readiness(Instant::now()), Readiness::Now);
+    shell.handle_shell_input(&ShellInput::Published { subject });
+    assert_eq!(shell.session().readiness(Instant::now()), InputReadiness::Now);
 }
 
 #[test]
@@ -289,9 +295,9 @@ fn ws_07_each_mistake_gets_an_error_until_there_are_too_many() {
     for message in hostile {
         assert_eq!(rejected(&shell.send(message)), ["bad_request"], "{}", &message[..message.len().min(40)]);
     }
-    let heard = shell.send_message(ClientMessage::Binary(vec![0xff; 10].into()));
+    let output = shell.send_message(ClientMessage::Binary(vec![0xff; 10].into()));
     let types: Vec<_> =
-        messages(&heard).iter().map(|message| (message["type"].clone(), message["code"].clone())).collect();
+        messages(&output).iter().map(|message| (message["type"].clone(), message["code"].clone())).collect();
     assert_eq!(types, [(json!("error"), json!("bad_request")), (json!("close"), json!(4509))]);
-    assert_eq!(heard.outputs, ["close 4509"]);
+    assert_eq!(output.outputs, ["close 4509"]);
 }

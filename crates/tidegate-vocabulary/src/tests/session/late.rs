@@ -19,8 +19,8 @@ use tidegate_protocol::session::subscription::SubscriptionId;
 use tidegate_protocol::subject::Pattern;
 
 use crate::tests::session::shell::Shell;
-use crate::transcript::Answer;
-use crate::transcript::shell::Heard;
+use crate::transcript::ShellInput;
+use crate::transcript::shell::ShellOutput;
 
 const HEAD: &str = "connect: a\nidentity a: subscribe a.>; publish a.>; request a.>";
 
@@ -65,7 +65,7 @@ fn error() -> ClientError {
 fn check_silent(shell: &mut Shell, inputs: impl IntoIterator<Item = Input>) {
     for input in inputs {
         let text = format!("{input:?}");
-        assert_eq!(shell.tell(input), Heard::default(), "{text}");
+        assert_eq!(shell.handle_input(input), ShellOutput::default(), "{text}");
     }
 }
 
@@ -76,7 +76,8 @@ fn subscribed() -> Shell {
 }
 
 fn join(shell: &mut Shell) {
-    shell.answer(&Answer::Joined { channel: Pattern::parse("a.b").unwrap(), stale_for: None });
+    shell
+        .handle_shell_input(&ShellInput::Joined { channel: Pattern::parse("a.b").unwrap(), stale_for: None });
 }
 
 #[test]
@@ -109,8 +110,8 @@ fn a_subscription_is_joined_once() {
     let mut shell = subscribed();
     join(&mut shell);
     check_silent(&mut shell, [joined(0), publication(0), joined(0)]);
-    let heard = shell.tell(lost(0));
-    assert_eq!(heard.messages.len(), 1, "it is still live");
+    let output = shell.handle_input(lost(0));
+    assert_eq!(output.messages.len(), 1, "it is still live");
 }
 
 #[test]
@@ -128,8 +129,8 @@ fn a_request_is_answered_once() {
     shell.send(r#"{"type":"publish","id":1,"channel":"a.b","data":1}"#);
     shell.send(r#"{"type":"request","id":2,"channel":"a.b","data":1}"#);
     check_silent(&mut shell, [published(2), replied(2)]);
-    assert_eq!(shell.tell(replied(1)).messages, [r#"{"type":"reply","id":2,"data":1}"#]);
-    assert_eq!(shell.tell(published(0)).messages, [r#"{"type":"published","id":1}"#]);
+    assert_eq!(shell.handle_input(replied(1)).messages, [r#"{"type":"reply","id":2,"data":1}"#]);
+    assert_eq!(shell.handle_input(published(0)).messages, [r#"{"type":"published","id":1}"#]);
     check_silent(&mut shell, [published(0), published(1), replied(1), replied(0)]);
 }
 
@@ -147,21 +148,21 @@ fn publishes_are_confirmed_before_close() {
         shell.send(r#"{"type":"publish","id":2,"channel":"a.b","data":1}"#);
         shell.send(r#"{"type":"request","id":3,"channel":"a.b","data":1}"#);
         shell.send(r#"{"type":"publish","id":4,"channel":"a.b","data":1}"#);
-        let heard = shell.tell(Input::Disconnect(disconnect));
-        assert_eq!((heard.outputs, heard.messages), (vec!["leave a.b".to_owned()], Vec::new()));
+        let output = shell.handle_input(Input::Disconnect(disconnect));
+        assert_eq!((output.outputs, output.messages), (vec!["leave a.b".to_owned()], Vec::new()));
         check_silent(
             &mut shell,
             [publication(0), Input::Received(ClientMessage::Text("{".to_owned())), replied(1)],
         );
-        assert_eq!(shell.tell(published(0)).messages, [r#"{"type":"published","id":2}"#]);
-        let heard = shell.tell(published(2));
-        assert_eq!(heard.messages, [r#"{"type":"published","id":4}"#.to_owned(), close(disconnect)]);
-        assert_eq!(heard.outputs, [format!("close {}", disconnect.code())]);
+        assert_eq!(shell.handle_input(published(0)).messages, [r#"{"type":"published","id":2}"#]);
+        let output = shell.handle_input(published(2));
+        assert_eq!(output.messages, [r#"{"type":"published","id":4}"#.to_owned(), close(disconnect)]);
+        assert_eq!(output.outputs, [format!("close {}", disconnect.code())]);
     }
     let mut shell = subscribed();
     shell.send(r#"{"type":"publish","id":1,"channel":"a.b","data":1}"#);
-    shell.tell(Input::Disconnect(Disconnect::TokenExpired));
-    assert_eq!(shell.elapse(Duration::from_millis(4_999)), Heard::default());
+    shell.handle_input(Input::Disconnect(Disconnect::TokenExpired));
+    assert_eq!(shell.elapse(Duration::from_millis(4_999)), ShellOutput::default());
     assert_eq!(shell.elapse(Duration::from_millis(1)).outputs, ["close 4001"], "NATS does not answer");
 }
 
@@ -192,11 +193,11 @@ fn nothing_is_sent_after_close() {
             if joins_first {
                 join(&mut shell);
             }
-            let heard = shell.tell(Input::Disconnect(disconnect));
-            assert_eq!(heard.messages, [close(disconnect)]);
-            assert_eq!(heard.outputs, [format!("close {}", disconnect.code())]);
+            let output = shell.handle_input(Input::Disconnect(disconnect));
+            assert_eq!(output.messages, [close(disconnect)]);
+            assert_eq!(output.outputs, [format!("close {}", disconnect.code())]);
             check_silent(&mut shell, after());
-            assert_eq!(shell.elapse(Duration::from_secs(1_000_000)), Heard::default());
+            assert_eq!(shell.elapse(Duration::from_secs(1_000_000)), ShellOutput::default());
             assert_eq!(shell.session().poll_timeout(), None);
             assert_eq!(shell.session().user(), None);
         }

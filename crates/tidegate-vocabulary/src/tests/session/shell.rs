@@ -7,10 +7,10 @@ use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::session::Input;
 use tidegate_protocol::session::Session;
 
-use crate::transcript::Answer;
+use crate::transcript::ShellInput;
 use crate::transcript::Transcript;
 use crate::transcript::shell;
-use crate::transcript::shell::Heard;
+use crate::transcript::shell::ShellOutput;
 
 /// A session and its driver.
 pub(super) struct Shell(shell::Shell);
@@ -20,28 +20,28 @@ impl Shell {
     pub(super) fn of(head: &str) -> Self {
         let transcript = Transcript::parse(&format!("# Head\n{head}")).unwrap();
         let mut shell = shell::Shell::start(&transcript, None, Instant::now()).unwrap();
-        shell.heard().unwrap();
+        shell.take_output().unwrap();
         Self(shell)
     }
 
     /// The client sends a text message.
-    pub(super) fn send(&mut self, text: &str) -> Heard {
+    pub(super) fn send(&mut self, text: &str) -> ShellOutput {
         self.send_message(ClientMessage::Text(text.to_owned()))
     }
 
-    pub(super) fn send_message(&mut self, message: ClientMessage) -> Heard {
-        self.tell(Input::Received(message))
+    pub(super) fn send_message(&mut self, message: ClientMessage) -> ShellOutput {
+        self.handle_input(Input::Received(message))
     }
 
-    pub(super) fn tell(&mut self, input: Input) -> Heard {
-        self.0.tell(input).unwrap()
+    pub(super) fn handle_input(&mut self, input: Input) -> ShellOutput {
+        self.0.handle_input(input).unwrap()
     }
 
-    pub(super) fn answer(&mut self, answer: &Answer) -> Heard {
-        self.0.answer(answer).unwrap()
+    pub(super) fn handle_shell_input(&mut self, answer: &ShellInput) -> ShellOutput {
+        self.0.handle_shell_input(answer).unwrap()
     }
 
-    pub(super) fn elapse(&mut self, time: Duration) -> Heard {
+    pub(super) fn elapse(&mut self, time: Duration) -> ShellOutput {
         self.0.elapse(time).unwrap()
     }
 
