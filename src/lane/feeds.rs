@@ -163,11 +163,9 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
     ) -> Option<Vec<Publication>> {
         self.keep(&class, now, &mut subscribe);
         let known = self.by_pattern.get(&pattern).copied();
-        if let Some(kept) = self.kept(&class)
-            && !known.and_then(|id| self.entries.get(id)).is_some_and(|entry| entry.feed.is_open())
-        {
-            let matching = |publication: &&Publication| pattern.matches(&publication.subject);
-            return Some(kept.last(now.0)?.filter(matching).cloned().collect());
+        let is_open = known.and_then(|id| self.entries.get(id)).is_some_and(|entry| entry.feed.is_open());
+        if !is_open && let Some(kept) = self.kept(&class) {
+            return kept.last_of(&pattern, now.0);
         }
         let id = match known {
             Some(id) => id,
@@ -181,9 +179,9 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
     }
 
     /// The feed with the last values of a class with `snapshot = "always"`.
-    fn kept(&self, class: &Class) -> Option<&Feed> {
+    fn kept(&mut self, class: &Class) -> Option<&mut Feed> {
         let id = self.by_pattern.get(&class.pattern).filter(|_| class.feed == FeedBy::Always)?;
-        self.entries.get(*id).map(|entry| &entry.feed)
+        self.entries.get_mut(*id).map(|entry| &mut entry.feed)
     }
 
     /// A shard wants no more publications of a pattern.
@@ -335,12 +333,11 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
     /// everything itself.
     fn inherit(&mut self, id: FeedId) {
         let Some(FeedEntry { feed, .. }) = self.entries.get(id) else { return };
-        let Some(kept) = self.kept(feed.class()).filter(|kept| kept.pattern() != feed.pattern()) else {
-            return;
-        };
-        let values = kept.values_of(feed.pattern());
+        let (class, channel) = (feed.class(), feed.pattern().clone());
+        let Some(kept) = self.kept(&class).filter(|kept| *kept.pattern() != channel) else { return };
+        let values = kept.values_of(&channel);
         if let Some(entry) = self.entries.get_mut(id) {
-            entry.feed.inherit(&values);
+            entry.feed.inherit(values);
         }
     }
 

@@ -394,6 +394,28 @@ fn a_class_that_always_keeps_values_has_them_for_every_first_channel() {
     assert_eq!(last(&mut table, &class, "room.a").unwrap(), ["room.a"], "a later one has it too");
 }
 
+#[test]
+fn asking_for_and_joining_each_symbol_of_a_class_looks_at_its_own_values_only() {
+    let (mut table, class) = kept();
+    let symbols: Vec<String> = (0..10).map(|symbol| format!("room.{symbol}")).collect();
+    for symbol in &symbols {
+        table.message(0, symbol);
+    }
+    let visited = |table: &mut TestFeeds| table.feeds.kept(&class).unwrap().visited();
+    assert_eq!(last(&mut table, &class, "room.0").unwrap(), ["room.0"]);
+    let start = visited(&mut table);
+    assert!((10..=11).contains(&start), "the first call looks at all");
+    for symbol in &symbols {
+        assert_eq!(last(&mut table, &class, symbol).unwrap(), [symbol.as_str()]);
+    }
+    assert_eq!(visited(&mut table) - start, 10);
+    for symbol in &symbols {
+        assert_eq!(table.join(0, symbol), [format!("0 joined {symbol}")]);
+        assert_eq!(texts(&table, symbol), ["1"]);
+    }
+    assert_eq!(visited(&mut table) - start, 20);
+}
+
 /// The texts of the last values, each published as the payload.
 fn texts(table: &TestFeeds, channel: &str) -> Vec<String> {
     let feed = &table.feeds.entries[table.feeds.by_pattern[channel]].feed;
