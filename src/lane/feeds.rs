@@ -282,9 +282,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
     /// The server rejected a subscription: refuses all shards that wait for its feeds, and removes the feeds.
     pub fn failed(&mut self, key: K, error: &ClientError, now: Instant, outgoing: &mut Vec<ShardItem>) {
         self.for_each_feed(key, |feed| feed.refuse(error, now, outgoing));
-        let of_key = |(id, entry): (FeedId, &FeedEntry<K>)| (entry.source == key).then_some(id);
-        let ids: Vec<_> = self.entries.iter().filter_map(of_key).collect();
-        for id in ids {
+        for id in self.feeds_of(key) {
             self.remove(id);
         }
     }
@@ -397,14 +395,22 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
     }
 
     fn for_each_feed(&mut self, key: K, mut change: impl FnMut(&mut Feed)) {
-        let Some(source) = self.sources.get(&key) else {
-            return;
-        };
-        if source.shared {
-            let entries = self.entries.iter_mut().map(|(_, entry)| entry);
-            entries.filter(|entry| entry.source == key).for_each(|entry| change(&mut entry.feed));
-        } else if let Some(entry) = source.own.and_then(|own| self.entries.get_mut(own)) {
-            change(&mut entry.feed);
+        for id in self.feeds_of(key) {
+            if let Some(entry) = self.entries.get_mut(id) {
+                change(&mut entry.feed);
+            }
+        }
+    }
+
+    /// The feeds of a subscription. Only a shared one has several: finding them takes a look at all feeds.
+    fn feeds_of(&self, key: K) -> Vec<FeedId> {
+        match self.sources.get(&key) {
+            None => Vec::new(),
+            Some(source) if source.shared => {
+                let of_key = |(id, entry): (FeedId, &FeedEntry<K>)| (entry.source == key).then_some(id);
+                self.entries.iter().filter_map(of_key).collect()
+            }
+            Some(source) => source.own.into_iter().collect(),
         }
     }
 

@@ -2,6 +2,9 @@
 
 mod model;
 
+use std::cell::Cell;
+use std::hash::Hasher;
+
 use super::*;
 use tidegate_protocol::class::Classes;
 use tidegate_protocol::error::ErrorCode;
@@ -238,6 +241,43 @@ fn a_denied_subscription_refuses_all_who_wait_and_is_tried_again() {
     assert!(!table.feeds.has(0) && table.feeds.entries.is_empty());
     table.join(0, "user.a.notes");
     assert_eq!(table.opened(1), ["0 joined user.a.notes"]);
+}
+
+thread_local! {
+    static COMPARED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The key of a subscription, which counts how often it is compared.
+#[derive(Clone, Copy, Eq, Debug)]
+struct CountingKey(usize);
+
+impl PartialEq for CountingKey {
+    fn eq(&self, other: &Self) -> bool {
+        COMPARED.set(COMPARED.get() + 1);
+        self.0 == other.0
+    }
+}
+
+impl Hash for CountingKey {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.0.hash(hasher);
+    }
+}
+
+#[test]
+fn a_refused_subscription_costs_no_look_at_the_feeds_of_others() {
+    let limits = notes().feeds.limits;
+    let (mut feeds, mut outgoing) = (Feeds::new(limits, Renderers::default()), Vec::new());
+    let now = (Instant::now(), SystemTime::UNIX_EPOCH);
+    for number in 0..200 {
+        let (shard, pattern) = (ShardIndex(0), pattern(&format!("user.{number}")));
+        let join = Join { shard, class: Arc::new(Class::plain(pattern.clone())), pattern, format: format() };
+        feeds.join(join, now, |_| CountingKey(number), &mut outgoing);
+    }
+    COMPARED.set(0);
+    (0..200).for_each(|number| feeds.failed(CountingKey(number), &error(), now.0, &mut outgoing));
+    assert_eq!((outgoing.len(), feeds.entries.len()), (200, 0));
+    assert!(COMPARED.get() < 10 * 200, "{} comparisons", COMPARED.get());
 }
 
 #[test]
