@@ -6,6 +6,7 @@ pub mod encoder;
 pub mod feed;
 pub mod feeds;
 pub mod inbox;
+mod keys_by_subject;
 pub mod lane_index;
 mod malformed_log;
 mod pending_reads;

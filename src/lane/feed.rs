@@ -32,6 +32,7 @@ use crate::lane::shard_index::ShardIndex;
 use crate::lane::values::KeptValue;
 use crate::lane::values::LastValues;
 use crate::lane::values::ValueLimits;
+use crate::lane::values::fresh;
 use crate::nats::message::HeaderValue;
 use crate::nats::message::Malformed;
 use crate::nats::message::Message;
@@ -158,8 +159,21 @@ impl Feed {
 
     /// The last values that are not too old. `None` while the subscription is lost: newer values may be missed.
     pub fn last(&self, now: Instant) -> Option<impl Iterator<Item = &Publication>> {
-        let is_lost = self.was_lost && !self.open;
-        (!is_lost).then(|| self.values.fresh(self.class.max_age, now).map(|(_, publication)| publication))
+        let values = || self.values.fresh(self.class.max_age, now).map(|(_, publication)| publication);
+        (!self.is_lost()).then(values)
+    }
+
+    /// Copies of those on the subjects that this channel matches. `None` as for [`Feed::last`].
+    pub fn last_of(&mut self, channel: &Pattern, now: Instant) -> Option<Vec<Publication>> {
+        if self.is_lost() {
+            return None;
+        }
+        let values = fresh(self.values.of(channel), self.class.max_age, now);
+        Some(values.map(|(_, publication)| publication.clone()).collect())
+    }
+
+    fn is_lost(&self) -> bool {
+        self.was_lost && !self.open
     }
 
     /// Restarts the linger time: someone has just asked for the last values.
@@ -169,8 +183,8 @@ impl Feed {
         }
     }
 
-    pub fn class(&self) -> &Class {
-        &self.class
+    pub fn class(&self) -> Arc<Class> {
+        Arc::clone(&self.class)
     }
 
     pub fn pattern(&self) -> &Pattern {
@@ -184,13 +198,19 @@ impl Feed {
 
     /// Adds the last values of the feed of its class. Its own ones remain: they came with its own subscription, which
     /// brings everything that is newer, too.
-    pub fn inherit(&mut self, values: &[KeptValue]) {
+    pub fn inherit(&mut self, values: Vec<KeptValue>) {
         self.values.put_older(values);
     }
 
     /// The last values on subjects that this channel matches.
-    pub fn values_of(&self, channel: &Pattern) -> Vec<KeptValue> {
-        self.values.iter().filter(|(_, publication)| channel.matches(&publication.subject)).cloned().collect()
+    pub fn values_of(&mut self, channel: &Pattern) -> Vec<KeptValue> {
+        self.values.of(channel).into_iter().cloned().collect()
+    }
+
+    /// How many values have been looked at.
+    #[cfg(test)]
+    pub fn visited(&self) -> usize {
+        self.values.visited()
     }
 
     /// Whether it stays although no shard wants it: it keeps the last values of its class from the start of the node.

@@ -163,11 +163,9 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
     ) -> Option<Vec<Publication>> {
         self.keep(&class, now, &mut subscribe);
         let known = self.by_pattern.get(&pattern).copied();
-        if let Some(kept) = self.kept(&class)
-            && !known.and_then(|id| self.entries.get(id)).is_some_and(|entry| entry.feed.is_open())
-        {
-            let matching = |publication: &&Publication| pattern.matches(&publication.subject);
-            return Some(kept.last(now.0)?.filter(matching).cloned().collect());
+        let is_open = known.and_then(|id| self.entries.get(id)).is_some_and(|entry| entry.feed.is_open());
+        if !is_open && let Some(kept) = self.kept(&class) {
+            return kept.last_of(&pattern, now.0);
         }
         let id = match known {
             Some(id) => id,
@@ -181,9 +179,9 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
     }
 
     /// The feed with the last values of a class with `snapshot = "always"`.
-    fn kept(&self, class: &Class) -> Option<&Feed> {
+    fn kept(&mut self, class: &Class) -> Option<&mut Feed> {
         let id = self.by_pattern.get(&class.pattern).filter(|_| class.feed == FeedBy::Always)?;
-        self.entries.get(*id).map(|entry| &entry.feed)
+        self.entries.get_mut(*id).map(|entry| &mut entry.feed)
     }
 
     /// A shard wants no more publications of a pattern. Returns false if there is no feed of it.
@@ -285,9 +283,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
     /// The server rejected a subscription: refuses all shards that wait for its feeds, and removes the feeds.
     pub fn failed(&mut self, key: K, error: &ClientError, now: Instant, outgoing: &mut Vec<ShardItem>) {
         self.for_each_feed(key, |feed| feed.refuse(error, now, outgoing));
-        let of_key = |(id, entry): (FeedId, &FeedEntry<K>)| (entry.source == key).then_some(id);
-        let ids: Vec<_> = self.entries.iter().filter_map(of_key).collect();
-        for id in ids {
+        for id in self.feeds_of(key) {
             self.remove(id);
         }
     }
@@ -342,12 +338,11 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
     /// everything itself.
     fn inherit(&mut self, id: FeedId) {
         let Some(FeedEntry { feed, .. }) = self.entries.get(id) else { return };
-        let Some(kept) = self.kept(feed.class()).filter(|kept| kept.pattern() != feed.pattern()) else {
-            return;
-        };
-        let values = kept.values_of(feed.pattern());
+        let (class, channel) = (feed.class(), feed.pattern().clone());
+        let Some(kept) = self.kept(&class).filter(|kept| *kept.pattern() != channel) else { return };
+        let values = kept.values_of(&channel);
         if let Some(entry) = self.entries.get_mut(id) {
-            entry.feed.inherit(&values);
+            entry.feed.inherit(values);
         }
     }
 
@@ -407,14 +402,22 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
     }
 
     fn for_each_feed(&mut self, key: K, mut change: impl FnMut(&mut Feed)) {
-        let Some(source) = self.sources.get(&key) else {
-            return;
-        };
-        if source.shared {
-            let entries = self.entries.iter_mut().map(|(_, entry)| entry);
-            entries.filter(|entry| entry.source == key).for_each(|entry| change(&mut entry.feed));
-        } else if let Some(entry) = source.own.and_then(|own| self.entries.get_mut(own)) {
-            change(&mut entry.feed);
+        for id in self.feeds_of(key) {
+            if let Some(entry) = self.entries.get_mut(id) {
+                change(&mut entry.feed);
+            }
+        }
+    }
+
+    /// The feeds of a subscription. Only a shared one has several: finding them takes a look at all feeds.
+    fn feeds_of(&self, key: K) -> Vec<FeedId> {
+        match self.sources.get(&key) {
+            None => Vec::new(),
+            Some(source) if source.shared => {
+                let of_key = |(id, entry): (FeedId, &FeedEntry<K>)| (entry.source == key).then_some(id);
+                self.entries.iter().filter_map(of_key).collect()
+            }
+            Some(source) => source.own.into_iter().collect(),
         }
     }
 

@@ -1,5 +1,7 @@
 //! The last values of a feed: the newest publication of each key, as many as fit.
 
+#[cfg(test)]
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,6 +9,9 @@ use std::time::Duration;
 use std::time::Instant;
 
 use tidegate_protocol::publication::Publication;
+use tidegate_protocol::subject::Pattern;
+
+use crate::lane::keys_by_subject::KeysBySubject;
 
 /// How many last values to keep for one feed.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +46,11 @@ struct Many {
     /// The publications, in the order in which they arrived.
     by_update: BTreeMap<u64, KeptValue>,
     by_key: HashMap<Arc<str>, u64>,
+    /// Only once the values of a single subject have been wanted.
+    by_subject: Option<Box<KeysBySubject>>,
+    /// How many values have been looked at: tests bound it.
+    #[cfg(test)]
+    visited: Cell<usize>,
 }
 
 impl LastValues {
@@ -55,10 +65,10 @@ impl LastValues {
 
     /// Adds the values whose keys it does not have, as if they had arrived before all that it has. Its values are never
     /// replaced, whichever are newer.
-    pub fn put_older(&mut self, older: &[KeptValue]) {
+    pub fn put_older(&mut self, older: Vec<KeptValue>) {
         let own: Vec<KeptValue> = self.iter().cloned().collect();
         self.clear();
-        older.iter().cloned().chain(own).for_each(|value| self.put_value(value));
+        older.into_iter().chain(own).for_each(|value| self.put_value(value));
     }
 
     fn put_value(&mut self, value: KeptValue) {
@@ -89,64 +99,156 @@ impl LastValues {
     pub fn forget(&mut self, subject: &str) {
         match self.kept.as_deref_mut() {
             Some(Kept::One((_, publication))) if *publication.subject == *subject => self.kept = None,
-            Some(Kept::Many(many)) => many.forget_all_of(subject),
+            Some(Kept::Many(many)) => {
+                many.forget_all_of(subject);
+                if many.by_update.is_empty() {
+                    self.kept = None;
+                }
+            }
             Some(Kept::One(_)) | None => {}
         }
     }
 
     /// All values, the oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = &KeptValue> {
+    fn iter(&self) -> impl Iterator<Item = &KeptValue> {
         let (one, many) = match self.kept.as_deref() {
             None => (None, None),
             Some(Kept::One(value)) => (Some(value), None),
-            Some(Kept::Many(many)) => (None, Some(many.by_update.values())),
+            Some(Kept::Many(many)) => (None, Some(many.iter())),
         };
         one.into_iter().chain(many.into_iter().flatten())
     }
 
+    /// The values on the subjects that a pattern matches, the oldest first. A wildcard costs a look at all values, a
+    /// literal pattern only at its own; the first one makes the index for this.
+    pub fn of(&mut self, pattern: &Pattern) -> Vec<&KeptValue> {
+        match self.kept.as_deref_mut() {
+            None => Vec::new(),
+            Some(Kept::One(value)) => {
+                if pattern.matches(&value.1.subject) {
+                    vec![value]
+                } else {
+                    Vec::new()
+                }
+            }
+            Some(Kept::Many(many)) => many.of(pattern),
+        }
+    }
+
     /// The values that are younger than `max_age`, the oldest first, each with the time when it arrived.
     pub fn fresh(&self, max_age: Option<Duration>, now: Instant) -> impl Iterator<Item = &KeptValue> {
-        let is_fresh = move |arrived: Instant| {
-            max_age.is_none_or(|max_age| now.saturating_duration_since(arrived) < max_age)
-        };
-        self.iter().filter(move |(arrived, _)| is_fresh(*arrived))
+        fresh(self.iter(), max_age, now)
     }
+
+    /// How many values have been looked at since there have been several.
+    #[cfg(test)]
+    pub fn visited(&self) -> usize {
+        match self.kept.as_deref() {
+            Some(Kept::Many(many)) => many.visited.get(),
+            Some(Kept::One(_)) | None => 0,
+        }
+    }
+}
+
+/// Those of the values that are younger than `max_age`.
+pub fn fresh<'a>(
+    values: impl IntoIterator<Item = &'a KeptValue>,
+    max_age: Option<Duration>,
+    now: Instant,
+) -> impl Iterator<Item = &'a KeptValue> {
+    let is_fresh = move |arrived: Instant| {
+        max_age.is_none_or(|max_age| now.saturating_duration_since(arrived) < max_age)
+    };
+    values.into_iter().filter(move |(arrived, _)| is_fresh(*arrived))
 }
 
 impl Many {
     fn put(&mut self, value: KeptValue, limits: ValueLimits) {
         let (max_values, max_bytes) = (to_usize(limits.count), to_usize(limits.bytes));
         self.updates += 1;
-        if let Some(older) = self.by_key.insert(Arc::clone(&value.1.key), self.updates) {
-            self.forget(older);
+        let older = self.by_key.insert(Arc::clone(&value.1.key), self.updates);
+        let replaced = older.and_then(|older| self.take(older));
+        if let Some(by_subject) = &mut self.by_subject
+            && replaced.as_ref().is_none_or(|replaced| replaced.subject != value.1.subject)
+        {
+            replaced.iter().for_each(|replaced| by_subject.remove(&replaced.subject, &replaced.key));
+            by_subject.insert(&value.1.subject, &value.1.key);
         }
         self.bytes += size(&value.1);
         self.by_update.insert(self.updates, value);
         while self.by_update.len() > 1 && (self.bytes > max_bytes || self.by_update.len() > max_values) {
-            let Some((&oldest, (_, publication))) = self.by_update.first_key_value() else {
+            let Some((&oldest, _)) = self.by_update.first_key_value() else {
                 break;
             };
-            self.by_key.remove(&publication.key);
             self.forget(oldest);
         }
     }
 
+    /// All values, the oldest first.
+    fn iter(&self) -> impl Iterator<Item = &KeptValue> {
+        self.by_update.values().inspect(|_| self.visit())
+    }
+
+    /// See [`LastValues::of`].
+    fn of(&mut self, pattern: &Pattern) -> Vec<&KeptValue> {
+        if !pattern.is_literal() {
+            return self.iter().filter(|(_, publication)| pattern.matches(&publication.subject)).collect();
+        }
+        let updates = self.updates_of(pattern.as_str());
+        updates.iter().filter_map(|update| self.by_update.get(update)).collect()
+    }
+
     fn forget_all_of(&mut self, subject: &str) {
-        let of_subject =
-            self.by_update.iter().filter(|(_, (_, publication))| *publication.subject == *subject);
-        let updates: Vec<u64> = of_subject.map(|(&update, _)| update).collect();
-        for update in updates {
-            if let Some((_, publication)) = self.by_update.get(&update) {
-                self.by_key.remove(&publication.key);
-            }
+        for update in self.updates_of(subject) {
             self.forget(update);
         }
     }
 
-    fn forget(&mut self, update: u64) {
-        if let Some((_, publication)) = self.by_update.remove(&update) {
-            self.bytes -= size(&publication);
+    /// The updates that brought the values of one subject, the oldest first.
+    fn updates_of(&mut self, subject: &str) -> Vec<u64> {
+        let by_subject = self.by_subject.take().unwrap_or_else(|| self.indexed());
+        let is_of_subject = |update: &u64| {
+            self.visit();
+            self.by_update.get(update).is_some_and(|(_, publication)| *publication.subject == *subject)
+        };
+        let found = by_subject.of(subject).filter_map(|key| self.by_key.get(key).copied());
+        let mut updates: Vec<u64> = found.filter(is_of_subject).collect();
+        updates.sort_unstable();
+        self.by_subject = Some(by_subject);
+        updates
+    }
+
+    /// The index of all values. It shares the texts of the keys with `by_key`.
+    fn indexed(&self) -> Box<KeysBySubject> {
+        let mut by_subject = Box::<KeysBySubject>::default();
+        for (key, update) in &self.by_key {
+            self.visit();
+            if let Some((_, publication)) = self.by_update.get(update) {
+                by_subject.insert(&publication.subject, key);
+            }
         }
+        by_subject
+    }
+
+    fn forget(&mut self, update: u64) {
+        if let Some(publication) = self.take(update) {
+            self.by_key.remove(&publication.key);
+            if let Some(by_subject) = &mut self.by_subject {
+                by_subject.remove(&publication.subject, &publication.key);
+            }
+        }
+    }
+
+    /// Removes a publication, but neither its key nor its subject.
+    fn take(&mut self, update: u64) -> Option<Publication> {
+        let (_, publication) = self.by_update.remove(&update)?;
+        self.bytes -= size(&publication);
+        Some(publication)
+    }
+
+    fn visit(&self) {
+        #[cfg(test)]
+        self.visited.set(self.visited.get() + 1);
     }
 }
 
@@ -164,13 +266,20 @@ mod tests {
     use std::time::SystemTime;
 
     use bytes::Bytes;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
 
     use super::*;
     use tidegate_protocol::payload::Payload;
 
     fn publication(key: &str, text: &'static str) -> Publication {
+        keyed(key, key, text)
+    }
+
+    fn keyed(subject: &str, key: &str, text: &'static str) -> Publication {
         Publication {
-            subject: key.into(),
+            subject: subject.into(),
             payload: Payload::Text(Bytes::from_static(text.as_bytes())),
             headers: Vec::new(),
             key: key.into(),
@@ -267,12 +376,90 @@ mod tests {
     fn added_values_never_replace_its_own() {
         let now = Instant::now();
         let mut values = with_room(3, 1000);
-        values.put_older(&[]);
+        values.put_older(Vec::new());
         values.put(&publication("b", "new"), now);
         let older = ["a", "b", "c", "d"].map(|key| (now, publication(key, "old")));
-        values.put_older(&older);
+        values.put_older(older.into());
         assert_eq!(texts(&values, None, now), ["old", "old", "new"], "a has no room");
         let keys: Vec<_> = values.iter().map(|(_, publication)| publication.key.to_string()).collect();
         assert_eq!(keys, ["c", "d", "b"]);
+    }
+
+    /// A hundred subjects, each with a value whose key is the subject and two with other keys.
+    fn a_hundred_subjects() -> LastValues {
+        let (now, mut values) = (Instant::now(), with_room(1000, 1_000_000));
+        for subject in (0..100).map(|number| format!("s.{number}")) {
+            values.put(&publication(&subject, "1"), now);
+            values.put(&keyed(&subject, &format!("{subject} a"), "1"), now);
+            values.put(&keyed(&subject, &format!("{subject} b"), "1"), now);
+        }
+        values
+    }
+
+    #[test]
+    fn the_values_of_one_subject_cost_no_look_at_those_of_others() {
+        let mut values = a_hundred_subjects();
+        values.of(&pattern("s.1"));
+        let start = values.visited();
+        assert_eq!(start, 300 + 3, "the index is made once");
+        assert_eq!((values.of(&pattern("s.7")).len(), values.of(&pattern("t")).len()), (3, 0));
+        assert_eq!(values.visited() - start, 3);
+        values.forget("s.8");
+        assert_eq!((values.visited() - start, many(&values).by_key.len()), (6, 297));
+        assert_eq!(values.of(&pattern("s.*")).len(), 297);
+        assert_eq!(values.visited() - start, 6 + 297, "a wildcard looks at all");
+    }
+
+    #[test]
+    fn feeds_have_an_index_by_subject_only_once_they_need_it_and_only_of_other_keys() {
+        let (now, mut values) = (Instant::now(), a_hundred_subjects());
+        assert!(many(&values).by_subject.is_none());
+        assert_eq!(values.of(&pattern(">")).len(), 300);
+        assert!(many(&values).by_subject.is_none(), "a wildcard looks at all");
+        values.forget("s.8");
+        let entries = |values: &LastValues| many(values).by_subject.as_ref().map(|index| index.len());
+        assert_eq!(entries(&values), Some(198));
+        values.put(&publication("t", "1"), now);
+        assert_eq!(entries(&values), Some(198));
+        (0..100).for_each(|number| values.forget(&format!("s.{number}")));
+        assert_eq!(entries(&values), Some(0));
+        values.forget("t");
+        assert!(values.kept.is_none());
+        assert!(size_of::<Many>() <= size_of::<KeptValue>(), "a feed with one key would grow");
+    }
+
+    fn pattern(text: &str) -> Pattern {
+        Pattern::parse(text).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn a_literal_pattern_finds_what_a_scan_would_find(
+            count in 1..8_u32,
+            steps in vec((0..10_u8, select(&["a", "b", "c"][..]), select(&["a", "b", "a x", "x", "y"][..])), 0..60),
+        ) {
+            let (now, mut values) = (Instant::now(), with_room(count, 60));
+            for (step, subject, key) in steps {
+                match step {
+                    0 => values.forget(subject),
+                    1 => values.put_older(vec![(now, keyed(subject, key, "old"))]),
+                    2 => values.put(&keyed(subject, key, "a value that needs room"), now),
+                    3 => values.put(&publication(subject, "1"), now),
+                    _ => values.put(&keyed(subject, key, "1"), now),
+                }
+                for subject in ["a", "b", "c"] {
+                    let scan = values.iter().filter(|(_, publication)| *publication.subject == *subject);
+                    let scan: Vec<_> = scan.map(|(_, publication)| publication.key.clone()).collect();
+                    let found = values.of(&pattern(subject));
+                    let found: Vec<_> = found.iter().map(|(_, publication)| publication.key.clone()).collect();
+                    prop_assert_eq!(found, scan);
+                }
+                if let Some(Kept::Many(many)) = values.kept.as_deref() {
+                    let others = values.iter().filter(|(_, publication)| publication.key != publication.subject);
+                    let entries = many.by_subject.as_ref().map(|index| index.len());
+                    prop_assert_eq!(entries, Some(others.count()), "nothing else is in the index");
+                }
+            }
+        }
     }
 }

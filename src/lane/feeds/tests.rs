@@ -2,6 +2,9 @@
 
 mod model;
 
+use std::cell::Cell;
+use std::hash::Hasher;
+
 use super::*;
 use tidegate_protocol::class::Classes;
 use tidegate_protocol::error::ErrorCode;
@@ -240,6 +243,43 @@ fn a_denied_subscription_refuses_all_who_wait_and_is_tried_again() {
     assert_eq!(table.opened(1), ["0 joined user.a.notes"]);
 }
 
+thread_local! {
+    static COMPARED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The key of a subscription, which counts how often it is compared.
+#[derive(Clone, Copy, Eq, Debug)]
+struct CountingKey(usize);
+
+impl PartialEq for CountingKey {
+    fn eq(&self, other: &Self) -> bool {
+        COMPARED.set(COMPARED.get() + 1);
+        self.0 == other.0
+    }
+}
+
+impl Hash for CountingKey {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.0.hash(hasher);
+    }
+}
+
+#[test]
+fn a_refused_subscription_costs_no_look_at_the_feeds_of_others() {
+    let limits = notes().feeds.limits;
+    let (mut feeds, mut outgoing) = (Feeds::new(limits, Renderers::default()), Vec::new());
+    let now = (Instant::now(), SystemTime::UNIX_EPOCH);
+    for number in 0..200 {
+        let (shard, pattern) = (ShardIndex(0), pattern(&format!("user.{number}")));
+        let join = Join { shard, class: Arc::new(Class::plain(pattern.clone())), pattern, format: format() };
+        feeds.join(join, now, |_| CountingKey(number), &mut outgoing);
+    }
+    COMPARED.set(0);
+    (0..200).for_each(|number| feeds.failed(CountingKey(number), &error(), now.0, &mut outgoing));
+    assert_eq!((outgoing.len(), feeds.entries.len()), (200, 0));
+    assert!(COMPARED.get() < 10 * 200, "{} comparisons", COMPARED.get());
+}
+
 #[test]
 fn the_shared_subscription_ends_when_its_last_channel_has_lingered() {
     let mut table = notes();
@@ -392,6 +432,28 @@ fn a_class_that_always_keeps_values_has_them_for_every_first_channel() {
     }
     assert_eq!(table.sweep(1_000_000), [1]);
     assert_eq!(last(&mut table, &class, "room.a").unwrap(), ["room.a"], "a later one has it too");
+}
+
+#[test]
+fn asking_for_and_joining_each_symbol_of_a_class_looks_at_its_own_values_only() {
+    let (mut table, class) = kept();
+    let symbols: Vec<String> = (0..10).map(|symbol| format!("room.{symbol}")).collect();
+    for symbol in &symbols {
+        table.message(0, symbol);
+    }
+    let visited = |table: &mut TestFeeds| table.feeds.kept(&class).unwrap().visited();
+    assert_eq!(last(&mut table, &class, "room.0").unwrap(), ["room.0"]);
+    let start = visited(&mut table);
+    assert!((10..=11).contains(&start), "the first call looks at all");
+    for symbol in &symbols {
+        assert_eq!(last(&mut table, &class, symbol).unwrap(), [symbol.as_str()]);
+    }
+    assert_eq!(visited(&mut table) - start, 10);
+    for symbol in &symbols {
+        assert_eq!(table.join(0, symbol), [format!("0 joined {symbol}")]);
+        assert_eq!(texts(&table, symbol), ["1"]);
+    }
+    assert_eq!(visited(&mut table) - start, 20);
 }
 
 /// The texts of the last values, each published as the payload.
