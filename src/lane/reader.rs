@@ -156,7 +156,7 @@ impl Lane {
     /// Handles what is due by time.
     pub(super) fn sweep(&mut self, now: Instant) {
         let (lanes, index) = (&self.lanes, self.index);
-        let may_end = |feed: &Feed| lanes.release(feed.pattern(), feed.class(), index);
+        let may_end = |feed: &Feed| lanes.release(feed.pattern(), &feed.class(), index);
         for key in self.feeds.sweep(self.linger, now, may_end, &mut self.outgoing) {
             self.unsubscribe(key);
         }
