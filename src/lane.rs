@@ -1,6 +1,7 @@
 //! A lane: the NATS connection for the subscriptions of one thread, and the feeds of the patterns that hash to it. It
 //! never waits for a shard or a client.
 
+mod directory;
 pub mod encoder;
 pub mod feed;
 pub mod feeds;
@@ -35,6 +36,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::hooks::Hooks;
+use crate::lane::directory::LaneDirectory;
 use crate::lane::encoder::Encoder;
 use crate::lane::feed::ShardItem;
 use crate::lane::feeds::FeedLimits;
@@ -61,8 +63,8 @@ const REQUEST_BATCH: usize = 256;
 pub enum LaneRequest {
     /// Start to send publications of this pattern in this format.
     Join(Join),
-    /// Stop sending publications of this pattern.
-    Leave { shard: ShardIndex, pattern: Pattern },
+    /// Stop sending publications of this pattern of a class.
+    Leave { shard: ShardIndex, pattern: Pattern, class: Arc<Class> },
     /// Return the last values of this pattern of a class, the oldest first. Without a feed, start one if `start_feed` is
     /// set. The answer is `None` while NATS is away or has revoked the subscription.
     Last {
@@ -93,38 +95,83 @@ impl LaneHandle {
     }
 }
 
-/// All lanes of the node. A keyed hash, which clients cannot predict, assigns each channel to a lane.
+/// All lanes of the node. A keyed hash, which clients cannot predict, assigns each channel to a lane; with
+/// `lane = "own"`, the first shard that joins it does.
 #[derive(Clone, Debug)]
 pub struct Lanes {
     handles: Arc<[LaneHandle]>,
     hasher: RandomState,
+    /// The lanes of subjects whose class has `lane = "own"`.
+    directory: Arc<LaneDirectory>,
 }
 
 impl Lanes {
     pub fn new(handles: Vec<LaneHandle>) -> Self {
-        Self { handles: handles.into(), hasher: RandomState::new() }
+        Self { handles: handles.into(), hasher: RandomState::new(), directory: Arc::default() }
     }
 
-    /// The number of the lane that subscribes to this pattern on NATS.
-    pub fn index_of(&self, source: &Pattern) -> LaneIndex {
-        let hash = self.hasher.hash_one(source.as_str());
-        LaneIndex(usize::try_from(hash % self.handles.len().max(1) as u64).unwrap_or_default())
+    /// A shard is about to join a channel of this class: the lane to ask. All channels that share a NATS subscription
+    /// have the same lane.
+    pub fn join(&self, channel: &Pattern, class: &Class, shard: ShardIndex) -> LaneIndex {
+        if class.has_own_lane(channel) {
+            self.directory.join(channel, shard, self.on_thread_of(shard))
+        } else {
+            self.by_hash(class.lane_pattern(channel))
+        }
+    }
+
+    /// A shard leaves a channel of this class: the lane to tell. `None` if no lane knows the channel.
+    pub fn leave(&self, channel: &Pattern, class: &Class, shard: ShardIndex) -> Option<&LaneHandle> {
+        let lane = if class.has_own_lane(channel) {
+            self.directory.leave(channel, shard)?
+        } else {
+            self.by_hash(class.lane_pattern(channel))
+        };
+        self.get(lane)
+    }
+
+    /// The lane to ask for the last values of a channel of this class. `None` only if there are no lanes.
+    pub fn with_values_of(&self, channel: &Pattern, class: &Class, shard: ShardIndex) -> Option<&LaneHandle> {
+        self.get(if class.has_own_lane(channel) {
+            self.directory.lane_of(channel).unwrap_or_else(|| self.on_thread_of(shard))
+        } else {
+            self.by_hash(class.lane_pattern(channel))
+        })
+    }
+
+    /// Whether a lane has a channel that a shard has asked it for. If not, the shard has left it in the meantime.
+    fn has(&self, channel: &Pattern, class: &Class, lane: LaneIndex) -> bool {
+        !class.has_own_lane(channel) || self.directory.lane_of(channel) == Some(lane)
+    }
+
+    /// A lane wants to start a feed of a channel that no shard has joined. Returns false if another lane has it.
+    fn claim(&self, channel: &Pattern, class: &Class, lane: LaneIndex) -> bool {
+        !class.has_own_lane(channel) || self.directory.claim(channel, lane)
+    }
+
+    /// A lane has no feed of a channel, or wants to end it. Returns false if it must keep the feed.
+    fn release(&self, channel: &Pattern, class: &Class, lane: LaneIndex) -> bool {
+        !class.has_own_lane(channel) || self.directory.release(channel, lane)
     }
 
     pub fn get(&self, lane: LaneIndex) -> Option<&LaneHandle> {
         self.handles.get(lane.0)
     }
 
-    /// The lane of a channel of this class. All channels that share a NATS subscription have the same lane. `None` only
-    /// if there are no lanes.
-    pub fn of(&self, channel: &Pattern, class: &Class) -> Option<&LaneHandle> {
-        self.get(self.index_of(class.lane_pattern(channel)))
+    /// The lane to which the hash assigns this pattern.
+    pub fn by_hash(&self, source: &Pattern) -> LaneIndex {
+        let hash = self.hasher.hash_one(source.as_str());
+        LaneIndex(usize::try_from(hash % self.handles.len().max(1) as u64).unwrap_or_default())
+    }
+
+    fn on_thread_of(&self, shard: ShardIndex) -> LaneIndex {
+        LaneIndex(shard.0 % self.handles.len().max(1))
     }
 
     /// The classes whose last values this lane keeps from its start.
     pub fn kept_by(&self, lane: LaneIndex, classes: &Classes) -> Vec<Arc<Class>> {
         let is_kept =
-            |class: &&Arc<Class>| class.feed == FeedBy::Always && self.index_of(&class.pattern) == lane;
+            |class: &&Arc<Class>| class.feed == FeedBy::Always && self.by_hash(&class.pattern) == lane;
         classes.iter().filter(is_kept).cloned().collect()
     }
 }
@@ -155,6 +202,8 @@ pub struct LaneParts {
     /// The number of the lane, and of the shard on its thread.
     pub index: LaneIndex,
     pub nats: Nats,
+    /// All lanes of the node.
+    pub lanes: Lanes,
     /// The requests of shards.
     pub requests: mpsc::Receiver<LaneRequest>,
     /// The queues to the shards of other threads, by shard number; `None` for the lane's own shard.
@@ -175,6 +224,7 @@ pub struct LaneParts {
 pub struct Lane {
     index: LaneIndex,
     nats: Nats,
+    lanes: Lanes,
     subscriptions: Subscriptions,
     requests: mpsc::Receiver<LaneRequest>,
     feeds: Feeds<SubscriptionKey>,
@@ -206,6 +256,7 @@ impl Lane {
         let LaneParts {
             index,
             nats,
+            lanes,
             requests,
             shard_queues,
             local_shard,
@@ -219,6 +270,7 @@ impl Lane {
             index,
             subscriptions: Subscriptions::new(&nats),
             nats,
+            lanes,
             requests,
             feeds: Feeds::new(settings.feeds, encoder.renderers().clone()),
             pending_reads: PendingReads::new(),

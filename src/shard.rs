@@ -153,6 +153,7 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
     let lane = LaneParts {
         index,
         nats,
+        lanes: node.lanes.clone(),
         requests: parts.questions,
         shard_queues: parts.shard_queues,
         local_shard: LocalShard(Rc::new(move |batch| pump::deliver(&own, batch))),

@@ -8,6 +8,7 @@ use tidegate_protocol::class::Class;
 use tidegate_protocol::class::FeedBy;
 use tidegate_protocol::class::KeyScope;
 use tidegate_protocol::class::Kind;
+use tidegate_protocol::class::LaneBy;
 use tidegate_protocol::class::MAX_RATE_MS;
 use tidegate_protocol::class::Priority;
 use tidegate_protocol::class::fields;
@@ -53,6 +54,11 @@ fn class(table: &ConfigTable<'_>) -> Option<Class> {
     );
     check_age(table, batch, max_rate, max_age);
     let (snapshot, feed) = snapshot_and_feed(table, pattern.as_ref());
+    let lane = table.choice("lane", LaneBy::Hash, &[("hash", LaneBy::Hash), ("own", LaneBy::Own)]);
+    if lane == LaneBy::Own && feed != FeedBy::Subject {
+        let message = "all channels of the class share one NATS subscription, so they have one lane";
+        table.error("lane", message, "remove it, or set feed = \"subject\" and snapshot = true");
+    }
     let (priority, priority_field) = match table.optional("priority", priority) {
         Some(PriorityFrom::Class(priority)) => (priority, None),
         Some(PriorityFrom::Field(field)) => (Priority::Normal, Some(field)),
@@ -69,6 +75,7 @@ fn class(table: &ConfigTable<'_>) -> Option<Class> {
     let scopes = [("subject", KeyScope::Subject), ("channel", KeyScope::Channel)];
     Some(Class {
         feed,
+        lane,
         key_scope: table.choice("key_scope", KeyScope::Subject, &scopes),
         kind: kind.unwrap_or(Kind::Buffer),
         snapshot,

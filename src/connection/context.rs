@@ -111,7 +111,7 @@ impl Context {
         if !needs_join {
             return;
         }
-        let lane = self.node.lanes.index_of(class.lane_pattern(&pattern));
+        let lane = self.node.lanes.join(&pattern, &class, self.shard);
         self.send_join(lane, Join { shard: self.shard, pattern, class, format });
     }
 
@@ -128,9 +128,11 @@ impl Context {
     /// Tells the lane of a pattern that this shard has no subscribers any more; later, if the lane's request queue is
     /// full.
     pub fn leave(&self, pattern: Pattern) {
-        let lane = self.node.lanes.of(&pattern, &self.settings.classes.of(&pattern));
-        let request = LaneRequest::Leave { shard: self.shard, pattern: pattern.clone() };
-        if lane.is_none_or(|lane| lane.try_send(request).is_err()) {
+        let class = self.settings.classes.of(&pattern);
+        // No lane knows a pattern that it has already been told of.
+        let Some(lane) = self.node.lanes.leave(&pattern, &class, self.shard) else { return };
+        let request = LaneRequest::Leave { shard: self.shard, pattern: pattern.clone(), class };
+        if lane.try_send(request).is_err() {
             self.leave_later(pattern);
         }
     }

@@ -184,15 +184,16 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         self.entries.get_mut(*id).map(|entry| &mut entry.feed)
     }
 
-    /// A shard wants no more publications of a pattern.
-    pub fn leave(&mut self, shard: ShardIndex, pattern: &Pattern, now: Instant) {
+    /// A shard wants no more publications of a pattern. Returns false if there is no feed of it.
+    pub fn leave(&mut self, shard: ShardIndex, pattern: &Pattern, now: Instant) -> bool {
         let Some(&id) = self.by_pattern.get(pattern) else {
-            return;
+            return false;
         };
         if let Some(entry) = self.entries.get_mut(id) {
             entry.feed.leave(shard, now);
             self.watched.insert(id);
         }
+        true
     }
 
     /// Delivers a message to the feed of the subscription's pattern and, if the subscription is shared, to that of the
@@ -300,16 +301,22 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         self.sources.get(&key).map(|source| &source.pattern)
     }
 
-    /// Reports stale feeds, and removes those that no shard has wanted for `linger`. Returns the subscriptions that
-    /// have no feed left.
-    pub fn sweep(&mut self, linger: Duration, now: Instant, outgoing: &mut Vec<ShardItem>) -> Vec<K> {
+    /// Reports stale feeds, and removes those that no shard has wanted for `linger`, if `may_end` returns true. Returns
+    /// the subscriptions that have no feed left.
+    pub fn sweep(
+        &mut self,
+        linger: Duration,
+        now: Instant,
+        may_end: impl Fn(&Feed) -> bool,
+        outgoing: &mut Vec<ShardItem>,
+    ) -> Vec<K> {
         let (entries, mut idle) = (&mut self.entries, Vec::new());
         self.watched.retain(|&id| {
             let Some(FeedEntry { feed, .. }) = entries.get_mut(id) else {
                 return false;
             };
             feed.check_stale(now, outgoing);
-            if feed.is_idle(linger, now) {
+            if feed.is_idle(linger, now) && may_end(feed) {
                 idle.push(id);
             }
             feed.needs_sweep()

@@ -14,6 +14,7 @@ use tracing::warn;
 use crate::lane::Lane;
 use crate::lane::LaneRequest;
 use crate::lane::LaneStatus;
+use crate::lane::feed::Feed;
 use crate::lane::feed::ShardItem;
 use crate::nats::error::NatsError;
 use crate::nats::incoming::Incoming;
@@ -27,17 +28,24 @@ static REVOKED: LogLimit = LogLimit::per_second(1);
 impl Lane {
     pub(super) fn on_request(&mut self, request: LaneRequest, now: (Instant, SystemTime)) {
         match request {
+            // Another lane may have the channel by now, and must be the only one.
+            LaneRequest::Join(join) if !self.lanes.has(&join.pattern, &join.class, self.index) => {}
             LaneRequest::Join(join) => {
                 let subscribe = |pattern: &Pattern| self.subscriptions.subscribe(pattern);
                 self.feeds.join(join, now, subscribe, &mut self.outgoing);
             }
             LaneRequest::Last { pattern, class, start_feed, answer } => {
+                let start_feed = start_feed && self.lanes.claim(&pattern, &class, self.index);
                 let subscribe = |pattern: &Pattern| self.subscriptions.subscribe(pattern);
                 let known = self.feeds.last(pattern, class, start_feed, now, subscribe);
                 // The caller may have stopped waiting.
                 let _ = answer.send(known.filter(|_| self.subscriptions.is_connected()));
             }
-            LaneRequest::Leave { shard, pattern } => self.feeds.leave(shard, &pattern, now.0),
+            LaneRequest::Leave { shard, pattern, class } => {
+                if !self.feeds.leave(shard, &pattern, now.0) {
+                    self.lanes.release(&pattern, &class, self.index);
+                }
+            }
         }
         self.route_outgoing();
     }
@@ -147,7 +155,9 @@ impl Lane {
 
     /// Handles what is due by time.
     pub(super) fn sweep(&mut self, now: Instant) {
-        for key in self.feeds.sweep(self.linger, now, &mut self.outgoing) {
+        let (lanes, index) = (&self.lanes, self.index);
+        let may_end = |feed: &Feed| lanes.release(feed.pattern(), &feed.class(), index);
+        for key in self.feeds.sweep(self.linger, now, may_end, &mut self.outgoing) {
             self.unsubscribe(key);
         }
         self.route_outgoing();

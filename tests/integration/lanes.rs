@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::FeedBy;
+use tidegate_protocol::class::LaneBy;
 
 use crate::support::client::Client;
 use crate::support::edge::TestEdge;
@@ -27,9 +28,24 @@ async fn subscriptions(edge: &TestEdge, expected: usize) {
     .await;
 }
 
+/// Feeds linger for a short time.
+async fn edge(lane: LaneBy) -> TestEdge {
+    TestEdge::with(|config| {
+        config.classes.push(Class { lane, ..class("chat.*") });
+        config.server.feed_linger = LINGER;
+    })
+    .await
+}
+
 #[tokio::test]
 async fn ex_02_a_subject_has_one_subscription_for_any_number_of_clients_and_shards() {
-    let edge = TestEdge::with(|config| config.server.feed_linger = LINGER).await;
+    for lane in [LaneBy::Hash, LaneBy::Own] {
+        assert_one_subscription_for_each_subject(lane).await;
+    }
+}
+
+async fn assert_one_subscription_for_each_subject(lane: LaneBy) {
+    let edge = edge(lane).await;
     let mut clients: Vec<Client> = Vec::new();
     for _ in 0..20 {
         clients.push(edge.client("alice").await);
@@ -75,7 +91,13 @@ async fn a_feed_lingers_for_clients_that_reconnect() {
 
 #[tokio::test]
 async fn ex_02_churn_leaves_no_subscription_behind() {
-    let edge = TestEdge::with(|config| config.server.feed_linger = LINGER).await;
+    for lane in [LaneBy::Hash, LaneBy::Own] {
+        assert_churn_leaves_no_subscription_behind(lane).await;
+    }
+}
+
+async fn assert_churn_leaves_no_subscription_behind(lane: LaneBy) {
+    let edge = edge(lane).await;
     let mut recorders = Vec::new();
     for shard in [0, 1, 0, 1] {
         recorders.push(Recorder::start(edge.client_on(shard).await));
@@ -97,17 +119,22 @@ async fn ex_02_churn_leaves_no_subscription_behind() {
 /// PROTOCOL.md: "of one channel always arrive in order"
 #[tokio::test]
 async fn steady_clients_get_everything_in_order_while_others_come_and_go() {
-    assert_everything_arrives_in_order(FeedBy::Subject).await;
+    assert_everything_arrives_in_order(FeedBy::Subject, LaneBy::Hash).await;
 }
 
 #[tokio::test]
 async fn by_pattern_steady_clients_get_everything_in_order_while_others_come_and_go() {
-    assert_everything_arrives_in_order(FeedBy::Pattern).await;
+    assert_everything_arrives_in_order(FeedBy::Pattern, LaneBy::Hash).await;
 }
 
-async fn assert_everything_arrives_in_order(feed: FeedBy) {
+#[tokio::test]
+async fn in_the_lane_of_the_first_client_steady_clients_get_everything_in_order_while_others_come_and_go() {
+    assert_everything_arrives_in_order(FeedBy::Subject, LaneBy::Own).await;
+}
+
+async fn assert_everything_arrives_in_order(feed: FeedBy, lane: LaneBy) {
     let edge = TestEdge::with(|config| {
-        config.classes.push(Class { feed, ..class("chat.*") });
+        config.classes.push(Class { feed, lane, ..class("chat.*") });
         config.server.feed_linger = Duration::ZERO;
         config.limits.commands_burst = 100_000;
         config.limits.inbound_burst_bytes = 100_000_000;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use tidegate_protocol::class::FeedBy;
+use tidegate_protocol::class::LaneBy;
 
 use crate::support::edge::TestEdge;
 use crate::support::edge::class;
@@ -35,10 +36,10 @@ struct FaultyNode {
 impl FaultyNode {
     /// Starts two clients on each shard, which subscribe to subjects of both lanes and both classes, by name and by
     /// pattern.
-    async fn begin(feed: FeedBy) -> Self {
+    async fn begin(feed: FeedBy, lane: LaneBy) -> Self {
         let edge = TestEdge::with(|config| {
             config.classes.push(class("chat.*"));
-            config.classes.iter_mut().for_each(|class| class.feed = feed);
+            config.classes.iter_mut().for_each(|class| (class.feed, class.lane) = (feed, lane));
             config.limits.inbox_bytes = 20_000;
             config.limits.outbox_bytes = 16_000;
             config.limits.send_buffer_bytes = 4096;
@@ -180,9 +181,9 @@ fn is_subscribed(reply: &Received) -> bool {
     }
 }
 
-async fn no_message_is_lost_without_a_gap(seed: u64, feed: FeedBy) {
+async fn no_message_is_lost_without_a_gap(seed: u64, feed: FeedBy, lane: LaneBy) {
     let mut rng = Rng::with_seed(seed);
-    let mut world = FaultyNode::begin(feed).await;
+    let mut world = FaultyNode::begin(feed, lane).await;
     let producer = Producer::at(PACE, &world.edge.nats, world.subjects()).await;
     for _ in 0..STEPS {
         world.step(&mut rng).await;
@@ -204,25 +205,30 @@ async fn no_message_is_lost_without_a_gap(seed: u64, feed: FeedBy) {
 
 #[tokio::test]
 async fn no_message_is_lost_without_a_gap_with_seed_1() {
-    no_message_is_lost_without_a_gap(1, FeedBy::Subject).await;
+    no_message_is_lost_without_a_gap(1, FeedBy::Subject, LaneBy::Hash).await;
 }
 
 #[tokio::test]
 async fn no_message_is_lost_without_a_gap_with_seed_2() {
-    no_message_is_lost_without_a_gap(2, FeedBy::Subject).await;
+    no_message_is_lost_without_a_gap(2, FeedBy::Subject, LaneBy::Hash).await;
 }
 
 #[tokio::test]
 async fn no_message_is_lost_without_a_gap_with_seed_3() {
-    no_message_is_lost_without_a_gap(3, FeedBy::Subject).await;
+    no_message_is_lost_without_a_gap(3, FeedBy::Subject, LaneBy::Hash).await;
 }
 
 #[tokio::test]
 async fn no_message_is_lost_without_a_gap_by_pattern_with_seed_4() {
-    no_message_is_lost_without_a_gap(4, FeedBy::Pattern).await;
+    no_message_is_lost_without_a_gap(4, FeedBy::Pattern, LaneBy::Hash).await;
 }
 
 #[tokio::test]
 async fn no_message_is_lost_without_a_gap_by_pattern_with_seed_5() {
-    no_message_is_lost_without_a_gap(5, FeedBy::Pattern).await;
+    no_message_is_lost_without_a_gap(5, FeedBy::Pattern, LaneBy::Hash).await;
+}
+
+#[tokio::test]
+async fn no_message_is_lost_without_a_gap_in_the_lane_of_the_first_client_with_seed_6() {
+    no_message_is_lost_without_a_gap(6, FeedBy::Subject, LaneBy::Own).await;
 }

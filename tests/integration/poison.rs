@@ -25,7 +25,7 @@ const BAD_STATUS: &[u8] = b"NATS/1.0 abc\r\nname: x\r\n\r\n";
 fn owned_by(edge: &TestEdge, lane: usize, name: impl Fn(usize) -> String) -> String {
     (0..)
         .map(name)
-        .find(|name| edge.app.node.lanes.index_of(&Pattern::parse(name).unwrap()).0 == lane)
+        .find(|name| edge.app.node.lanes.by_hash(&Pattern::parse(name).unwrap()).0 == lane)
         .unwrap()
 }
 

@@ -174,7 +174,7 @@ fn refused(log: &Log) -> bool {
 #[tokio::test]
 async fn nat_02_a_flood_on_one_channel_of_a_shared_subscription_loses_no_message() {
     let edge = TestEdge::with(by_pattern).await;
-    let lane = edge.app.node.lanes.index_of(&Pattern::parse("chat.*").unwrap()).0;
+    let lane = edge.app.node.lanes.by_hash(&Pattern::parse("chat.*").unwrap()).0;
     let channels: Vec<_> = (0..3).map(|number| format!("chat.s{number}")).collect();
     let mut recorders = listeners(&edge, &channels).await;
     edge.hooks.reader.close(lane);

@@ -94,6 +94,8 @@ pub fn all() -> Vec<Entry> {
     let feed = || "pattern".to_owned();
     let workload = Messages { feed: feed(), ..private(5000, window) };
     all.push(Entry::new("private-pattern", Workload::Messages(workload)).tidegate_only());
+    let workload = Messages { feed: "own".to_owned(), ..private(5000, window) };
+    all.push(Entry::new("private-own", Workload::Messages(workload)).tidegate_only());
     let workload = Idle { private: true, feed: feed(), ..idle.clone() };
     all.push(Entry::new("idle-private-pattern", Workload::Idle(workload)).rounds(2).tidegate_only());
     for size in [200, 1024] {

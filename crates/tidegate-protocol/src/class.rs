@@ -82,6 +82,16 @@ pub enum FeedBy {
     Always,
 }
 
+/// Which lane has a literal channel with a NATS subscription of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LaneBy {
+    /// A hash of its name decides: channels are spread evenly over the threads.
+    Hash,
+    /// The lane on the thread of the first connection that subscribes. Publications for one connection, such as those of
+    /// a user, then never change threads.
+    Own,
+}
+
 /// The NATS headers of a publication that say how it is delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeliveryHeaders<'h> {
@@ -122,6 +132,7 @@ pub struct Class {
     /// The names of the NATS headers that clients receive; `*` means all of them.
     pub headers: Vec<String>,
     pub feed: FeedBy,
+    pub lane: LaneBy,
     pub key_scope: KeyScope,
 }
 
@@ -140,6 +151,7 @@ impl Class {
             stale_after: None,
             headers: Vec::new(),
             feed: FeedBy::Subject,
+            lane: LaneBy::Hash,
             key_scope: KeyScope::Subject,
         }
     }
@@ -179,6 +191,12 @@ impl Class {
         let key = self.key(subject, key.or(found.key.as_deref()));
         let said = fields.have_priority().then(|| Priority::of_field(found.priority.as_deref()));
         (key, priority.or(said).unwrap_or(self.priority))
+    }
+
+    /// Whether the first connection that subscribes to a channel of this class decides which lane has it. Wildcards and
+    /// channels that share a NATS subscription are assigned by [`Class::lane_pattern`].
+    pub fn has_own_lane(&self, channel: &Pattern) -> bool {
+        self.lane == LaneBy::Own && self.feed == FeedBy::Subject && channel.is_literal()
     }
 
     /// The pattern that decides which lane has a channel of this class.

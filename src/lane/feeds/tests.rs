@@ -118,7 +118,7 @@ impl TestFeeds {
     /// Removes feeds that no shard has wanted for 5 seconds.
     fn sweep(&mut self, seconds: u64) -> Vec<u32> {
         let now = self.at(seconds).0;
-        let ended = self.feeds.sweep(Duration::from_secs(5), now, &mut Vec::new());
+        let ended = self.feeds.sweep(Duration::from_secs(5), now, |_| true, &mut Vec::new());
         ended.iter().for_each(|&key| self.made[usize::try_from(key).unwrap()] = None);
         ended
     }

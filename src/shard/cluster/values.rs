@@ -130,7 +130,7 @@ fn request(
     open_feeds: bool,
 ) -> Option<oneshot::Receiver<Option<Vec<Publication>>>> {
     let class = context.settings.classes.of(channel);
-    let lane = context.node.lanes.of(channel, &class)?;
+    let lane = context.node.lanes.with_values_of(channel, &class, context.shard)?;
     let (answer, values) = oneshot::channel();
     let pattern = channel.clone();
     lane.try_send(LaneRequest::Last { pattern, class, start_feed: open_feeds, answer }).ok()?;

@@ -170,7 +170,7 @@ impl TestEdge {
 
     /// Subjects with this prefix that belong to this lane.
     pub(crate) fn subjects_of(&self, lane: usize, prefix: &str) -> impl Iterator<Item = String> {
-        let owner = |subject: &String| self.app.node.lanes.index_of(&Pattern::parse(subject).unwrap()).0;
+        let owner = |subject: &String| self.app.node.lanes.by_hash(&Pattern::parse(subject).unwrap()).0;
         (0..).map(move |number| format!("{prefix}.s{number}")).filter(move |subject| owner(subject) == lane)
     }
 

@@ -109,7 +109,8 @@ pub(super) struct PrivateArgs {
     /// Number of sockets, and of subjects.
     #[arg(long, value_name = "N", default_value_t = 5000)]
     sockets: usize,
-    /// How Tidegate subscribes on NATS: to each subject, or to one pattern for all.
+    /// How Tidegate subscribes on NATS: to each subject, to one pattern for all, or to each subject on the thread of its
+    /// client.
     #[arg(long, value_enum, default_value_t = Feed::Subject)]
     feed: Feed,
     #[command(flatten)]
@@ -124,7 +125,8 @@ pub(super) struct IdleArgs {
     /// One subject per socket, instead of one for all.
     #[arg(long)]
     private: bool,
-    /// How Tidegate subscribes on NATS: to each subject, or to one pattern for all.
+    /// How Tidegate subscribes on NATS: to each subject, to one pattern for all, or to each subject on the thread of its
+    /// client.
     #[arg(long, value_enum, default_value_t = Feed::Subject)]
     feed: Feed,
     /// Offer permessage-deflate in the handshake.
@@ -229,14 +231,16 @@ enum Algorithm {
 enum Feed {
     Subject,
     Pattern,
+    Own,
 }
 
 impl Feed {
-    /// The value of the class's `feed` key; empty for the default.
+    /// The value of the class's `feed` key, or of its `lane` key; empty for the default.
     fn config_value(self) -> String {
         match self {
             Self::Subject => String::new(),
             Self::Pattern => "pattern".to_owned(),
+            Self::Own => "own".to_owned(),
         }
     }
 }

@@ -12,7 +12,7 @@ pub struct Settings {
     pub extra_toml: String,
     /// `KEY=VALUE` arguments for `tidegate serve --set`.
     pub set: Vec<String>,
-    /// The `feed` key of the class `bench.user.*.notifications`; left out if empty.
+    /// The `feed` key of the class `bench.user.*.notifications`, or `own` for its `lane` key; left out if empty.
     pub feed: String,
     /// The `max_rate_ms` key of the class `bench.latest.>`; 0 means no limit.
     pub max_rate_ms: u64,
@@ -64,9 +64,10 @@ kind = "buffer"
         settings.shards, settings.max_rate_ms
     );
     if !settings.feed.is_empty() {
+        let key = if settings.feed == "own" { "lane" } else { "feed" };
         let _ = write!(
             text,
-            "[[class]]\npattern = \"bench.user.*.notifications\"\nkind = \"buffer\"\nfeed = \"{}\"\n",
+            "[[class]]\npattern = \"bench.user.*.notifications\"\nkind = \"buffer\"\n{key} = \"{}\"\n",
             settings.feed
         );
     }

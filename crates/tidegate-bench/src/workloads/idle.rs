@@ -20,6 +20,7 @@ use crate::producer::Producer;
 use crate::servers::Servers;
 use crate::servers::Target;
 use crate::servers::settings::Settings;
+use crate::workloads::messages::how_fed;
 
 /// Longest time for the last publications to reach all clients.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,7 +40,7 @@ pub struct Idle {
     pub sockets: usize,
     /// Whether each socket subscribes to a different subject. Otherwise all share one.
     pub private: bool,
-    /// The `feed` key of the class of private subjects; left out if empty.
+    /// The `feed` key of the class of private subjects, or `own` for its `lane` key; left out if empty.
     pub feed: String,
     /// Whether clients offer permessage-deflate.
     pub compress: bool,
@@ -122,7 +123,7 @@ impl Idle {
 
     pub fn title(&self) -> String {
         let subjects = if self.private { "with a subject each" } else { "with one subject" };
-        let feed = if self.feed.is_empty() { String::new() } else { format!(", feed by {}", self.feed) };
+        let feed = how_fed(&self.feed);
         let compress = if self.compress { ", compression negotiated" } else { "" };
         format!("{} idle sockets {subjects}{feed}{compress}", number(self.sockets as f64, 0))
     }

@@ -67,7 +67,7 @@ pub struct Messages {
     pub size: usize,
     /// Tidegate sends the newest publication of a subject at most once per this interval; 0 means all publications.
     pub max_rate_ms: u64,
-    /// The `feed` key of the class of private subjects; left out if empty.
+    /// The `feed` key of the class of private subjects, or `own` for its `lane` key; left out if empty.
     pub feed: String,
     /// Whether clients offer permessage-deflate.
     pub compress: bool,
@@ -161,13 +161,20 @@ impl Messages {
         if self.max_rate_ms > 0 {
             title += &format!(", the newest every {} ms", self.max_rate_ms);
         }
-        if !self.feed.is_empty() {
-            title += &format!(", feed by {}", self.feed);
-        }
+        title += &how_fed(&self.feed);
         if self.compress {
             title += ", compressed";
         }
         title
+    }
+}
+
+/// The part of a title about [`Messages::feed`].
+pub(super) fn how_fed(feed: &str) -> String {
+    match feed {
+        "" => String::new(),
+        "own" => ", in the lane of the first client".to_owned(),
+        feed => format!(", feed by {feed}"),
     }
 }
 
