@@ -59,6 +59,8 @@ use crate::auth::policy::Policy;
 use crate::auth::policy::Via;
 use crate::connection::client_address::ClientAddress;
 use crate::connection::context::Context;
+use crate::connection::deadlines::NextDeadlines;
+use crate::connection::deadlines::Scheduled;
 use crate::connection::log_context::LogContext;
 use crate::connection::transport::Transport;
 use crate::hub::Subscribe;
@@ -116,8 +118,8 @@ pub struct Connection {
     blocked_since: Cell<Option<Instant>>,
     /// When to flush frames that wait for more (`batch_ms`).
     flush_due: Cell<Option<Instant>>,
-    /// The earliest deadline that is in the shard's queue.
-    scheduled: Cell<Option<Instant>>,
+    /// The deadlines that are in the shard's queue.
+    scheduled: Scheduled,
     /// Whether there may be an earlier deadline, which is not in the queue yet.
     needs_scheduling: Cell<bool>,
     waker: RefCell<Option<Waker>>,
@@ -158,7 +160,7 @@ impl Connection {
             stage: Cell::new(Stage::Open),
             blocked_since: Cell::default(),
             flush_due: Cell::default(),
-            scheduled: Cell::default(),
+            scheduled: Scheduled::default(),
             needs_scheduling: Cell::default(),
             waker: RefCell::default(),
             log_context,
@@ -190,7 +192,7 @@ impl Connection {
 
     /// Handles all deadlines that have passed.
     pub fn on_deadline(self: &Rc<Self>, now: Instant) {
-        self.scheduled.set(None);
+        self.scheduled.forget_earliest();
         self.needs_scheduling.set(true);
         let limits = &self.context.node.limits.connection;
         let has_passed = |since: Option<Instant>, limit| since.is_some_and(|since| now >= since + limit);
@@ -232,7 +234,7 @@ impl Connection {
             self.flush_due.set(Some(due));
             self.needs_scheduling.set(true);
         }
-        self.schedule();
+        self.schedule(now);
     }
 
     /// Carries out the session's outputs until there are none. Inputs that result from them are passed on in this loop,
@@ -481,8 +483,9 @@ impl Connection {
         is_ok
     }
 
-    /// Tells the shard when to call [`Connection::on_deadline`], if that is earlier than it was told before.
-    fn schedule(&self) {
+    /// Tells the shard when to call [`Connection::on_deadline`], if that is earlier than it was told before. A message
+    /// is sent, and a credential expires, at the exact time.
+    fn schedule(&self, now: Instant) {
         // Most publications change no deadline, and asking the session costs a cache miss.
         if !self.needs_scheduling.take() && !self.subscriber.is_rate_limited() {
             return;
@@ -493,22 +496,24 @@ impl Connection {
             Stage::CloseSent(until) => Some(until),
             Stage::Closing | Stage::Open => None,
         };
-        let next = [
+        let session = self.session.borrow();
+        let exact = [
+            self.flush_due.get(),
+            self.transport.resumes_reading_at(),
+            self.subscriber.next_release(),
+            session.expires(),
+        ];
+        let rounded = [
             stage,
             self.blocked_since.get().map(|since| since + limits.write_timeout),
             self.transport.unfinished_since().map(|since| since + limits.fragment_timeout),
-            self.flush_due.get(),
-            self.transport.resumes_reading_at(),
-            self.session.borrow().poll_timeout(),
-            self.subscriber.next_release(),
+            session.poll_timeout(),
         ];
-        let Some(next) = next.into_iter().flatten().min() else {
-            return;
+        let next = NextDeadlines {
+            exact: exact.into_iter().flatten().min(),
+            rounded: rounded.into_iter().flatten().min(),
         };
-        if self.scheduled.get().is_none_or(|scheduled| next < scheduled) {
-            self.scheduled.set(Some(next));
-            self.context.deadlines.add(next, self.subscriber.owner);
-        }
+        self.context.deadlines.schedule(self.subscriber.owner, &self.scheduled, next, now);
     }
 }
 

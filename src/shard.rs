@@ -32,6 +32,7 @@ use crate::connection::context::Context;
 use crate::connection::context::ContextParts;
 use crate::connection::table::Connections;
 use crate::connection::transport::Transport;
+use crate::hub::subscriber::ConnectionId;
 use crate::lane::Lane;
 use crate::lane::LaneParts;
 use crate::lane::LaneRequest;
@@ -54,6 +55,8 @@ use crate::shard::handle::ShardRequest;
 
 /// Items of the inbox to deliver before other tasks run.
 const TURN_ITEMS: usize = 256;
+/// Connections with due deadlines to handle before other tasks run. Many share a slot, and each may write.
+const TURN_DEADLINES: usize = 64;
 
 /// Serves HTTP on an accepted socket. Returns a connection if the socket becomes one. `app` provides this function,
 /// because a shard does not know HTTP.
@@ -221,14 +224,7 @@ async fn handle_deadlines(connections: Rc<Connections>) {
     let mut checked = now(context);
     loop {
         tokio::select! {
-            due = context.deadlines.due() => {
-                let now = Instant::now();
-                for id in due {
-                    if let Some(connection) = connections.get(id) {
-                        connection.on_deadline(now);
-                    }
-                }
-            }
+            due = context.deadlines.due() => handle_due(&connections, &due).await,
             _ = tick.tick() => {
                 context.repeat_pending_leaves();
                 let now = now(context);
@@ -241,6 +237,20 @@ async fn handle_deadlines(connections: Rc<Connections>) {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Handles the deadlines of these connections, and lets clients be served in between.
+async fn handle_due(connections: &Connections, due: &[ConnectionId]) {
+    let mut turns = due.chunks(TURN_DEADLINES).peekable();
+    while let Some(turn) = turns.next() {
+        let now = Instant::now();
+        for connection in turn.iter().filter_map(|id| connections.get(*id)) {
+            connection.on_deadline(now);
+        }
+        if turns.peek().is_some() {
+            tokio::task::yield_now().await;
         }
     }
 }

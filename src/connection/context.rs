@@ -82,15 +82,16 @@ pub struct ContextParts {
 
 impl Context {
     pub fn new(parts: ContextParts) -> Self {
+        let now = Now { instant: Instant::now(), wall: SystemTime::now() };
         Self {
             shard: parts.shard,
             hub: RefCell::default(),
             node: parts.node,
             nats: parts.nats,
             settings: Rc::new(parts.settings),
-            clock: Clock::new(Now { instant: Instant::now(), wall: SystemTime::now() }),
+            clock: Clock::new(now),
             tasks: parts.tasks,
-            deadlines: Deadlines::default(),
+            deadlines: Deadlines::new(now.instant),
             delivery_totals: DeliveryTotals::default(),
             sessions_created: Cell::new(0),
             read_buffer: Cell::default(),

@@ -30,13 +30,13 @@ impl Connection {
         if self.blocked_since.get().is_none() {
             self.write_all(now);
         }
-        self.schedule();
+        self.schedule(now);
     }
 
     /// Continues to write when the socket has room again.
     pub(super) fn resume(self: &Rc<Self>, now: Instant) {
         self.write_all(now);
-        self.schedule();
+        self.schedule(now);
     }
 
     fn write_all(self: &Rc<Self>, now: Instant) {

@@ -295,6 +295,11 @@ impl Client {
         self.flush()
     }
 
+    /// Number of ping frames that the current connection has received.
+    pub fn pings(&self) -> u64 {
+        self.parser.pings
+    }
+
     /// Whether all subscriptions are confirmed.
     pub fn is_live(&self) -> bool {
         self.parser.phase == Phase::Live

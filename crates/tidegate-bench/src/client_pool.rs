@@ -130,6 +130,11 @@ impl ClientPool {
         self.clients.iter().map(|client| client.bytes).sum()
     }
 
+    /// Number of pings that each client has received.
+    pub fn pings(&self) -> Vec<u64> {
+        self.clients.iter().map(Client::pings).collect()
+    }
+
     /// Number of clients that are subscribed.
     pub fn live(&self) -> usize {
         self.live

@@ -47,7 +47,7 @@ const STOCK_AGENT: &str = "stock-agent";
 const NATS_SERVER: &str = "nats-server";
 const BASELINE: &str = "baseline";
 
-const GOALS: [Goal; 34] = [
+const GOALS: [Goal; 35] = [
     at_most("fanout-64", "cpu_us", Bound::TimesTarget(0.22, NATS_SERVER)),
     at_most("fanout-64", "cpu_us", Bound::TimesTarget(1.25, BASELINE)),
     at_least("fanout-64", "deliveries_per_s", Bound::TimesTarget(4.0, NATS_SERVER)),
@@ -66,6 +66,7 @@ const GOALS: [Goal; 34] = [
     at_most("idle-private-pattern", "front_socket_bytes", Bound::Value(4096.0)),
     at_most("heartbeats", "front_socket_bytes", Bound::Value(3072.0)),
     at_most("heartbeats", "idle_cpu_percent", Bound::Value(5.0)),
+    at_most("heartbeats", "ping_us", Bound::Value(25.0)),
     at_most("connect", "cpu_us", Bound::Value(60.0)),
     at_most("connect", "cpu_us", Bound::TimesTarget(0.4, NATS_SERVER)),
     at_least("connect", "connections_per_s", Bound::Value(2000.0)),

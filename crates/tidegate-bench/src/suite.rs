@@ -8,6 +8,7 @@ use crate::workloads::abuse::Abuse;
 use crate::workloads::churn::Churn;
 use crate::workloads::connect::Connect;
 use crate::workloads::connect::Storm;
+use crate::workloads::heartbeats::Heartbeats;
 use crate::workloads::idle::Idle;
 use crate::workloads::messages::Messages;
 use crate::workloads::messages::Pacing;
@@ -82,7 +83,7 @@ pub fn all() -> Vec<Entry> {
         Entry::new("private", Workload::Messages(private(5000, window))),
         Entry::new("idle-shared", Workload::Idle(idle.clone())).rounds(2),
         Entry::new("idle-private", Workload::Idle(Idle { private: true, ..idle.clone() })).rounds(2),
-        Entry::new("heartbeats", Workload::Idle(idle.clone())).rounds(1).seconds(26.0).tidegate_only(),
+        heartbeats_entry(Heartbeats { sockets: 10_000, interval_s: 25 }).rounds(1).tidegate_only(),
         Entry::new("connect", Workload::Connect(Connect { at_once: 64, same_token: false })),
         Entry::new("connect-same-token", Workload::Connect(Connect { at_once: 64, same_token: true }))
             .tidegate_only(),
@@ -142,6 +143,12 @@ pub fn slow() -> [Slow; 2] {
         outbox_mib: 8,
         growth_mib: 32,
     })
+}
+
+/// Each socket receives one ping during the measurement, or two.
+pub fn heartbeats_entry(heartbeats: Heartbeats) -> Entry {
+    let seconds = heartbeats.interval_s as f64 + 1.0;
+    Entry::new("heartbeats", Workload::Heartbeats(heartbeats)).seconds(seconds)
 }
 
 pub fn slow_entry(slow: Slow) -> Entry {

@@ -3,6 +3,7 @@
 pub mod abuse;
 pub mod churn;
 pub mod connect;
+pub mod heartbeats;
 pub mod idle;
 pub mod messages;
 pub mod restart;
@@ -15,6 +16,7 @@ use crate::workloads::abuse::Abuse;
 use crate::workloads::churn::Churn;
 use crate::workloads::connect::Connect;
 use crate::workloads::connect::Storm;
+use crate::workloads::heartbeats::Heartbeats;
 use crate::workloads::idle::Idle;
 use crate::workloads::messages::Messages;
 use crate::workloads::messages::SubjectKind;
@@ -25,6 +27,7 @@ use crate::workloads::slow::Slow;
 pub enum Workload {
     Messages(Messages),
     Idle(Idle),
+    Heartbeats(Heartbeats),
     Connect(Connect),
     Storm(Storm),
     Churn(Churn),
@@ -45,8 +48,10 @@ impl Workload {
             Self::Messages(_) | Self::Idle(_) | Self::Connect(_) | Self::Storm(_) => true,
             // The baseline has no commands.
             Self::Churn(_) => *target != Target::Baseline,
-            // Only Tidegate makes the guarantees that these check.
-            Self::Slow(_) | Self::Restart(_) | Self::Abuse(_) => matches!(target, Target::Tidegate { .. }),
+            // Only Tidegate has their settings, and makes the guarantees that they check.
+            Self::Heartbeats(_) | Self::Slow(_) | Self::Restart(_) | Self::Abuse(_) => {
+                matches!(target, Target::Tidegate { .. })
+            }
         }
     }
 
@@ -55,6 +60,7 @@ impl Workload {
         match self {
             Self::Messages(messages) => messages.round(bench, target),
             Self::Idle(idle) => idle.round(bench, target),
+            Self::Heartbeats(heartbeats) => heartbeats.round(bench, target),
             Self::Connect(connect) => connect.round(bench, target),
             Self::Storm(storm) => storm.round(bench, target),
             Self::Churn(churn) => churn.round(bench, target),
@@ -69,6 +75,7 @@ impl Workload {
         match self {
             Self::Messages(messages) => messages.shape.sockets,
             Self::Idle(idle) => idle.sockets,
+            Self::Heartbeats(heartbeats) => heartbeats.sockets,
             Self::Connect(connect) => 2 * connect.at_once,
             // The server may not have closed all old sockets when their clients reconnect.
             Self::Storm(storm) => 2 * storm.sockets,
@@ -85,6 +92,7 @@ impl Workload {
         match self {
             Self::Messages(messages) => messages.title(),
             Self::Idle(idle) => idle.title(),
+            Self::Heartbeats(heartbeats) => heartbeats.title(),
             Self::Connect(connect) => connect.title(),
             Self::Storm(storm) => storm.title(),
             Self::Churn(churn) => churn.title(),

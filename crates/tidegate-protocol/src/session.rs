@@ -216,10 +216,9 @@ impl Session {
         verified: Option<Verified>,
         now: Now,
     ) -> Self {
-        let seed = id.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
         let traits = dialect.traits();
         let interval = traits.ping_interval.unwrap_or(settings.ping_interval);
-        let heartbeat = traits.has_sessions.then(|| Heartbeat::new(interval, seed, now.instant));
+        let heartbeat = traits.has_sessions.then(|| Heartbeat::new(interval, &id, now.instant));
         let phase = match verified {
             _ if !traits.has_sessions => Phase::Open(Verified { identity: Arc::default(), expires: None }),
             Some(verified) => Phase::Open(verified),
@@ -380,6 +379,14 @@ impl Session {
         let beat = self.heartbeat.map(|heartbeat| heartbeat.deadline());
         let overdue = self.subscriptions.oldest_wait().map(|since| since + self.settings.join_notice_after);
         [phase, beat, overdue].into_iter().flatten().min()
+    }
+
+    /// When the credential expires and the session ends. [`Session::poll_timeout`] is never later.
+    pub fn expires(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Open(verified) => verified.expires,
+            Phase::Waiting { .. } | Phase::Ending(_) | Phase::Closed => None,
+        }
     }
 
     /// The user name, once known; for logs.

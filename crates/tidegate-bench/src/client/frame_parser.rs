@@ -48,6 +48,8 @@ pub enum ClientEvent<'a> {
 #[derive(Debug)]
 pub struct FrameParser {
     pub phase: Phase,
+    /// Number of ping frames.
+    pub pings: u64,
     dialect: Dialect,
     nats_parser: NatsParser,
     /// The offset of the payload in a message. It is the same in all messages to one client.
@@ -60,6 +62,7 @@ impl FrameParser {
     pub fn new(dialect: Dialect) -> Self {
         Self {
             phase: Phase::Ended,
+            pings: 0,
             dialect,
             nats_parser: NatsParser::default(),
             payload_at: 0,
@@ -81,7 +84,10 @@ impl FrameParser {
                 let code = frame.payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
                 on_event(ClientEvent::Ended(&format!("the server closed the connection with code {code}")));
             }
-            0x9 => wire::put_masked(0x8a, frame.payload, out),
+            0x9 => {
+                self.pings += 1;
+                wire::put_masked(0x8a, frame.payload, out);
+            }
             0xa => {}
             _ if frame.is_compressed() => on_event(ClientEvent::Compressed(frame.payload)),
             _ if self.dialect == Dialect::Nats => self.nats(frame.payload, since, out, on_event),
@@ -213,6 +219,20 @@ mod tests {
         wire::put_masked(0x82, b"PONG\r\n", &mut answers);
         wire::put_masked(0x8a, b"x", &mut answers);
         assert_eq!(out, answers);
+    }
+
+    #[test]
+    fn ping_frames_are_answered_and_counted() {
+        let (mut parser, mut out) = (FrameParser::new(Dialect::Native), Vec::new());
+        for frame in [(0x89, &b"a"[..]), (0x8a, b"a"), (0x81, br#"{"type":"ping"}"#), (0x89, b"b")] {
+            let frame = Frame { first: frame.0, payload: frame.1 };
+            parser.frame(frame, Instant::now(), &mut out, &mut |_| {});
+        }
+        let mut answers = Vec::new();
+        wire::put_masked(0x8a, b"a", &mut answers);
+        wire::put_masked(0x81, br#"{"type":"pong"}"#, &mut answers);
+        wire::put_masked(0x8a, b"b", &mut answers);
+        assert_eq!((parser.pings, out), (2, answers));
     }
 
     #[test]

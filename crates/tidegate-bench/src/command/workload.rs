@@ -16,6 +16,7 @@ use crate::workloads::abuse::attack::Attack;
 use crate::workloads::churn::Churn;
 use crate::workloads::connect::Connect;
 use crate::workloads::connect::Storm;
+use crate::workloads::heartbeats::Heartbeats;
 use crate::workloads::idle::Idle;
 use crate::workloads::messages::Messages;
 use crate::workloads::messages::Pacing;
@@ -34,6 +35,8 @@ pub(super) enum WorkloadArgs {
     Private(PrivateArgs),
     /// Sockets that receive nothing: memory per socket, and CPU while idle.
     Idle(IdleArgs),
+    /// Idle sockets that answer pings: the cost of a ping, and how often it wakes a thread.
+    Heartbeats(HeartbeatsArgs),
     /// Handshake, token verification and one subscription, repeated.
     Connect(ConnectArgs),
     /// All sockets reconnect at once.
@@ -132,6 +135,17 @@ pub(super) struct IdleArgs {
     /// Offer permessage-deflate in the handshake.
     #[arg(long)]
     compress: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct HeartbeatsArgs {
+    /// Number of sockets.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    sockets: usize,
+    /// Seconds from one ping to the next (`limits.ping_interval_s`). The measurement takes a second more, unless
+    /// --seconds is set.
+    #[arg(long, value_name = "S", default_value_t = 25)]
+    interval: u64,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -287,6 +301,7 @@ impl WorkloadArgs {
             | Self::Market(_)
             | Self::Private(_)
             | Self::Idle(_)
+            | Self::Heartbeats(_)
             | Self::Connect(_)
             | Self::Storm(_)
             | Self::Churn(_)
@@ -326,6 +341,7 @@ impl WorkloadArgs {
                     (feed.config_value(), *private || *feed == Feed::Pattern, *compress);
                 vec![named("idle", Workload::Idle(Idle { sockets: *sockets, private, feed, compress }))]
             }
+            Self::Heartbeats(args) => vec![args.entry()?],
             Self::Connect(ConnectArgs { at_once, same_token, algorithm: Algorithm::Hs256 }) => {
                 if *at_once == 0 {
                     bail!("--at-once must be at least 1");
@@ -348,8 +364,8 @@ impl WorkloadArgs {
             Self::Restart(args) => vec![args.entry()?],
             Self::Abuse(args) => args.entries()?,
             Self::Unknown(words) => bail!(
-                "there is no workload `{}`: choose from all, fanout, market, private, idle, connect, storm, churn, \
-                 slow, restart and abuse (see tidegate bench --help)",
+                "there is no workload `{}`: choose from all, fanout, market, private, idle, heartbeats, connect, \
+                 storm, churn, slow, restart and abuse (see tidegate bench --help)",
                 words.first().map(String::as_str).unwrap_or_default()
             ),
         })
@@ -358,6 +374,16 @@ impl WorkloadArgs {
 
 fn named(name: &str, workload: Workload) -> Entry {
     Entry::new(suite::name_of(&workload).unwrap_or_else(|| name.to_owned()), workload)
+}
+
+impl HeartbeatsArgs {
+    fn entry(&self) -> anyhow::Result<Entry> {
+        at_least(self.sockets, 1)?;
+        if !(1..=300).contains(&self.interval) {
+            bail!("--interval must be from 1 to 300");
+        }
+        Ok(suite::heartbeats_entry(Heartbeats { sockets: self.sockets, interval_s: self.interval }))
+    }
 }
 
 impl SlowArgs {
@@ -435,6 +461,8 @@ mod tests {
             ("private --sockets 7", Workload::Messages(suite::private(7, Pacing::Window(64)))),
             ("storm --sockets 3", Workload::Storm(Storm { sockets: 3, channels: 1 })),
             ("connect --same-token", Workload::Connect(Connect { at_once: 64, same_token: true })),
+            ("heartbeats", Workload::Heartbeats(Heartbeats { sockets: 10_000, interval_s: 25 })),
+            ("heartbeats --interval 5", Workload::Heartbeats(Heartbeats { sockets: 10_000, interval_s: 5 })),
             ("restart", Workload::Restart(suite::restart())),
         ] {
             let entries = entries(line).unwrap();
@@ -468,6 +496,8 @@ mod tests {
             ("slow --sockets 4", "--sockets must be at least 5"),
             ("storm --channels 0", "--channels must be at least 1"),
             ("abuse --attack nix", "there is no attack `nix`: choose from groups, lists"),
+            ("heartbeats --interval 0", "--interval must be from 1 to 300"),
+            ("heartbeats --sockets 0", "--sockets must be at least 1"),
             ("connect --at-once 0", "--at-once must be at least 1"),
             ("all --only nix", "--only matches no workload of `all`: choose from fanout-64"),
             ("market --max-rate-ms 100", "--rate"),

@@ -26,7 +26,7 @@ use crate::workloads::messages::how_fed;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Time before memory is measured, because programs return freed memory late.
-const SETTLE: Duration = Duration::from_secs(1);
+pub(super) const SETTLE: Duration = Duration::from_secs(1);
 
 const MEMORY: Metric = Metric::compared("socket_bytes", "memory per socket, bytes", 0);
 const NATS: Metric = Metric::plain("nats_socket_bytes", "- share of nats-server", 0);
@@ -130,7 +130,11 @@ impl Idle {
 }
 
 /// Polls the clients for this long, so that they answer pings. Fails at the first fault.
-fn wait(pool: &mut ClientPool, tracker: &mut DeliveryTracker, time: Duration) -> anyhow::Result<()> {
+pub(super) fn wait(
+    pool: &mut ClientPool,
+    tracker: &mut DeliveryTracker,
+    time: Duration,
+) -> anyhow::Result<()> {
     let until = Instant::now() + time;
     loop {
         let left = until.saturating_duration_since(Instant::now());

@@ -20,9 +20,10 @@ pub(super) struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Creates a heartbeat. `seed` spreads the first pings of many sessions over the second half of the interval.
-    pub(super) fn new(interval: Duration, seed: u32, now: Instant) -> Self {
-        let spread = interval.mul_f64(0.5 + f64::from(seed % 1000) / 2000.0);
+    /// Creates a heartbeat. The first pings of many sessions are spread evenly over the second half of the interval, by
+    /// the sessions' ids.
+    pub(super) fn new(interval: Duration, session: &str, now: Instant) -> Self {
+        let spread = interval.mul_f64(0.5 + fraction(session) / 2.0);
         Self { next_ping: now + spread, pong_deadline: None }
     }
 
@@ -38,7 +39,9 @@ impl Heartbeat {
         if now < self.next_ping {
             return HeartbeatAction::Nothing;
         }
-        self.next_ping = now + interval;
+        // Late pings keep to their times: otherwise, all that wait while the thread is busy would stay together.
+        let late = now.saturating_duration_since(self.next_ping).as_nanos() % interval.as_nanos().max(1);
+        self.next_ping = now + interval - Duration::from_nanos(u64::try_from(late).unwrap_or_default());
         if self.pong_deadline.is_none() {
             self.pong_deadline = Some(now + timeout);
         }
@@ -48,5 +51,75 @@ impl Heartbeat {
     /// When to call `poll` again.
     pub(super) fn deadline(&self) -> Instant {
         self.pong_deadline.map_or(self.next_ping, |pong_deadline| pong_deadline.min(self.next_ping))
+    }
+}
+
+/// Maps the id of a session to a number from 0 to 1. Multiples of the fraction of √3 are spread evenly, so ids that are
+/// numbered one after the other are too.
+fn fraction(session: &str) -> f64 {
+    let sum = session.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
+    f64::from(sum.wrapping_mul(0xbb67_ae85)) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+    const MS: Duration = Duration::from_millis(1);
+
+    /// A heartbeat every 25 s that is answered, after its first ping at the returned time.
+    fn beating() -> (Heartbeat, Instant) {
+        let mut heartbeat = Heartbeat::new(25 * S, "50fde92a-0-0", Instant::now());
+        let first = heartbeat.deadline();
+        assert_eq!(heartbeat.poll(25 * S, 10 * S, first), HeartbeatAction::Ping);
+        heartbeat.alive();
+        (heartbeat, first)
+    }
+
+    #[test]
+    fn first_pings_are_spread_evenly_over_the_second_half_of_the_interval() {
+        let now = Instant::now();
+        for prefix in ["50fde92a-0-", "00000000-f-"] {
+            // Sessions by quarter of a second: 1000 in 50 quarters.
+            let mut quarters = [0; 50];
+            for number in 0..1000 {
+                let first = Heartbeat::new(25 * S, &format!("{prefix}{number:x}"), now).deadline() - now;
+                let into = first.checked_sub(12_500 * MS).expect("not in the first half");
+                quarters[usize::try_from(into.as_millis() / 250).unwrap().min(49)] += 1;
+            }
+            assert!(quarters.iter().all(|sessions| (8..=32).contains(sessions)), "{quarters:?}");
+        }
+    }
+
+    #[test]
+    fn a_ping_that_is_late_does_not_delay_the_next() {
+        for (late, next) in [
+            (Duration::ZERO, 50 * S),
+            (250 * MS, 50 * S),
+            (25 * S - MS, 50 * S),
+            (25 * S, 75 * S),
+            (110 * S, 150 * S),
+        ] {
+            let (mut heartbeat, first) = beating();
+            let at = first + 25 * S + late;
+            assert_eq!(heartbeat.poll(25 * S, 10 * S, at), HeartbeatAction::Ping);
+            assert_eq!(
+                heartbeat.poll(25 * S, 10 * S, at),
+                HeartbeatAction::Nothing,
+                "one ping, {late:?} late"
+            );
+            heartbeat.alive();
+            assert_eq!(heartbeat.deadline(), first + next, "{late:?} late");
+        }
+    }
+
+    #[test]
+    fn the_time_for_an_answer_counts_from_a_late_ping() {
+        let (mut heartbeat, first) = beating();
+        let at = first + 26 * S;
+        assert_eq!(heartbeat.poll(25 * S, 10 * S, at), HeartbeatAction::Ping);
+        assert_eq!(heartbeat.poll(25 * S, 10 * S, at + 10 * S - MS), HeartbeatAction::Nothing);
+        assert_eq!(heartbeat.poll(25 * S, 10 * S, at + 10 * S), HeartbeatAction::TimedOut);
     }
 }

@@ -264,6 +264,8 @@ impl Observer {
             self.one(output);
         }
         assert_eq!(self.closed, self.session.user().is_none() && self.session.poll_timeout().is_none());
+        let (expires, next) = (self.session.expires(), self.session.poll_timeout());
+        assert!(expires.is_none_or(|expires| next.is_some_and(|next| next <= expires)));
         if self.closed {
             return;
         }
