@@ -79,14 +79,19 @@ impl<'a> Pump<'a> {
             Item::Joined { pattern, format, snapshot, stale } => {
                 context.hub.borrow().seed(&pattern, format, &snapshot.elements, self.now);
                 let joined = context.hub.borrow_mut().joined(&pattern, format);
+                let Snapshot { mut deliveries, elements } = snapshot;
                 let indexes: Vec<_> =
-                    snapshot.elements.iter().map(|elements| ElementIndex::new(elements, &pattern)).collect();
+                    elements.iter().map(|elements| ElementIndex::new(elements, &pattern)).collect();
+                let (count, mut waiting) = (joined.len(), joined.len());
                 let input = |member: &TopicMember| {
                     member.subscriber.note_joined(member.subscription);
-                    let snapshot = snapshot_for(member, &snapshot, &indexes);
+                    waiting -= 1;
+                    // Nearly always there is one.
+                    let mut snapshot =
+                        if waiting == 0 { std::mem::take(&mut deliveries) } else { deliveries.clone() };
+                    add_shown(&mut snapshot, member, &elements, &indexes);
                     Input::Joined { subscription: member.subscription, snapshot, stale }
                 };
-                let count = joined.len();
                 self.notify(joined, input);
                 context.node.hooks.count_joined(count);
                 self.remove_if_unused(pattern);
@@ -196,7 +201,7 @@ impl<'a> Pump<'a> {
         });
     }
 
-    fn notify(&mut self, members: Vec<TopicMember>, input: impl Fn(&TopicMember) -> Input) {
+    fn notify(&mut self, members: Vec<TopicMember>, mut input: impl FnMut(&TopicMember) -> Input) {
         for member in members {
             if let Some(connection) = self.connections.of(&member.subscriber) {
                 connection.apply(input(&member), self.now);
@@ -214,16 +219,24 @@ impl<'a> Pump<'a> {
     }
 }
 
-/// The last values for a subscription that has joined, as messages. Elements that clients are shown together are not
-/// among them.
-fn snapshot_for(member: &TopicMember, snapshot: &Snapshot, indexes: &[ElementIndex<'_>]) -> Vec<Frame> {
-    let mut frames = snapshot.frames.clone();
-    for (elements, index) in snapshot.elements.iter().zip(indexes) {
+/// Adds the elements of last values that a subscription which has joined gets as separate messages.
+fn add_shown(
+    snapshot: &mut Vec<Delivery>,
+    member: &TopicMember,
+    elements: &[Elements],
+    indexes: &[ElementIndex<'_>],
+) {
+    for (elements, index) in elements.iter().zip(indexes) {
         let shown = index.shown_to(&member.subscriber, member.subscription);
-        let shown = shown.into_iter().filter_map(|at| elements.list.get(at)?.frame().cloned());
-        frames.extend(shown);
+        let max_age = member.subscriber.with_member(member.subscription, |member| member.class.max_age);
+        let expires = max_age.flatten().and_then(|max_age| elements.arrived.checked_add(max_age));
+        let delivery = |at: usize| {
+            let element = elements.list.get(at)?;
+            let (frame, key) = (element.frame()?.clone(), Arc::clone(&element.key));
+            Some(Delivery { frame, key, priority: elements.priority, expires })
+        };
+        snapshot.extend(shown.into_iter().filter_map(delivery));
     }
-    frames
 }
 
 /// Adds the frames of a publication to their formats. `terms` are its priority and when it expires. Returns the number
