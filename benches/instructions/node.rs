@@ -307,8 +307,7 @@ impl Node {
                             _ => deliveries.clone(),
                         };
                         let input = Input::Joined { subscription: listener.subscription, snapshot, stale };
-                        let now = self.now;
-                        self.clients[client].session.handle_input(input, moment(now));
+                        self.clients[client].session.handle_input(input, moment(self.now));
                         self.apply_outputs(client);
                     }
                 }
