@@ -268,6 +268,9 @@ impl Connection {
                     self.subscriber.offer(&delivery, subscription, &class, now);
                 }
             }
+            Output::DeliverSnapshot { subscription, snapshot } => {
+                self.subscriber.push_snapshot(snapshot, subscription);
+            }
             Output::Ping => return self.ping(),
             Output::TrustIdentity { user } => {
                 return Some(self.on_identified(

@@ -340,6 +340,7 @@ fn answer_all(session: &mut Session, now: Instant) -> Vec<Frame> {
                 continue;
             }
             Output::Deliver { .. }
+            | Output::DeliverSnapshot { .. }
             | Output::Ping
             | Output::Filter { .. }
             | Output::GoLive { .. }

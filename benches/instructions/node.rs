@@ -207,6 +207,9 @@ impl Node {
                         }
                     });
                 }
+                Output::DeliverSnapshot { subscription, snapshot } => {
+                    subscriber.push_snapshot(snapshot, subscription);
+                }
                 Output::Deliver { .. }
                 | Output::Ping
                 | Output::Authenticate { .. }
@@ -293,16 +296,18 @@ impl Node {
                 }
                 Item::Joined { pattern, format, snapshot, stale } => {
                     self.hub.seed(&pattern, format, &snapshot.elements, self.now);
-                    for listener in self.hub.joined(&pattern, format) {
+                    let joined = self.hub.joined(&pattern, format);
+                    let (mut deliveries, mut waiting) = (snapshot.deliveries, joined.len());
+                    for listener in joined {
                         let client = listener.subscriber.owner.0;
                         listener.subscriber.note_joined(listener.subscription);
-                        let input = Input::Joined {
-                            subscription: listener.subscription,
-                            snapshot: snapshot.frames.clone(),
-                            stale,
+                        waiting -= 1;
+                        let snapshot = match waiting {
+                            0 => std::mem::take(&mut deliveries),
+                            _ => deliveries.clone(),
                         };
-                        let now = self.now;
-                        self.clients[client].session.handle_input(input, moment(now));
+                        let input = Input::Joined { subscription: listener.subscription, snapshot, stale };
+                        self.clients[client].session.handle_input(input, moment(self.now));
                         self.apply_outputs(client);
                     }
                 }

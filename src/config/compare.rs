@@ -98,12 +98,13 @@ fn sizes(root: &ConfigTable<'_>, config: &Config) {
         (
             ("limits.feed_value_bytes", limits.feed_value_bytes),
             ("limits.outbox_bytes", limits.outbox_bytes),
-            "the last values of one feed may not fit into an outbox",
+            "of the last values of one feed, a new subscriber with a vocabulary gets only the newest that fit, and one \
+             of the native protocol may be disconnected",
         ),
         (
             ("limits.feed_values", limits.feed_values),
             ("limits.outbox_frames", limits.outbox_frames),
-            "the last values of one feed may not fit into an outbox",
+            "of the last values of one feed, a new subscriber with a vocabulary gets only the newest that fit",
         ),
     ];
     for ((inner, size), (outer, room), effect) in pairs {

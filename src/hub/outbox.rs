@@ -60,7 +60,9 @@ impl InFlight {
         }
         match &self.entry {
             QueueEntry::Reply(frame) => frame.as_bytes(),
-            QueueEntry::Delivery { delivery, .. } => delivery.frame.as_bytes(),
+            QueueEntry::Delivery { delivery, .. } | QueueEntry::LastValue { delivery, .. } => {
+                delivery.frame.as_bytes()
+            }
             QueueEntry::Coalesced { coalesced, .. } => coalesced.bytes(),
             QueueEntry::Rest(bytes) => bytes,
             QueueEntry::Gap { .. } | QueueEntry::Collected { .. } | QueueEntry::Vacant => &[],
@@ -74,6 +76,7 @@ impl InFlight {
             QueueEntry::Coalesced { coalesced, .. } => coalesced.deliveries(),
             QueueEntry::Reply(_)
             | QueueEntry::Delivery { .. }
+            | QueueEntry::LastValue { .. }
             | QueueEntry::Gap { .. }
             | QueueEntry::Collected { .. }
             | QueueEntry::Rest(_)
@@ -81,7 +84,9 @@ impl InFlight {
         };
         let one = match &self.entry {
             QueueEntry::Reply(frame) => Some(&**frame),
-            QueueEntry::Delivery { delivery, .. } => Some(&delivery.frame),
+            QueueEntry::Delivery { delivery, .. } | QueueEntry::LastValue { delivery, .. } => {
+                Some(&delivery.frame)
+            }
             QueueEntry::Coalesced { .. }
             | QueueEntry::Gap { .. }
             | QueueEntry::Collected { .. }
@@ -97,6 +102,7 @@ impl InFlight {
             QueueEntry::Rest(bytes) => bytes.slice(offset..),
             QueueEntry::Reply(_)
             | QueueEntry::Delivery { .. }
+            | QueueEntry::LastValue { .. }
             | QueueEntry::Coalesced { .. }
             | QueueEntry::Gap { .. }
             | QueueEntry::Collected { .. }
@@ -169,6 +175,12 @@ impl Outbox {
     pub fn push_one(&mut self, delivery: Rc<Delivery>, id: SubscriptionId, class: &Class) {
         let room = self.room();
         self.queues.push(delivery, id, class, room);
+    }
+
+    /// Appends a last value of a subscription that has just joined, with the overflow rule of its class.
+    pub fn push_last_value(&mut self, delivery: Rc<Delivery>, id: SubscriptionId, class: &Class) {
+        let room = self.room();
+        self.queues.push_last_value(delivery, id, class, room);
     }
 
     /// Appends the entry of a collection.
@@ -268,6 +280,7 @@ impl Outbox {
                 }
                 entry @ (QueueEntry::Reply(_)
                 | QueueEntry::Delivery { .. }
+                | QueueEntry::LastValue { .. }
                 | QueueEntry::Coalesced { .. }
                 | QueueEntry::Gap { .. }
                 | QueueEntry::Vacant) => self.queues.push_front(entry, priority),

@@ -273,6 +273,17 @@ impl Subscriber {
         true
     }
 
+    /// Appends the last values for a subscription that has just joined, with the overflow rule of its class. Its
+    /// `max_rate_ms` does not delay them. Applies its filter, and fills their frame slots.
+    pub fn push_snapshot(&self, snapshot: Vec<Delivery>, id: SubscriptionId) {
+        let found = self.with_member(id, |member| (Arc::clone(&member.class), member.subscription_context()));
+        let Some((class, context)) = found else { return };
+        let mut outbox = self.outbox.borrow_mut();
+        for own in snapshot.into_iter().filter_map(|value| Rc::new(value).tailor(context.as_deref())) {
+            outbox.push_last_value(own, id, &class);
+        }
+    }
+
     /// Appends the delayed publications that are due.
     pub fn release_due(&self, now: Instant) {
         if self.next_release().is_none_or(|release| release > now) {

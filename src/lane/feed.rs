@@ -20,6 +20,7 @@ use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::message::GapCause;
 use tidegate_protocol::payload::Payload;
+use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::renderers::Renderers;
 use tidegate_protocol::subject::Pattern;
@@ -397,12 +398,17 @@ impl Feed {
 
     fn snapshot(&self, format: Format, renderers: &Renderers, now: Instant) -> Snapshot {
         let mut snapshot = Snapshot::default();
-        for (arrived, publication) in self.values.fresh(self.class.max_age, now) {
+        let (priority, max_age) = (self.class.priority, self.class.max_age);
+        for (arrived, publication) in self.values.fresh(max_age, now) {
             match encode_plain(renderers, format, self.pattern.text(), publication) {
-                Rendered::Frame(frame) => snapshot.frames.push(frame),
+                Rendered::Frame(frame) => {
+                    let expires = max_age.and_then(|max_age| arrived.checked_add(max_age));
+                    let key = Arc::clone(&publication.key);
+                    snapshot.deliveries.push(Delivery { frame, key, priority, expires });
+                }
                 Rendered::Elements { list, .. } => {
                     let (arrived, time) = (*arrived, publication.time);
-                    snapshot.elements.push(Elements { list, priority: self.class.priority, arrived, time });
+                    snapshot.elements.push(Elements { list, priority, arrived, time });
                 }
                 Rendered::Nothing | Rendered::Unrenderable | Rendered::TooManyElements => {}
             }

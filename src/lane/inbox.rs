@@ -13,6 +13,7 @@ use tidegate_protocol::error::ClientError;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::message::GapCause;
+use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::subject::Pattern;
 use tokio::sync::mpsc;
 
@@ -48,16 +49,16 @@ pub enum Item {
 /// The last values for a subscription that joins.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    /// Those that are messages, the oldest first.
-    pub frames: Vec<Frame>,
+    /// Those that are messages, the oldest first, with the priority of their class.
+    pub deliveries: Vec<Delivery>,
     /// Those that the vocabulary takes apart, the oldest first.
     pub elements: Vec<Elements>,
 }
 
 impl Snapshot {
     fn bytes(&self) -> usize {
-        let frames: usize = self.frames.iter().map(Frame::len).sum();
-        frames + self.elements.iter().map(Elements::bytes).sum::<usize>()
+        let deliveries: usize = self.deliveries.iter().map(|delivery| delivery.frame.len()).sum();
+        deliveries + self.elements.iter().map(Elements::bytes).sum::<usize>()
     }
 }
 

@@ -85,6 +85,7 @@ async fn answer_message(context: &Context, cluster: &Cluster, message: OneMessag
                 Input::Queried { request, result }
             }
             Output::Deliver { .. }
+            | Output::DeliverSnapshot { .. }
             | Output::Ping
             | Output::Authenticate { .. }
             | Output::TrustIdentity { .. }

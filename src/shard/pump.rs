@@ -80,19 +80,25 @@ impl<'a> Pump<'a> {
             Item::Joined { pattern, format, snapshot, stale } => {
                 context.hub.borrow().seed(&pattern, format, &snapshot.elements, self.now);
                 let joined = context.hub.borrow_mut().joined(&pattern, format);
+                let Snapshot { mut deliveries, elements } = snapshot;
                 let indexes: Vec<_> =
-                    snapshot.elements.iter().map(|elements| ElementIndex::new(elements, &pattern)).collect();
+                    elements.iter().map(|elements| ElementIndex::new(elements, &pattern)).collect();
                 let (mut crowded, now) = (Vec::new(), self.now);
+                let (count, mut left) = (joined.len(), joined.len());
                 let input = |member: &TopicMember| {
                     member.subscriber.note_joined(member.subscription);
+                    left -= 1;
+                    // Nearly always there is one.
+                    let mut snapshot =
+                        if left == 0 { std::mem::take(&mut deliveries) } else { deliveries.clone() };
                     let (waiting, dropped) = member.subscriber.take_waiting(member.subscription);
                     if dropped > 0 {
                         crowded.push((member.clone(), dropped));
                     }
-                    let snapshot = snapshot_for(member, &snapshot, &indexes, waiting, now);
+                    let shown = shown_elements(member, &elements, &indexes, waiting, now);
+                    snapshot.extend(shown);
                     Input::Joined { subscription: member.subscription, snapshot, stale }
                 };
-                let count = joined.len();
                 self.notify(joined, input);
                 for (member, dropped) in crowded {
                     self.lost(vec![member], GapCause::Slow, Some(dropped));
@@ -223,37 +229,38 @@ impl<'a> Pump<'a> {
     }
 }
 
-/// The last values for a subscription that has joined, as messages, and the elements that have waited for it: the latter
-/// in the order in which their publications arrived. Elements that clients are shown together are not among them.
-/// Elements of channels that still wait for their lanes are kept until those join.
-fn snapshot_for(
+/// The elements that a subscription which has joined gets as separate messages: of last values, and those that have
+/// waited for it. They are in the order in which their publications arrived. Elements of channels that still wait for
+/// their lanes are kept until those join.
+fn shown_elements(
     member: &TopicMember,
-    snapshot: &Snapshot,
+    elements: &[Elements],
     indexes: &[ElementIndex<'_>],
     waiting: Vec<WaitingElement>,
     now: Instant,
-) -> Vec<Frame> {
+) -> impl Iterator<Item = Delivery> {
     let waiting = waiting.into_iter().filter(|element| !element.delivery.is_expired(now));
-    let mut found: Vec<_> =
-        waiting.map(|element| (element.arrived, element.delivery.frame.clone())).collect();
-    for (elements, index) in snapshot.elements.iter().zip(indexes) {
+    let mut found: Vec<_> = waiting.map(|element| (element.arrived, element.delivery)).collect();
+    for (elements, index) in elements.iter().zip(indexes) {
         let shown = index.shown_to(&member.subscriber, member.subscription);
-        let element = |at: usize| elements.list.get(at).and_then(|element| Some((element, element.frame()?)));
+        let max_age = member.subscriber.with_member(member.subscription, |member| member.class.max_age);
+        let expires = max_age.flatten().and_then(|max_age| elements.arrived.checked_add(max_age));
+        let delivery = |at: usize| {
+            let element = elements.list.get(at)?;
+            let (frame, key) = (element.frame()?.clone(), Arc::clone(&element.key));
+            Some(Rc::new(Delivery { frame, key, priority: elements.priority, expires }))
+        };
         for (at, waiting) in shown.when_joined {
-            if let Some((element, frame)) = element(at) {
-                let (key, priority) = (Arc::clone(&element.key), elements.priority);
-                let delivery = Rc::new(Delivery { frame: frame.clone(), key, priority, expires: None });
-                let (through, arrived) = (member.subscription, elements.arrived);
-                member.subscriber.keep_until_joined(waiting, through, arrived, &delivery);
+            if let Some(delivery) = delivery(at) {
+                let through = member.subscription;
+                member.subscriber.keep_until_joined(waiting, through, elements.arrived, &delivery);
             }
         }
-        let shown = shown.now.into_iter().filter_map(element);
-        found.extend(shown.map(|(_, frame)| (elements.arrived, frame.clone())));
+        let shown = shown.now.into_iter().filter_map(delivery);
+        found.extend(shown.map(|delivery| (elements.arrived, delivery)));
     }
     found.sort_by_key(|(arrived, _)| *arrived);
-    let mut frames = snapshot.frames.clone();
-    frames.extend(found.into_iter().map(|(_, frame)| frame));
-    frames
+    found.into_iter().map(|(_, delivery)| Rc::unwrap_or_clone(delivery))
 }
 
 /// Adds the frames of a publication to their formats. `terms` are its priority and when it expires. Returns the number

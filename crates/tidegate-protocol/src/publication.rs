@@ -26,7 +26,7 @@ pub struct Publication {
 }
 
 /// A publication, encoded for one [`Format`](crate::frame::Format), as outboxes hold it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Delivery {
     pub frame: Frame,
     /// See [`Publication::key`].
@@ -42,6 +42,9 @@ impl Delivery {
     /// it.
     pub fn tailor(self: &Rc<Self>, subscription_context: Option<&SubscriptionContext>) -> Option<Rc<Self>> {
         let Some(subscription_context) = subscription_context else { return Some(Rc::clone(self)) };
+        if subscription_context.inserts.is_empty() {
+            return subscription_context.passes(self.frame.note()).then(|| Rc::clone(self));
+        }
         let frame = subscription_context.tailor(&self.frame)?;
         let (key, priority, expires) = (Arc::clone(&self.key), self.priority, self.expires);
         Some(Rc::new(Self { frame, key, priority, expires }))

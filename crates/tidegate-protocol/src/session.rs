@@ -71,7 +71,7 @@ pub enum Input {
     /// The result of an [`Output::Authenticate`] or [`Output::TrustIdentity`].
     Authenticated(Result<Verified, ClientError>),
     /// An [`Output::Join`] succeeded: the last values, and since when the channel is stale, if it is.
-    Joined { subscription: SubscriptionId, snapshot: Vec<Frame>, stale: Option<SystemTime> },
+    Joined { subscription: SubscriptionId, snapshot: Vec<Delivery>, stale: Option<SystemTime> },
     /// An [`Output::Join`] failed.
     JoinFailed { subscription: SubscriptionId, error: ClientError },
     /// A publication for a subscription in the state [`State::Held`].
@@ -113,6 +113,9 @@ pub enum Output {
     Send { frame: Frame, priority: Priority },
     /// Append a publication to the outbox, according to its class.
     Deliver { subscription: SubscriptionId, delivery: Rc<Delivery> },
+    /// Append the last values for a subscription that has just joined, according to its class: all at once, whatever its
+    /// `max_rate`.
+    DeliverSnapshot { subscription: SubscriptionId, snapshot: Vec<Delivery> },
     /// Also send a ping of the transport, if it has one.
     Ping,
     /// Verify the credential; reply with [`Input::Authenticated`].

@@ -21,6 +21,8 @@ pub enum QueueEntry {
     Reply(Box<Frame>),
     /// A publication. Here and below, `home` is the priority of its class, and so of messages about its channel.
     Delivery { delivery: Rc<Delivery>, subscription: SubscriptionId, overflow: Overflow, home: Priority },
+    /// A last value for a subscription that has just joined, in the queue of its class. It is not counted as delivered.
+    LastValue { delivery: Rc<Delivery>, subscription: SubscriptionId, overflow: Overflow, home: Priority },
     /// Publications of one priority in one piece. Only while the client keeps up.
     Coalesced {
         coalesced: Rc<CoalescedDeliveries>,
@@ -57,7 +59,7 @@ impl QueueEntry {
             Self::Collected { lost: Some((_, dropped)), .. } => (0, *dropped),
             Self::Coalesced { coalesced, .. } => (coalesced.deliveries().len() as u64, 0),
             Self::Gap { dropped, .. } => (0, *dropped),
-            Self::Reply(_) | Self::Rest(_) | Self::Vacant => (0, 0),
+            Self::LastValue { .. } | Self::Reply(_) | Self::Rest(_) | Self::Vacant => (0, 0),
         };
         DeliveryCounts { delivered, dropped }
     }
@@ -68,13 +70,17 @@ impl QueueEntry {
             Some(Self::Gap { subscription, dropped, cause: GapCause::Expired, priority, home })
         };
         match self {
-            Self::Delivery { delivery, subscription, home, .. } if delivery.is_expired(now) => {
+            Self::Delivery { delivery, subscription, home, .. }
+            | Self::LastValue { delivery, subscription, home, .. }
+                if delivery.is_expired(now) =>
+            {
                 gap(*subscription, 1, delivery.priority, *home)
             }
             Self::Coalesced { coalesced, subscription, home, .. } if coalesced.is_expired(now) => {
                 gap(*subscription, coalesced.deliveries().len() as u64, coalesced.priority(), *home)
             }
             Self::Delivery { .. }
+            | Self::LastValue { .. }
             | Self::Coalesced { .. }
             | Self::Reply(_)
             | Self::Gap { .. }
@@ -99,7 +105,7 @@ impl QueueEntry {
     #[inline]
     pub fn size(&self) -> (usize, usize) {
         match self {
-            Self::Delivery { delivery, .. } => (delivery.frame.len(), 1),
+            Self::Delivery { delivery, .. } | Self::LastValue { delivery, .. } => (delivery.frame.len(), 1),
             Self::Coalesced { coalesced, .. } => (coalesced.bytes().len(), coalesced.deliveries().len()),
             Self::Reply(frame) => (frame.len(), 1),
             Self::Rest(bytes) => (bytes.len(), 1),
@@ -115,7 +121,7 @@ impl QueueEntry {
             Self::Delivery { delivery, home, .. } => (delivery.priority, *home),
             Self::Coalesced { coalesced, home, .. } => (coalesced.priority(), *home),
             Self::Gap { priority, home, .. } => (*priority, *home),
-            Self::Reply(_) => return Some((true, place)),
+            Self::Reply(_) | Self::LastValue { .. } => return Some((true, place)),
             Self::Collected { .. } | Self::Rest(_) | Self::Vacant => return None,
         };
         ((priority, home) != (place, place)).then_some((priority < place, home))
@@ -124,7 +130,9 @@ impl QueueEntry {
     /// The priorities of a publication or gap: its own, and that of its class.
     pub fn priorities(&self) -> Option<(Priority, Priority)> {
         match self {
-            Self::Delivery { delivery, home, .. } => Some((delivery.priority, *home)),
+            Self::Delivery { delivery, home, .. } | Self::LastValue { delivery, home, .. } => {
+                Some((delivery.priority, *home))
+            }
             Self::Coalesced { coalesced, home, .. } => Some((coalesced.priority(), *home)),
             Self::Gap { priority, home, .. } => Some((*priority, *home)),
             Self::Reply(_) | Self::Collected { .. } | Self::Rest(_) | Self::Vacant => None,

@@ -50,7 +50,12 @@ impl Queue {
     /// The number of the first publication with this overflow rule, from `number` on.
     fn oldest(&mut self, overflow: Overflow, number: i64) -> Option<i64> {
         (number.max(self.base)..self.end()).find(|number| {
-            matches!(self.at(*number), Some(QueueEntry::Delivery { overflow: of, .. }) if *of == overflow)
+            let (Some(QueueEntry::Delivery { overflow: of, .. })
+            | Some(QueueEntry::LastValue { overflow: of, .. })) = self.at(*number)
+            else {
+                return false;
+            };
+            *of == overflow
         })
     }
 
@@ -91,13 +96,15 @@ impl Index {
     /// Notes the number of an entry.
     fn note(&mut self, entry: &QueueEntry, place: Priority, number: i64) {
         match entry {
-            QueueEntry::Delivery { delivery, subscription, overflow: Overflow::KeepNewest, .. } => {
+            QueueEntry::Delivery { delivery, subscription, overflow: Overflow::KeepNewest, .. }
+            | QueueEntry::LastValue { delivery, subscription, overflow: Overflow::KeepNewest, .. } => {
                 self.newest.insert((*subscription, Arc::clone(&delivery.key)), (place, number));
             }
             QueueEntry::Gap { subscription, cause: GapCause::Slow, .. } => {
                 self.gaps.entry(*subscription).or_insert([NOWHERE; 3])[place as usize] = number;
             }
             QueueEntry::Delivery { overflow: Overflow::DropOldest, .. }
+            | QueueEntry::LastValue { overflow: Overflow::DropOldest, .. }
             | QueueEntry::Coalesced { .. }
             | QueueEntry::Gap { .. }
             | QueueEntry::Reply(_)
@@ -118,7 +125,7 @@ pub struct Queues {
     bytes: usize,
     frames: usize,
     /// By queue: how many of its entries no publication of a class with that priority may overtake. These are replies,
-    /// some of which are about channels, and more urgent publications that wait behind replies.
+    /// some of which are about channels, last values, and more urgent publications that wait behind any of them.
     barriers: [u32; 3],
     /// By queue and home: how many publications and gaps wait in another queue than that of their class.
     displaced: [[u32; 3]; 3],
@@ -177,8 +184,27 @@ impl Queues {
                 return self.shrink(limits);
             }
         }
-        let number = self.queues[place as usize].end();
         let entry = QueueEntry::Delivery { delivery, subscription, overflow, home: class.priority };
+        self.append_noted(entry, place, limits);
+    }
+
+    /// Appends a last value of a subscription that has just joined, behind its confirmation. The next publications of its
+    /// class come after it; one of class `latest` with its key replaces it if the client is slow.
+    pub fn push_last_value(
+        &mut self,
+        delivery: Rc<Delivery>,
+        subscription: SubscriptionId,
+        class: &Class,
+        limits: OutboxLimits,
+    ) {
+        let (overflow, home) = (class.overflow(), class.priority);
+        self.append_noted(QueueEntry::LastValue { delivery, subscription, overflow, home }, home, limits);
+    }
+
+    /// Appends an entry, notes it in the index, and makes room for it.
+    #[inline]
+    fn append_noted(&mut self, entry: QueueEntry, place: Priority, limits: OutboxLimits) {
+        let number = self.queues[place as usize].end();
         if let Some(index) = &mut self.index {
             index.note(&entry, place, number);
         }
@@ -328,8 +354,8 @@ impl Queues {
         }
     }
 
-    /// The queue for a publication: that of its priority, unless it would overtake messages about its channel, such as
-    /// a snapshot. Those are in the queue of its class.
+    /// The queue for a publication: that of its priority, unless it would overtake messages about its channel, or last
+    /// values. Those are in the queue of its class.
     fn place(&self, priority: Priority, class: &Class) -> Priority {
         let is_behind = priority < class.priority && self.barriers[class.priority as usize] > 0;
         if is_behind { class.priority } else { priority }
@@ -415,6 +441,11 @@ impl Queues {
                 }
                 (*overflow, *home)
             }
+            Some(QueueEntry::LastValue { delivery: older, subscription: whose, overflow, home })
+                if *whose == subscription && older.key == delivery.key =>
+            {
+                (*overflow, *home)
+            }
             Some(_) | None => return false,
         };
         let Some(older) = queue.vacate(number) else { return false };
@@ -465,7 +496,11 @@ impl Queues {
     fn drop_into_gap(&mut self, place: Priority, number: i64, index: &mut Index) {
         let Some(entry) = self.queues[place as usize].vacate(number) else { return };
         self.uncount(&entry, place);
-        let QueueEntry::Delivery { delivery, subscription: id, home, .. } = entry else { return };
+        let (QueueEntry::Delivery { delivery, subscription: id, home, .. }
+        | QueueEntry::LastValue { delivery, subscription: id, home, .. }) = entry
+        else {
+            return;
+        };
         let known = index.gaps.get(&id).map_or(NOWHERE, |gaps| gaps[place as usize]);
         let earlier = self.queues[place as usize].at(known);
         if let Some(QueueEntry::Gap { subscription, dropped, cause: GapCause::Slow, priority, .. }) = earlier
@@ -511,8 +546,12 @@ impl Queues {
                 let older = match entry {
                     QueueEntry::Delivery {
                         delivery, subscription, overflow: Overflow::KeepNewest, ..
+                    }
+                    | QueueEntry::LastValue {
+                        delivery, subscription, overflow: Overflow::KeepNewest, ..
                     } => index.newest.get(&(*subscription, Arc::clone(&delivery.key))).copied(),
                     QueueEntry::Delivery { overflow: Overflow::DropOldest, .. }
+                    | QueueEntry::LastValue { overflow: Overflow::DropOldest, .. }
                     | QueueEntry::Coalesced { .. }
                     | QueueEntry::Gap { .. }
                     | QueueEntry::Reply(_)

@@ -8,7 +8,10 @@ use std::time::Instant;
 use super::*;
 use tidegate_protocol::class::Kind;
 use tidegate_protocol::class::Priority;
+use tidegate_protocol::message::FieldIndex;
+use tidegate_protocol::message::Filter;
 use tidegate_protocol::native::Native;
+use tidegate_protocol::slots::Slots;
 
 const ROOM: OutboxLimits = OutboxLimits { bytes: 1_000_000, frames: 1000 };
 
@@ -168,4 +171,61 @@ fn delayed_publications_count_in_the_bytes_of_the_outbox_and_are_bounded() {
     assert!(subscriber.conflation_size.get().keys <= 100, "keys are bounded for all subscriptions together");
     rate_limited.into_iter().for_each(|id| drop(subscriber.leave(id)));
     assert_eq!((subscriber.conflation_size.get(), room(&subscriber)), (ConflationSize::default(), 10_000));
+}
+
+/// A last value of this key, with a slot at its end and the key as its note.
+fn last_value(key: &str, expires: Option<Instant>) -> Delivery {
+    let write = |out: &mut Vec<u8>| {
+        let before = out.len();
+        out.extend_from_slice(key.as_bytes());
+        let mut slots = Slots::default();
+        slots.add(out.len() - before, 0);
+        slots
+    };
+    let frame = Frame::with_slots(key.len(), write, key.as_bytes());
+    Delivery { frame, key: key.into(), priority: Priority::Normal, expires }
+}
+
+#[test]
+fn a_snapshot_is_filtered_and_filled_and_max_rate_does_not_delay_it() {
+    let (subscriber, now) = (of(ROOM), Instant::now());
+    let (id, class) = (SubscriptionId(0), class("s0", Kind::Latest));
+    let inserts = Box::new([(0, b"!".to_vec().into_boxed_slice())]);
+    let context = SubscriptionContext { inserts, is_tailored: true, ..SubscriptionContext::default() };
+    context.set_filter(Filter {
+        field: FieldIndex(0),
+        name: "key".into(),
+        values: None,
+        not: Box::new(["b".into()]),
+        min: None,
+        max: None,
+    });
+    let context = Some(Rc::new(context));
+    subscriber.add_member(id, class.pattern.clone(), class.clone(), Some(Duration::from_secs(60)), context);
+    let snapshot: Vec<_> = ["a", "b", "c", "a"].map(|key| last_value(key, None)).into();
+    subscriber.push_snapshot(snapshot.clone(), id);
+    assert_eq!(subscriber.queued_publications(), 0, "last values do not count as delivered");
+    assert_eq!(written(&subscriber), ["a!", "c!", "a!"]);
+    assert_eq!((subscriber.delayed(), subscriber.next_release()), (0, None));
+    subscriber.offer(&Rc::new(last_value("a", None)), id, &class, now);
+    assert_eq!(written(&subscriber), ["a!"], "the first publication is sent at once");
+    subscriber.leave(id);
+    subscriber.push_snapshot(snapshot, id);
+    assert!(subscriber.is_empty(), "the client has left");
+}
+
+#[test]
+fn last_values_that_become_too_old_while_they_wait_are_a_gap() {
+    let (subscriber, now) = (of(ROOM), Instant::now());
+    let (id, class) = (SubscriptionId(0), class("s0", Kind::Latest));
+    subscriber.add_member(id, class.pattern.clone(), class.clone(), None, None);
+    let snapshot = [("a", 1), ("b", 1), ("c", 2)]
+        .map(|(key, seconds)| last_value(key, Some(now + Duration::from_secs(seconds))));
+    subscriber.push_snapshot(snapshot.into(), id);
+    let mut taken = Vec::new();
+    let counts = subscriber.take(now + Duration::from_secs(1), 64, 1000, &mut taken);
+    assert_eq!((counts.delivered, counts.dropped), (0, 2));
+    let texts = taken.iter().map(|taken| String::from_utf8_lossy(&taken.bytes()[2..]).into_owned());
+    let gap = r#"{"type":"gap","channel":"s0","cause":"expired","dropped":2}"#;
+    assert_eq!(texts.collect::<Vec<_>>(), [gap, "c"]);
 }

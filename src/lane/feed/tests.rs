@@ -46,7 +46,7 @@ fn error() -> ClientError {
 fn describe(addressed: &[ShardItem]) -> Vec<(usize, String)> {
     let description = |item: &Item| match item {
         Item::Joined { snapshot, stale, .. } => {
-            format!("joined {} {}", snapshot.frames.len(), stale.is_some())
+            format!("joined {} {}", snapshot.deliveries.len(), stale.is_some())
         }
         Item::JoinFailed { .. } => "unjoined".to_owned(),
         Item::Publication { frames, .. } => format!("publication {}", frames.len()),
@@ -184,13 +184,13 @@ fn nat_09_a_malformed_requested_header_affects_only_its_own_message() {
     for headers in [&b"NATS/1.0\r\nb: \xff\r\n\r\n"[..], b"NATS/1.0 x\r\nno colon\r\nbad name: 1\r\n\r\n"] {
         assert_eq!(publish(headers), published);
     }
-    let snapshot = |feed: &Feed| feed.snapshot(format(0), &Renderers::default(), start).frames.len();
+    let snapshot = |feed: &Feed| feed.snapshot(format(0), &Renderers::default(), start).deliveries.len();
     assert_eq!(snapshot(&feed), 1, "what cannot be shown is not kept");
 }
 
 /// The last values that a shard gets that joins now.
 fn shown(feed: &Feed) -> usize {
-    feed.snapshot(format(0), &Renderers::default(), Instant::now()).frames.len()
+    feed.snapshot(format(0), &Renderers::default(), Instant::now()).deliveries.len()
 }
 
 #[test]

@@ -381,7 +381,7 @@ fn last(table: &mut TestFeeds, class: &Arc<Class>, channel: &str) -> Option<Vec<
 
 fn snapshots(outgoing: &[ShardItem]) -> Vec<(String, usize)> {
     let joined = |ShardItem { item, .. }: &ShardItem| match item {
-        Item::Joined { pattern, snapshot, .. } => Some((pattern.to_string(), snapshot.frames.len())),
+        Item::Joined { pattern, snapshot, .. } => Some((pattern.to_string(), snapshot.deliveries.len())),
         Item::JoinFailed { .. }
         | Item::Publication { .. }
         | Item::Elements { .. }

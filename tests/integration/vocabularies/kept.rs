@@ -1,4 +1,5 @@
-//! Rows of `[[class]]` that pages of one subject for many things need: `key`, and `snapshot = "always"`.
+//! Rows of `[[class]]` that pages of one subject for many things need: `key`, and `snapshot = "always"`; and last values
+//! that do not fit into an outbox.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -191,6 +192,56 @@ async fn the_first_subscriber_has_what_was_published_before() {
         let subscribed = client.subscribe(channel).await;
         assert_eq!(subscribed["snapshot"].as_array().unwrap().len(), expected, "{channel}");
     }
+}
+
+/// Rules of a page that joins all rooms.
+const ROOMS: &str = r#"
+[[receive]]
+when = { op = "join" }
+do = "subscribe"
+channel = "room.*"
+confirm = { joined = true }
+
+[[deliver]]
+pattern = "room.*"
+send = { value = "{data}" }
+
+[gap]
+send = { gap = "{dropped}", cause = "{cause}" }
+"#;
+
+#[tokio::test]
+async fn a_page_gets_the_newest_last_values_that_fit_and_a_gap_for_the_others() {
+    const VALUES: u64 = 8000;
+    let stage = Stage::start("last", &format!("{}{ROOMS}", last_values()), |config| {
+        always(config);
+        config.limits.feed_values = 10_000;
+        config.limits.feed_value_bytes = 1 << 20;
+        config.limits.outbox_frames = 64;
+    })
+    .await;
+    for number in 0..VALUES - 1 {
+        let price = json!({ "symbol": number, "n": number }).to_string();
+        stage.nats.publish("room.market", price.into()).await.unwrap();
+    }
+    stage.nats.publish("room.end", "1".into()).await.unwrap();
+    let address = stage.edge.address();
+    is(&address, "room.end", &json!([1])).await;
+    let stream = TcpStream::connect(&address).await.unwrap();
+    let headers = authorization(&json!({ "sub": "alice", "role": "user" }));
+    let mut page = RawClient::upgrade(stream, "/rooms", &headers).await;
+    page.send(&raw::text(r#"{"op":"join"}"#)).await;
+    assert_eq!(page.message().await, json!({ "joined": true }));
+    let gap = page.message().await;
+    let missing = gap["gap"].as_u64().unwrap();
+    assert_eq!(gap, json!({ "gap": missing, "cause": "slow" }));
+    for number in missing..VALUES - 1 {
+        assert_eq!(page.message().await["value"]["n"], number, "the newest, in order");
+    }
+    assert_eq!(page.message().await, json!({ "value": 1 }), "{missing} and those that came are all");
+    assert!((VALUES - 64..VALUES).contains(&missing), "the outbox was used: {missing}");
+    stage.nats.publish("room.market", "\"live\"".into()).await.unwrap();
+    assert_eq!(page.message().await, json!({ "value": "live" }), "it is connected");
 }
 
 #[tokio::test]

@@ -12,7 +12,6 @@ use crate::class::Kind;
 use crate::class::Priority;
 use crate::error::ClientError;
 use crate::error::ErrorCode;
-use crate::frame::Frame;
 use crate::message::JoinMode;
 use crate::message::JoinOutcome;
 use crate::message::JoinReply;
@@ -21,6 +20,7 @@ use crate::message::Reply;
 use crate::message::RequestContext;
 use crate::message::SubscribeRequest;
 use crate::permissions::Operation;
+use crate::publication::Delivery;
 use crate::session::Output;
 use crate::session::Session;
 use crate::session::checks;
@@ -338,10 +338,16 @@ impl Session {
         }
     }
 
-    pub(super) fn joined(&mut self, id: SubscriptionId, mut snapshot: Vec<Frame>, stale: Option<SystemTime>) {
+    pub(super) fn joined(&mut self, id: SubscriptionId, snapshot: Vec<Delivery>, stale: Option<SystemTime>) {
         let Some(Join { request_context, also_waiting, replaces, .. }) = self.subscriptions.complete_join(id)
         else {
             return;
+        };
+        // The last values are in the reply, or come after it.
+        let (shown, separate) = if self.dialect.traits().answers_with_snapshot {
+            (snapshot.into_iter().map(|value| value.frame).collect(), Vec::new())
+        } else {
+            (Vec::new(), snapshot)
         };
         let mut older = replaces;
         self.outputs.extend(older.map(|subscription| Output::Release { subscription }));
@@ -350,7 +356,7 @@ impl Session {
             if let State::Joining(join) = gone.state {
                 let (request_context, channel) = (join.request_context, Arc::clone(gone.pattern.text()));
                 self.reply(
-                    &Reply::Subscribed { request_context, channel, snapshot: snapshot.clone() },
+                    &Reply::Subscribed { request_context, channel, snapshot: shown.clone() },
                     Priority::High,
                 );
             }
@@ -361,17 +367,12 @@ impl Session {
         let channel = Arc::clone(subscription.pattern.text());
         let priority = subscription.class.priority;
         let subscription_context = subscription.subscription_context.clone();
-        let alone = if self.dialect.traits().answers_with_snapshot {
-            Vec::new()
-        } else {
-            std::mem::take(&mut snapshot)
-        };
         if request_context
             .as_ref()
             .is_none_or(|request_context| self.end_join(request_context, JoinOutcome::Joined))
         {
             self.reply(
-                &Reply::Subscribed { request_context, channel: Arc::clone(&channel), snapshot },
+                &Reply::Subscribed { request_context, channel: Arc::clone(&channel), snapshot: shown },
                 priority,
             );
         }
@@ -380,12 +381,8 @@ impl Session {
                 self.reply(&Reply::Acknowledged { request_context: Some(request_context) }, Priority::High);
             }
         }
-        for frame in alone {
-            let own = subscription_context.as_ref().map_or_else(
-                || Some(frame.clone()),
-                |subscription_context| subscription_context.tailor(&frame),
-            );
-            self.outputs.extend(own.map(|frame| Output::Send { frame, priority }));
+        if !separate.is_empty() {
+            self.outputs.push_back(Output::DeliverSnapshot { subscription: id, snapshot: separate });
         }
         if let Some(since) = stale {
             self.push_to_channel(&Push::Stale { channel, since }, subscription_context.as_deref(), priority);

@@ -151,6 +151,7 @@ fn call_of(
                 Input::Queried { request, result: Ok(found) }
             }
             Output::Deliver { .. }
+            | Output::DeliverSnapshot { .. }
             | Output::Ping
             | Output::Authenticate { .. }
             | Output::TrustIdentity { .. }

@@ -4,4 +4,5 @@ mod commands;
 mod late;
 mod properties;
 mod shell;
+mod snapshots;
 mod transcripts;

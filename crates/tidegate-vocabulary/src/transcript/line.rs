@@ -204,6 +204,19 @@ fn payload(text: &str) -> Result<Bytes, LineError> {
     }
 }
 
+/// A payload in the words of a transcript, after a space.
+pub(super) fn payload_text(data: &[u8]) -> String {
+    match std::str::from_utf8(data) {
+        Ok("") => String::new(),
+        Ok(text) => format!(" {text}"),
+        Err(_) => {
+            let mut base64 = b" base64:".to_vec();
+            Payload::put_base64(data, &mut base64);
+            String::from_utf8_lossy(&base64).into_owned()
+        }
+    }
+}
+
 fn base64(text: &str) -> Result<Bytes, LineError> {
     Payload::from_base64(text).ok_or(LineError::Base64)
 }

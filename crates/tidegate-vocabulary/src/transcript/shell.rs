@@ -47,6 +47,7 @@ use crate::transcript::Persona;
 use crate::transcript::Published;
 use crate::transcript::ShellInput;
 use crate::transcript::Transcript;
+use crate::transcript::line::payload_text;
 use crate::transcript::shell_elements::ElementMember;
 use crate::transcript::shell_elements::ShellElements;
 
@@ -244,12 +245,21 @@ impl Shell {
         let subscription = self.there(id)?;
         let delivery = Rc::new(Delivery { frame, key: Arc::clone(key), priority, expires: None });
         if subscription.place == SubscriptionPlace::Live {
-            let own = delivery.tailor(subscription.subscription_context.as_deref());
-            self.frames.extend(own.map(|own| (priority, own.frame.clone())));
-            return Ok(());
+            return self.show(id, SubscriptionPlace::Live, &delivery);
         }
         self.session.handle_input(Input::Publication { subscription: id, delivery }, self.now());
         self.perform_all()
+    }
+
+    /// Shows the client a message of a subscription that is in this place.
+    fn show(&mut self, id: SubscriptionId, place: SubscriptionPlace, of: &Rc<Delivery>) -> Result<(), Fault> {
+        let subscription = self.there(id)?;
+        if subscription.place != place {
+            return broken("it delivers for a subscription that is not held");
+        }
+        let own = of.tailor(subscription.subscription_context.as_deref());
+        self.frames.extend(own.map(|own| (own.priority, own.frame.clone())));
+        Ok(())
     }
 
     fn deliver_elements(&mut self, id: SubscriptionId, elements: &Elements) -> Result<(), Fault> {
@@ -355,13 +365,12 @@ impl Shell {
         match output {
             Output::Send { frame, priority } => self.frames.push((priority, frame)),
             Output::Deliver { subscription, delivery } => {
-                let subscription = self.there(subscription)?;
-                if subscription.place != SubscriptionPlace::Held {
-                    return broken("it delivers for a subscription that is not held");
+                self.show(subscription, SubscriptionPlace::Held, &delivery)?;
+            }
+            Output::DeliverSnapshot { subscription, snapshot } => {
+                for value in snapshot {
+                    self.show(subscription, SubscriptionPlace::Held, &Rc::new(value))?;
                 }
-                let own = delivery.tailor(subscription.subscription_context.as_deref());
-                let priority = delivery.priority;
-                self.frames.extend(own.map(|own| (priority, own.frame.clone())));
             }
             Output::Ping => self.outputs.push("ping".to_owned()),
             Output::Authenticate { token } => self.outputs.push(format!("authenticate {token}")),
@@ -376,12 +385,12 @@ impl Shell {
                     headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
                 let headers =
                     if headers.is_empty() { String::new() } else { format!(" ({})", headers.join("; ")) };
-                self.outputs.push(format!("publish {subject}{headers}{}", payload(&data)));
+                self.outputs.push(format!("publish {subject}{headers}{}", payload_text(&data)));
                 self.waiting.push((request, subject));
             }
             Output::Request { request, subject, data, timeout } => {
                 let timeout = humantime::format_duration(timeout);
-                self.outputs.push(format!("request {subject} within {timeout}{}", payload(&data)));
+                self.outputs.push(format!("request {subject} within {timeout}{}", payload_text(&data)));
                 self.waiting.push((request, subject));
             }
             Output::Query { .. } => return broken("it has an output that only HTTP requests can have"),
@@ -446,6 +455,7 @@ impl Shell {
             Output::Send { .. }
             | Output::Release { .. }
             | Output::Deliver { .. }
+            | Output::DeliverSnapshot { .. }
             | Output::Ping
             | Output::Authenticate { .. }
             | Output::TrustIdentity { .. }
@@ -506,7 +516,7 @@ impl Shell {
     }
 
     /// The last values for a subscription, if its class has snapshots. Those with elements are stored.
-    fn snapshot(&mut self, subscription: SubscriptionId) -> Vec<Frame> {
+    fn snapshot(&mut self, subscription: SubscriptionId) -> Vec<Delivery> {
         self.elements.note_joined(subscription);
         let last = self.elements.last;
         let Some(joined) = self.subscriptions.get_mut(&subscription) else { return Vec::new() };
@@ -516,13 +526,14 @@ impl Shell {
         }
         joined.since = 0;
         let (pattern, format, priority) = (joined.pattern.clone(), joined.format, joined.class.priority);
-        let mut frames = Vec::new();
+        let mut snapshot = Vec::new();
+        let delivery = |frame, key| Delivery { frame, key, priority, expires: None };
         for (arrived, last) in &self.last_values {
             if !pattern.matches(&last.subject) {
                 continue;
             }
             match self.renderers.publication(format, pattern.text(), last) {
-                Rendered::Frame(frame) => frames.push(frame),
+                Rendered::Frame(frame) => snapshot.push(delivery(frame, Arc::clone(&last.key))),
                 Rendered::Elements { list, .. } => {
                     let elements = Elements { list, priority, arrived: *arrived, time: last.time };
                     let outdated = self.elements.seed(&pattern, format, &elements);
@@ -530,12 +541,13 @@ impl Shell {
                         joined.since = outdated;
                     }
                     let shown = elements.list.iter().filter(|element| self.is_shown(subscription, element));
-                    frames.extend(shown.filter_map(|element| element.frame().cloned()));
+                    let own = |it: &Arc<Element>| Some(delivery(it.frame()?.clone(), Arc::clone(&it.key)));
+                    snapshot.extend(shown.filter_map(own));
                 }
                 Rendered::Nothing | Rendered::Unrenderable | Rendered::TooManyElements => {}
             }
         }
-        frames
+        snapshot
     }
 
     fn on(&self, channel: &Pattern) -> Result<SubscriptionId, Fault> {
@@ -581,16 +593,4 @@ fn bind(vocabulary: &Arc<CompiledVocabulary>, transcript: &Transcript) -> Result
     let named = || Placeholder::parse("msg.user_id", TimeFormat::default()).ok().map(Arc::new);
     let identity_hint = trusts_hint.then(named).flatten();
     Ok(Binding { identity_hint, ..binding })
-}
-
-fn payload(data: &[u8]) -> String {
-    match std::str::from_utf8(data) {
-        Ok("") => String::new(),
-        Ok(text) => format!(" {text}"),
-        Err(_) => {
-            let mut base64 = b" base64:".to_vec();
-            Payload::put_base64(data, &mut base64);
-            String::from_utf8_lossy(&base64).into_owned()
-        }
-    }
 }

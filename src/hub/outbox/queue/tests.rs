@@ -12,7 +12,7 @@ impl Queues {
         assert!(coalesced == 0 || self.index.is_none(), "the index has no coalesced entries");
         for (place, queue) in Priority::ALL.into_iter().zip(&self.queues) {
             let is_barrier = |entry: &QueueEntry| match entry.priorities() {
-                Some((priority, _)) => priority < place,
+                Some((priority, _)) => priority < place || matches!(entry, QueueEntry::LastValue { .. }),
                 None => matches!(entry, QueueEntry::Reply(_)),
             };
             let barriers = queue.entries.iter().filter(|entry| is_barrier(entry)).count();

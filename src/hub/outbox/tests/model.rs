@@ -34,9 +34,17 @@ pub(super) const LARGEST: usize = 200;
 pub(super) enum Heard {
     /// A reply: its number within its priority, and among all frames.
     Reply { priority: usize, number: u64, pushed: u64 },
-    /// A publication: its priority, its number within its subscription and priority, and its numbers within its
-    /// subscription and among all frames.
-    Message { subscription: usize, key: u64, priority: usize, nth: u64, number: u64, pushed: u64 },
+    /// A publication: its priority, its number within its subscription and priority, its numbers within its subscription
+    /// and among all frames, and whether it was a last value when the subscription joined.
+    Message {
+        subscription: usize,
+        key: u64,
+        priority: usize,
+        nth: u64,
+        number: u64,
+        pushed: u64,
+        is_last_value: bool,
+    },
     /// A gap.
     Gap { subscription: usize, cause: String, dropped: u64 },
 }
@@ -118,13 +126,41 @@ impl Model {
         publications: &[(u64, usize)],
     ) {
         let expires = self.max_age[subscription].map(|max_age| self.now + max_age);
+        let mut deliveries = self.deliveries(subscription, priority, publications, expires, false);
+        let batch = DeliveryBatch::pack(&mut deliveries).unwrap();
+        self.outbox.push(&batch, id(subscription), &self.classes[subscription]);
+        self.audit();
+    }
+
+    /// A subscription joins: its confirmation, and its last values, which do not expire. Returns false if the connection
+    /// should end.
+    pub(super) fn join(&mut self, subscription: usize, values: &[(u64, usize)]) -> bool {
+        let priority = self.classes[subscription].priority;
+        if !self.reply(priority, 0) {
+            return false;
+        }
+        for value in self.deliveries(subscription, priority, values, None, true) {
+            self.outbox.push_last_value(value, id(subscription), &self.classes[subscription]);
+            self.audit();
+        }
+        true
+    }
+
+    fn deliveries(
+        &mut self,
+        subscription: usize,
+        priority: Priority,
+        publications: &[(u64, usize)],
+        expires: Option<Instant>,
+        is_last_value: bool,
+    ) -> Vec<Rc<Delivery>> {
         let mut deliveries = Vec::new();
         for &(key, padding) in publications {
             let number = self.pushed[subscription];
             self.pushed[subscription] += 1;
             let pushed = self.count();
             let nth = &mut self.by_priority[subscription][priority as usize];
-            let message = json!({"s": subscription, "k": key, "q": priority as usize, "i": *nth, "n": number, "c": pushed});
+            let message = json!({"s": subscription, "k": key, "q": priority as usize, "i": *nth, "n": number, "c": pushed, "l": is_last_value});
             *nth += 1;
             let (frame, text) = (frame(&message, padding), format!("k{key}").into());
             deliveries.push(Rc::new(Delivery { frame, key: text, priority, expires }));
@@ -132,9 +168,7 @@ impl Model {
             last.retain(|(other, _)| *other != key);
             last.push((key, number));
         }
-        let batch = DeliveryBatch::pack(&mut deliveries).unwrap();
-        self.outbox.push(&batch, id(subscription), &self.classes[subscription]);
-        self.audit();
+        deliveries
     }
 
     /// Pushes a reply. Returns false if the connection should end.
@@ -186,8 +220,8 @@ impl Model {
         let mut outgoing = DeliveryCounts::default();
         for heard in self.heard_all() {
             match heard {
-                Heard::Reply { .. } => {}
-                Heard::Message { .. } => outgoing.delivered += 1,
+                Heard::Reply { .. } | Heard::Message { is_last_value: true, .. } => {}
+                Heard::Message { is_last_value: false, .. } => outgoing.delivered += 1,
                 Heard::Gap { dropped, .. } => outgoing.dropped += dropped,
             }
         }
@@ -314,5 +348,6 @@ fn read(message: &[u8]) -> Heard {
         nth: number("i"),
         number: number("n"),
         pushed: number("c"),
+        is_last_value: message["l"] == true,
     }
 }

@@ -29,6 +29,7 @@ const CLASSES: [(Kind, Priority, Option<Duration>); 7] = [
 #[derive(Clone, Debug)]
 enum Happening {
     Push { subscription: usize, priority: Option<Priority>, publications: Vec<(u64, usize)> },
+    Join { subscription: usize, values: Vec<usize> },
     Reply { priority: Priority, padding: usize },
     Flush { budget: usize, max_frames: usize, max_bytes: usize },
     Elapse(u64),
@@ -50,6 +51,8 @@ fn happening() -> impl Strategy<Value = Happening> {
             .prop_map(|(subscription, priority, publications)| {
                 Happening::Push { subscription, priority, publications }
             }),
+        2 => (0..CLASSES.len(), vec(0..100_usize, 0..6))
+            .prop_map(|(subscription, values)| Happening::Join { subscription, values }),
         1 => (select(&Priority::ALL[..]), 0..50_usize)
             .prop_map(|(priority, padding)| Happening::Reply { priority, padding }),
         5 => flush.prop_map(|(budget, max_frames, max_bytes)| Happening::Flush { budget, max_frames, max_bytes }),
@@ -65,6 +68,15 @@ fn play(happenings: &[Happening], limits: OutboxLimits) -> Option<Model> {
             Happening::Push { subscription, priority, publications } => {
                 let priority = priority.unwrap_or(model.classes[*subscription].priority);
                 model.push_with(*subscription, priority, publications);
+            }
+            // A subscription joins before it gets anything else. Each last value has another key.
+            Happening::Join { subscription, .. } if model.pushed[*subscription] > 0 => {}
+            Happening::Join { subscription, values } => {
+                let values: Vec<_> = (0..).zip(values.iter().copied()).collect();
+                if !model.join(*subscription, &values) {
+                    check_given_up_rightly(&model, limits);
+                    return None;
+                }
             }
             Happening::Reply { priority, padding } => {
                 if !model.reply(*priority, *padding) {
@@ -179,7 +191,7 @@ fn check_latest(model: &Model, heard: &[Heard], subscription: usize) {
 }
 
 /// Within a priority, replies are in order, and so are publications of class `buffer` that have the priority of their
-/// class. No publication of a class overtakes a reply with its priority, or is overtaken by it.
+/// class. No publication of a class overtakes a reply or a last value with its priority, or is overtaken by the reply.
 fn check_order(model: &Model, heard: &[Heard]) {
     let (mut last, mut last_reply, mut of_class) = ([0; 3], [0; 3], [0; 3]);
     for heard in heard {
@@ -189,7 +201,7 @@ fn check_order(model: &Model, heard: &[Heard]) {
                 assert!(all_before < *pushed, "reply {pushed} comes behind {all_before}");
                 (last[*priority], last_reply[*priority]) = (*pushed, *pushed);
             }
-            Heard::Message { subscription, priority, pushed, .. } => {
+            Heard::Message { subscription, priority, pushed, is_last_value, .. } => {
                 let class = &model.classes[*subscription];
                 let home = class.priority as usize;
                 assert!(last_reply[home] < *pushed, "{pushed} comes behind reply {}", last_reply[home]);
@@ -197,6 +209,7 @@ fn check_order(model: &Model, heard: &[Heard]) {
                     // It may have taken the place of an older one.
                     continue;
                 }
+                assert!(!is_last_value || of_class[home] < *pushed, "last value {pushed} comes behind");
                 of_class[home] = of_class[home].max(*pushed);
                 if *priority == home {
                     assert!(last[home] < *pushed, "{pushed} comes behind {}", last[home]);

@@ -316,7 +316,7 @@ fn publications_do_not_cross_messages_about_their_channel() {
     assert_eq!(
         said(&mut model),
         ["0.0 of 0", "reply 1.0", "0.1 of 0", "0.2 of 0", "0.3 of 0"],
-        "a snapshot comes after what is older, and before what is newer"
+        "a reply about a channel comes after what is older, and before what is newer"
     );
     model.push_with(0, Priority::Normal, &[(0, 0)]);
     model.push_with(0, Priority::High, &[(0, 0)]);
@@ -332,5 +332,50 @@ fn a_key_that_changes_its_priority_for_ever_leaves_no_waste() {
     for round in 0..20_000 {
         model.push_with(0, Priority::ALL[round % 3], &[(0, 0)]);
         assert!(model.outbox.queues.entries() <= 10 + 3 * MOST_WASTE);
+    }
+}
+
+#[test]
+fn of_last_values_without_room_the_newest_come_behind_one_gap() {
+    for kind in [Kind::Buffer, Kind::Latest] {
+        for priority in Priority::ALL {
+            let mut model = Model::new(&[(kind, priority, None)], frames(4));
+            let values: Vec<_> = (0..8000).map(|key| (key, 0)).collect();
+            assert!(model.join(0, &values), "the client stays connected");
+            let confirmation = format!("reply {}.0", priority as usize);
+            let expected = ["0 slow 7997", "0.7997 of 7997", "0.7998 of 7998", "0.7999 of 7999"];
+            assert_eq!(said(&mut model), [&[&*confirmation][..], &expected].concat());
+        }
+    }
+}
+
+#[test]
+fn nothing_that_comes_live_overtakes_last_values_even_after_their_confirmation() {
+    for kind in [Kind::Buffer, Kind::Latest] {
+        let mut model = Model::new(&[(kind, Priority::Normal, None)], ROOM);
+        assert!(model.join(0, &[(1, 0), (2, 0)]));
+        let confirmation = model.outbox.bytes() / 3;
+        model.flush(confirmation, 1, 1);
+        for (key, priority) in [(3, Priority::High), (4, Priority::Normal)] {
+            model.push_with(0, priority, &[(key, 0)]);
+        }
+        let expected = ["reply 1.0", "0.0 of 1", "0.1 of 2", "0.2 of 3", "0.3 of 4"];
+        assert_eq!(said(&mut model), expected);
+    }
+}
+
+#[test]
+fn a_live_publication_replaces_the_last_value_of_its_key_for_a_slow_client() {
+    for priority in Priority::ALL {
+        let mut model = Model::new(&[LATEST], ROOM);
+        assert!(model.join(0, &[(1, 0), (2, 0)]));
+        model.flush(0, 64, 1000);
+        model.push_with(0, priority, &[(1, 0)]);
+        assert_eq!(model.outbox.queued_publications(), 1, "it counts, and the last value does not");
+        let expected: &[&str] = match priority {
+            Priority::Low => &["reply 1.0", "0.1 of 2", "0.2 of 1"],
+            Priority::High | Priority::Normal => &["reply 1.0", "0.2 of 1", "0.1 of 2"],
+        };
+        assert_eq!(said(&mut model), expected);
     }
 }

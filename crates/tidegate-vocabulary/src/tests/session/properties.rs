@@ -203,19 +203,13 @@ impl Observer {
                 if let Some((_, place @ Place::Joining)) = self.subscriptions.get_mut(&id) {
                     *place = Place::Held;
                 }
-                Input::Joined { subscription: id, snapshot: vec![frame()], stale: None }
+                Input::Joined { subscription: id, snapshot: vec![delivery()], stale: None }
             }
             Event::Unjoined(number) => {
                 Input::JoinFailed { subscription: SubscriptionId(*number), error: error() }
             }
             Event::Publication(number) => {
-                let delivery = Rc::new(Delivery {
-                    frame: frame(),
-                    key: "k".into(),
-                    priority: Priority::Normal,
-                    expires: None,
-                });
-                Input::Publication { subscription: SubscriptionId(*number), delivery }
+                Input::Publication { subscription: SubscriptionId(*number), delivery: Rc::new(delivery()) }
             }
             Event::Lost(number) => {
                 let cause = GapCause::Nats;
@@ -296,7 +290,7 @@ impl Observer {
                 assert!(self.subscriptions.contains_key(&subscription), "releases what it does not have");
             }
             Output::Ping | Output::Authenticate { .. } => {}
-            Output::TrustIdentity { .. } | Output::Filter { .. } => {
+            Output::DeliverSnapshot { .. } | Output::TrustIdentity { .. } | Output::Filter { .. } => {
                 panic!("the native protocol has none: {output:?}")
             }
             Output::Join { subscription, pattern, class, max_rate, .. } => {
@@ -337,8 +331,9 @@ impl Observer {
     }
 }
 
-fn frame() -> Frame {
-    Frame::text(0, |out| out.extend_from_slice(br#"{"type":"message"}"#))
+fn delivery() -> Delivery {
+    let frame = Frame::text(0, |out| out.extend_from_slice(br#"{"type":"message"}"#));
+    Delivery { frame, key: "k".into(), priority: Priority::Normal, expires: None }
 }
 
 fn verified(transcript: &Transcript, persona: usize, now: Instant) -> Verified {

@@ -1,0 +1,137 @@
+//! Last values: in the reply of the native protocol, and as publications behind the confirmation of a vocabulary.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+use std::time::SystemTime;
+
+use tidegate_protocol::class::Priority;
+use tidegate_protocol::client_message::ClientMessage;
+use tidegate_protocol::dialect::Dialect;
+use tidegate_protocol::frame::Frame;
+use tidegate_protocol::frame::VocabularyId;
+use tidegate_protocol::native::Native;
+use tidegate_protocol::publication::Delivery;
+use tidegate_protocol::session::Input;
+use tidegate_protocol::session::Output;
+use tidegate_protocol::session::Session;
+use tidegate_protocol::session::now::Now;
+use tidegate_protocol::session::phase::Verified;
+use tidegate_protocol::session::subscription::SubscriptionId;
+
+use crate::compile::compile;
+use crate::transcript::Transcript;
+
+const VOCABULARY: &str = r#"
+name = "rooms"
+
+[[path]]
+name = "rooms"
+path = "/rooms"
+
+[[receive]]
+when = { op = "join", room = true }
+do = "subscribe"
+channel = "room.{msg.room}"
+keep = { room = "{msg.room}" }
+confirm = { joined = "{msg.room}" }
+
+[[deliver]]
+pattern = "room.*"
+send = { room = "{sub.room}", data = "{data}" }
+
+[stale]
+send = { stale = "{sub.room}" }
+"#;
+
+const ID: SubscriptionId = SubscriptionId(0);
+
+/// Returns the outputs of a session of alice, in words, and clears them.
+fn outputs(session: &mut Session) -> Vec<String> {
+    let words = |output: Output| match &output {
+        Output::Send { frame, priority } => {
+            format!("send {priority:?} {}", String::from_utf8_lossy(frame.message()))
+        }
+        Output::DeliverSnapshot { subscription, snapshot } => {
+            assert_eq!(*subscription, ID);
+            format!("snapshot {}", snapshot.iter().map(|value| &*value.key).collect::<String>())
+        }
+        Output::Deliver { delivery, .. } => format!("deliver {}", delivery.key),
+        Output::Join { .. } => "join".to_owned(),
+        Output::GoLive { .. } => "live".to_owned(),
+        Output::Ping
+        | Output::Authenticate { .. }
+        | Output::TrustIdentity { .. }
+        | Output::Filter { .. }
+        | Output::Release { .. }
+        | Output::Leave { .. }
+        | Output::Publish { .. }
+        | Output::Request { .. }
+        | Output::Query { .. }
+        | Output::Close { .. } => panic!("{output:?}"),
+    };
+    std::iter::from_fn(|| session.poll_output()).map(words).collect()
+}
+
+fn delivery(key: &str) -> Delivery {
+    let frame = Frame::text(0, |out| out.extend_from_slice(br#"{"of":"a.b"}"#));
+    Delivery { frame, key: key.into(), priority: Priority::Low, expires: None }
+}
+
+/// A session whose subscription to this channel waits for its lane.
+fn joining(dialect: Arc<dyn Dialect>, join: &str, is_held: bool) -> (Session, Now) {
+    let head = "# Head\nidentity alice: subscribe room.>\nclass room.>: latest; snapshot; priority low";
+    let transcript = Transcript::parse(head).unwrap();
+    let mut settings = transcript.settings.clone();
+    settings.hold = is_held;
+    let identity = Arc::new(transcript.persona("alice").unwrap().identity.clone());
+    let now = Now { instant: Instant::now(), wall: SystemTime::UNIX_EPOCH };
+    let verified = Some(Verified { identity, expires: None });
+    let mut session = Session::new("s1".into(), dialect, Rc::new(settings), verified, now);
+    outputs(&mut session);
+    session.handle_input(Input::Received(ClientMessage::Text(join.to_owned())), now);
+    assert_eq!(outputs(&mut session), ["join"]);
+    (session, now)
+}
+
+fn join(session: &mut Session, keys: &[&str], now: Now) -> Vec<String> {
+    let snapshot = keys.iter().map(|key| delivery(key)).collect();
+    let stale = Some(SystemTime::UNIX_EPOCH);
+    session.handle_input(Input::Joined { subscription: ID, snapshot, stale }, now);
+    outputs(session)
+}
+
+fn rooms() -> Arc<dyn Dialect> {
+    let vocabulary = Arc::new(compile(VOCABULARY).unwrap().vocabulary);
+    let binding = vocabulary.bind(VocabularyId(1), "/rooms", None, |_| None);
+    Arc::new(binding.unwrap_or_else(|_| panic!("the path is bound")))
+}
+
+#[test]
+fn last_values_are_publications_between_the_confirmation_and_what_comes_live() {
+    let (confirmation, stale) = (r#"send Low {"joined":"x"}"#, r#"send Low {"stale":"x"}"#);
+    for is_held in [false, true] {
+        let (mut session, now) = joining(rooms(), r#"{"op":"join","room":"x"}"#, is_held);
+        let joined = join(&mut session, &["a", "b"], now);
+        assert_eq!(joined[..3], [confirmation, "snapshot ab", stale]);
+        session.handle_input(Input::Publication { subscription: ID, delivery: Rc::new(delivery("c")) }, now);
+        let (live, publications) = (joined[3..].to_vec(), outputs(&mut session));
+        if is_held {
+            assert_eq!((live, publications), (vec![], vec!["deliver c".to_owned()]));
+        } else {
+            assert_eq!((live, publications), (vec!["live".to_owned()], vec![]));
+        }
+    }
+    let (mut session, now) = joining(rooms(), r#"{"op":"join","room":"x"}"#, false);
+    assert_eq!(join(&mut session, &[], now), [confirmation, stale, "live"]);
+}
+
+#[test]
+fn the_native_reply_contains_them() {
+    let subscribe = r#"{"type":"subscribe","id":1,"channel":"room.x"}"#;
+    let (mut session, now) = joining(Arc::new(Native), subscribe, false);
+    let joined = join(&mut session, &["a", "b"], now);
+    let reply =
+        r#"send Low {"type":"subscribed","id":1,"channel":"room.x","snapshot":[{"of":"a.b"},{"of":"a.b"}]}"#;
+    assert_eq!((&*joined[0], joined.len(), &*joined[2]), (reply, 3, "live"));
+}
