@@ -11,7 +11,7 @@ use tidegate_protocol::class::Class;
 use tidegate_protocol::class::FeedBy;
 use tidegate_protocol::class::Kind;
 use tidegate_protocol::class::fields::PayloadFields;
-use tidegate_protocol::class::fields::parse_path;
+use tidegate_protocol::class::fields::parse_key;
 use tidegate_protocol::frame::Encoding;
 use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::native::Native;
@@ -160,7 +160,7 @@ fn market() -> Box<dyn FnMut(u64)> {
 
 /// One subject for many symbols, with ten clients and the last values. The key is a field of the payload.
 fn keyed() -> Box<dyn FnMut(u64)> {
-    room(PayloadFields::new(parse_path("data.symbol"), None))
+    room(PayloadFields::new(parse_key("data.symbol"), None))
 }
 
 /// The same without a key.

@@ -13,12 +13,14 @@ use tidegate_protocol::class::MAX_RATE_MS;
 use tidegate_protocol::class::Priority;
 use tidegate_protocol::class::fields;
 use tidegate_protocol::class::fields::FieldPath;
+use tidegate_protocol::class::fields::KeyPath;
 use tidegate_protocol::class::fields::PayloadFields;
 use tidegate_protocol::subject::Pattern;
 
 use crate::config::table::ConfigTable;
 
 const STORED: &str = "stored subjects";
+const NO_FIELD: &str = "is not a field of the payload";
 
 /// One day. Longer times make no sense for live delivery.
 const MAX_MS: u64 = 86_400_000;
@@ -64,9 +66,8 @@ fn class(table: &ConfigTable<'_>) -> Option<Class> {
         Some(PriorityFrom::Field(field)) => (Priority::Normal, Some(field)),
         None => (Priority::Normal, None),
     };
-    let key = table
-        .optional("key", |text| if text.is_empty() { Ok(None) } else { field(text).map(Some) })
-        .flatten();
+    let key =
+        table.optional("key", |text| if text.is_empty() { Ok(None) } else { key(text).map(Some) }).flatten();
     if key.is_some() && kind == Some(Kind::Buffer) && !snapshot {
         let message = "has no effect, because the class keeps neither the newest publication of a key nor last values; \
                        set kind = \"latest\" or snapshot = true";
@@ -168,9 +169,15 @@ fn priority(text: &str) -> Result<PriorityFrom, ValueError> {
     })
 }
 
+fn key(text: &str) -> Result<KeyPath, ValueError> {
+    let help = "write `data.` and the path to the field in the JSON payload, such as \"data.symbol\", or \"data[].symbol\" for \
+                the elements of a list";
+    fields::parse_key(text).ok_or_else(|| ValueError::new(NO_FIELD, help))
+}
+
 fn field(text: &str) -> Result<FieldPath, ValueError> {
-    let help = "write `data.` and the path to the field in the JSON payload, such as \"data.symbol\"";
-    fields::parse_path(text).ok_or_else(|| ValueError::new("is not a field of the payload", help))
+    let help = "write `data.` and the path to the field in the JSON payload, such as \"data.priority\"";
+    fields::parse_path(text).ok_or_else(|| ValueError::new(NO_FIELD, help))
 }
 
 fn pattern(text: &str) -> Result<Pattern, ValueError> {

@@ -161,11 +161,9 @@ impl Topic {
     /// Stores the elements of last values.
     pub fn seed(&self, format: Format, snapshot: &[Elements], now: Instant, last: &mut u64) {
         let Some(store) = self.store(format) else { return };
-        for elements in snapshot {
-            // The last values were not too old when the lane looked.
-            let expires = self.expiry(elements.arrived).map(|expires| expires.max(now));
-            store.borrow_mut().seed(elements, expires, last);
-        }
+        // The last values were not too old when the lane looked.
+        let expires = |elements: &Elements| self.expiry(elements.arrived).map(|expires| expires.max(now));
+        store.borrow_mut().seed(snapshot, expires, last);
     }
 
     /// Publications were lost, or could not be rendered in a format.

@@ -256,7 +256,10 @@ impl Feed {
         }
         let (publication, priority) = self.publication(message, now.1)?;
         if self.class.snapshot {
-            self.values.put(&publication, now.0);
+            match self.class.separate(&publication) {
+                Some(elements) => elements.iter().for_each(|element| self.values.put(element, now.0)),
+                None => self.values.put(&publication, now.0),
+            }
         }
         if self.readers.is_empty() {
             return Ok(());

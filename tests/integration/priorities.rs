@@ -7,6 +7,7 @@ use tidegate::config::Config;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Kind;
 use tidegate_protocol::class::fields::PayloadFields;
+use tidegate_protocol::class::fields::parse_key;
 use tidegate_protocol::class::fields::parse_path;
 
 use crate::support::client::Client;
@@ -75,7 +76,7 @@ fn place(messages: &[Value], of: &Value) -> usize {
 }
 
 fn by_field(kind: Kind) -> Class {
-    let fields = PayloadFields::new(parse_path("data.key"), parse_path("data.priority"));
+    let fields = PayloadFields::new(parse_key("data.key"), parse_path("data.priority"));
     Class { kind, fields, ..class("chat.>") }
 }
 

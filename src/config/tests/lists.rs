@@ -5,6 +5,7 @@ use tidegate_protocol::class::FeedBy;
 use tidegate_protocol::class::Kind;
 use tidegate_protocol::class::Priority;
 use tidegate_protocol::class::fields::PayloadFields;
+use tidegate_protocol::class::fields::parse_key;
 use tidegate_protocol::class::fields::parse_path;
 use tidegate_protocol::permissions::RuleTemplates;
 use tidegate_protocol::permissions::StatsAccess;
@@ -77,7 +78,7 @@ fn classes_and_endpoints() {
         ..plain("prices.>")
     };
     let alerts = Class { priority: Priority::High, feed: FeedBy::Pattern, ..plain("alerts.*") };
-    let fields = PayloadFields::new(parse_path("data.symbol"), parse_path("data.priority"));
+    let fields = PayloadFields::new(parse_key("data.symbol"), parse_path("data.priority"));
     let rooms = Class { snapshot: true, feed: FeedBy::Always, fields, ..plain("room.*") };
     assert_eq!(config.classes, [prices, alerts, rooms]);
     let endpoint = |path: &str| EndpointConfig { path: path.to_owned(), ..EndpointConfig::default() };

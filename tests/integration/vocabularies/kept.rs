@@ -11,7 +11,7 @@ use tidegate_protocol::class::Class;
 use tidegate_protocol::class::FeedBy;
 use tidegate_protocol::class::Kind;
 use tidegate_protocol::class::fields::PayloadFields;
-use tidegate_protocol::class::fields::parse_path;
+use tidegate_protocol::class::fields::parse_key;
 use tokio::net::TcpStream;
 
 use crate::support::client::Client;
@@ -30,7 +30,7 @@ const PRICES: usize = 40_000;
 const TURN: usize = 1000;
 
 fn by_symbol(pattern: &str) -> Class {
-    let fields = PayloadFields::new(parse_path("data.symbol"), None);
+    let fields = PayloadFields::new(parse_key("data.symbol"), None);
     Class { kind: Kind::Latest, snapshot: true, fields, ..class(pattern) }
 }
 

@@ -1,8 +1,15 @@
 //! The fields of payloads that say how a publication is delivered: `key = "data.symbol"`, `priority = "data.priority"`.
 
 use std::borrow::Cow;
+use std::hash::BuildHasher;
+use std::hash::BuildHasherDefault;
+use std::hash::DefaultHasher;
+
+use bytes::Bytes;
 
 use crate::json::Step;
+use crate::json::elements;
+use crate::json::find;
 use crate::json::is_number;
 use crate::json::paths::JsonParts;
 use crate::json::paths::JsonPaths;
@@ -12,6 +19,8 @@ use crate::payload::Payload;
 
 /// Longer keys are ignored.
 pub const MAX_KEY_BYTES: usize = 256;
+/// A longer list counts as one value.
+pub const MAX_KEYED_ELEMENTS: usize = 10_000;
 /// The longest path to a field, in steps.
 pub const MAX_STEPS: usize = 16;
 /// An escape needs at most six bytes for one byte of text, and the quotes need two more.
@@ -20,10 +29,18 @@ const MAX_WRITTEN_BYTES: usize = 6 * MAX_KEY_BYTES + 2;
 /// A path to a field of a JSON payload.
 pub type FieldPath = Box<[Step]>;
 
+/// Where the key of a publication is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPath {
+    field: FieldPath,
+    /// If the payload is a list, each of its elements has the field, and is a last value of its own.
+    of_elements: bool,
+}
+
 /// The fields that a class reads from payloads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PayloadFields {
-    key: Option<FieldPath>,
+    key: Option<KeyPath>,
     priority: Option<FieldPath>,
     paths: JsonPaths,
 }
@@ -37,24 +54,37 @@ pub struct FieldValues<'p> {
     pub priority: Option<Cow<'p, str>>,
 }
 
+/// Parses a path such as `data.symbol`, whose first step is the payload, or `data[].symbol` for the elements of a payload
+/// that is a list. `None` if it names no field.
+pub fn parse_key(path: &str) -> Option<KeyPath> {
+    match path.strip_prefix("data[].") {
+        Some(field) => Some(KeyPath { field: parse_steps(field)?, of_elements: true }),
+        None => Some(KeyPath { field: parse_path(path)?, of_elements: false }),
+    }
+}
+
 /// Parses a path such as `data.symbol`, whose first step is the payload. `None` if it names no field.
 pub fn parse_path(path: &str) -> Option<FieldPath> {
-    let names: Vec<&str> = path.strip_prefix("data.")?.split('.').collect();
+    parse_steps(path.strip_prefix("data.")?)
+}
+
+fn parse_steps(names: &str) -> Option<FieldPath> {
+    let names: Vec<&str> = names.split('.').collect();
     let is_valid = names.len() <= MAX_STEPS && names.iter().all(|name| !name.is_empty());
     is_valid.then(|| names.into_iter().map(Step::read).collect())
 }
 
 impl PayloadFields {
     /// `None` if there are no fields to read.
-    pub fn new(key: Option<FieldPath>, priority: Option<FieldPath>) -> Option<Box<Self>> {
-        let paths = JsonPaths::new(key.iter().chain(&priority).map(|path| &**path));
+    pub fn new(key: Option<KeyPath>, priority: Option<FieldPath>) -> Option<Box<Self>> {
+        let paths = JsonPaths::new(key.iter().map(|key| &key.field).chain(&priority).map(|path| &**path));
         (key.is_some() || priority.is_some()).then(|| Box::new(Self { key, priority, paths }))
     }
 
     /// The same fields, with another key or priority if it is given.
     pub fn merged(
         older: Option<Box<Self>>,
-        key: Option<FieldPath>,
+        key: Option<KeyPath>,
         priority: Option<FieldPath>,
     ) -> Option<Box<Self>> {
         let (old_key, old_priority) = older.map(|older| (older.key, older.priority)).unwrap_or_default();
@@ -64,22 +94,59 @@ impl PayloadFields {
     /// Reads the fields, in one pass over the payload. A payload that is not JSON has none. Use new `spans` for each
     /// payload.
     pub fn read<'p>(&'p self, payload: &'p Payload, spans: &'p JsonSpans) -> FieldValues<'p> {
-        let json = match payload {
-            Payload::Json(bytes) => std::str::from_utf8(bytes).unwrap_or_default(),
-            Payload::Text(_) | Payload::Binary(_) => "",
-        };
+        let json = json_of(payload);
         let parts = JsonParts::new(json, &self.paths, spans);
         let value = |path: &FieldPath| parts.at(path).and_then(scalar);
+        let of_list = || self.elements(json).map(|elements| Cow::Owned(key_of_list(&elements)));
         FieldValues {
-            key: self.key.as_ref().and_then(value).filter(|key| is_key(key)),
+            key: self
+                .key
+                .as_ref()
+                .and_then(|key| value(&key.field))
+                .filter(|key| is_key(key))
+                .or_else(of_list),
             priority: self.priority.as_ref().and_then(value),
         }
+    }
+
+    /// The elements of a payload that is a list, as payloads of one element, with their keys: each is a last value. `None`
+    /// if the payload is one value.
+    pub fn separate(&self, payload: &Payload) -> Option<Vec<(Option<String>, Payload)>> {
+        let elements = self.elements(json_of(payload))?;
+        let of_one = |(key, json): (Option<Cow<'_, str>>, &str)| {
+            (key.map(Cow::into_owned), Payload::Json(Bytes::from(["[", json, "]"].concat())))
+        };
+        Some(elements.into_iter().map(of_one).collect())
+    }
+
+    fn elements<'p>(&'p self, json: &'p str) -> Option<Vec<(Option<Cow<'p, str>>, &'p str)>> {
+        let key = self.key.as_ref().filter(|key| key.of_elements)?;
+        let found = elements(json).filter(|found| found.len() <= MAX_KEYED_ELEMENTS)?;
+        let with_key = |json| (find(json, &key.field).and_then(scalar).filter(|key| is_key(key)), json);
+        Some(found.into_iter().map(with_key).collect())
     }
 
     /// Whether one of them is the priority.
     pub fn have_priority(&self) -> bool {
         self.priority.is_some()
     }
+}
+
+fn json_of(payload: &Payload) -> &str {
+    match payload {
+        Payload::Json(bytes) => std::str::from_utf8(bytes).unwrap_or_default(),
+        Payload::Text(_) | Payload::Binary(_) => "",
+    }
+}
+
+/// The key of a whole list, so that it replaces only lists with the same keys. If it is too long, its hash.
+fn key_of_list(elements: &[(Option<Cow<'_, str>>, &str)]) -> String {
+    let keys: Vec<&str> = elements.iter().map(|(key, _)| key.as_deref().unwrap_or_default()).collect();
+    let key = format!("[{}]", keys.join(","));
+    if is_key(&key) {
+        return key;
+    }
+    format!("[{:016x}]", BuildHasherDefault::<DefaultHasher>::default().hash_one(key))
 }
 
 /// Whether a text can be a key.

@@ -95,32 +95,48 @@ impl ElementStore {
         }
     }
 
-    /// Adds the last values of a channel that was just joined. Elements that are in the store stay, unless they are
-    /// older or may be outdated. One that may be outdated and is the same is current again, and keeps its number: for
-    /// others it is not new.
-    pub fn seed(&mut self, elements: &Elements, expires: Option<Instant>, last: &mut u64) {
-        for element in &elements.list {
-            let Some(key) = key_of(element) else { continue };
-            let outdated = self.outdated;
-            let known = self.by_key.get(&key).and_then(|number| self.by_number.get_mut(number));
-            let Some(stored) = known else {
-                self.put_one(element, elements, expires, last);
-                continue;
-            };
-            if elements.arrived == stored.arrived
-                && stored.number <= outdated
-                && element.json() == stored.element.json()
-            {
-                // It must be greater than `outdated`.
-                *last += 1;
-                stored.current = *last;
-                stored.expires = stored.expires.max(expires);
-                continue;
+    /// Adds the last values of a channel that was just joined, the oldest first; `expires` says until when they are sent.
+    /// Elements that are in the store stay, unless they are older or may be outdated. One that may be outdated and is the
+    /// same is current again, and keeps its number: for others it is not new.
+    pub fn seed(
+        &mut self,
+        snapshot: &[Elements],
+        expires: impl Fn(&Elements) -> Option<Instant>,
+        last: &mut u64,
+    ) {
+        let before = *last;
+        for elements in snapshot {
+            let expires = expires(elements);
+            for element in &elements.list {
+                self.seed_one(element, elements, expires, before, last);
             }
-            let is_outdated = elements.arrived == stored.arrived && stored.number <= outdated;
-            if elements.arrived > stored.arrived || is_outdated {
-                self.put_one(element, elements, expires, last);
-            }
+        }
+    }
+
+    /// Adds an element of a snapshot. `before` is the last number before the snapshot.
+    fn seed_one(
+        &mut self,
+        element: &Arc<Element>,
+        of: &Elements,
+        expires: Option<Instant>,
+        before: u64,
+        last: &mut u64,
+    ) {
+        let Some(key) = key_of(element) else { return };
+        let known = self.by_key.get(&key).and_then(|number| self.by_number.get_mut(number));
+        let Some(stored) = known else { return self.put_one(element, of, expires, last) };
+        let is_outdated = stored.number <= self.outdated;
+        if of.arrived == stored.arrived && is_outdated && element.json() == stored.element.json() {
+            // It must be greater than `outdated`.
+            *last += 1;
+            stored.current = *last;
+            stored.expires = stored.expires.max(expires);
+            return;
+        }
+        // Publications that the lane reads at once have the same time: those of one snapshot are in order.
+        let is_later = of.arrived == stored.arrived && (is_outdated || stored.number > before);
+        if of.arrived > stored.arrived || is_later {
+            self.put_one(element, of, expires, last);
         }
     }
 

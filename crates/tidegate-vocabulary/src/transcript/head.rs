@@ -10,6 +10,7 @@ use tidegate_protocol::class::KeyScope;
 use tidegate_protocol::class::Kind;
 use tidegate_protocol::class::Priority;
 use tidegate_protocol::class::fields::PayloadFields;
+use tidegate_protocol::class::fields::parse_key;
 use tidegate_protocol::class::fields::parse_path;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::permissions::Rules;
@@ -159,8 +160,8 @@ fn class_clause(class: &mut Class, clause: &str) -> Result<(), LineError> {
         ("buffer", "") => class.kind = Kind::Buffer,
         ("snapshot", "") => class.snapshot = true,
         ("snapshot", "always") => (class.snapshot, class.feed) = (true, FeedBy::Always),
-        ("key", path) if path.starts_with("data.") => {
-            class.fields = PayloadFields::merged(class.fields.take(), parse_path(path), None);
+        ("key", path) if path.starts_with("data.") || path.starts_with("data[]") => {
+            class.fields = PayloadFields::merged(class.fields.take(), parse_key(path), None);
         }
         ("priority", path) if path.starts_with("data.") => {
             class.fields = PayloadFields::merged(class.fields.take(), None, parse_path(path));

@@ -1,6 +1,8 @@
 //! Shell: drives a session in place of a connection: it tracks subscriptions, renders publications, and reports
 //! outputs.
 
+mod publishing;
+
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use std::time::SystemTime;
 
 use thiserror::Error;
 use tidegate_protocol::class::Class;
-use tidegate_protocol::class::DeliveryHeaders;
+use tidegate_protocol::class::Classes;
 use tidegate_protocol::class::Priority;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::dialect::Rendered;
@@ -98,6 +100,7 @@ pub struct ShellOutput {
 pub struct Shell {
     pub session: Session,
     personas: Vec<Persona>,
+    classes: Classes,
     started: (Instant, SystemTime),
     now: Instant,
     subscriptions: BTreeMap<SubscriptionId, Subscription>,
@@ -135,6 +138,7 @@ impl Shell {
         Ok(Self {
             session,
             personas: transcript.personas.clone(),
+            classes: transcript.settings.classes.clone(),
             started,
             now,
             subscriptions: BTreeMap::new(),
@@ -197,8 +201,11 @@ impl Shell {
     /// Publishes on NATS: live subscriptions deliver to the client, held ones to the session.
     pub fn publish(&mut self, published: &Published) -> Result<ShellOutput, Fault> {
         let (publication, priority) = self.publication(published);
-        self.last_values.retain(|(_, older)| older.key != publication.key);
-        self.last_values.push((self.now, publication.clone()));
+        let class = self.class_of(&Pattern::from(published.subject.clone()));
+        for value in class.separate(&publication).unwrap_or_else(|| vec![publication.clone()]) {
+            self.last_values.retain(|(_, older)| older.key != value.key);
+            self.last_values.push((self.now, value));
+        }
         let matching: Vec<SubscriptionId> = self
             .subscriptions
             .iter()
@@ -318,29 +325,6 @@ impl Shell {
     /// The number of subscriptions that the session has not left.
     pub fn subscriptions(&self) -> usize {
         self.subscriptions.len()
-    }
-
-    fn publication(&self, published: &Published) -> (Publication, Priority) {
-        let subject: Arc<str> = published.subject.as_str().into();
-        let pattern = Pattern::from(published.subject.clone());
-        let classes =
-            self.subscriptions.values().filter(|subscription| subscription.pattern.matches(&subject));
-        let class = classes.map(|subscription| Arc::clone(&subscription.class)).next();
-        let class = class.unwrap_or_else(|| Arc::new(Class::plain(pattern)));
-        let has_all = class.headers.iter().any(|shown| shown == "*");
-        let shown = |(name, value): &(String, String)| {
-            let named = class.headers.iter().find(|shown| shown.eq_ignore_ascii_case(name));
-            Some((named.or_else(|| has_all.then_some(name))?.clone(), value.clone()))
-        };
-        let header = |wanted: &str| {
-            let is_wanted = |(name, _): &&(String, String)| name.eq_ignore_ascii_case(wanted);
-            published.headers.iter().rfind(is_wanted).map(|(_, value)| value.as_str())
-        };
-        let given = DeliveryHeaders { key: header("Tidegate-Key"), priority: header("Tidegate-Priority") };
-        let payload = Payload::classify(published.payload.clone());
-        let (key, priority) = class.key_and_priority(&subject, &payload, given);
-        let headers = published.headers.iter().filter_map(shown).collect();
-        (Publication { subject, payload, headers, key, time: self.wall() }, priority)
     }
 
     fn now(&self) -> Now {
@@ -526,7 +510,7 @@ impl Shell {
         }
         joined.since = 0;
         let (pattern, format, priority) = (joined.pattern.clone(), joined.format, joined.class.priority);
-        let mut snapshot = Vec::new();
+        let (mut snapshot, mut stored) = (Vec::new(), Vec::new());
         let delivery = |frame, key| Delivery { frame, key, priority, expires: None };
         for (arrived, last) in &self.last_values {
             if !pattern.matches(&last.subject) {
@@ -535,16 +519,18 @@ impl Shell {
             match self.renderers.publication(format, pattern.text(), last) {
                 Rendered::Frame(frame) => snapshot.push(delivery(frame, Arc::clone(&last.key))),
                 Rendered::Elements { list, .. } => {
-                    let elements = Elements { list, priority, arrived: *arrived, time: last.time };
-                    let outdated = self.elements.seed(&pattern, format, &elements);
-                    if let Some(joined) = self.subscriptions.get_mut(&subscription) {
-                        joined.since = outdated;
-                    }
-                    let shown = elements.list.iter().filter(|element| self.is_shown(subscription, element));
+                    let shown = list.iter().filter(|element| self.is_shown(subscription, element));
                     let own = |it: &Arc<Element>| Some(delivery(it.frame()?.clone(), Arc::clone(&it.key)));
                     snapshot.extend(shown.filter_map(own));
+                    stored.push(Elements { list, priority, arrived: *arrived, time: last.time });
                 }
                 Rendered::Nothing | Rendered::Unrenderable | Rendered::TooManyElements => {}
+            }
+        }
+        if !stored.is_empty() {
+            let outdated = self.elements.seed(&pattern, format, &stored);
+            if let Some(joined) = self.subscriptions.get_mut(&subscription) {
+                joined.since = outdated;
             }
         }
         snapshot

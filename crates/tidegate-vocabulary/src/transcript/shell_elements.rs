@@ -70,10 +70,10 @@ impl ShellElements {
     }
 
     /// Stores the elements of last values. Returns the number up to which elements may be outdated.
-    pub(super) fn seed(&mut self, pattern: &Pattern, format: Format, elements: &Elements) -> u64 {
+    pub(super) fn seed(&mut self, pattern: &Pattern, format: Format, snapshot: &[Elements]) -> u64 {
         let mut last = self.last;
         let store = self.store(pattern, format);
-        store.seed(elements, None, &mut last);
+        store.seed(snapshot, |_| None, &mut last);
         let outdated = store.outdated();
         self.last = last;
         outdated

@@ -9,10 +9,11 @@ use crate::class::Class;
 use crate::class::DeliveryHeaders;
 use crate::class::KeyScope;
 use crate::class::Priority;
+use crate::publication::Publication;
 use crate::subject::Pattern;
 
 fn class() -> Class {
-    let fields = PayloadFields::new(parse_path("data.item.symbol"), parse_path("data.priority"));
+    let fields = PayloadFields::new(parse_key("data.item.symbol"), parse_path("data.priority"));
     Class { fields, priority: Priority::Low, ..Class::plain(Pattern::parse("room.*").unwrap()) }
 }
 
@@ -67,6 +68,54 @@ fn a_text_or_a_number_is_the_key_within_the_subject() {
 }
 
 #[test]
+fn elements_of_a_list_have_keys_of_their_own() {
+    let class = Class { fields: PayloadFields::new(parse_key("data[].symbol"), None), ..class() };
+    let headers = DeliveryHeaders::default();
+    let kept = |payload: &str, headers| {
+        let subject: Arc<str> = "room.a".into();
+        let payload = Payload::classify(Bytes::copy_from_slice(payload.as_bytes()));
+        let (key, _) = class.key_and_priority(&subject, &payload, headers);
+        let time = std::time::SystemTime::UNIX_EPOCH;
+        let publication = Publication { subject, payload, headers: Vec::new(), key, time };
+        let separate = class.separate(&publication);
+        separate.map(|values| {
+            let text = |value: &Publication| String::from_utf8_lossy(value.payload.bytes()).into_owned();
+            values.iter().map(|value| (value.key.to_string(), text(value))).collect::<Vec<_>>()
+        })
+    };
+    let of = |pairs: &[(&str, &str)]| {
+        Some(pairs.iter().map(|(key, json)| ((*key).to_owned(), (*json).to_owned())).collect::<Vec<_>>())
+    };
+    assert_eq!(
+        kept(r#"[{"symbol":"A","n":1}, {"symbol":2},{"no":3},4]"#, headers),
+        of(&[
+            ("room.a A", r#"[{"symbol":"A","n":1}]"#),
+            ("room.a 2", r#"[{"symbol":2}]"#),
+            ("room.a", r#"[{"no":3}]"#),
+            ("room.a", "[4]"),
+        ])
+    );
+    assert_eq!(kept("[]", headers), of(&[]), "an empty list replaces nothing");
+    for one in [r#"{"symbol":"A"}"#, "text", "7"] {
+        assert_eq!(kept(one, headers), None, "{one}");
+    }
+    let list = |count: usize| format!("[{}]", vec![r#"{"symbol":"A"}"#; count].join(","));
+    assert_eq!(kept(&list(MAX_KEYED_ELEMENTS), headers).unwrap().len(), MAX_KEYED_ELEMENTS);
+    assert_eq!(kept(&list(MAX_KEYED_ELEMENTS + 1), headers), None);
+    let given = DeliveryHeaders { key: Some("k"), priority: None };
+    assert_eq!(kept(&list(2), given), None, "its producer gave it a key");
+    assert_eq!(terms(&class, r#"{"symbol":"A"}"#, headers).0, "room.a A");
+    assert_eq!(terms(&class, r#"[{"symbol":"A"},{"symbol":"B"}]"#, headers).0, "room.a [A,B]");
+    let long = |last: &str| format!(r#"[{}{{"symbol":"{last}"}}]"#, r#"{"symbol":"AAPL"},"#.repeat(60));
+    let key = terms(&class, &long("A"), headers).0;
+    assert_eq!((key.len(), &key), ("room.a []".len() + 16, &terms(&class, &long("A"), headers).0));
+    assert_ne!(key, terms(&class, &long("B"), headers).0);
+    for path in ["data[]", "data[].", "data[]symbol", "data[].a..b", "[].symbol", "data[].symbol."] {
+        assert_eq!(parse_key(path), None, "{path}");
+    }
+}
+
+#[test]
 fn words_of_services_are_priorities_and_everything_else_is_normal() {
     for (priority, expected) in [
         (r#""urgent""#, Priority::High),
@@ -82,7 +131,7 @@ fn words_of_services_are_priorities_and_everything_else_is_normal() {
         assert_eq!(terms(&class(), &payload, DeliveryHeaders::default()).1, expected, "{priority}");
     }
     assert_eq!(terms(&class(), "{}", DeliveryHeaders::default()).1, Priority::Normal);
-    let only_key = Class { fields: PayloadFields::new(parse_path("data.item.symbol"), None), ..class() };
+    let only_key = Class { fields: PayloadFields::new(parse_key("data.item.symbol"), None), ..class() };
     assert_eq!(terms(&only_key, r#"{"priority":"high"}"#, DeliveryHeaders::default()).1, Priority::Low);
 }
 

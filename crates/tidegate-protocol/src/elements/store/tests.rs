@@ -53,20 +53,34 @@ fn a_snapshot_adds_what_is_missing_older_or_may_be_outdated() {
     let later = now + std::time::Duration::from_secs(1);
     let mut store = store("s.a");
     store.put(&elements(&[("s.a", "k", "live")], now), None, &mut last);
-    store.seed(&elements(&[("s.a", "k", "same"), ("s.a", "l", "new")], now), None, &mut last);
+    store.seed(&[elements(&[("s.a", "k", "same"), ("s.a", "l", "new")], now)], |_| None, &mut last);
     assert_eq!(shown(&store, "s.a"), [("live".to_owned(), 1, 1), ("new".to_owned(), 2, 2)]);
-    store.seed(&elements(&[("s.a", "k", "later")], later), None, &mut last);
-    store.seed(&elements(&[("s.a", "k", "earlier")], now), None, &mut last);
+    store.seed(&[elements(&[("s.a", "k", "later")], later)], |_| None, &mut last);
+    store.seed(&[elements(&[("s.a", "k", "earlier")], now)], |_| None, &mut last);
     assert_eq!(shown(&store, "s.a")[0], ("later".to_owned(), 3, 1));
     store.note_loss(last);
-    store.seed(&elements(&[("s.a", "k", "again")], later), None, &mut last);
-    store.seed(
-        &elements(&[("s.a", "l", "earlier")], now - std::time::Duration::from_secs(1)),
-        None,
-        &mut last,
-    );
+    store.seed(&[elements(&[("s.a", "k", "again")], later)], |_| None, &mut last);
+    let before = now - std::time::Duration::from_secs(1);
+    store.seed(&[elements(&[("s.a", "l", "earlier")], before)], |_| None, &mut last);
     assert_eq!(shown(&store, "s.a"), [("again".to_owned(), 4, 1), ("new".to_owned(), 2, 2)]);
     assert!(!store.has_foreign());
+}
+
+#[test]
+fn of_a_snapshot_the_last_element_of_a_key_counts_also_if_all_arrived_at_once() {
+    let (now, mut last) = (Instant::now(), 0);
+    let mut store = store("s");
+    store.put(&elements(&[("s", "l", "live")], now), None, &mut last);
+    let list = |json| elements(&[("s", "k", json), ("s", "l", json)], now);
+    store.seed(&[list("1"), list("2"), list("3")], |_| None, &mut last);
+    assert_eq!(
+        shown(&store, "s").into_iter().map(|(json, ..)| json).collect::<Vec<_>>(),
+        ["live", "3"],
+        "what came live is newer"
+    );
+    store.note_loss(last);
+    store.seed(&[list("4"), list("3"), list("5")], |_| None, &mut last);
+    assert_eq!(shown(&store, "s").into_iter().map(|(json, ..)| json).collect::<Vec<_>>(), ["5", "5"]);
 }
 
 #[test]
