@@ -18,13 +18,13 @@ pub struct ElementIndex<'e> {
     is_covered: bool,
 }
 
-/// The positions of elements that a client gets as separate messages.
+/// The positions of elements that a client gets as separate messages, each with the subscription to its channel.
 #[derive(Debug, Default)]
 pub struct ShownElements {
     /// In order, each once.
-    pub now: Vec<usize>,
-    /// Those whose channels still wait for their lanes, with the subscriptions that wait. They are sent after the
-    /// confirmations.
+    pub now: Vec<(usize, SubscriptionId)>,
+    /// Those whose channels still wait for their lanes. They are sent after the confirmations; each once, with the first
+    /// of its subscriptions that joins.
     pub when_joined: Vec<(usize, SubscriptionId)>,
 }
 
@@ -49,7 +49,7 @@ impl<'e> ElementIndex<'e> {
             return shown;
         }
         if self.is_covered {
-            shown.now.extend(self.by_channel.values().flatten());
+            shown.now.extend(self.by_channel.values().flatten().map(|at| (*at, id)));
         } else {
             subscriber.for_each_in_group(id, |member, context| {
                 let passes = |at: &usize| {
@@ -64,18 +64,18 @@ impl<'e> ElementIndex<'e> {
                         self.by_channel.iter().filter(|(channel, _)| member.pattern.matches(channel));
                     found.extend(matching.flat_map(|(_, found)| found).copied());
                 }
-                let found = found.into_iter().filter(passes);
+                let found = found.into_iter().filter(passes).map(|at| (at, member.id));
                 if member.state == MemberState::Joining {
-                    shown.when_joined.extend(found.map(|at| (at, member.id)));
+                    shown.when_joined.extend(found);
                 } else {
                     shown.now.extend(found);
                 }
             });
         }
         shown.now.sort_unstable();
-        shown.now.dedup();
+        shown.now.dedup_by_key(|(at, _)| *at);
         let ShownElements { now, when_joined } = &mut shown;
-        when_joined.retain(|(at, _)| now.binary_search(at).is_err());
+        when_joined.retain(|(at, _)| now.binary_search_by_key(at, |(at, _)| *at).is_err());
         when_joined.sort_unstable();
         shown
     }

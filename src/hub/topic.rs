@@ -215,13 +215,9 @@ impl Topic {
                     subscriber.keep_until_joined(waiting, id, elements.arrived, delivery);
                 }
             }
-            for at in shown.now {
+            for (at, of) in shown.now {
                 let Some(Some(delivery)) = deliveries.get(at) else { continue };
-                if is_live {
-                    has_changed |= subscriber.offer(delivery, id, &self.class, now);
-                } else {
-                    effects.held.push((Rc::clone(subscriber), id, Rc::clone(delivery)));
-                }
+                has_changed |= subscriber.show_element(delivery, of, id, now, effects);
             }
             for collection in &collections {
                 if is_live {

@@ -1,5 +1,6 @@
 //! `WaitingElements`: elements that came before their channels were confirmed to the client.
 
+use std::collections::HashSet;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Instant;
@@ -43,14 +44,29 @@ impl WaitingElements {
         }
     }
 
-    /// Removes the elements of a subscription. Returns them, the oldest first, and how many were dropped before.
+    /// Removes the elements of a subscription that has joined, also where they wait for another subscription. Returns them,
+    /// the oldest first, and how many were dropped before.
     pub fn take(&mut self, id: SubscriptionId) -> (Vec<WaitingElement>, u64) {
-        let of_subscription = |element: &WaitingElement| element.subscription == id;
         let taken: Vec<_> =
-            self.elements.iter().filter(|element| of_subscription(element)).cloned().collect();
-        self.elements.retain(|element| !of_subscription(element));
-        self.bytes -= taken.iter().map(|element| element.delivery.frame.len()).sum::<usize>();
+            self.elements.iter().filter(|element| element.subscription == id).cloned().collect();
+        let shown: HashSet<_> = taken.iter().map(|element| Rc::as_ptr(&element.delivery)).collect();
+        self.remove(|element| shown.contains(&Rc::as_ptr(&element.delivery)));
         let dropped = self.dropped.extract_if(.., |(of, _)| *of == id).map(|(_, dropped)| dropped).sum();
         (taken, dropped)
+    }
+
+    /// Removes the elements of a subscription that has ended.
+    pub fn forget(&mut self, id: SubscriptionId) {
+        self.remove(|element| element.subscription == id);
+        self.dropped.retain(|(of, _)| *of != id);
+    }
+
+    fn remove(&mut self, is_gone: impl Fn(&WaitingElement) -> bool) {
+        let bytes = &mut self.bytes;
+        self.elements.retain(|element| {
+            let is_gone = is_gone(element);
+            *bytes -= if is_gone { element.delivery.frame.len() } else { 0 };
+            !is_gone
+        });
     }
 }

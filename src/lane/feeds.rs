@@ -280,9 +280,20 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         self.entries.iter_mut().for_each(|(_, entry)| entry.feed.link_lost(outgoing));
     }
 
-    /// The server rejected a subscription: refuses all shards that wait for its feeds, and removes the feeds.
-    pub fn failed(&mut self, key: K, error: &ClientError, now: Instant, outgoing: &mut Vec<ShardItem>) {
-        self.for_each_feed(key, |feed| feed.refuse(error, now, outgoing));
+    /// The server rejected a subscription: refuses all shards that wait for its feeds, and removes the feeds. Calls `ended`
+    /// with each.
+    pub fn failed(
+        &mut self,
+        key: K,
+        error: &ClientError,
+        now: Instant,
+        mut ended: impl FnMut(&Feed),
+        outgoing: &mut Vec<ShardItem>,
+    ) {
+        self.for_each_feed(key, |feed| {
+            feed.refuse(error, now, outgoing);
+            ended(feed);
+        });
         for id in self.feeds_of(key) {
             self.remove(id);
         }

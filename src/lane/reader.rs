@@ -89,7 +89,12 @@ impl Lane {
             }
             Incoming::Failed(key, error) => {
                 let error = self.error(key, &error);
-                self.feeds.failed(key, &error, now.0, &mut self.outgoing);
+                let (lanes, index) = (&self.lanes, self.index);
+                let ended = |feed: &Feed| {
+                    // A shard that has joined keeps the channel until it leaves.
+                    lanes.release(feed.pattern(), &feed.class(), index);
+                };
+                self.feeds.failed(key, &error, now.0, ended, &mut self.outgoing);
                 self.unsubscribe(key);
             }
         }

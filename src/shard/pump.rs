@@ -1,6 +1,8 @@
 //! The pump: takes a batch from a lane, passes its items to the hub and to sessions, and queues the flushes of changed
 //! outboxes.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::iter::Peekable;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,7 +27,6 @@ use crate::hub::delivery_batch::DeliveryBatch;
 use crate::hub::effects::Effects;
 use crate::hub::element_index::ElementIndex;
 use crate::hub::topic::TopicMember;
-use crate::hub::waiting_elements::WaitingElement;
 use crate::lane::inbox::Batch;
 use crate::lane::inbox::Item;
 use crate::lane::inbox::Snapshot;
@@ -83,7 +84,7 @@ impl<'a> Pump<'a> {
                 let Snapshot { mut deliveries, elements } = snapshot;
                 let indexes: Vec<_> =
                     elements.iter().map(|elements| ElementIndex::new(elements, &pattern)).collect();
-                let (mut crowded, now) = (Vec::new(), self.now);
+                let (mut crowded, mut effects, now) = (Vec::new(), Effects::default(), self.now);
                 let (count, mut left) = (joined.len(), joined.len());
                 let input = |member: &TopicMember| {
                     member.subscriber.note_joined(member.subscription);
@@ -91,11 +92,10 @@ impl<'a> Pump<'a> {
                     // Nearly always there is one.
                     let mut snapshot =
                         if left == 0 { std::mem::take(&mut deliveries) } else { deliveries.clone() };
-                    let (waiting, dropped) = member.subscriber.take_waiting(member.subscription);
+                    let (shown, dropped) = shown_elements(member, &elements, &indexes, now, &mut effects);
                     if dropped > 0 {
                         crowded.push((member.clone(), dropped));
                     }
-                    let shown = shown_elements(member, &elements, &indexes, waiting, now);
                     snapshot.extend(shown);
                     Input::Joined { subscription: member.subscription, snapshot, stale }
                 };
@@ -103,6 +103,8 @@ impl<'a> Pump<'a> {
                 for (member, dropped) in crowded {
                     self.lost(vec![member], GapCause::Slow, Some(dropped));
                 }
+                self.effects.held.append(&mut effects.held);
+                self.pass_to_held();
                 context.node.hooks.count_joined(count);
                 self.remove_if_unused(pattern);
             }
@@ -230,37 +232,49 @@ impl<'a> Pump<'a> {
 }
 
 /// The elements that a subscription which has joined gets as separate messages: of last values, and those that have
-/// waited for it. They are in the order in which their publications arrived. Elements of channels that still wait for
-/// their lanes are kept until those join.
+/// waited for it. They are in the order in which their publications arrived. Elements of other channels that the client
+/// has joined are sent there, and those of channels that still wait for their lanes are kept until those join. Also
+/// returns how many elements were dropped while they waited.
 fn shown_elements(
     member: &TopicMember,
     elements: &[Elements],
     indexes: &[ElementIndex<'_>],
-    waiting: Vec<WaitingElement>,
     now: Instant,
-) -> impl Iterator<Item = Delivery> {
-    let waiting = waiting.into_iter().filter(|element| !element.delivery.is_expired(now));
-    let mut found: Vec<_> = waiting.map(|element| (element.arrived, element.delivery)).collect();
+    effects: &mut Effects,
+) -> (impl Iterator<Item = Delivery>, u64) {
+    let (subscriber, id) = (&member.subscriber, member.subscription);
+    let (waiting, dropped) = subscriber.take_waiting(id);
+    let mut found: Vec<_> = waiting.into_iter().map(|element| (element.arrived, element.delivery)).collect();
     for (elements, index) in elements.iter().zip(indexes) {
-        let shown = index.shown_to(&member.subscriber, member.subscription);
-        let max_age = member.subscriber.with_member(member.subscription, |member| member.class.max_age);
-        let expires = max_age.flatten().and_then(|max_age| elements.arrived.checked_add(max_age));
-        let delivery = |at: usize| {
-            let element = elements.list.get(at)?;
-            let (frame, key) = (element.frame()?.clone(), Arc::clone(&element.key));
-            Some(Rc::new(Delivery { frame, key, priority: elements.priority, expires }))
+        let shown = index.shown_to(subscriber, id);
+        let max_age = subscriber.with_member(id, |member| member.class.max_age).flatten();
+        let expires = max_age.and_then(|max_age| elements.arrived.checked_add(max_age));
+        let mut deliveries: BTreeMap<usize, Rc<Delivery>> = BTreeMap::new();
+        let mut delivery = |at: usize| match deliveries.entry(at) {
+            Entry::Occupied(known) => Some(Rc::clone(known.get())),
+            Entry::Vacant(vacant) => {
+                let element = elements.list.get(at)?;
+                let (frame, key) = (element.frame()?.clone(), Arc::clone(&element.key));
+                let delivery = Delivery { frame, key, priority: elements.priority, expires };
+                Some(Rc::clone(vacant.insert(Rc::new(delivery))))
+            }
         };
         for (at, waiting) in shown.when_joined {
             if let Some(delivery) = delivery(at) {
-                let through = member.subscription;
-                member.subscriber.keep_until_joined(waiting, through, elements.arrived, &delivery);
+                subscriber.keep_until_joined(waiting, id, elements.arrived, &delivery);
             }
         }
-        let shown = shown.now.into_iter().filter_map(delivery);
-        found.extend(shown.map(|delivery| (elements.arrived, delivery)));
+        for (at, of) in shown.now {
+            let Some(delivery) = delivery(at) else { continue };
+            if of == id {
+                found.push((elements.arrived, delivery));
+            } else {
+                subscriber.show_element(&delivery, of, id, now, effects);
+            }
+        }
     }
     found.sort_by_key(|(arrived, _)| *arrived);
-    found.into_iter().map(|(_, delivery)| Rc::unwrap_or_clone(delivery))
+    (found.into_iter().map(|(_, delivery)| Rc::unwrap_or_clone(delivery)), dropped)
 }
 
 /// Adds the frames of a publication to their formats. `terms` are its priority and when it expires. Returns the number

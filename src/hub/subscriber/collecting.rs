@@ -1,6 +1,7 @@
 //! The part of a subscriber that shows the client its current elements together.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tidegate_protocol::class::Priority;
@@ -19,6 +20,7 @@ use crate::hub::collections::CAUSES;
 use crate::hub::collections::Change;
 use crate::hub::collections::Due;
 use crate::hub::conflation::Conflation;
+use crate::hub::effects::Effects;
 use crate::hub::outbox::Missing;
 use crate::hub::subscriber::Collecting;
 use crate::hub::subscriber::Member;
@@ -86,6 +88,29 @@ impl Subscriber {
         }
     }
 
+    /// Sends an element that has come over the subscription `through` to the subscription `id` to its channel, so that it is
+    /// in order with everything else of that channel. Returns true if there is more to flush.
+    pub fn show_element(
+        self: &Rc<Self>,
+        delivery: &Rc<Delivery>,
+        id: SubscriptionId,
+        through: SubscriptionId,
+        now: Instant,
+        effects: &mut Effects,
+    ) -> bool {
+        if id != through && !self.passes(through, delivery) {
+            return false;
+        }
+        match self.with_member(id, |member| (member.state, Arc::clone(&member.class))) {
+            Some((MemberState::Live(_), class)) => self.offer(delivery, id, &class, now),
+            Some((MemberState::Held(_), _)) => {
+                effects.held.push((Rc::clone(self), id, Rc::clone(delivery)));
+                false
+            }
+            Some((MemberState::Joining, _)) | None => false,
+        }
+    }
+
     /// An element has come over the subscription `through` for the channel of `waiting`, which has not joined yet: keeps
     /// it until then. Nothing is kept if the filter of `through` does not let it pass.
     pub fn keep_until_joined(
@@ -95,13 +120,18 @@ impl Subscriber {
         arrived: Instant,
         delivery: &Rc<Delivery>,
     ) {
-        let context = self.with_member(through, |member| member.subscription_context()).flatten();
-        if context.is_some_and(|context| !context.passes(delivery.frame.note())) {
+        if !self.passes(through, delivery) {
             return;
         }
         let limits = self.outbox.borrow().limits();
         let element = WaitingElement { subscription: waiting, arrived, delivery: Rc::clone(delivery) };
         self.collections.borrow_mut().get_or_insert_default().waiting.push(element, limits);
+    }
+
+    /// Whether the filter of a subscription lets an element pass.
+    fn passes(&self, id: SubscriptionId, delivery: &Delivery) -> bool {
+        let context = self.with_member(id, |member| member.subscription_context()).flatten();
+        context.is_none_or(|context| context.passes(delivery.frame.note()))
     }
 
     /// A subscription has joined: its elements that were kept until now, the oldest first, and how many were dropped for
@@ -196,7 +226,7 @@ impl Subscriber {
         let Some(context) = gone.subscription_context() else { return };
         let mut collections = self.collections.borrow_mut();
         let Some(collections) = &mut *collections else { return };
-        collections.waiting.take(gone.id);
+        collections.waiting.forget(gone.id);
         if gone.collecting_in(&context.group).is_none() {
             return;
         }

@@ -424,6 +424,48 @@ fn an_element_is_kept_until_its_channel_has_joined() {
 }
 
 #[test]
+fn elements_of_a_channel_are_in_order_whatever_the_class_of_the_channel_they_came_over() {
+    let mut page = Page::new();
+    page.join("s.all");
+    page.class.priority = Priority::Low;
+    let waiting = page.ask("s.b", None);
+    let publish = |page: &Page, text: &str| {
+        let mut elements = page.elements(&[]);
+        let form = ElementForm::Message(frame(text));
+        elements.list.push(Arc::new(Element { channel: "s.b".into(), key: text.into(), form }));
+        let (all, mut effects) = (pattern("s.all"), Effects::default());
+        page.hub.publish_elements(&all, format_of(0), &elements, page.now, &mut effects);
+    };
+    publish(&page, "older");
+    page.answer("s.b", &[]);
+    page.subscriber.push_reply(frame("joined"), Priority::Low);
+    let (kept, _) = page.subscriber.take_waiting(waiting);
+    let kept = kept.into_iter().map(|kept| Rc::unwrap_or_clone(kept.delivery)).collect();
+    page.subscriber.push_snapshot(kept, waiting);
+    publish(&page, "newer");
+    assert_eq!(page.drain(9), ["joined", "older", "newer"]);
+}
+
+#[test]
+fn an_element_for_two_subscriptions_that_join_is_shown_once() {
+    let mut page = Page::new();
+    page.join("s.all");
+    let waiting = ["s.*.x", "s.a.*"].map(|channel| page.ask(channel, None));
+    let mut elements = page.elements(&[]);
+    for number in 0..2 {
+        let form = ElementForm::Message(frame(&number.to_string()));
+        elements.list.push(Arc::new(Element { channel: "s.a.x".into(), key: "k".into(), form }));
+    }
+    let (all, mut effects) = (pattern("s.all"), Effects::default());
+    page.hub.publish_elements(&all, format_of(0), &elements, page.now, &mut effects);
+    page.answer("s.a.*", &[]);
+    assert_eq!(waiting.map(|id| page.subscriber.take_waiting(id).0.len()), [2, 0]);
+    page.answer("s.*.x", &[]);
+    page.hub.publish_elements(&all, format_of(0), &elements, page.now, &mut effects);
+    assert_eq!(page.drain(9), ["0", "1"]);
+}
+
+#[test]
 fn the_shortest_interval_and_the_most_urgent_priority_of_the_changed_channels_count() {
     let mut page = Page::new();
     page.class.priority = Priority::Low;

@@ -236,7 +236,8 @@ fn a_denied_subscription_refuses_all_who_wait_and_is_tried_again() {
     for channel in ["user.a.notes", "user.b.notes"] {
         table.join(0, channel);
     }
-    let outgoing = table.outgoing_of(|feeds, now, outgoing| feeds.failed(0, &error(), now.0, outgoing));
+    let outgoing =
+        table.outgoing_of(|feeds, now, outgoing| feeds.failed(0, &error(), now.0, |_| (), outgoing));
     assert_eq!(outgoing, ["0 forbidden user.a.notes", "0 forbidden user.b.notes"]);
     assert!(!table.feeds.has(0) && table.feeds.entries.is_empty());
     table.join(0, "user.a.notes");
@@ -275,7 +276,7 @@ fn a_refused_subscription_costs_no_look_at_the_feeds_of_others() {
         feeds.join(join, now, |_| CountingKey(number), &mut outgoing);
     }
     COMPARED.set(0);
-    (0..200).for_each(|number| feeds.failed(CountingKey(number), &error(), now.0, &mut outgoing));
+    (0..200).for_each(|number| feeds.failed(CountingKey(number), &error(), now.0, |_| (), &mut outgoing));
     assert_eq!((outgoing.len(), feeds.entries.len()), (200, 0));
     assert!(COMPARED.get() < 10 * 200, "{} comparisons", COMPARED.get());
 }
@@ -506,7 +507,7 @@ fn kept_values_are_forgotten_with_the_link_and_a_refused_class_is_tried_again() 
     assert_eq!(last(&mut table, &class, "room.*"), None);
     table.opened(0);
     assert_eq!(last(&mut table, &class, "room.a").unwrap(), [""; 0]);
-    table.outgoing_of(|feeds, now, outgoing| feeds.failed(0, &error(), now.0, outgoing));
+    table.outgoing_of(|feeds, now, outgoing| feeds.failed(0, &error(), now.0, |_| (), outgoing));
     assert!(!table.feeds.has(0));
     assert_eq!(last(&mut table, &class, "room.b").unwrap(), [""; 0]);
     assert_eq!(table.subscribed().len(), 2, "it is subscribed to again");

@@ -70,21 +70,33 @@ pub fn newest(members: &[CollectingMember<'_>]) -> u64 {
     members.iter().map(|member| member.store.newest()).max().unwrap_or_default()
 }
 
-/// Whether a collection has an element that is newer than what the client has been sent, or has lost one. Costs no more
-/// than what is newer.
+/// Whether a collection has an element that is newer than what the client has been sent, or has lost one. Costs a look-up
+/// for each literal channel, and a look at what is newer for each wildcard.
 pub fn has_news(collection: CollectionId, members: &[CollectingMember<'_>], seen: u64) -> bool {
-    members.iter().enumerate().filter(|(_, source)| source.store.newest() > seen).any(|(of, source)| {
-        let shows = |at: usize, stored: &StoredElement| {
-            (of == at || source.store.has_foreign())
-                && members.get(at).is_some_and(|member| {
-                    member.pattern.matches(&stored.element.channel)
-                        && is_shown(stored, collection, member, source)
-                })
-        };
-        // First the subscription over which it came: it is nearly always the one that shows it.
-        let is_new = |stored| shows(of, stored) || (0..members.len()).any(|at| at != of && shows(at, stored));
-        source.store.since(seen).any(is_new) || count_removed(collection, members, source, seen) > 0
-    })
+    let foreign = foreign(members);
+    let shows_new = |(at, member): (usize, &CollectingMember<'_>)| {
+        sources(at, &foreign).filter_map(|of| members.get(of)).any(|source| {
+            source.store.newest() > seen
+                && source
+                    .store
+                    .matching(member.pattern, seen)
+                    .any(|stored| is_shown(stored, collection, member, source))
+        })
+    };
+    members.iter().enumerate().any(shows_new)
+        || members.iter().any(|source| count_removed(collection, members, source, seen) > 0)
+}
+
+/// The members whose topics have elements of other channels.
+fn foreign(members: &[CollectingMember<'_>]) -> Vec<usize> {
+    let has_foreign = |(of, source): (usize, &CollectingMember<'_>)| source.store.has_foreign().then_some(of);
+    members.iter().enumerate().filter_map(has_foreign).collect()
+}
+
+/// The members whose topics may have elements for the one at `at`.
+fn sources(at: usize, foreign: &[usize]) -> impl Iterator<Item = usize> {
+    let own = std::iter::once(at).filter(|at| foreign.binary_search(at).is_err());
+    own.chain(foreign.iter().copied())
 }
 
 /// Selects the elements of a collection. `members` are the client's subscriptions of one group, in the order in which
@@ -102,18 +114,12 @@ pub fn select<'m>(
     let mut selection = Selection::default();
     let mut by_key = HashMap::new();
     let mut expired = Vec::new();
-    let foreign: Vec<usize> = members
-        .iter()
-        .enumerate()
-        .filter(|(_, source)| source.store.has_foreign())
-        .map(|(of, _)| of)
-        .collect();
+    let foreign = foreign(members);
     for (at, member) in members.iter().enumerate() {
-        let own = std::iter::once(at).filter(|at| foreign.binary_search(at).is_err());
         let mut found = Vec::new();
-        for source in own.chain(foreign.iter().copied()).filter_map(|of| members.get(of)) {
+        for source in sources(at, &foreign).filter_map(|of| members.get(of)) {
             let due_since = sent.seen.max(member.joined).max(source.joined);
-            let shown = source.store.matching(member.pattern);
+            let shown = source.store.matching(member.pattern, 0);
             let shown = shown.filter(|stored| is_shown(stored, collection, member, source));
             let shown = shown.filter(|stored| {
                 let is_expired = stored.expires.is_some_and(|expires| expires <= now);

@@ -240,23 +240,23 @@ impl ElementStore {
         found
     }
 
-    /// The elements of the channels that a pattern matches, those with the greatest numbers first.
-    pub(super) fn matching<'s>(&'s self, pattern: &'s Pattern) -> impl Iterator<Item = &'s StoredElement> {
+    /// The elements with greater numbers than `seen` of the channels that a pattern matches, those with the greatest
+    /// numbers first.
+    pub(super) fn matching<'s>(
+        &'s self,
+        pattern: &'s Pattern,
+        seen: u64,
+    ) -> impl Iterator<Item = &'s StoredElement> {
         let (literal, wildcard) = if pattern.is_literal() {
             let channel = pattern.text();
-            let numbers = (Arc::clone(channel), 0)..=(Arc::clone(channel), u64::MAX);
+            let numbers = (Arc::clone(channel), seen + 1)..=(Arc::clone(channel), u64::MAX);
             (Some(self.by_channel.range(numbers).rev()), None)
         } else {
-            let matches = |stored: &&StoredElement| pattern.matches(&stored.element.channel);
-            (None, Some(self.by_number.values().rev().filter(matches)))
+            let matches = |(_, stored): &(&u64, &StoredElement)| pattern.matches(&stored.element.channel);
+            (None, Some(self.by_number.range(seen + 1..).rev().filter(matches)))
         };
         let literal = literal.into_iter().flatten().filter_map(|(_, number)| self.by_number.get(number));
-        literal.chain(wildcard.into_iter().flatten())
-    }
-
-    /// The elements with greater numbers than `seen`.
-    pub(super) fn since(&self, seen: u64) -> impl Iterator<Item = &StoredElement> {
-        self.by_number.range(seen + 1..).map(|(_, stored)| stored)
+        literal.chain(wildcard.into_iter().flatten().map(|(_, stored)| stored))
     }
 
     /// The removed elements with greater numbers than `seen`.
