@@ -63,6 +63,8 @@ pub struct CompiledVocabulary {
     pub(super) errors_name_message: bool,
     /// The claims that placeholders read.
     pub claims: Box<[Box<str>]>,
+    /// Whether the names of users are encoded in subjects. The configuration says so, not the file.
+    pub encodes_users: bool,
 }
 
 /// One of `[switches]`: it turns rules on and off.
@@ -285,10 +287,17 @@ pub(super) struct ServerMessages {
 /// The vocabulary's names for errors, and the errors that end the session.
 #[derive(Debug, Default)]
 pub(super) struct ErrorCodes {
-    /// The names, as JSON.
+    pub(super) names: ErrorNames,
+    /// The names in `refuse` of rules, if they differ.
+    pub(super) of_refusals: Option<ErrorNames>,
+    pub(super) closing: Box<[(ErrorCode, u16)]>,
+}
+
+/// Names for errors, as JSON.
+#[derive(Debug, Default)]
+pub(super) struct ErrorNames {
     pub(super) names: Box<[(ErrorCode, Box<str>)]>,
     pub(super) default: Option<Box<str>>,
-    pub(super) closing: Box<[(ErrorCode, u16)]>,
 }
 
 /// Pings in messages.

@@ -190,7 +190,7 @@ export const rows = {
     await stage.publish(`user.${user}.insight_ready`, { insight: 'a' });
     await socket.expect({ type: 'insight_ready', insight: 'a' });
     await socket.quiet();
-    await socket.ask({ type: 'subscribe' }, error('bad_request', 'subscribe needs a list, `events` or `symbols`'));
+    await socket.ask({ type: 'subscribe' }, error('bad_request', 'subscribe needs `events`, `symbols` or `channels`'));
     await socket.ask({ type: 'subscribe', symbols: ['*'] }, error('bad_channel'));
     await socket.ask({ type: 'subscribe', events: 'fraud_alert' }, error('bad_request'));
   },
@@ -212,7 +212,7 @@ export const rows = {
     await stage.publish(`user.${user}.balance_update`, { new_balance: 1 });
     await socket.expect({ type: 'balance_update', new_balance: 1 });
     await socket.quiet();
-    await socket.ask({ type: 'unsubscribe' }, error('bad_request', 'unsubscribe needs a list, `events` or `symbols`'));
+    await socket.ask({ type: 'unsubscribe' }, error('bad_request', 'unsubscribe needs `events`, `symbols` or `channels`'));
   },
 
   "the public server's ping and channels": async (stage) => {
@@ -220,6 +220,7 @@ export const rows = {
     await socket.ask({ type: 'ping' }, { type: 'pong' });
     const channels = ['alerts', 'prices'];
     await socket.ask({ type: 'subscribe', channels }, { type: 'subscribed', channels, message: ANY_TEXT });
+    await socket.ask({ type: 'unsubscribe', channels }, { type: 'unsubscribed', channels, message: ANY_TEXT });
   },
 
   get_balance: (stage) => {
@@ -276,6 +277,10 @@ export const rows = {
   errors: async (stage) => {
     const socket = await page(stage, stage.name('USR001'));
     await socket.ask({ type: 'get_balance' }, error('no_responders'));
+    const refused = { jsonrpc: '2.0', error: { code: -32601, message: ANY_TEXT }, id: 3 };
+    const request = { jsonrpc: '2.0', method: 'nope', id: 3 };
+    const response = { type: 'response', result: refused, timestamp: MILLISECONDS };
+    await socket.ask({ type: 'request', request }, response);
     await socket.ask({ type: 'execute_tool', tool: 'a.b' }, error('bad_channel'));
     await socket.ask({ type: 'execute_tool' }, error('bad_request', '`tool` is missing'));
     await socket.ask({ type: 'acknowledge_alert' }, error('bad_request', '`alert_id` is missing'));

@@ -207,7 +207,7 @@ async def subscribe(stage: Stage) -> None:
         await stage.publish(f"user.{user}.insight_ready", {"insight": "a"})
         await socket.expect({"type": "insight_ready", "insight": "a"})
         await socket.quiet()
-        await socket.ask({"type": "subscribe"}, error("bad_request", "subscribe needs a list, `events` or `symbols`"))
+        await socket.ask({"type": "subscribe"}, error("bad_request", "subscribe needs `events`, `symbols` or `channels`"))
         await socket.ask({"type": "subscribe", "symbols": ["*"]}, error("bad_channel"))
         await socket.ask({"type": "subscribe", "events": "fraud_alert"}, error("bad_request"))
 
@@ -231,7 +231,7 @@ async def unsubscribe(stage: Stage) -> None:
         await socket.expect({"type": "balance_update", "new_balance": 1})
         await socket.quiet()
         await socket.ask(
-            {"type": "unsubscribe"}, error("bad_request", "unsubscribe needs a list, `events` or `symbols`")
+            {"type": "unsubscribe"}, error("bad_request", "unsubscribe needs `events`, `symbols` or `channels`")
         )
 
 
@@ -242,6 +242,8 @@ async def public_messages(stage: Stage) -> None:
         channels = ["alerts", "prices"]
         wanted = {"type": "subscribed", "channels": channels, "message": ANY_TEXT}
         await socket.ask({"type": "subscribe", "channels": channels}, wanted)
+        wanted = {"type": "unsubscribed", "channels": channels, "message": ANY_TEXT}
+        await socket.ask({"type": "unsubscribe", "channels": channels}, wanted)
 
 
 async def asks(stage: Stage, subject: str, message: dict, request: object, reply: object, answer: object) -> None:
@@ -313,6 +315,9 @@ async def errors(stage: Stage) -> None:
     user = stage.name("USR001")
     async with page(stage, user) as socket:
         await socket.ask({"type": "get_balance"}, error("no_responders"))
+        request = {"type": "request", "request": {"jsonrpc": "2.0", "method": "nope", "id": 3}}
+        refused = {"jsonrpc": "2.0", "error": {"code": -32601, "message": ANY_TEXT}, "id": 3}
+        await socket.ask(request, {"type": "response", "result": refused, "timestamp": MILLISECONDS})
         await socket.ask({"type": "execute_tool", "tool": "a.b"}, error("bad_channel"))
         await socket.ask({"type": "execute_tool"}, error("bad_request", "`tool` is missing"))
         await socket.ask({"type": "acknowledge_alert"}, error("bad_request", "`alert_id` is missing"))
