@@ -2,16 +2,19 @@
 //! that do not fit into an outbox.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 use serde_json::json;
 use tidegate::config::Config;
+use tidegate::config::endpoint::VocabularyFile;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::FeedBy;
 use tidegate_protocol::class::Kind;
 use tidegate_protocol::class::fields::PayloadFields;
 use tidegate_protocol::class::fields::parse_key;
+use tidegate_vocabulary::compile::compile_with;
 use tokio::net::TcpStream;
 
 use crate::support::client::Client;
@@ -23,6 +26,8 @@ use crate::support::raw;
 use crate::support::raw::RawClient;
 use crate::vocabularies::stage::Stage;
 use crate::vocabularies::stage::authorization;
+use crate::vocabularies::stage::shipped_config;
+use crate::vocabularies::stage::shipped_text;
 
 const SYMBOLS: usize = 50;
 const PRICES: usize = 40_000;
@@ -266,4 +271,90 @@ async fn keys_of_a_hostile_producer_cost_a_bounded_memory() {
     let (bytes, kept) = (kept.to_string().len(), kept.as_array().unwrap());
     assert!(bytes <= 16 * 1024 && kept.len() > 100, "{bytes} bytes of {} values", kept.len());
     assert!(kept.contains(&json!(deep)), "it is a text, with its subject as the key");
+}
+
+/// As many symbols as a large exchange has.
+const EXCHANGE: usize = 3000;
+
+/// The prices and gaps that a page gets which sends `join` after all of `subjects` had a price.
+async fn late_page(
+    stage: &Stage,
+    subjects: impl Fn(usize) -> String,
+    target: &str,
+    join: Value,
+) -> Vec<Value> {
+    let claims = json!({ "sub": "alice", "role": "user" });
+    let open = || async {
+        let stream = TcpStream::connect(stage.edge.address()).await.unwrap();
+        let mut page = RawClient::upgrade(stream, target, &authorization(&claims)).await;
+        page.send(&raw::text(&join.to_string())).await;
+        page
+    };
+    let mut first = open().await;
+    let subscribed = subjects(0);
+    let prefix = subscribed.split('.').next().unwrap();
+    eventually("the channel is live", || async {
+        stage.subscribed().await.iter().any(|subject| subject.starts_with(prefix))
+    })
+    .await;
+    for number in 0..EXCHANGE {
+        let price = json!({ "symbol": format!("S{number}"), "price": 190.1, "change": 2.3, "change_pct": 1.26,
+            "volume": 45_000_000, "bid": 185.45, "ask": 185.55, "note": "as long as a quote" });
+        stage.nats.publish(subjects(number), price.to_string().into()).await.unwrap();
+        if number % 500 == 499 {
+            let last = format!("S{number}\"");
+            while !first.message().await.to_string().contains(&last) {}
+        }
+    }
+    let mut late = open().await;
+    let mut received = Vec::new();
+    while received.len() < EXCHANGE {
+        let message = late.message().await;
+        let kind = message["type"].as_str().unwrap().to_lowercase();
+        if kind == "market_update" || kind == "gap" {
+            received.push(message);
+        }
+        if received.len() == 1 {
+            // A new key, so it comes after all last values.
+            stage
+                .nats
+                .publish(subjects(EXCHANGE), json!({ "symbol": "the end" }).to_string().into())
+                .await
+                .unwrap();
+        }
+        if received.last().is_some_and(|message| message.to_string().contains("the end")) {
+            break;
+        }
+    }
+    received
+}
+
+/// The shipped limits keep the price of every symbol for pages that join later.
+#[tokio::test]
+async fn a_page_that_joins_a_market_late_gets_the_price_of_every_symbol() {
+    let limits = |config: &mut Config, of: &str| {
+        let theirs = shipped_config(of).limits;
+        config.limits.feed_values = theirs.feed_values;
+        config.limits.feed_value_bytes = theirs.feed_value_bytes;
+        config.limits.outbox_bytes = theirs.outbox_bytes;
+        config.limits.outbox_frames = theirs.outbox_frames;
+    };
+    let hoardrun = Stage::changed("hoardrun", |config| limits(config, "hoardrun")).await;
+    let financegpt = Stage::changed("financegpt", |config| {
+        limits(config, "financegpt");
+        let with_switch = compile_with(&shipped_text("financegpt"), &["market_to_all"]).unwrap();
+        config.endpoints[0].file = Some(VocabularyFile(Arc::new(with_switch.vocabulary)));
+    })
+    .await;
+    let room = |name: &str| json!({ "type": "join_room", "room": name });
+    let nothing = json!({ "type": "ping" });
+    let by_subject = |number| format!("prices.S{number}");
+    for received in [
+        late_page(&hoardrun, |_| "room.crypto".to_owned(), "/ws/notifications", room("crypto")).await,
+        late_page(&hoardrun, by_subject, "/ws/notifications", room("market_data")).await,
+        late_page(&financegpt, by_subject, "/ws/alice", nothing).await,
+    ] {
+        let gap = received.iter().find(|message| message["type"] == "gap");
+        assert_eq!((received.len(), gap), (EXCHANGE, None));
+    }
 }

@@ -2,6 +2,7 @@
 //! and pages that connect to the node.
 
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -52,13 +53,8 @@ impl Stage {
 
     /// The same with a changed configuration.
     pub(crate) async fn changed(vocabulary: &str, change: impl FnOnce(&mut Config)) -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vocabularies");
-        let environment = vec![("TIDEGATE_AUTH__HMAC_SECRET".to_owned(), "x".repeat(32))];
-        // This one has an endpoint in the configuration of another.
-        let config = if vocabulary == "financegpt-tools" { "financegpt" } else { vocabulary };
-        let file = Some(folder.join(format!("{config}.config.toml")));
-        let theirs = load(&Sources { file, environment, ..Sources::default() }).unwrap().config;
-        let text = std::fs::read_to_string(folder.join(format!("{vocabulary}.toml"))).unwrap();
+        let theirs = shipped_config(vocabulary);
+        let text = shipped_text(vocabulary);
         Self::start(vocabulary, &text, |config| {
             config.roles = theirs.roles;
             config.classes = theirs.classes;
@@ -294,6 +290,24 @@ impl Page {
         assert!(is_rejected, "{what} got {received:?}");
         received
     }
+}
+
+/// The shipped configuration of a vocabulary.
+pub(crate) fn shipped_config(vocabulary: &str) -> Config {
+    let environment = vec![("TIDEGATE_AUTH__HMAC_SECRET".to_owned(), "x".repeat(32))];
+    // This one has an endpoint in the configuration of another.
+    let config = if vocabulary == "financegpt-tools" { "financegpt" } else { vocabulary };
+    let file = Some(folder().join(format!("{config}.config.toml")));
+    load(&Sources { file, environment, ..Sources::default() }).unwrap().config
+}
+
+/// The file of a shipped vocabulary.
+pub(crate) fn shipped_text(vocabulary: &str) -> String {
+    std::fs::read_to_string(folder().join(format!("{vocabulary}.toml"))).unwrap()
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("vocabularies")
 }
 
 /// The channels of `on_connect` in all vocabularies. The user is always alice.
