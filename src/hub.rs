@@ -75,6 +75,12 @@ impl Hub {
         topic.join(TopicMember { subscriber: Rc::clone(subscriber), subscription, format, per_message })
     }
 
+    /// The subscribers for whom the lane has read the last values of a format: those that wait, and the one that caused
+    /// the request, even if it has left. Each once for each of its subscriptions that wait.
+    pub fn readers(&self, pattern: &Pattern, format: Format) -> Vec<Rc<Subscriber>> {
+        self.topics.get(pattern).map(|topic| topic.readers(format)).unwrap_or_default()
+    }
+
     /// Handles a successful join: the subscriptions that waited for this format become held.
     pub fn joined(&mut self, pattern: &Pattern, format: Format) -> Vec<TopicMember> {
         let Some(topic) = self.topics.get_mut(pattern) else {

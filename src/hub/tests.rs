@@ -127,6 +127,26 @@ fn a_lane_is_asked_once_for_each_format_until_it_answers() {
 }
 
 #[test]
+fn who_caused_a_request_to_the_lane_is_a_reader_of_its_answer_even_after_it_has_left() {
+    let (mut hub, a, b) = (Hub::default(), subscriber(0), subscriber(1));
+    let readers = |hub: &Hub, route| {
+        let readers = hub.readers(&pattern("x"), format(route));
+        readers.iter().map(|reader| reader.owner.0).collect::<Vec<_>>()
+    };
+    hub.join(&a, subscribe(0, "x", 0, None));
+    hub.join(&b, subscribe(0, "x", 0, None));
+    hub.join(&b, subscribe(1, "x", 1, None));
+    assert_eq!((readers(&hub, 0), readers(&hub, 1)), (vec![0, 1], vec![1]));
+    hub.leave(&a, SubscriptionId(0));
+    hub.leave(&b, SubscriptionId(0));
+    assert_eq!(readers(&hub, 0), [0]);
+    hub.join(&b, subscribe(2, "x", 0, None));
+    assert_eq!(readers(&hub, 0), [1, 0], "one answer serves both");
+    hub.joined(&pattern("x"), format(0));
+    assert_eq!((readers(&hub, 0), readers(&hub, 1)), (vec![], vec![1]));
+}
+
+#[test]
 fn publications_go_to_live_outboxes_and_to_the_sessions_of_held_members() {
     let (mut hub, live, waiting, held_one) = (Hub::default(), subscriber(0), subscriber(1), subscriber(2));
     hub.join(&live, subscribe(0, "x", 0, None));

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::rc::Weak;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -48,7 +49,8 @@ type Stores = Vec<(Format, Rc<RefCell<ElementStore>>)>;
 #[derive(Debug, Default)]
 struct Joining {
     members: Vec<TopicMember>,
-    requested: Vec<Format>,
+    /// Each with the subscriber that caused the request.
+    requested: Vec<(Format, Weak<Subscriber>)>,
 }
 
 impl Topic {
@@ -67,12 +69,26 @@ impl Topic {
     pub fn join(&mut self, member: TopicMember) -> bool {
         let format = member.format;
         let joining = self.joining.get_or_insert_default();
-        joining.members.push(member);
-        let is_new = !joining.requested.contains(&format);
+        let is_new = joining.requested.iter().all(|(requested, _)| *requested != format);
         if is_new {
-            joining.requested.push(format);
+            joining.requested.push((format, Rc::downgrade(&member.subscriber)));
         }
+        joining.members.push(member);
         is_new
+    }
+
+    /// The subscribers that wait for this format, and the one that caused the request, even if it has left.
+    pub fn readers(&self, format: Format) -> Vec<Rc<Subscriber>> {
+        let Some(joining) = &self.joining else { return Vec::new() };
+        let waiting = joining.members.iter().filter(|member| member.format == format);
+        let mut readers: Vec<_> = waiting.map(|member| Rc::clone(&member.subscriber)).collect();
+        let first = joining.requested.iter().find(|(requested, _)| *requested == format);
+        if let Some(first) = first.and_then(|(_, first)| first.upgrade())
+            && !readers.iter().any(|reader| Rc::ptr_eq(reader, &first))
+        {
+            readers.push(first);
+        }
+        readers
     }
 
     /// Whether a subscription waits for the lane to join this format.
@@ -86,7 +102,7 @@ impl Topic {
         let Some(joining) = &mut self.joining else {
             return Vec::new();
         };
-        joining.requested.retain(|requested| *requested != format);
+        joining.requested.retain(|(requested, _)| *requested != format);
         let answered = joining.members.extract_if(.., |member| member.format == format).collect();
         self.end_joining();
         answered

@@ -56,6 +56,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The number of messages and elements.
+    pub fn values(&self) -> usize {
+        self.deliveries.len() + self.elements.iter().map(|elements| elements.list.len()).sum::<usize>()
+    }
+
     fn bytes(&self) -> usize {
         let deliveries: usize = self.deliveries.iter().map(|delivery| delivery.frame.len()).sum();
         deliveries + self.elements.iter().map(Elements::bytes).sum::<usize>()

@@ -18,6 +18,7 @@ use tidegate_protocol::frame::Frame;
 use tidegate_protocol::message::GapCause;
 use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::session::Input;
+use tidegate_protocol::session::limits::VALUES_PER_COMMAND;
 use tidegate_protocol::subject::Pattern;
 
 use crate::connection::context::Context;
@@ -79,11 +80,12 @@ impl<'a> Pump<'a> {
             }
             Item::Elements { pattern, format, elements } => self.publish_elements(pattern, format, &elements),
             Item::Joined { pattern, format, snapshot, stale } => {
+                self.charge_readers(&pattern, format, &snapshot);
                 context.hub.borrow().seed(&pattern, format, &snapshot.elements, self.now);
                 let joined = context.hub.borrow_mut().joined(&pattern, format);
                 let Snapshot { mut deliveries, elements } = snapshot;
-                let indexes: Vec<_> =
-                    elements.iter().map(|elements| ElementIndex::new(elements, &pattern)).collect();
+                let shown = elements.iter().filter(|_| !joined.is_empty());
+                let indexes: Vec<_> = shown.map(|elements| ElementIndex::new(elements, &pattern)).collect();
                 let (mut crowded, mut effects, now) = (Vec::new(), Effects::default(), self.now);
                 let (count, mut left) = (joined.len(), joined.len());
                 let input = |member: &TopicMember| {
@@ -136,6 +138,18 @@ impl<'a> Pump<'a> {
                     Input::Stale { subscription: member.subscription, since }
                 });
             }
+        }
+    }
+
+    /// Charges clients for the last values that were read for them, even those that have left the channel meanwhile.
+    fn charge_readers(&self, pattern: &Pattern, format: Format, snapshot: &Snapshot) {
+        let values = snapshot.values();
+        if values < VALUES_PER_COMMAND {
+            return;
+        }
+        let readers = self.context.hub.borrow().readers(pattern, format);
+        for connection in readers.iter().filter_map(|reader| self.connections.of(reader)) {
+            connection.apply(Input::SnapshotRead { values }, self.now);
         }
     }
 

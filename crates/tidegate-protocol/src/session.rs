@@ -72,6 +72,9 @@ pub enum Input {
     Authenticated(Result<Verified, ClientError>),
     /// An [`Output::Join`] succeeded: the last values, and since when the channel is stale, if it is.
     Joined { subscription: SubscriptionId, snapshot: Vec<Delivery>, stale: Option<SystemTime> },
+    /// A lane has read this many last values because of an [`Output::Join`] of this session, which may have left the
+    /// channel meanwhile.
+    SnapshotRead { values: usize },
     /// An [`Output::Join`] failed.
     JoinFailed { subscription: SubscriptionId, error: ClientError },
     /// A publication for a subscription in the state [`State::Held`].
@@ -266,6 +269,7 @@ impl Session {
             Input::Alive => self.alive(),
             Input::Authenticated(result) => self.authenticated(result),
             Input::Joined { subscription, snapshot, stale } => self.joined(subscription, snapshot, stale),
+            Input::SnapshotRead { values } => self.charge_values(values),
             Input::JoinFailed { subscription, error } => self.join_failed(subscription, error),
             Input::Publication { subscription, delivery } => self.publication(subscription, delivery),
             Input::Lost { subscription, cause, dropped } => {
@@ -297,8 +301,8 @@ impl Session {
         }
     }
 
-    /// Returns and resets the work that the client has caused, in commands: one per message, and one more per 16
-    /// channels that it joins or leaves.
+    /// Returns and resets the work that the client has caused, in commands: one per message, one more per 16 channels
+    /// that it joins or leaves, and one more per 64 last values that are read for it.
     pub fn take_work(&mut self) -> u32 {
         std::mem::take(&mut self.work)
     }

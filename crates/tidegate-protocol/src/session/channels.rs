@@ -24,6 +24,7 @@ use crate::publication::Delivery;
 use crate::session::Output;
 use crate::session::Session;
 use crate::session::checks;
+use crate::session::limits::VALUES_PER_COMMAND;
 use crate::session::phase::Phase;
 use crate::session::subscription::Join;
 use crate::session::subscription::State;
@@ -136,6 +137,11 @@ impl Session {
 
     pub(super) fn charge_channels(&mut self, channels: usize) {
         self.charge(u32::try_from(channels / CHANNELS_PER_COMMAND).unwrap_or(u32::MAX));
+    }
+
+    /// Charges for last values that were read for the client, whether it still wants them or not.
+    pub(super) fn charge_values(&mut self, values: usize) {
+        self.charge(u32::try_from(values / VALUES_PER_COMMAND).unwrap_or(u32::MAX));
     }
 
     fn look_up_group(

@@ -3,6 +3,9 @@
 use std::time::Duration;
 use std::time::Instant;
 
+/// A join counts as one more command per this many last values that are read for it.
+pub const VALUES_PER_COMMAND: usize = 64;
+
 /// A rate with a burst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {

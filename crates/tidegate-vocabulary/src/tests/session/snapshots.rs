@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
 
@@ -13,8 +14,10 @@ use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::native::Native;
 use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::session::Input;
+use tidegate_protocol::session::InputReadiness;
 use tidegate_protocol::session::Output;
 use tidegate_protocol::session::Session;
+use tidegate_protocol::session::limits::Rate;
 use tidegate_protocol::session::now::Now;
 use tidegate_protocol::session::phase::Verified;
 use tidegate_protocol::session::subscription::SubscriptionId;
@@ -134,4 +137,26 @@ fn the_native_reply_contains_them() {
     let reply =
         r#"send Low {"type":"subscribed","id":1,"channel":"room.x","snapshot":[{"of":"a.b"},{"of":"a.b"}]}"#;
     assert_eq!((&*joined[0], joined.len(), &*joined[2]), (reply, 3, "live"));
+}
+
+#[test]
+fn last_values_that_are_read_for_a_client_count_as_commands_even_if_it_has_left() {
+    let subscribe = r#"{"type":"subscribe","id":1,"channel":"room.x"}"#;
+    let rate = Rate { per_second: 50, burst: 200 };
+    for has_left in [false, true] {
+        let (mut session, now) = joining(Arc::new(Native), subscribe, false);
+        if has_left {
+            let unsubscribe = r#"{"type":"unsubscribe","channel":"room.x"}"#;
+            session.handle_input(Input::Received(ClientMessage::Text(unsubscribe.to_owned())), now);
+        }
+        session.take_work();
+        for (values, work) in [(63, 0), (64, 1), (9900, 154)] {
+            session.handle_input(Input::SnapshotRead { values }, now);
+            assert_eq!(session.take_work(), work);
+        }
+        assert_eq!(session.readiness(now.instant), InputReadiness::Now);
+        session.handle_input(Input::SnapshotRead { values: 64 * rate.burst as usize }, now);
+        let InputReadiness::At(ready) = session.readiness(now.instant) else { panic!("its commands wait") };
+        assert!(ready > now.instant + Duration::from_secs(3), "that is the time for 150 commands");
+    }
 }
