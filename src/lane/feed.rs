@@ -256,7 +256,7 @@ impl Feed {
         }
         let (publication, priority) = self.publication(message, now.1)?;
         if self.class.snapshot {
-            match self.class.separate(&publication) {
+            match publication.separate(&self.class) {
                 Some(elements) => elements.iter().for_each(|element| self.values.put(element, now.0)),
                 None => self.values.put(&publication, now.0),
             }

@@ -11,7 +11,6 @@ use crate::class::fields::PayloadFields;
 use crate::class::fields::is_key;
 use crate::json::paths::JsonSpans;
 use crate::payload::Payload;
-use crate::publication::Publication;
 use crate::subject::Pattern;
 
 /// The longest `max_rate_ms` for classes and clients, because the outbox holds publications that long.
@@ -192,24 +191,6 @@ impl Class {
         let key = self.key(subject, key.or(found.key.as_deref()));
         let said = fields.have_priority().then(|| Priority::of_field(found.priority.as_deref()));
         (key, priority.or(said).unwrap_or(self.priority))
-    }
-
-    /// The publications to keep as last values in place of this one, if the class separates the elements of lists and its
-    /// producer gave it no key.
-    pub fn separate(&self, publication: &Publication) -> Option<Vec<Publication>> {
-        let fields = self.fields.as_ref()?;
-        let elements = fields.separate(&publication.payload)?;
-        let spans = JsonSpans::default();
-        let found = fields.read(&publication.payload, &spans).key;
-        if publication.key != self.key(&publication.subject, found.as_deref()) {
-            return None;
-        }
-        let of_one = |(key, payload): (Option<String>, Payload)| Publication {
-            key: self.key(&publication.subject, key.as_deref()),
-            payload,
-            ..publication.clone()
-        };
-        Some(elements.into_iter().map(of_one).collect())
     }
 
     /// Whether the first connection that subscribes to a channel of this class decides which lane has it. Wildcards and

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 use std::time::SystemTime;
 
+use crate::class::Class;
 use crate::class::Priority;
 use crate::frame::Frame;
+use crate::json::paths::JsonSpans;
 use crate::payload::Payload;
 use crate::subscription_context::SubscriptionContext;
 
@@ -23,6 +25,26 @@ pub struct Publication {
     pub key: Arc<str>,
     /// When this node received it.
     pub time: SystemTime,
+}
+
+impl Publication {
+    /// The publications to keep as last values in place of this one, if its class separates the elements of lists and its
+    /// producer gave it no key.
+    pub fn separate(&self, class: &Class) -> Option<Vec<Self>> {
+        let fields = class.fields.as_ref()?;
+        let elements = fields.separate(&self.payload)?;
+        let spans = JsonSpans::default();
+        let found = fields.read(&self.payload, &spans).key;
+        if self.key != class.key(&self.subject, found.as_deref()) {
+            return None;
+        }
+        let of_one = |(key, payload): (Option<String>, Payload)| Self {
+            key: class.key(&self.subject, key.as_deref()),
+            payload,
+            ..self.clone()
+        };
+        Some(elements.into_iter().map(of_one).collect())
+    }
 }
 
 /// A publication, encoded for one [`Format`](crate::frame::Format), as outboxes hold it.

@@ -1,9 +1,6 @@
 //! The fields of payloads that say how a publication is delivered: `key = "data.symbol"`, `priority = "data.priority"`.
 
 use std::borrow::Cow;
-use std::hash::BuildHasher;
-use std::hash::BuildHasherDefault;
-use std::hash::DefaultHasher;
 
 use bytes::Bytes;
 
@@ -139,14 +136,10 @@ fn json_of(payload: &Payload) -> &str {
     }
 }
 
-/// The key of a whole list, so that it replaces only lists with the same keys. If it is too long, its hash.
+/// The key of a whole list, however long, so that it replaces only lists with the same keys.
 fn key_of_list(elements: &[(Option<Cow<'_, str>>, &str)]) -> String {
     let keys: Vec<&str> = elements.iter().map(|(key, _)| key.as_deref().unwrap_or_default()).collect();
-    let key = format!("[{}]", keys.join(","));
-    if is_key(&key) {
-        return key;
-    }
-    format!("[{:016x}]", BuildHasherDefault::<DefaultHasher>::default().hash_one(key))
+    format!("[{}]", keys.join(","))
 }
 
 /// Whether a text can be a key.

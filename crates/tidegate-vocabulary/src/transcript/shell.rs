@@ -202,7 +202,7 @@ impl Shell {
     pub fn publish(&mut self, published: &Published) -> Result<ShellOutput, Fault> {
         let (publication, priority) = self.publication(published);
         let class = self.class_of(&Pattern::from(published.subject.clone()));
-        for value in class.separate(&publication).unwrap_or_else(|| vec![publication.clone()]) {
+        for value in publication.separate(&class).unwrap_or_else(|| vec![publication.clone()]) {
             self.last_values.retain(|(_, older)| older.key != value.key);
             self.last_values.push((self.now, value));
         }
