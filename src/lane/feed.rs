@@ -23,6 +23,7 @@ use tidegate_protocol::payload::Payload;
 use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::renderers::Renderers;
+use tidegate_protocol::scratch::Scratch;
 use tidegate_protocol::subject::Pattern;
 
 use crate::lane::encoder::Encoder;
@@ -261,7 +262,8 @@ impl Feed {
         if self.readers.is_empty() {
             return Ok(());
         }
-        let Some(encoded) = encoder.encode(&formats(&self.readers), self.pattern.text(), &publication) else {
+        let Some(encoded) = encoder.encode(&formats(&self.readers), self.pattern.as_str(), &publication)
+        else {
             self.gap(GapCause::Internal, Some(1), outgoing);
             return Ok(());
         };
@@ -398,9 +400,10 @@ impl Feed {
 
     fn snapshot(&self, format: Format, renderers: &Renderers, now: Instant) -> Snapshot {
         let mut snapshot = Snapshot::default();
+        let mut scratch = Scratch::default();
         let (priority, max_age) = (self.class.priority, self.class.max_age);
         for (arrived, publication) in self.values.fresh(max_age, now) {
-            match encode_plain(renderers, format, self.pattern.text(), publication) {
+            match encode_plain(renderers, format, self.pattern.as_str(), publication, &mut scratch) {
                 Rendered::Frame(frame) => {
                     let expires = max_age.and_then(|max_age| arrived.checked_add(max_age));
                     let key = Arc::clone(&publication.key);
