@@ -240,7 +240,7 @@ impl Feed {
             && !self.is_permanent()
     }
 
-    /// Encodes a message, once for each format, and sends it to the shards that want it.
+    /// Sends a message to the shards that want it, and keeps it as the last value of its key.
     pub fn publish(
         &mut self,
         message: &Message,
@@ -256,16 +256,27 @@ impl Feed {
             return Ok(());
         }
         let (publication, priority) = self.publication(message, now.1)?;
+        if !self.readers.is_empty() {
+            self.send(&publication, priority, now, encoder, outgoing);
+        }
         if self.class.snapshot {
-            self.values.put(&publication, now.0);
+            self.values.put(publication, now.0);
         }
-        if self.readers.is_empty() {
-            return Ok(());
-        }
-        let Some(encoded) = encoder.encode(&formats(&self.readers), self.pattern.as_str(), &publication)
+        Ok(())
+    }
+
+    /// Encodes a publication, once for each format, and sends it to the shards that want it.
+    fn send(
+        &mut self,
+        publication: &Publication,
+        priority: Priority,
+        now: (Instant, SystemTime),
+        encoder: &mut Encoder,
+        outgoing: &mut Vec<ShardItem>,
+    ) {
+        let Some(encoded) = encoder.encode(&formats(&self.readers), self.pattern.as_str(), publication)
         else {
-            self.gap(GapCause::Internal, Some(1), outgoing);
-            return Ok(());
+            return self.gap(GapCause::Internal, Some(1), outgoing);
         };
         for reader in self.readers.iter().filter(|reader| encoded.unrenderable.contains(&reader.format)) {
             let item = Item::Unrenderable { pattern: self.pattern.clone(), format: reader.format };
@@ -275,7 +286,6 @@ impl Feed {
         for (format, list) in encoded.elements {
             self.push_elements(format, list, priority, now, outgoing);
         }
-        Ok(())
     }
 
     /// Sends each shard the frames in its formats.
