@@ -29,6 +29,7 @@ use tidegate_protocol::native::Native;
 use tidegate_protocol::native::encode;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::publication::Publication;
+use tidegate_protocol::scratch::Scratch;
 
 #[path = "docs/citations.rs"]
 mod citations;
@@ -259,14 +260,13 @@ fn the_overview_picture_names_files_that_exist_and_is_drawn_from_its_source() {
 fn said() -> Vec<Frame> {
     let mut frames: Vec<_> = replies().iter().filter_map(encode::reply).collect();
     frames.extend(pushes().iter().map(encode::push));
-    let channel = |name: &str| -> Arc<str> { name.into() };
     let chat = |payload: &[u8], at: &str| publication("chat.general", payload, at);
-    let general = channel("chat.general");
+    let (scratch, general) = (&mut Scratch::default(), "chat.general");
     let mut text = chat(b"plain text", "12.177");
     text.headers = vec![("traceparent".to_owned(), "00-1".to_owned())];
-    frames.push(encode::publication(&general, &chat(br#"{"text":"hello"}"#, "12.802")));
-    frames.push(encode::publication(&general, &text));
-    frames.push(encode::publication(&general, &chat(b"\xff\x00", "12.219")));
+    frames.push(encode::publication(scratch, general, &chat(br#"{"text":"hello"}"#, "12.802")));
+    frames.push(encode::publication(scratch, general, &text));
+    frames.push(encode::publication(scratch, general, &chat(b"\xff\x00", "12.219")));
     frames
 }
 
@@ -289,7 +289,7 @@ fn replies() -> Vec<Reply> {
         Reply::Subscribed {
             request_context: id("1"),
             channel: "prices.*".into(),
-            snapshot: vec![encode::publication(&"prices.*".into(), &price)],
+            snapshot: vec![encode::publication(&mut Scratch::default(), "prices.*", &price)],
         },
         Reply::Unsubscribed { request_context: id("2"), channel: "prices.*".into() },
         Reply::Published { request_context: id("3") },

@@ -17,6 +17,7 @@ use tidegate_protocol::frame::Frame;
 use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::renderers::Renderers;
+use tidegate_protocol::scratch::Scratch;
 use tracing::warn;
 
 use crate::hooks::Hooks;
@@ -39,6 +40,7 @@ pub struct CompressionSettings {
 pub struct Encoder {
     renderers: Renderers,
     settings: CompressionSettings,
+    scratch: Scratch,
     deflater: Option<Deflater>,
     unshown_log: UnshownLog,
     hooks: Hooks,
@@ -67,6 +69,7 @@ impl Encoder {
         Self {
             renderers,
             settings,
+            scratch: Scratch::default(),
             deflater: None,
             unshown_log: UnshownLog::default(),
             hooks: Hooks::default(),
@@ -87,7 +90,7 @@ impl Encoder {
     pub fn encode(
         &mut self,
         formats: &[Format],
-        channel: &Arc<str>,
+        channel: &str,
         publication: &Publication,
     ) -> Option<Encoded> {
         let mut rendered = SmallVec::new();
@@ -158,14 +161,14 @@ impl Encoder {
     fn frame(
         &mut self,
         format: Format,
-        channel: &Arc<str>,
+        channel: &str,
         publication: &Publication,
         rendered: &mut SmallVec<[Prepared; 1]>,
     ) -> Rendered {
         let at = match rendered.iter().position(|rendered| rendered.format == format.plain()) {
             Some(at) => at,
             None => {
-                let plain = match plain(&self.renderers, format, channel, publication) {
+                let plain = match plain(&self.renderers, format, channel, publication, &mut self.scratch) {
                     Rendered::Frame(plain) => plain,
                     other @ (Rendered::Elements { .. }
                     | Rendered::Nothing
@@ -189,10 +192,11 @@ impl Encoder {
 pub fn encode_plain(
     renderers: &Renderers,
     format: Format,
-    channel: &Arc<str>,
+    channel: &str,
     publication: &Publication,
+    scratch: &mut Scratch,
 ) -> Rendered {
-    let encode = || plain(renderers, format, channel, publication);
+    let encode = || plain(renderers, format, channel, publication, scratch);
     catch_unwind(AssertUnwindSafe(encode)).unwrap_or(Rendered::Nothing)
 }
 
@@ -202,9 +206,15 @@ pub fn fits(plain: &Frame, window_bits: u8) -> bool {
     window_bits >= MAX_WINDOW_BITS || plain.message().len() <= 1 << window_bits
 }
 
-fn plain(renderers: &Renderers, format: Format, channel: &Arc<str>, publication: &Publication) -> Rendered {
+fn plain(
+    renderers: &Renderers,
+    format: Format,
+    channel: &str,
+    publication: &Publication,
+    scratch: &mut Scratch,
+) -> Rendered {
     fault_point!("panic in encode", publication.payload.bytes());
-    let rendered = renderers.publication(format.plain(), channel, publication);
+    let rendered = renderers.publication(format.plain(), channel, publication, scratch);
     if matches!(rendered, Rendered::TooManyElements)
         && let Some(suppressed) = TOO_MANY_ELEMENTS.pass()
     {

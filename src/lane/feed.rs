@@ -23,6 +23,7 @@ use tidegate_protocol::payload::Payload;
 use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::renderers::Renderers;
+use tidegate_protocol::scratch::Scratch;
 use tidegate_protocol::subject::Pattern;
 
 use crate::lane::encoder::Encoder;
@@ -239,7 +240,7 @@ impl Feed {
             && !self.is_permanent()
     }
 
-    /// Encodes a message, once for each format, and sends it to the shards that want it.
+    /// Sends a message to the shards that want it, and keeps it as the last value of its key.
     pub fn publish(
         &mut self,
         message: &Message,
@@ -255,18 +256,30 @@ impl Feed {
             return Ok(());
         }
         let (publication, priority) = self.publication(message, now.1)?;
+        if !self.readers.is_empty() {
+            self.send(&publication, priority, now, encoder, outgoing);
+        }
         if self.class.snapshot {
             match publication.separate(&self.class) {
-                Some(elements) => elements.iter().for_each(|element| self.values.put(element, now.0)),
-                None => self.values.put(&publication, now.0),
+                Some(elements) => elements.into_iter().for_each(|element| self.values.put(element, now.0)),
+                None => self.values.put(publication, now.0),
             }
         }
-        if self.readers.is_empty() {
-            return Ok(());
-        }
-        let Some(encoded) = encoder.encode(&formats(&self.readers), self.pattern.text(), &publication) else {
-            self.gap(GapCause::Internal, Some(1), outgoing);
-            return Ok(());
+        Ok(())
+    }
+
+    /// Encodes a publication, once for each format, and sends it to the shards that want it.
+    fn send(
+        &mut self,
+        publication: &Publication,
+        priority: Priority,
+        now: (Instant, SystemTime),
+        encoder: &mut Encoder,
+        outgoing: &mut Vec<ShardItem>,
+    ) {
+        let Some(encoded) = encoder.encode(&formats(&self.readers), self.pattern.as_str(), publication)
+        else {
+            return self.gap(GapCause::Internal, Some(1), outgoing);
         };
         for reader in self.readers.iter().filter(|reader| encoded.unrenderable.contains(&reader.format)) {
             let item = Item::Unrenderable { pattern: self.pattern.clone(), format: reader.format };
@@ -276,7 +289,6 @@ impl Feed {
         for (format, list) in encoded.elements {
             self.push_elements(format, list, priority, now, outgoing);
         }
-        Ok(())
     }
 
     /// Sends each shard the frames in its formats.
@@ -401,9 +413,10 @@ impl Feed {
 
     fn snapshot(&self, format: Format, renderers: &Renderers, now: Instant) -> Snapshot {
         let mut snapshot = Snapshot::default();
+        let mut scratch = Scratch::default();
         let (priority, max_age) = (self.class.priority, self.class.max_age);
         for (arrived, publication) in self.values.fresh(max_age, now) {
-            match encode_plain(renderers, format, self.pattern.text(), publication) {
+            match encode_plain(renderers, format, self.pattern.as_str(), publication, &mut scratch) {
                 Rendered::Frame(frame) => {
                     let expires = max_age.and_then(|max_age| arrived.checked_add(max_age));
                     let key = Arc::clone(&publication.key);

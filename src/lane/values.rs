@@ -58,9 +58,9 @@ impl LastValues {
         Self { limits, kept: None }
     }
 
-    /// Keeps a copy of the publication, in place of the last one of its key.
-    pub fn put(&mut self, publication: &Publication, now: Instant) {
-        self.put_value((now, Publication { payload: publication.payload.detached(), ..publication.clone() }));
+    /// Keeps the publication, with a copy of its payload, in place of the last one of its key.
+    pub fn put(&mut self, publication: Publication, now: Instant) {
+        self.put_value((now, Publication { payload: publication.payload.detached(), ..publication }));
     }
 
     /// Adds the values whose keys it does not have, as if they had arrived before all that it has. Its values are never
@@ -306,11 +306,11 @@ mod tests {
     fn the_newest_of_each_key_is_kept_while_there_is_room() {
         let now = Instant::now();
         let mut values = with_room(2, 1000);
-        values.put(&publication("a", "1"), now);
-        values.put(&publication("b", "2"), now);
-        values.put(&publication("a", "3"), now);
+        values.put(publication("a", "1"), now);
+        values.put(publication("b", "2"), now);
+        values.put(publication("a", "3"), now);
         assert_eq!(texts(&values, None, now), ["2", "3"]);
-        values.put(&publication("c", "4"), now);
+        values.put(publication("c", "4"), now);
         assert_eq!(texts(&values, None, now), ["3", "4"], "b was updated least lately");
         assert_eq!(many(&values).by_key.len(), 2);
     }
@@ -321,11 +321,11 @@ mod tests {
         let mut values = with_room(1, 3);
         assert_eq!(texts(&values, None, now), [""; 0]);
         for text in ["1", "22", "a value larger than the bound"] {
-            values.put(&publication("a", text), now);
+            values.put(publication("a", text), now);
             assert_eq!(texts(&values, None, now), [text]);
         }
         assert!(matches!(values.kept.as_deref(), Some(Kept::One(_))));
-        values.put(&publication("b", "1"), now);
+        values.put(publication("b", "1"), now);
         assert_eq!(texts(&values, None, now), ["1"], "there is room for one");
     }
 
@@ -333,12 +333,12 @@ mod tests {
     fn bytes_are_bounded_but_one_value_is_always_kept() {
         let now = Instant::now();
         let mut values = with_room(10, 12);
-        values.put(&publication("a", "12345"), now);
-        values.put(&publication("b", "12345"), now);
+        values.put(publication("a", "12345"), now);
+        values.put(publication("b", "12345"), now);
         assert_eq!(texts(&values, None, now), ["12345"]);
-        values.put(&publication("c", "a value larger than the bound"), now);
+        values.put(publication("c", "a value larger than the bound"), now);
         assert_eq!(texts(&values, None, now), ["a value larger than the bound"]);
-        values.put(&publication("c", "x"), now);
+        values.put(publication("c", "x"), now);
         assert_eq!(many(&values).bytes, 3);
     }
 
@@ -346,19 +346,19 @@ mod tests {
     fn values_are_forgotten_by_their_subject_or_all_at_once() {
         let now = Instant::now();
         let mut values = with_room(10, 1000);
-        values.put(&publication("a", "1"), now);
+        values.put(publication("a", "1"), now);
         values.forget("b");
         assert_eq!(texts(&values, None, now), ["1"]);
-        values.put(&publication("b", "2"), now);
-        values.put(&publication("c", "3"), now);
+        values.put(publication("b", "2"), now);
+        values.put(publication("c", "3"), now);
         values.forget("b");
         assert_eq!(texts(&values, None, now), ["1", "3"]);
         assert_eq!((many(&values).by_key.len(), many(&values).bytes), (2, 6));
-        values.put(&publication("b", "4"), now);
+        values.put(publication("b", "4"), now);
         assert_eq!(texts(&values, None, now), ["1", "3", "4"]);
         values.clear();
         assert_eq!(texts(&values, None, now), [""; 0]);
-        values.put(&publication("b", "5"), now);
+        values.put(publication("b", "5"), now);
         values.forget("b");
         assert_eq!(texts(&values, None, now), [""; 0]);
     }
@@ -367,8 +367,8 @@ mod tests {
     fn old_values_are_not_shown() {
         let start = Instant::now();
         let mut values = with_room(10, 1000);
-        values.put(&publication("a", "1"), start);
-        values.put(&publication("b", "2"), start + Duration::from_secs(5));
+        values.put(publication("a", "1"), start);
+        values.put(publication("b", "2"), start + Duration::from_secs(5));
         assert_eq!(texts(&values, Some(Duration::from_secs(3)), start + Duration::from_secs(6)), ["2"]);
     }
 
@@ -377,7 +377,7 @@ mod tests {
         let now = Instant::now();
         let mut values = with_room(3, 1000);
         values.put_older(Vec::new());
-        values.put(&publication("b", "new"), now);
+        values.put(publication("b", "new"), now);
         let older = ["a", "b", "c", "d"].map(|key| (now, publication(key, "old")));
         values.put_older(older.into());
         assert_eq!(texts(&values, None, now), ["old", "old", "new"], "a has no room");
@@ -389,9 +389,9 @@ mod tests {
     fn a_hundred_subjects() -> LastValues {
         let (now, mut values) = (Instant::now(), with_room(1000, 1_000_000));
         for subject in (0..100).map(|number| format!("s.{number}")) {
-            values.put(&publication(&subject, "1"), now);
-            values.put(&keyed(&subject, &format!("{subject} a"), "1"), now);
-            values.put(&keyed(&subject, &format!("{subject} b"), "1"), now);
+            values.put(publication(&subject, "1"), now);
+            values.put(keyed(&subject, &format!("{subject} a"), "1"), now);
+            values.put(keyed(&subject, &format!("{subject} b"), "1"), now);
         }
         values
     }
@@ -419,7 +419,7 @@ mod tests {
         values.forget("s.8");
         let entries = |values: &LastValues| many(values).by_subject.as_ref().map(|index| index.len());
         assert_eq!(entries(&values), Some(198));
-        values.put(&publication("t", "1"), now);
+        values.put(publication("t", "1"), now);
         assert_eq!(entries(&values), Some(198));
         (0..100).for_each(|number| values.forget(&format!("s.{number}")));
         assert_eq!(entries(&values), Some(0));
@@ -443,9 +443,9 @@ mod tests {
                 match step {
                     0 => values.forget(subject),
                     1 => values.put_older(vec![(now, keyed(subject, key, "old"))]),
-                    2 => values.put(&keyed(subject, key, "a value that needs room"), now),
-                    3 => values.put(&publication(subject, "1"), now),
-                    _ => values.put(&keyed(subject, key, "1"), now),
+                    2 => values.put(keyed(subject, key, "a value that needs room"), now),
+                    3 => values.put(publication(subject, "1"), now),
+                    _ => values.put(keyed(subject, key, "1"), now),
                 }
                 for subject in ["a", "b", "c"] {
                     let scan = values.iter().filter(|(_, publication)| *publication.subject == *subject);

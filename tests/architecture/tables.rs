@@ -77,7 +77,7 @@ pub(crate) const DOORS: [(&str, &[&str]); 42] = [
     ("hdrhistogram", &["tidegate-bench"]),
     ("headers", &["http"]),
     ("httparse", &["http"]),
-    ("humantime", &["tidegate-vocabulary", "tidegate-protocol"]),
+    ("humantime", &["tidegate-vocabulary"]),
     ("hyper", &["http"]),
     ("hyper_util", &["http"]),
     ("jsonwebtoken", &["auth", "tidegate-bench/servers.rs"]),

@@ -168,7 +168,7 @@ impl Class {
     pub fn key(&self, subject: &Arc<str>, given: Option<&str>) -> Arc<str> {
         match (given, self.key_scope) {
             (None, _) => Arc::clone(subject),
-            (Some(key), KeyScope::Subject) => format!("{subject} {key}").into(),
+            (Some(key), KeyScope::Subject) => [subject, " ", key].concat().into(),
             (Some(key), KeyScope::Channel) => key.into(),
         }
     }

@@ -25,6 +25,7 @@ use crate::message::RequestContext;
 use crate::message::SubscribeRequest;
 use crate::message::Variables;
 use crate::publication::Publication;
+use crate::scratch::Scratch;
 use crate::subject::Pattern;
 use crate::subscription_context::SubscriptionContext;
 
@@ -182,5 +183,11 @@ pub trait Render: Debug + Send + Sync {
 
     /// Encodes a publication as a message of `channel`, for the route and the body of `format`. Compression comes
     /// later.
-    fn publication(&self, format: Format, channel: &Arc<str>, publication: &Publication) -> Rendered;
+    fn publication(
+        &self,
+        format: Format,
+        channel: &str,
+        publication: &Publication,
+        scratch: &mut Scratch,
+    ) -> Rendered;
 }

@@ -102,14 +102,20 @@ impl Frame {
         Self { bytes: bytes.into(), header: 0, slots: 0, trailer_len: 0 }
     }
 
-    /// A text frame with slots and a note. `write` appends the message and returns its slots.
-    pub fn with_slots(capacity: usize, write: impl FnOnce(&mut Vec<u8>) -> Slots, note: &[u8]) -> Self {
-        Self::put(Opcode::Text, capacity, write, note)
+    /// A text frame with slots and a note. `write` appends the message, of about `capacity` bytes, to the buffer, which
+    /// may have any content, and returns its slots.
+    pub fn with_slots(
+        buffer: &mut Vec<u8>,
+        capacity: usize,
+        write: impl FnOnce(&mut Vec<u8>) -> Slots,
+        note: &[u8],
+    ) -> Self {
+        Self::put(buffer, Opcode::Text, capacity, write, note)
     }
 
     /// A text frame with a note.
     pub fn with_note(capacity: usize, write: impl FnOnce(&mut Vec<u8>), note: &[u8]) -> Self {
-        Self::put(Opcode::Text, capacity, without_slots(write), note)
+        Self::put(&mut Vec::new(), Opcode::Text, capacity, without_slots(write), note)
     }
 
     pub fn ping() -> Self {
@@ -135,17 +141,26 @@ impl Frame {
 
     /// A frame with its header right before the message. The message is not moved, whatever its length.
     pub fn build(opcode: Opcode, capacity: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
-        Self::put(opcode, capacity, without_slots(write), &[])
+        Self::put(&mut Vec::new(), opcode, capacity, without_slots(write), &[])
     }
 
-    fn put(opcode: Opcode, capacity: usize, write: impl FnOnce(&mut Vec<u8>) -> Slots, note: &[u8]) -> Self {
-        let mut buffer = Vec::with_capacity(Self::HEADER_ROOM + capacity + note.len());
-        buffer.resize(Self::HEADER_ROOM, 0);
-        let slots = write(&mut buffer);
-        let mut header = Vec::with_capacity(Self::HEADER_ROOM);
-        websocket::put_header(&mut header, opcode, buffer.len() - Self::HEADER_ROOM);
-        let start = Self::HEADER_ROOM - header.len();
-        buffer[start..Self::HEADER_ROOM].copy_from_slice(&header);
+    fn put(
+        buffer: &mut Vec<u8>,
+        opcode: Opcode,
+        capacity: usize,
+        write: impl FnOnce(&mut Vec<u8>) -> Slots,
+        note: &[u8],
+    ) -> Self {
+        buffer.clear();
+        buffer.reserve(Self::HEADER_ROOM + capacity + note.len());
+        buffer.extend_from_slice(&[0; Self::HEADER_ROOM]);
+        let slots = write(buffer);
+        let mut header = [0; Self::HEADER_ROOM];
+        let mut unused = &mut header[..];
+        websocket::put_header(&mut unused, opcode, buffer.len() - Self::HEADER_ROOM);
+        let start = unused.len();
+        let header = &header[..Self::HEADER_ROOM - start];
+        buffer[start..Self::HEADER_ROOM].copy_from_slice(header);
         let header = u8::try_from(header.len()).unwrap_or_default();
         let message_end = buffer.len();
         let count = slots.as_bytes().len() / SLOT;
@@ -261,7 +276,7 @@ mod tests {
                 .for_each(|(place, number)| slots.add(place, number));
             slots
         };
-        let frame = Frame::with_slots(0, write, b"note");
+        let frame = Frame::with_slots(&mut b"old".to_vec(), 0, write, b"note");
         assert_eq!((frame.message(), frame.note(), frame.has_slots()), (&text[..], &b"note"[..], true));
         let texts = [None, Some(&b"alice"[..]), Some(b"7"), None];
         let filled = frame.fill_slots(|number| texts[usize::from(number)]);

@@ -19,7 +19,9 @@ pub mod json;
 pub mod members;
 pub mod payload;
 pub mod publication;
+pub mod scratch;
 pub mod slots;
+pub mod timestamp;
 pub mod websocket;
 pub mod writer;
 

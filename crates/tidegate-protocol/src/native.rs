@@ -3,8 +3,6 @@
 pub mod decode;
 pub mod encode;
 
-use std::sync::Arc;
-
 use crate::client_message::ClientMessage;
 use crate::dialect::DecodeError;
 use crate::dialect::Dialect;
@@ -21,6 +19,7 @@ use crate::message::Command;
 use crate::message::Push;
 use crate::message::Reply;
 use crate::publication::Publication;
+use crate::scratch::Scratch;
 use crate::subject::Pattern;
 use crate::subscription_context::SubscriptionContext;
 
@@ -82,7 +81,13 @@ impl Render for Native {
         self.name()
     }
 
-    fn publication(&self, _: Format, channel: &Arc<str>, publication: &Publication) -> Rendered {
-        Rendered::Frame(encode::publication(channel, publication))
+    fn publication(
+        &self,
+        _: Format,
+        channel: &str,
+        publication: &Publication,
+        scratch: &mut Scratch,
+    ) -> Rendered {
+        Rendered::Frame(encode::publication(scratch, channel, publication))
     }
 }

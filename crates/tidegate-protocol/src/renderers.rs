@@ -8,6 +8,7 @@ use crate::frame::Format;
 use crate::frame::VocabularyId;
 use crate::native::Native;
 use crate::publication::Publication;
+use crate::scratch::Scratch;
 
 /// The renderers of the native protocol and of the vocabularies.
 #[derive(Clone, Debug, Default)]
@@ -30,10 +31,16 @@ impl Renderers {
     }
 
     /// Renders a publication for `format`, as a message of `channel`.
-    pub fn publication(&self, format: Format, channel: &Arc<str>, publication: &Publication) -> Rendered {
+    pub fn publication(
+        &self,
+        format: Format,
+        channel: &str,
+        publication: &Publication,
+        scratch: &mut Scratch,
+    ) -> Rendered {
         match self.other(format.vocabulary) {
-            None => Native.publication(format, channel, publication),
-            Some(render) => render.publication(format, channel, publication),
+            None => Native.publication(format, channel, publication, scratch),
+            Some(render) => render.publication(format, channel, publication, scratch),
         }
     }
 }

@@ -131,9 +131,9 @@ impl Assembler {
 /// Appends the header of an unmasked, final frame, before `payload_len` bytes of payload.
 ///
 /// RFC 6455 §5.1: a server does not mask its frames.
-pub fn put_header(out: &mut Vec<u8>, opcode: Opcode, payload_len: usize) {
+pub fn put_header(out: &mut impl std::io::Write, opcode: Opcode, payload_len: usize) {
     let written = header(opcode).format(payload_len as u64, out);
-    debug_assert!(written.is_ok(), "writing into a vector cannot fail");
+    debug_assert!(written.is_ok(), "a buffer has room for the header");
 }
 
 /// RFC 6455 §5.5: control frames are at most 125 bytes and not fragmented.

@@ -18,6 +18,7 @@ use tidegate_protocol::json::paths::JsonSpans;
 use tidegate_protocol::message::LastValue;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::publication::Publication;
+use tidegate_protocol::scratch::Scratch;
 use tidegate_protocol::subject::Pattern;
 
 use crate::channel::Channel;
@@ -83,6 +84,7 @@ impl<'p> Apart<'p> {
         rule: &'p DeliverRule,
         each: &'p EachRule,
         whole: &PublicationScope<'_>,
+        scratch: &mut Scratch,
     ) {
         if self.rest.as_ref().is_none_or(|(of, _)| **of != each.each) {
             if self.is_taken {
@@ -113,7 +115,8 @@ impl<'p> Apart<'p> {
                 rest.push(element);
                 continue;
             }
-            match vocabulary.element(rule, each, &scope, (!self.stays_json).then_some(self.list.len())) {
+            let at = (!self.stays_json).then_some(self.list.len());
+            match vocabulary.element(rule, each, &scope, at, scratch) {
                 Ok(shown) => {
                     self.is_taken = true;
                     self.bytes += shown.bytes();
@@ -158,6 +161,7 @@ impl CompiledVocabulary {
         each: &EachRule,
         scope: &PublicationScope<'_>,
         at: Option<usize>,
+        scratch: &mut Scratch,
     ) -> Result<Element, Unfit> {
         let subject = &scope.publication.subject;
         let channel = each.channel_of(scope)?;
@@ -175,7 +179,7 @@ impl CompiledVocabulary {
             let key = Arc::clone(subject);
             return Ok(Element { channel, key, form });
         };
-        let frame = rule.json_template.frame(160 + json.len(), scope, &note).ok_or(Unfit)?;
+        let frame = rule.json_template.frame(scratch, 160 + json.len(), scope, &note).ok_or(Unfit)?;
         // As if it had been published alone: on its channel. Elements of one subject must not replace each other.
         let key = if channel != *subject {
             Arc::clone(&channel)
@@ -243,14 +247,14 @@ impl CompiledVocabulary {
             Publication { key: Arc::clone(&subject), subject, payload, headers: Vec::new(), time };
         let mut apart = Apart { stays_json: true, ..Apart::new(&publication, None) };
         let rules = self.deliver_rules.iter().filter(|rule| rule.pattern.matches(&publication.subject));
-        let mut has_each = false;
+        let (mut has_each, mut scratch) = (false, Scratch::default());
         for rule in rules {
             let (pattern, encodes_users) = (rule.pattern.as_str(), self.encodes_users);
             let scope = PublicationScope { publication: &publication, data: None, pattern, encodes_users };
             match &rule.each {
                 Some(each) => {
                     has_each = true;
-                    apart.apply(self, rule, each, &scope);
+                    apart.apply(self, rule, each, &scope, &mut scratch);
                 }
                 None if apart.is_taken => {}
                 None if rule.when.iter().all(|condition| condition.holds(&scope))

@@ -8,6 +8,7 @@ use tidegate_protocol::json::paths::JsonPaths;
 use tidegate_protocol::json::paths::JsonSpans;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::publication::Publication;
+use tidegate_protocol::scratch::Scratch;
 use tidegate_protocol::subject::Pattern;
 
 use crate::apart::Apart;
@@ -138,7 +139,7 @@ impl CompiledVocabulary {
     }
 
     /// Renders a publication with the first rule of a route that matches it and can render it.
-    pub(crate) fn render(&self, route: Route, publication: &Publication) -> Rendered {
+    pub(crate) fn render(&self, route: Route, publication: &Publication, scratch: &mut Scratch) -> Rendered {
         let subject = &publication.subject;
         let spans = JsonSpans::default();
         let data = match &publication.payload {
@@ -160,7 +161,7 @@ impl CompiledVocabulary {
                 let paths = self.data.get(route);
                 apart
                     .get_or_insert_with(|| Apart::new(publication, paths))
-                    .apply(self, rule, each, &published);
+                    .apply(self, rule, each, &published, scratch);
                 continue;
             }
             if apart.as_ref().is_some_and(Apart::is_taken) {
@@ -177,7 +178,7 @@ impl CompiledVocabulary {
                 continue;
             }
             let note = self.note(&published, [subject; 2]);
-            match rule.json_template.frame(capacity, &published, &note) {
+            match rule.json_template.frame(scratch, capacity, &published, &note) {
                 Some(frame) => return Rendered::Frame(frame),
                 None => otherwise = Rendered::Unrenderable,
             }

@@ -1,7 +1,6 @@
 //! A compiled vocabulary as a [`Dialect`].
 
 use std::cell::RefCell;
-use std::sync::Arc;
 
 use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::dialect::DecodeError;
@@ -23,6 +22,7 @@ use tidegate_protocol::message::Push;
 use tidegate_protocol::message::Reply;
 use tidegate_protocol::message::SubscribeRequest;
 use tidegate_protocol::publication::Publication;
+use tidegate_protocol::scratch::Scratch;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::subscription_context::SubscriptionContext;
 
@@ -134,8 +134,14 @@ impl Render for CompiledVocabulary {
         &self.name
     }
 
-    fn publication(&self, format: Format, _: &Arc<str>, publication: &Publication) -> Rendered {
-        self.render(format.route.into(), publication)
+    fn publication(
+        &self,
+        format: Format,
+        _: &str,
+        publication: &Publication,
+        scratch: &mut Scratch,
+    ) -> Rendered {
+        self.render(format.route.into(), publication, scratch)
     }
 }
 

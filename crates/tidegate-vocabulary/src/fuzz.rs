@@ -21,6 +21,7 @@ use tidegate_protocol::payload::Payload;
 use tidegate_protocol::payload::is_json;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::renderers::Renderers;
+use tidegate_protocol::scratch::Scratch;
 use tidegate_protocol::subject::Pattern;
 
 use crate::binding::Binding;
@@ -195,8 +196,9 @@ impl Target {
             let subject = pattern.as_str().replace('*', "x").into();
             let shown = Renderers::new([Arc::clone(&self.vocabulary) as _]).publication(
                 format,
-                pattern.text(),
+                pattern.as_str(),
                 &publication(subject, Payload::classify(Bytes::from_static(b"{\"a\":1}"))),
+                &mut Scratch::default(),
             );
             if let Rendered::Frame(frame) = shown {
                 assert_json(subscription_context.tailor(&frame));
@@ -224,7 +226,8 @@ impl Target {
                     let filled = frame.fill_slots(|_| None);
                     assert!(std::str::from_utf8(filled.message()).is_ok_and(is_json), "{frame:?}");
                 };
-                match self.vocabulary.render(Route::Deliver(at), &publication(subject, payload.clone())) {
+                let publication = publication(subject, payload.clone());
+                match self.vocabulary.render(Route::Deliver(at), &publication, &mut Scratch::default()) {
                     Rendered::Frame(frame) => assert_sound(&frame),
                     Rendered::Elements { list, .. } => {
                         for element in &list {

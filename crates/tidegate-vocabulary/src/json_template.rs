@@ -8,7 +8,9 @@ use std::borrow::Cow;
 use thiserror::Error;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::json;
+use tidegate_protocol::scratch::Scratch;
 use tidegate_protocol::slots::Slots;
+use tidegate_protocol::writer::is_plain;
 use tidegate_protocol::writer::put_string;
 
 use crate::placeholder::Fallback;
@@ -268,14 +270,20 @@ impl JsonTemplate {
     }
 
     /// The message in a frame with slots and a note. Missing values become `null`. `None` if a value cannot be spread.
-    pub(crate) fn frame(&self, capacity: usize, fill: &impl Resolve, note: &[u8]) -> Option<Frame> {
+    pub(crate) fn frame(
+        &self,
+        scratch: &mut Scratch,
+        capacity: usize,
+        fill: &impl Resolve,
+        note: &[u8],
+    ) -> Option<Frame> {
         let mut is_fit = false;
         let write = |out: &mut Vec<u8>| {
             let slots = self.render_with_slots(fill, OnMissing::Null, out);
             is_fit = slots.is_ok();
             slots.unwrap_or_default()
         };
-        let frame = Frame::with_slots(capacity, write, note);
+        let frame = scratch.frame(capacity, write, note);
         is_fit.then_some(frame)
     }
 
@@ -461,8 +469,7 @@ fn put_comma(is_first: &mut bool, out: &mut Vec<u8>) {
 
 /// Writes a JSON string without its quotes.
 fn put_inner(text: &str, out: &mut Vec<u8>) {
-    let plain = |byte: &u8| *byte >= b' ' && *byte != b'"' && *byte != b'\\';
-    if text.as_bytes().iter().all(plain) {
+    if is_plain(text.as_bytes()) {
         return out.extend_from_slice(text.as_bytes());
     }
     let quoted = json::string(text);

@@ -13,6 +13,7 @@ use tidegate_protocol::message::Push;
 use tidegate_protocol::message::Reply;
 use tidegate_protocol::message::RequestContext;
 use tidegate_protocol::payload::Payload;
+use tidegate_protocol::scratch::Scratch;
 use tidegate_protocol::subscription_context::SubscriptionContext;
 use tidegate_protocol::writer::millis;
 
@@ -182,7 +183,12 @@ pub(crate) fn collected(
 ) -> Option<Frame> {
     let rule = binding.vocabulary.rule_of_collection(message.collection)?;
     let room = ROOM + message.elements.iter().map(|element| element.len() + 1).sum::<usize>();
-    let frame = rule.json_template.frame(room, &CollectedScope { message: *message }, &[])?;
+    let frame = rule.json_template.frame(
+        &mut Scratch::default(),
+        room,
+        &CollectedScope { message: *message },
+        &[],
+    )?;
     Some(filled(frame, subscription_context))
 }
 
@@ -200,5 +206,5 @@ pub(crate) fn close_code(binding: &Binding, disconnect: Disconnect) -> u16 {
 
 /// Renders a server message. Missing values become `null`. `None` if a template spreads a value that is not an object.
 fn render(json_template: &JsonTemplate, fill: &impl Resolve) -> Option<Frame> {
-    json_template.frame(ROOM, fill, &[])
+    json_template.frame(&mut Scratch::default(), ROOM, fill, &[])
 }

@@ -11,6 +11,7 @@ use tidegate_protocol::json::Step;
 use tidegate_protocol::json::paths::JsonParts;
 use tidegate_protocol::payload::is_embeddable;
 use tidegate_protocol::template::is_token_value;
+use tidegate_protocol::timestamp::Timestamp;
 use tidegate_protocol::user_token;
 
 use crate::time_format::TimeFormat;
@@ -584,13 +585,11 @@ impl Filter {
 /// An instant in this format.
 fn written(time: SystemTime, format: TimeFormat) -> Value<'static> {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let text = |text: String| Value::Text(text.into());
     match format {
-        TimeFormat::Rfc3339Millis => Value::Text(humantime::format_rfc3339_millis(time).to_string().into()),
-        TimeFormat::Rfc3339 => Value::Text(humantime::format_rfc3339_seconds(time).to_string().into()),
-        TimeFormat::Naive => {
-            let text = humantime::format_rfc3339_seconds(time).to_string();
-            Value::Text(text.trim_end_matches('Z').to_owned().into())
-        }
+        TimeFormat::Rfc3339Millis => text(Timestamp::new(time).as_str().to_owned()),
+        TimeFormat::Rfc3339 => text(Timestamp::new(time).seconds().to_owned() + "Z"),
+        TimeFormat::Naive => text(Timestamp::new(time).seconds().to_owned()),
         TimeFormat::Unix => Value::Json(since.as_secs().to_string().into()),
         TimeFormat::UnixMillis => Value::Json(since.as_millis().to_string().into()),
     }

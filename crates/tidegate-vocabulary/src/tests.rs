@@ -45,6 +45,7 @@ use tidegate_protocol::message::SubscribeRequest;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::payload::is_json;
 use tidegate_protocol::publication::Publication;
+use tidegate_protocol::scratch::Scratch;
 use tidegate_protocol::subject::Pattern;
 
 /// The folder of the repository.
@@ -212,7 +213,7 @@ impl Shipped {
             let time = std::time::SystemTime::UNIX_EPOCH;
             let publication = Publication { key: Arc::clone(&subject), subject, payload, headers, time };
             let template = &rule["send"];
-            match self.vocabulary.render(route, &publication) {
+            match self.vocabulary.render(route, &publication, &mut Scratch::default()) {
                 Rendered::Frame(frame) => {
                     let own = subscription_context.map_or_else(
                         || Some(frame.clone()),

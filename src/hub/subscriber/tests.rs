@@ -11,6 +11,7 @@ use tidegate_protocol::class::Priority;
 use tidegate_protocol::message::FieldIndex;
 use tidegate_protocol::message::Filter;
 use tidegate_protocol::native::Native;
+use tidegate_protocol::scratch::Scratch;
 use tidegate_protocol::slots::Slots;
 
 const ROOM: OutboxLimits = OutboxLimits { bytes: 1_000_000, frames: 1000 };
@@ -182,7 +183,7 @@ fn last_value(key: &str, expires: Option<Instant>) -> Delivery {
         slots.add(out.len() - before, 0);
         slots
     };
-    let frame = Frame::with_slots(key.len(), write, key.as_bytes());
+    let frame = Scratch::default().frame(key.len(), write, key.as_bytes());
     Delivery { frame, key: key.into(), priority: Priority::Normal, expires }
 }
 

@@ -12,6 +12,7 @@ use tidegate_protocol::frame::RouteId;
 use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::renderers::Renderers;
+use tidegate_protocol::scratch::Scratch;
 
 const MIN: usize = 256;
 
@@ -43,7 +44,7 @@ fn encoded(formats: &[Format], payload: Vec<u8>) -> (Vec<Frame>, u64) {
     let faults = Arc::new(Faults::default());
     let settings = CompressionSettings { min_bytes: MIN, level: 1 };
     let mut encoder = Encoder::new(Renderers::default(), settings).with_hooks(Arc::clone(&faults).into());
-    let frames = encoder.encode(formats, &"orders.1".into(), &publication(payload)).unwrap().frames;
+    let frames = encoder.encode(formats, "orders.1", &publication(payload)).unwrap().frames;
     assert_eq!(frames.iter().map(|(format, _)| *format).collect::<Vec<_>>(), formats);
     (frames.into_iter().map(|(_, frame)| frame).collect(), faults.deflated.load(Ordering::SeqCst))
 }
@@ -106,10 +107,11 @@ fn where_it_does_not_pay_the_frame_is_the_plain_one() {
 fn a_fault_in_one_publication_leaves_the_encoder_whole() {
     let mut encoder = Encoder::new(Renderers::default(), CompressionSettings { min_bytes: MIN, level: 1 });
     let formats = [deflated_format(0, 15)];
-    let channel: Arc<str> = "orders.1".into();
-    assert!(encoder.encode(&formats, &channel, &publication(b"\"panic in encode\"".to_vec())).is_none());
-    let frames = encoder.encode(&formats, &channel, &publication(json(30))).unwrap().frames;
+    let channel = "orders.1";
+    assert!(encoder.encode(&formats, channel, &publication(b"\"panic in encode\"".to_vec())).is_none());
+    let frames = encoder.encode(&formats, channel, &publication(json(30))).unwrap().frames;
     assert!(frames[0].1.is_deflated());
-    let plain = encode_plain(&Renderers::default(), formats[0], &channel, &publication(json(30)));
+    let (renderers, again) = (Renderers::default(), publication(json(30)));
+    let plain = encode_plain(&renderers, formats[0], channel, &again, &mut Scratch::default());
     assert!(matches!(plain, Rendered::Frame(frame) if !frame.is_deflated()));
 }

@@ -1,52 +1,51 @@
 //! Encodes replies, pushes and publications as JSON of the native protocol.
 
-use std::sync::Arc;
-
 use crate::frame::Frame;
-use crate::json;
 use crate::message::Connected;
 use crate::message::Push;
 use crate::message::Reply;
 use crate::message::RequestContext;
 use crate::publication::Publication;
+use crate::scratch::Scratch;
+use crate::slots::Slots;
+use crate::timestamp::Timestamp;
 use crate::writer::ObjectWriter;
 use crate::writer::millis;
+use crate::writer::put_string;
 
 /// Estimated size of a message without its payload, in bytes, so that most buffers need not grow.
 const ENVELOPE: usize = 120;
 
 /// A publication as a message of `channel`. It has a `subject` only if that differs from the channel.
-pub fn publication(channel: &Arc<str>, publication: &Publication) -> Frame {
+pub fn publication(scratch: &mut Scratch, channel: &str, publication: &Publication) -> Frame {
     let capacity = ENVELOPE + channel.len() + publication.subject.len() + publication.payload.bytes().len();
-    Frame::text(capacity, |out| {
-        let mut message = ObjectWriter::begin(out);
-        message.text("type", "message");
-        message.text("channel", channel);
-        if *publication.subject != **channel {
+    let time = scratch.timestamp(publication.time);
+    let write = |out: &mut Vec<u8>| {
+        out.extend_from_slice(br#"{"type":"message","channel":"#);
+        put_string(out, channel);
+        let mut message = ObjectWriter::resume(out);
+        if *publication.subject != *channel {
             message.text("subject", &publication.subject);
         }
         message.payload(&publication.payload);
-        message.time("time", publication.time);
+        message.timestamp("time", &time);
         if !publication.headers.is_empty() {
             message.object("headers", |headers| put_headers(headers, &publication.headers));
         }
         message.end();
-    })
+        Slots::default()
+    };
+    scratch.frame(capacity, write, &[])
 }
 
 /// One member per name. If a name occurs several times, the member is an array of its values.
 fn put_headers(object: &mut ObjectWriter<'_>, headers: &[(String, String)]) {
-    for (at, (name, value)) in headers.iter().enumerate() {
+    for (at, (name, _)) in headers.iter().enumerate() {
         if headers[..at].iter().any(|(earlier, _)| earlier == name) {
             continue;
         }
-        let values: Vec<_> = headers[at..].iter().filter(|(other, _)| other == name).collect();
-        if values.len() == 1 {
-            object.text(name, value);
-        } else {
-            let values: Vec<_> = values.iter().map(|(_, value)| json::string(value)).collect();
-            object.array(name, values.iter().map(String::as_bytes));
-        }
+        let named = headers[at..].iter().filter(|(other, _)| other == name);
+        object.texts(name, named.map(|(_, value)| value.as_str()));
     }
 }
 
@@ -110,7 +109,7 @@ pub fn push(push: &Push) -> Frame {
         Push::Stale { channel, since } => {
             message.text("type", "stale");
             message.text("channel", channel);
-            message.time("since", *since);
+            message.timestamp("since", &Timestamp::new(*since));
         }
         Push::Unsubscribed { channel, error } => {
             message.text("type", "unsubscribed");
@@ -161,4 +160,94 @@ fn object(write: impl FnOnce(&mut ObjectWriter<'_>)) -> Frame {
         write(&mut message);
         message.end();
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+    use std::time::SystemTime;
+
+    use bytes::Bytes;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+    use crate::payload::Payload;
+    use crate::websocket::Opcode;
+    use crate::websocket::put_header;
+
+    /// The frame as general formatters make it, without any buffer that is reused.
+    fn expected(channel: &str, publication: &Publication) -> Vec<u8> {
+        let text = |text: &str| serde_json::to_string(text).unwrap();
+        let mut members = vec![r#""type":"message""#.to_owned(), format!(r#""channel":{}"#, text(channel))];
+        if *publication.subject != *channel {
+            members.push(format!(r#""subject":{}"#, text(&publication.subject)));
+        }
+        members.push(match &publication.payload {
+            Payload::Json(bytes) => format!(r#""data":{}"#, String::from_utf8_lossy(bytes)),
+            Payload::Text(bytes) => format!(r#""data":{}"#, text(&String::from_utf8_lossy(bytes))),
+            Payload::Binary(bytes) => {
+                let mut base64 = Vec::new();
+                Payload::put_base64(bytes, &mut base64);
+                format!(r#""data_base64":{}"#, text(&String::from_utf8_lossy(&base64)))
+            }
+        });
+        members.push(format!(r#""time":"{}""#, humantime::format_rfc3339_millis(publication.time)));
+        let mut names: Vec<_> = publication.headers.iter().map(|(name, _)| name).collect();
+        let mut seen = std::collections::HashSet::new();
+        names.retain(|name| seen.insert(name.as_str()));
+        let header = |name: &&String| {
+            let values = publication.headers.iter().filter(|(other, _)| other == *name);
+            let values: Vec<_> = values.map(|(_, value)| text(value)).collect();
+            let value = if values.len() == 1 { values.concat() } else { format!("[{}]", values.join(",")) };
+            format!("{}:{value}", text(name))
+        };
+        if !names.is_empty() {
+            let headers: Vec<_> = names.iter().map(header).collect();
+            members.push(format!(r#""headers":{{{}}}"#, headers.join(",")));
+        }
+        let message = format!("{{{}}}", members.join(","));
+        let mut frame = Vec::new();
+        put_header(&mut frame, Opcode::Text, message.len());
+        [frame, message.into_bytes()].concat()
+    }
+
+    prop_compose! {
+        fn publications()(
+            subject in select(&["prices.AAPL", "prices.*", "a\"b\\c", "é"][..]),
+            payload in prop_oneof![
+                any::<String>().prop_map(String::into_bytes),
+                vec(any::<u8>(), 0..200),
+                select(&[0_usize, 1, 60, 120, 65_400, 65_536, 70_000][..]).prop_map(|len| vec![b'1'; len]),
+                Just(br#"{"price":190.1,"note":"\u00e9 \"x\""}"#.to_vec()),
+            ],
+            headers in vec(("[a-c\"]{1,2}", ".{0,20}"), 0..6),
+            millis in 0..253_402_300_800_000_u64,
+        ) -> Publication {
+            Publication {
+                subject: subject.into(),
+                payload: Payload::classify(Bytes::from(payload)),
+                headers,
+                key: subject.into(),
+                time: SystemTime::UNIX_EPOCH + Duration::from_millis(millis),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn frames_are_the_same_whatever_was_encoded_before_them(
+            publications in vec(publications(), 1..8),
+            channel in select(&["prices.AAPL", "prices.*", "a\"b\\c"][..]),
+        ) {
+            let mut scratch = Scratch::default();
+            for one in &publications {
+                let frame = publication(&mut scratch, channel, one);
+                let expected = expected(channel, one);
+                prop_assert_eq!(frame.as_bytes().escape_ascii().to_string(), expected.escape_ascii().to_string());
+                prop_assert_eq!((frame.note(), frame.has_slots()), (&b""[..], false));
+            }
+        }
+    }
 }

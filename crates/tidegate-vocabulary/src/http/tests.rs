@@ -14,6 +14,7 @@ use tidegate_protocol::permissions::Permissions;
 use tidegate_protocol::permissions::Rules;
 use tidegate_protocol::permissions::StatsAccess;
 use tidegate_protocol::publication::Publication;
+use tidegate_protocol::scratch::Scratch;
 use tidegate_protocol::session::Input;
 use tidegate_protocol::session::Output;
 use tidegate_protocol::session::Session;
@@ -569,12 +570,13 @@ fn last_values_that_a_rule_cannot_show_are_left_to_the_next_one_as_for_clients()
         let LastValue { subject, payload, time } = value.clone();
         let publication =
             Publication { key: Arc::clone(&subject), subject, payload, headers: Vec::new(), time };
-        let rendered = match vocabulary.render(Route::Path(PathIndex(0)), &publication) {
-            Rendered::Elements { list, .. } => format!("{} elements", list.len()),
-            Rendered::Frame(_) => "frame".to_owned(),
-            Rendered::Unrenderable => "unrenderable".to_owned(),
-            Rendered::Nothing | Rendered::TooManyElements => "nothing".to_owned(),
-        };
+        let rendered =
+            match vocabulary.render(Route::Path(PathIndex(0)), &publication, &mut Scratch::default()) {
+                Rendered::Elements { list, .. } => format!("{} elements", list.len()),
+                Rendered::Frame(_) => "frame".to_owned(),
+                Rendered::Unrenderable => "unrenderable".to_owned(),
+                Rendered::Nothing | Rendered::TooManyElements => "nothing".to_owned(),
+            };
         assert_eq!(rendered, live);
         let channels = [publication.subject.to_string()];
         assert_eq!(vocabulary.last_elements(&channels, &[value]), shown, "{live}");

@@ -3,7 +3,7 @@
 use crate::time_format::TimeFormat;
 use proptest::prelude::*;
 use serde_json::Value as Json;
-use tidegate_protocol::frame::Frame;
+use tidegate_protocol::scratch::Scratch;
 
 use super::*;
 use crate::placeholder::Source;
@@ -273,7 +273,7 @@ fn what_is_each_clients_own_is_a_slot_wherever_it_is_in_the_message() {
             Values { user: Some("alice".to_owned()), data: Some(r#"{"price":185.5}"#.to_owned()), msg: None };
         let write =
             |out: &mut Vec<u8>| json_template.render_with_slots(&values, OnMissing::Null, out).unwrap();
-        let frame = Frame::with_slots(0, write, &[]);
+        let frame = Scratch::default().frame(0, write, &[]);
         let inserts: Vec<_> = slots.iter().map(|cut| cut.insert(&values)).collect();
         let filled = frame.fill_slots(|number| inserts.get(usize::from(number) - 1).map(|insert| &**insert));
         assert_eq!(String::from_utf8_lossy(filled.message()), whole);

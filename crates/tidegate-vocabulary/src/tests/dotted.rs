@@ -12,6 +12,7 @@ use crate::route::PathIndex;
 use crate::transcript::Transcript;
 use crate::transcript::play::play;
 use tidegate_protocol::message::Command;
+use tidegate_protocol::scratch::Scratch;
 
 static FILE: LazyLock<String> = LazyLock::new(|| {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/transcripts/dotted/vocabulary.toml");
@@ -172,7 +173,9 @@ fn the_tokens_of_a_subject_are_shown_from_any_place_to_the_end() {
         headers: Vec::new(),
         time: std::time::SystemTime::UNIX_EPOCH,
     };
-    let Rendered::Frame(frame) = vocabulary.render(Route::Deliver(DeliverIndex(0)), &publication) else {
+    let Rendered::Frame(frame) =
+        vocabulary.render(Route::Deliver(DeliverIndex(0)), &publication, &mut Scratch::default())
+    else {
         panic!("the rule matches")
     };
     assert_eq!(frame.message(), br#"["a.b.c.d","b.c.d","d",null,null]"#);

@@ -29,6 +29,7 @@ use tidegate_protocol::payload::Payload;
 use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::renderers::Renderers;
+use tidegate_protocol::scratch::Scratch;
 use tidegate_protocol::session::Input;
 use tidegate_protocol::session::Output;
 use tidegate_protocol::session::Session;
@@ -111,6 +112,7 @@ pub struct Shell {
     frames: Vec<(Priority, Frame)>,
     closed: bool,
     renderers: Renderers,
+    scratch: Scratch,
     dialect: Arc<dyn Dialect>,
     elements: ShellElements,
 }
@@ -148,6 +150,7 @@ impl Shell {
             frames: Vec::new(),
             closed: false,
             renderers: Renderers::new(vocabulary.map(|vocabulary| Arc::clone(vocabulary) as _)),
+            scratch: Scratch::default(),
             dialect,
             elements: ShellElements::default(),
         })
@@ -221,7 +224,7 @@ impl Shell {
                 continue;
             }
             let (pattern, format) = (subscription.pattern.clone(), subscription.format);
-            match self.renderers.publication(format, pattern.text(), &publication) {
+            match self.renderers.publication(format, pattern.as_str(), &publication, &mut self.scratch) {
                 Rendered::Nothing => {}
                 Rendered::Unrenderable | Rendered::TooManyElements => self.lose(id)?,
                 Rendered::Frame(frame) => self.deliver(id, frame, &publication.key, priority)?,
@@ -516,7 +519,7 @@ impl Shell {
             if !pattern.matches(&last.subject) {
                 continue;
             }
-            match self.renderers.publication(format, pattern.text(), last) {
+            match self.renderers.publication(format, pattern.as_str(), last, &mut self.scratch) {
                 Rendered::Frame(frame) => snapshot.push(delivery(frame, Arc::clone(&last.key))),
                 Rendered::Elements { list, .. } => {
                     let shown = list.iter().filter(|element| self.is_shown(subscription, element));

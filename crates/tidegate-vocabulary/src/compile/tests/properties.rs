@@ -29,6 +29,7 @@ use tidegate_protocol::message::SubscribeRequest;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::renderers::Renderers;
+use tidegate_protocol::scratch::Scratch;
 use tidegate_protocol::subject::Pattern;
 
 /// The text of each shipped vocabulary.
@@ -239,7 +240,8 @@ fn render(vocabulary: &Binding, scope: SessionScope<'_>, wanted: &SubscribeReque
                 headers: Vec::new(),
                 time: std::time::SystemTime::UNIX_EPOCH,
             };
-            let shown = renderers.publication(format, pattern.text(), &publication);
+            let shown =
+                renderers.publication(format, pattern.as_str(), &publication, &mut Scratch::default());
             let Rendered::Frame(frame) = shown else { continue };
             let own = subscription_context.as_ref().map_or_else(
                 || Some(frame.clone()),
