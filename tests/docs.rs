@@ -43,6 +43,8 @@ mod manual;
 mod readme;
 #[path = "docs/schema.rs"]
 mod schema;
+#[path = "docs/scripts.rs"]
+mod scripts;
 #[path = "docs/strings.rs"]
 mod strings;
 #[path = "docs/threats.rs"]
