@@ -101,6 +101,7 @@ fn the_keys_of_the_schema_are_those_of_the_compiler() {
         ("[[deliver]]", "/$defs/deliver/properties"),
         ("[error]", "/properties/error/properties"),
         ("[error.codes]", "/properties/error/properties/codes/properties"),
+        ("[error.refuse_codes]", "/properties/error/properties/refuse_codes/properties"),
         ("[error.close]", "/properties/error/properties/close/properties"),
         ("[gap]", "/properties/gap/properties"),
         ("[stale]", "/properties/stale/properties"),
@@ -112,7 +113,7 @@ fn the_keys_of_the_schema_are_those_of_the_compiler() {
         let mut known = known(&format!("{section}\nzzz = 1"), "zzz");
         // These keys are next to a map whose names are free.
         known.extend(match section {
-            "[error.codes]" => Some("default".to_owned()),
+            "[error.codes]" | "[error.refuse_codes]" => Some("default".to_owned()),
             "[close]" => Some("send".to_owned()),
             _ => None,
         });

@@ -8,6 +8,7 @@ use tidegate_protocol::json;
 use tidegate_protocol::message::RuleId;
 
 use crate::model::CompiledVocabulary;
+use crate::model::ErrorNames;
 use crate::model::PathRule;
 use crate::model::Rule;
 use crate::placeholder::Placeholder;
@@ -63,9 +64,20 @@ impl Binding {
 
     /// The vocabulary's name for an error, as JSON.
     pub(super) fn code(&self, code: ErrorCode) -> String {
+        self.vocabulary.codes.names.of(code)
+    }
+
+    /// The same, in `refuse` of a rule.
+    pub(super) fn code_of_refusal(&self, code: ErrorCode) -> String {
         let codes = &self.vocabulary.codes;
-        let named = codes.names.iter().find(|(known, _)| *known == code).map(|(_, name)| name);
-        let shown = named.or(codes.default.as_ref()).map(|shown| shown.clone().into_string());
+        codes.of_refusals.as_ref().unwrap_or(&codes.names).of(code)
+    }
+}
+
+impl ErrorNames {
+    fn of(&self, code: ErrorCode) -> String {
+        let named = self.names.iter().find(|(known, _)| *known == code).map(|(_, name)| name);
+        let shown = named.or(self.default.as_ref()).map(|shown| shown.clone().into_string());
         shown.unwrap_or_else(|| json::string(code.name()))
     }
 }

@@ -285,10 +285,17 @@ pub(super) struct ServerMessages {
 /// The vocabulary's names for errors, and the errors that end the session.
 #[derive(Debug, Default)]
 pub(super) struct ErrorCodes {
-    /// The names, as JSON.
+    pub(super) names: ErrorNames,
+    /// The names in `refuse` of rules, if they differ.
+    pub(super) of_refusals: Option<ErrorNames>,
+    pub(super) closing: Box<[(ErrorCode, u16)]>,
+}
+
+/// Names for errors, as JSON.
+#[derive(Debug, Default)]
+pub(super) struct ErrorNames {
     pub(super) names: Box<[(ErrorCode, Box<str>)]>,
     pub(super) default: Option<Box<str>>,
-    pub(super) closing: Box<[(ErrorCode, u16)]>,
 }
 
 /// Pings in messages.

@@ -107,8 +107,10 @@ fn error_message(
 ) -> Option<Frame> {
     let original = original(request_context);
     let own = original.and_then(|original| binding.rule(original.rule?)?.refuse.as_ref());
-    let json_template = own.or(binding.vocabulary.server_messages.error.as_ref())?;
-    let code = binding.code(error.code);
+    let (json_template, code) = match own {
+        Some(own) => (own, binding.code_of_refusal(error.code)),
+        None => (binding.vocabulary.server_messages.error.as_ref()?, binding.code(error.code)),
+    };
     let outcome =
         OutcomeScope { code: Some(&code), message: Some(&error.message), channel, ..OutcomeScope::default() };
     render(json_template, &MessageScope { outcome, ..message_scope(binding, scope, original) })

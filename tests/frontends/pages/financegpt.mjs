@@ -277,6 +277,10 @@ export const rows = {
   errors: async (stage) => {
     const socket = await page(stage, stage.name('USR001'));
     await socket.ask({ type: 'get_balance' }, error('no_responders'));
+    const refused = { jsonrpc: '2.0', error: { code: -32601, message: ANY_TEXT }, id: 3 };
+    const request = { jsonrpc: '2.0', method: 'nope', id: 3 };
+    const response = { type: 'response', result: refused, timestamp: MILLISECONDS };
+    await socket.ask({ type: 'request', request }, response);
     await socket.ask({ type: 'execute_tool', tool: 'a.b' }, error('bad_channel'));
     await socket.ask({ type: 'execute_tool' }, error('bad_request', '`tool` is missing'));
     await socket.ask({ type: 'acknowledge_alert' }, error('bad_request', '`alert_id` is missing'));

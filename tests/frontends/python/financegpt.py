@@ -315,6 +315,9 @@ async def errors(stage: Stage) -> None:
     user = stage.name("USR001")
     async with page(stage, user) as socket:
         await socket.ask({"type": "get_balance"}, error("no_responders"))
+        request = {"type": "request", "request": {"jsonrpc": "2.0", "method": "nope", "id": 3}}
+        refused = {"jsonrpc": "2.0", "error": {"code": -32601, "message": ANY_TEXT}, "id": 3}
+        await socket.ask(request, {"type": "response", "result": refused, "timestamp": MILLISECONDS})
         await socket.ask({"type": "execute_tool", "tool": "a.b"}, error("bad_channel"))
         await socket.ask({"type": "execute_tool"}, error("bad_request", "`tool` is missing"))
         await socket.ask({"type": "acknowledge_alert"}, error("bad_request", "`alert_id` is missing"))

@@ -17,6 +17,7 @@ use crate::file::reject_unknown_keys;
 use crate::json_template::JsonTemplate;
 use crate::json_template::TemplateSlot;
 use crate::model::ErrorCodes;
+use crate::model::ErrorNames;
 use crate::model::Heartbeat;
 use crate::model::ServerMessages;
 use crate::model::UnknownMessage;
@@ -59,26 +60,8 @@ impl Compiler<'_> {
         let Some(section) = root.table("error") else { return codes };
         let all = self.all_paths();
         messages.error = self.json_template(&section, "send", TemplatePlace::Error, PathScope::Paths(&all));
-        if let Some(table) = section.table("codes") {
-            let mut names = Vec::new();
-            for (name, value) in table.entries() {
-                let text = value.text().map(json::string);
-                let Some(shown) = text.or_else(|| Some(value.whole()?.to_string())) else {
-                    table.error(
-                        name,
-                        "is neither a text nor a whole number",
-                        "write the text or number to send as {code}",
-                    );
-                    continue;
-                };
-                if name == "default" {
-                    codes.default = Some(shown.into());
-                } else if let Some(code) = self.code_named(&table, name, name) {
-                    names.push((code, shown.into()));
-                }
-            }
-            codes.names = names.into();
-        }
+        codes.names = self.error_names(&section, "codes").unwrap_or_default();
+        codes.of_refusals = self.error_names(&section, "refuse_codes");
         if let Some(table) = section.table("close") {
             let closing = table.entries().filter_map(|(name, value)| {
                 Some((self.code_named(&table, name, name)?, close_code(&table, name, value, false)?))
@@ -87,6 +70,26 @@ impl Compiler<'_> {
         }
         reject_unknown_keys(&section, |_| None);
         codes
+    }
+
+    /// A table of errors and their names.
+    fn error_names(&self, section: &Section<'_>, key: &'static str) -> Option<ErrorNames> {
+        let table = section.table(key)?;
+        let (mut names, mut default) = (Vec::new(), None);
+        for (name, value) in table.entries() {
+            let text = value.text().map(json::string);
+            let Some(shown) = text.or_else(|| Some(value.whole()?.to_string())) else {
+                let help = "write the text or number to send as {code}";
+                table.error(name, "is neither a text nor a whole number", help);
+                continue;
+            };
+            if name == "default" {
+                default = Some(shown.into());
+            } else if let Some(code) = self.code_named(&table, name, name) {
+                names.push((code, shown.into()));
+            }
+        }
+        Some(ErrorNames { names: names.into(), default })
     }
 
     pub(super) fn closes(

@@ -65,6 +65,7 @@ pub(crate) const UNKNOWN: &[Key] = &[
 pub const ERROR: &[Key] = &[
     Key::optional("send", Kind::Shared("template"), "The message for errors: {code}, {message}, {channel}, and the client's message. Default: errors are not sent."),
     Key::optional("codes", Kind::ErrorNames, "The values of {code}."),
+    Key::optional("refuse_codes", Kind::ErrorNames, "The values of {code} in `refuse` of rules. Default: those of `codes`."),
     Key::optional("close", Kind::ClosingCodes, "Errors that are not sent but end the session, with its close code."),
 ];
 
