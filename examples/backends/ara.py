@@ -1,14 +1,14 @@
 """ara/api/websocket/handlers.py and connection_manager.py of ARA: the same functions, which publish on NATS."""
 
-from tidegate_backend import publish, stats, token
+from tidegate_backend import dotted, publish, stats, token
 
 
 async def broadcast_prediction_update(symbol, prediction_data):
-    await publish(f"predictions.{symbol.upper()}", prediction_data)
+    await publish(f"predictions.{dotted(symbol.upper())}", prediction_data)
 
 
 async def broadcast_market_data(symbol, market_data):
-    await publish(f"prices.{symbol.upper()}", market_data)
+    await publish(f"prices.{dotted(symbol.upper())}", market_data)
 
 
 async def send_alert(alert_data, user_id=None):

@@ -1,6 +1,6 @@
 """FinanceGPT Pro's `active_websockets`: its sockets publish on NATS. Tidegate has the real ones."""
 
-from tidegate_backend import publish, token
+from tidegate_backend import is_word, publish, token
 
 
 class Socket:
@@ -8,8 +8,10 @@ class Socket:
         self.prefix = prefix
 
     async def send_json(self, message):
-        """The last token of the subject is the event."""
-        await publish(f"{self.prefix}.{message.get('type', 'notifications')}", message)
+        """The last token of the subject is the event. A type that is no token, such as `fraud.alert`, is none: pages get
+        such a message as it is."""
+        event = message.get("type")
+        await publish(f"{self.prefix}.{event if is_word(event) else 'notifications'}", message)
 
 
 class ActiveWebsockets:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 
-from tidegate_backend import connection, publish
+from tidegate_backend import connection, publish, user_of
 
 
 class Request:
@@ -30,7 +30,7 @@ async def serve(endpoint):
     running = set()
 
     async def answer(message):
-        task = asyncio.create_task(endpoint(Request(message), message.subject.split(".")[1]))
+        task = asyncio.create_task(endpoint(Request(message), user_of(message.subject.split(".")[1])))
         running.add(task)
         task.add_done_callback(running.discard)
 

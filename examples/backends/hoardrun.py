@@ -1,8 +1,6 @@
 """app/core/websocket.py of hoardrun: the same functions, which publish on NATS. Tidegate has the sockets."""
 
-import re
-
-from tidegate_backend import publish, stats, token
+from tidegate_backend import publish, stats, token, word
 
 
 async def broadcast_notification(notification_data, user_id=None):
@@ -20,9 +18,7 @@ async def broadcast_balance_update(balance_data, user_id):
 
 async def broadcast_market_update(market_data, room="market_data"):
     # `room.BRK.B` is a message of the type `B` in the room BRK.
-    if not re.fullmatch(r"[A-Za-z0-9_=@:/+^&#~-]+", room):
-        raise ValueError(f"a room is one word, without dots and blanks: {room!r}")
-    await publish(f"room.{room}", market_data)
+    await publish(f"room.{word('a room', room)}", market_data)
 
 
 async def broadcast_system_announcement(announcement):

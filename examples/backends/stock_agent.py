@@ -3,12 +3,12 @@
 import asyncio
 import random
 
-from tidegate_backend import publish, stats
+from tidegate_backend import dotted, publish, stats
 
 
 class ConnectionManager:
     async def broadcast_price_update(self, symbol, price_data):
-        await publish(f"prices.{symbol}", price_data)
+        await publish(f"prices.{dotted(symbol)}", price_data)
 
     async def broadcast_alert(self, alert_data):
         await publish("alerts", alert_data)

@@ -62,19 +62,54 @@ def untested() -> Iterator[str]:
                 yield name
 
 
+PYTHON = """
+import json, sys, tidegate_backend as it
+def token(user):
+    try:
+        return it.token(user)
+    except ValueError:
+        return "refused"
+tokens = [token(user) for user in sys.argv[1:]]
+print(json.dumps([tokens, [it.user_of(token) for token in tokens]]))
+"""
+NODE = """
+const { token } = await import('./financegpt.mjs');
+const tokens = process.argv.slice(1).map((user) => {
+  try {
+    return token(user);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    return 'refused';
+  }
+});
+console.log(JSON.stringify(tokens));
+"""
+
+
 async def encoded(tidegate: str, folder: Path) -> list[str]:
-    """The users for which the modules write other subjects than `tidegate subject`."""
+    """The users for which the modules write other subjects than `tidegate subject` or, without TIDEGATE_AUTH__USER_CLAIM,
+    do not write the user as it is."""
     installed(folder)
-    python = "import json, sys, tidegate_backend as it; print(json.dumps([it.token(user) for user in sys.argv[1:]]))"
-    node = "import('./financegpt.mjs').then((it) => console.log(JSON.stringify(process.argv.slice(1).map(it.token))))"
-    commands = [[sys.executable, "-c", python, *USERS], ["node", "-e", node, *USERS]]
-    commands += [[tidegate, "subject", "{user}", "--user", user] for user in USERS]
-    outputs = []
-    for command in commands:
-        process = await asyncio.create_subprocess_exec(*command, cwd=folder, stdout=asyncio.subprocess.PIPE)
-        outputs.append((await process.communicate())[0].decode().strip())
-    by_python, by_node, wanted = json.loads(outputs[0]), json.loads(outputs[1]), outputs[2:]
-    return [f"{it[0]} is {it[1:]}" for it in zip(USERS, wanted, by_python, by_node) if len(set(it[1:])) > 1]
+
+    async def output_of(*command: str, user_claim: str = "") -> str:
+        environment = os.environ | {"TIDEGATE_AUTH__USER_CLAIM": user_claim, "PYTHONDONTWRITEBYTECODE": "1"}
+        process = await asyncio.create_subprocess_exec(
+            *command, cwd=folder, env=environment, stdout=asyncio.subprocess.PIPE
+        )
+        return (await process.communicate())[0].decode().strip()
+
+    printed = [await output_of(tidegate, "subject", "{user}", "--user", user) for user in USERS]
+    plain = [user if re.fullmatch(r"[\w=@:-]+", user, re.ASCII) else "refused" for user in USERS]
+    differing = []
+    for user_claim, wanted in (("sub", printed), ("", plain)):
+        python = await output_of(sys.executable, "-c", PYTHON, *USERS, user_claim=user_claim)
+        node = await output_of("node", "--input-type=module", "-e", NODE, *USERS, user_claim=user_claim)
+        by_python, back = json.loads(python)
+        tokens = zip(USERS, wanted, by_python, json.loads(node), strict=True)
+        differing += [f"{user} is {ours}" for user, *ours in tokens if len(set(ours)) > 1]
+        names = zip(USERS, back, strict=True)
+        differing += [f"{user} is {name} again" for user, name in names if name not in (user, "refused")]
+    return differing
 
 
 class Programs:

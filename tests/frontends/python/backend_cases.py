@@ -3,6 +3,7 @@
 A case has the program that its document shows. Where the documents are missing, `ours` makes the same calls.
 """
 
+import json
 from dataclasses import dataclass, field
 
 from kit import ANY_TEXT
@@ -55,6 +56,8 @@ FRAUD = {"type": "URGENT_FRAUD_ALERT", "message": ANY_TEXT, "action_required": T
 PRICE = {"type": "MARKET_UPDATE", "stock": "RELIANCE.NS", "price": 2891.4, "change": -12.1}
 SHARED = {"type": "SHARED_ACCOUNT_UPDATE", "update": {"withdrawn": 5000}}
 EVERYONE = "system.system_notification"
+DOTTED = {"type": "fraud.alert", "risk": 9}
+EVERYBODY = {"type": "fraud alert", "risk": 8}
 
 FINANCEGPT = [
     Case(
@@ -117,6 +120,29 @@ from financegpt import active_websockets
 await active_websockets["USR002"].send_json({BALANCE})
 await active_websockets["USR001"].send_json({BALANCE})
 """,
+    ),
+    Case(
+        "a type that is no token",
+        "",
+        [person("USR001", DOTTED, EVERYBODY, live=EVERYONE)],
+        ours=f"""
+from financegpt import active_websockets
+await active_websockets["USR001"].send_json({DOTTED})
+for ws in active_websockets.values():
+    await ws.send_json({EVERYBODY})
+""",
+    ),
+    Case(
+        "a type that is no token, in JavaScript",
+        "",
+        [person("USR001", DOTTED, EVERYBODY, live=EVERYONE)],
+        language="javascript",
+        before="import { broadcast, connection, notifyUser } from './financegpt.mjs';\n",
+        ours=f"""
+await notifyUser('USR001', {json.dumps(DOTTED)});
+await broadcast({json.dumps(EVERYBODY)});
+""",
+        after=JAVASCRIPT,
     ),
     Case(
         "broadcastToUser",
