@@ -220,7 +220,7 @@ impl Authenticator {
 }
 
 fn user_encoding(config: &AuthConfig) -> UserEncoding {
-    if config.user_claim.is_empty() { UserEncoding::Verbatim } else { UserEncoding::Encoded }
+    if config.encodes_users() { UserEncoding::Encoded } else { UserEncoding::Verbatim }
 }
 
 fn user_issuer(required: &Arc<str>) -> Option<&Arc<str>> {

@@ -94,6 +94,11 @@ impl Default for AuthConfig {
 }
 
 impl AuthConfig {
+    /// Whether the names of users are encoded in subjects.
+    pub fn encodes_users(&self) -> bool {
+        !self.user_claim.is_empty()
+    }
+
     pub(super) fn read(table: &ConfigTable<'_>, roles: &[Role]) -> Self {
         let default = Self::default();
         let year = 365 * 24 * 3600;

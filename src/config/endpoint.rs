@@ -82,8 +82,13 @@ impl Default for EndpointConfig {
 }
 
 /// Reads all endpoints; without any, returns the default one. `main` has the main listener.
-pub(super) fn read(root: &ConfigTable<'_>, roles: &[Role], main: &HttpConfig) -> Vec<EndpointConfig> {
-    let endpoints = root.tables("endpoint", |table| read_one(table, roles, main));
+pub(super) fn read(
+    root: &ConfigTable<'_>,
+    roles: &[Role],
+    main: &HttpConfig,
+    encodes_users: bool,
+) -> Vec<EndpointConfig> {
+    let endpoints = root.tables("endpoint", |table| read_one(table, roles, main, encodes_users));
     let Some(endpoints) = endpoints.filter(|endpoints| !endpoints.is_empty()) else {
         return vec![EndpointConfig::default()];
     };
@@ -114,7 +119,12 @@ pub fn extra_listeners(endpoints: &[EndpointConfig]) -> impl Iterator<Item = Soc
     listeners(endpoints.iter()).into_iter().flatten()
 }
 
-fn read_one(table: &ConfigTable<'_>, roles: &[Role], main: &HttpConfig) -> Option<EndpointConfig> {
+fn read_one(
+    table: &ConfigTable<'_>,
+    roles: &[Role],
+    main: &HttpConfig,
+    encodes_users: bool,
+) -> Option<EndpointConfig> {
     let listen =
         table.optional("listen", |text| if text.is_empty() { Ok(None) } else { address(text).map(Some) });
     // Two addresses with port 0 get different ports.
@@ -127,7 +137,10 @@ fn read_one(table: &ConfigTable<'_>, roles: &[Role], main: &HttpConfig) -> Optio
     let vocabulary = table.parsed("vocabulary", "native".to_owned(), |text| {
         is_file = is_named_as_file(text);
         if text != "native" {
-            file = read_vocabulary(table, text, &on)?;
+            file = read_vocabulary(table, text, &on)?.map(|mut vocabulary| {
+                vocabulary.encodes_users = encodes_users;
+                VocabularyFile(Arc::new(vocabulary))
+            });
         }
         Ok(text.to_owned())
     });
@@ -227,7 +240,7 @@ fn read_vocabulary(
     table: &ConfigTable<'_>,
     name: &str,
     switches: &[&str],
-) -> Result<Option<VocabularyFile>, ValueError> {
+) -> Result<Option<CompiledVocabulary>, ValueError> {
     if !is_named_as_file(name) {
         let hint = did_you_mean(name, &["native"]);
         let help =
@@ -241,7 +254,7 @@ fn read_vocabulary(
     match compile_with(&text, switches) {
         Ok(compiled) => {
             compiled.warnings.into_iter().for_each(|warning| table.in_file(name, warning));
-            Ok(Some(VocabularyFile(Arc::new(compiled.vocabulary))))
+            Ok(Some(compiled.vocabulary))
         }
         Err(errors) => {
             errors.into_iter().for_each(|error| table.in_file(name, error));

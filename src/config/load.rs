@@ -72,11 +72,13 @@ fn read(reader: &ConfigReader<'_>) -> Config {
     ConfigTable::root(reader, |root| {
         let roles = role::read(root);
         let http = root.section("http", HttpConfig::read);
+        let nats = root.section("nats", NatsConfig::read);
+        let auth = root.section("auth", |table| AuthConfig::read(table, &roles));
         let config = Config {
-            nats: root.section("nats", NatsConfig::read),
-            auth: root.section("auth", |table| AuthConfig::read(table, &roles)),
+            nats,
             classes: class::read(root),
-            endpoints: endpoint::read(root, &roles, &http),
+            endpoints: endpoint::read(root, &roles, &http, auth.encodes_users()),
+            auth,
             http,
             roles,
             server: root.section("server", ServerConfig::read),

@@ -107,6 +107,7 @@ impl<'p> Apart<'p> {
                 publication: self.publication,
                 data: Some(JsonParts::new(&element.json, paths, &spans)),
                 pattern: rule.pattern.as_str(),
+                encodes_users: vocabulary.encodes_users,
             };
             if !rule.when.iter().all(|condition| condition.holds(&scope)) {
                 rest.push(element);
@@ -244,8 +245,8 @@ impl CompiledVocabulary {
         let rules = self.deliver_rules.iter().filter(|rule| rule.pattern.matches(&publication.subject));
         let mut has_each = false;
         for rule in rules {
-            let pattern = rule.pattern.as_str();
-            let scope = PublicationScope { publication: &publication, data: None, pattern };
+            let (pattern, encodes_users) = (rule.pattern.as_str(), self.encodes_users);
+            let scope = PublicationScope { publication: &publication, data: None, pattern, encodes_users };
             match &rule.each {
                 Some(each) => {
                     has_each = true;

@@ -259,7 +259,9 @@ pub(super) fn fill_error(error: FillError<'_>) -> ClientError {
 
 /// What a value in a subject must be.
 fn words_for(placeholder: &Placeholder) -> &'static str {
-    if placeholder.is_dotted {
+    if placeholder.is_user_token() {
+        "the name of a user"
+    } else if placeholder.is_dotted {
         "1 to 8 words with dots between them, each of letters, digits and _-=@:/+^&#~ and at most 128 bytes"
     } else {
         "one word: letters, digits and _-=@:/+^&#~, at most 128 bytes"

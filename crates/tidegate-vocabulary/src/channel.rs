@@ -188,7 +188,13 @@ impl Channel {
                 (Some(value), _) => value,
                 (None, Fallback::Default(json)) => Value::Json(json.as_ref().into()),
                 (None, Fallback::None | Fallback::Omit) => {
-                    return Err(FillError::Missing(placeholder));
+                    let named = placeholder.is_user_token().then(|| placeholder.unfiltered(fill)).flatten();
+                    return Err(match named.filter(|named| *named != Value::Json("null".into())) {
+                        Some(Value::Json(shown) | Value::Text(shown)) => {
+                            FillError::NotAToken(placeholder, shortened(shown.into_owned()).into())
+                        }
+                        None => FillError::Missing(placeholder),
+                    });
                 }
             };
             subject += &subject_part(placeholder, &value).ok_or_else(|| match &value {

@@ -296,6 +296,10 @@ impl<'m> Compiler<'m> {
                     }
                     self.check_placeholder(section, name, placeholder, place, paths);
                     if let Source::Path(parameter) = &placeholder.source {
+                        // The name of a user need not be a token.
+                        if placeholder.is_user_token() {
+                            continue;
+                        }
                         let used =
                             if placeholder.is_dotted { ParameterUse::Dotted } else { ParameterUse::Token };
                         self.parameters.borrow_mut().add(&paths.owners(), parameter, used);

@@ -154,7 +154,8 @@ impl CompiledVocabulary {
             if !rule.pattern.matches(subject) {
                 continue;
             }
-            let published = PublicationScope { publication, data, pattern: rule.pattern.as_str() };
+            let (pattern, encodes_users) = (rule.pattern.as_str(), self.encodes_users);
+            let published = PublicationScope { publication, data, pattern, encodes_users };
             if let Some(each) = &rule.each {
                 let paths = self.data.get(route);
                 apart

@@ -391,6 +391,10 @@ impl Resolve for Answered<'_> {
         }
     }
 
+    fn encodes_users(&self) -> bool {
+        self.known.encodes_users()
+    }
+
     fn parts(&self, source: &Source) -> Option<JsonParts<'_>> {
         self.known.parts(source)
     }

@@ -63,6 +63,8 @@ pub struct CompiledVocabulary {
     pub(super) errors_name_message: bool,
     /// The claims that placeholders read.
     pub claims: Box<[Box<str>]>,
+    /// Whether the names of users are encoded in subjects. The configuration says so, not the file.
+    pub encodes_users: bool,
 }
 
 /// One of `[switches]`: it turns rules on and off.

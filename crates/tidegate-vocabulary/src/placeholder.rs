@@ -10,6 +10,8 @@ use tidegate_protocol::json;
 use tidegate_protocol::json::Step;
 use tidegate_protocol::json::paths::JsonParts;
 use tidegate_protocol::payload::is_embeddable;
+use tidegate_protocol::template::is_token_value;
+use tidegate_protocol::user_token;
 
 use crate::time_format::TimeFormat;
 
@@ -117,6 +119,10 @@ enum Filter {
     Text,
     /// Parses a text as JSON.
     Json,
+    /// Turns the name of a user into its token in subjects.
+    UserToken,
+    /// Turns a user's token into the name.
+    UserName,
 }
 
 /// What a placeholder without a value becomes.
@@ -190,6 +196,11 @@ pub trait Resolve {
         None
     }
 
+    /// Whether the names of users are encoded in subjects.
+    fn encodes_users(&self) -> bool {
+        false
+    }
+
     /// The members of a JSON source, if they are extracted together in one pass.
     fn parts(&self, _: &Source) -> Option<JsonParts<'_>> {
         None
@@ -249,13 +260,15 @@ const SOURCES: [(&str, &str, Suffix); 33] = [
     ("count", "count", Suffix::Bare(|| Source::Count)),
     ("status", "status", Suffix::Bare(|| Source::Status)),
 ];
-const FILTERS: [(&str, Filter); 6] = [
+const FILTERS: [(&str, Filter); 8] = [
     ("upper", Filter::Upper),
     ("lower", Filter::Lower),
     ("split", Filter::Split),
     ("number", Filter::Number),
     ("string", Filter::Text),
     ("json", Filter::Json),
+    ("user_token", Filter::UserToken),
+    ("user_name", Filter::UserName),
 ];
 /// The filter of a value that may be several tokens of a subject.
 const DOTTED: &str = "dotted";
@@ -480,14 +493,20 @@ impl Placeholder {
     pub fn value<'v>(&self, fill: &'v impl Resolve) -> Option<Value<'v>> {
         let mut value = self.unfiltered(fill)?;
         for filter in &self.filters {
-            value = filter.apply(value)?;
+            value = filter.apply(value, fill.encodes_users())?;
         }
         // A fallback replaces `null` too.
         let is_null = matches!(&value, Value::Json(json) if json.trim() == "null");
         (!is_null || self.fallback == Fallback::None).then_some(value)
     }
 
-    fn unfiltered<'v>(&self, fill: &'v impl Resolve) -> Option<Value<'v>> {
+    /// Whether it is the token of a user whom the client names.
+    pub(crate) fn is_user_token(&self) -> bool {
+        self.filters.contains(&Filter::UserToken)
+    }
+
+    /// Its value before any filter.
+    pub(crate) fn unfiltered<'v>(&self, fill: &'v impl Resolve) -> Option<Value<'v>> {
         if !self.steps.is_empty()
             && let Some(parts) = fill.parts(&self.source)
         {
@@ -538,9 +557,8 @@ impl Value<'_> {
 }
 
 impl Filter {
-    fn apply(self, value: Value<'_>) -> Option<Value<'_>> {
+    fn apply(self, value: Value<'_>, encodes_users: bool) -> Option<Value<'_>> {
         let text = || value.as_text();
-        // Booleans, lists and objects have no upper case.
         let word = || match &value {
             Value::Json(json) if !json.trim().starts_with('"') && !json::is_number(json.trim()) => None,
             Value::Json(_) | Value::Text(_) => value.as_text(),
@@ -554,6 +572,11 @@ impl Filter {
             Self::Number => Value::Json(text().filter(|text| json::is_number(text))?.into_owned().into()),
             Self::Json => Value::Json(text().filter(|text| is_embeddable(text))?.into_owned().into()),
             Self::Text => Value::Text(text()?.into_owned().into()),
+            Self::UserToken if encodes_users => Value::Text(user_token::encode(&word()?)?.into()),
+            Self::UserName if encodes_users => Value::Text(user_token::decode(&word()?)?.into()),
+            Self::UserToken | Self::UserName => {
+                Value::Text(word().filter(|name| is_token_value(name))?.into_owned().into())
+            }
         })
     }
 }

@@ -184,6 +184,10 @@ impl Resolve for MessageScope<'_> {
         Some(self.scope.identity?.user_token())
     }
 
+    fn encodes_users(&self) -> bool {
+        self.binding.vocabulary.encodes_users
+    }
+
     fn parts(&self, source: &Source) -> Option<JsonParts<'_>> {
         self.message.filter(|_| *source == Source::Message)
     }
@@ -196,6 +200,8 @@ pub(crate) struct PublicationScope<'p> {
     pub data: Option<JsonParts<'p>>,
     /// The pattern of the rule that renders it, for `{capture.N}`.
     pub pattern: &'p str,
+    /// Whether the names of users are encoded in subjects.
+    pub encodes_users: bool,
 }
 
 impl Resolve for PublicationScope<'_> {
@@ -248,6 +254,10 @@ impl Resolve for PublicationScope<'_> {
             | Source::Count
             | Source::Status => None,
         }
+    }
+
+    fn encodes_users(&self) -> bool {
+        self.encodes_users
     }
 
     fn parts(&self, source: &Source) -> Option<JsonParts<'_>> {

@@ -254,7 +254,8 @@ impl Transcript {
         more: &[String],
     ) -> Result<Arc<CompiledVocabulary>, Vec<Diagnostic>> {
         let switches: Vec<&str> = self.switches.iter().chain(more).map(String::as_str).collect();
-        let vocabulary = compile_with(file, &switches)?.vocabulary;
+        let mut vocabulary = compile_with(file, &switches)?.vocabulary;
+        vocabulary.encodes_users = self.encodes_users();
         let unknown = switches.iter().filter_map(|name| Some((name, vocabulary.check_switch(name).err()?)));
         let unknown: Vec<Diagnostic> = unknown
             .map(|(name, ValueError { message, help })| {
@@ -262,6 +263,11 @@ impl Transcript {
             })
             .collect();
         if unknown.is_empty() { Ok(Arc::new(vocabulary)) } else { Err(unknown) }
+    }
+
+    /// Whether it is for nodes with `auth.user_claim`: a user has a name that is no token.
+    fn encodes_users(&self) -> bool {
+        self.personas.iter().any(|persona| persona.identity.encoded_user.is_some())
     }
 
     /// The persona with this name.

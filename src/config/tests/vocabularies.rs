@@ -20,6 +20,15 @@ fn a_file_names_its_paths() {
 }
 
 #[test]
+fn a_vocabulary_encodes_users_where_the_configuration_names_their_claim() {
+    for (auth, encodes) in [("", false), ("[auth]\nuser_claim = \"email\"\n", true)] {
+        let file = format!("{auth}{}", endpoint("vocabulary = \"vocabularies/hoardrun.toml\""));
+        let endpoints = load_file(&file).unwrap().config.endpoints;
+        assert_eq!(endpoints[0].file.as_ref().unwrap().0.encodes_users, encodes, "{auth}");
+    }
+}
+
+#[test]
 fn errors_in_a_vocabulary_name_its_file_and_do_not_hide_those_of_the_configuration() {
     let path = std::env::temp_dir().join(format!("tidegate-vocabulary-{}.toml", std::process::id()));
     std::fs::write(

@@ -20,6 +20,8 @@ use tidegate_protocol::message::Reply;
 use tidegate_protocol::message::RequestContext;
 use tidegate_protocol::message::SubscribeRequest;
 use tidegate_protocol::message::Variables;
+use tidegate_protocol::template::is_token_value;
+use tidegate_protocol::user_token;
 
 use crate::binding::Binding;
 use crate::compile::read;
@@ -33,6 +35,7 @@ use crate::explain::text;
 use crate::explain::when_of;
 use crate::explain::without_off;
 use crate::inbound;
+use crate::model::CompiledVocabulary;
 
 /// Who sends a message, and where the client is connected.
 #[derive(Clone, Debug)]
@@ -58,7 +61,11 @@ pub enum ExplainError {
 /// Explains what a message does.
 pub fn explain_message(file: &str, sender: &Sender<'_>, message: &str) -> Result<String, ExplainError> {
     let (file, compiled) = read(file, sender.switches).map_err(ExplainError::File)?;
-    let vocabulary = Arc::new(compiled.vocabulary);
+    // Only nodes that encode users accept such a name.
+    let encoded_user =
+        user_token::encode(sender.user).filter(|_| !is_token_value(sender.user)).map(Arc::from);
+    let encodes_users = encoded_user.is_some();
+    let vocabulary = Arc::new(CompiledVocabulary { encodes_users, ..compiled.vocabulary });
     let nothing = Table::default();
     let whole = file.table().unwrap_or(&nothing);
     let root = &without_off(whole, sender.switches);
@@ -76,7 +83,7 @@ pub fn explain_message(file: &str, sender: &Sender<'_>, message: &str) -> Result
     };
     let binding = Arc::new(vocabulary.bind(VocabularyId(1), path, query, |_| None).map_err(unknown_path)?);
     let claims = sender.claims.map(claims).transpose().map_err(ExplainError::Sender)?;
-    let identity = Identity { user: sender.user.into(), claims, ..Identity::default() };
+    let identity = Identity { user: sender.user.into(), encoded_user, claims, ..Identity::default() };
     let mut variables = Variables::default();
     let scope = SessionScope {
         session: "session",

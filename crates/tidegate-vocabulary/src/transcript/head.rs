@@ -78,6 +78,12 @@ impl Head {
     /// Applies the classes, and checks that the connecting persona is declared.
     pub(super) fn finish(self, transcript: &mut Transcript) -> Result<(), TranscriptError> {
         transcript.settings.classes = Classes::new(self.classes);
+        if transcript.encodes_users() {
+            for Persona { identity, .. } in &mut transcript.personas {
+                let encoded = user_token::encode(&identity.user).filter(|token| **token != *identity.user);
+                identity.encoded_user = encoded.map(Arc::from);
+            }
+        }
         match &transcript.connect {
             Some(name) if transcript.persona(name).is_none() => {
                 let error = LineError::UnknownIdentity { name: name.clone() };
@@ -97,7 +103,7 @@ fn persona<'t>(name: &str, clauses: impl Iterator<Item = &'t str>) -> Result<Per
         match key {
             "user" => {
                 identity.user = value.into();
-                // As nodes with `auth.user_claim` encode it.
+                // As nodes with `auth.user_claim` encode it. Then they encode all users.
                 let encoded = user_token::encode(value).filter(|_| !is_token_value(value));
                 identity.encoded_user = encoded.map(Arc::from);
             }
