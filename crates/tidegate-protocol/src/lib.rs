@@ -16,6 +16,7 @@ pub mod delivery_counts;
 pub mod elements;
 pub mod frame;
 pub mod json;
+pub mod list_element;
 pub mod members;
 pub mod payload;
 pub mod publication;

@@ -17,6 +17,7 @@ use crate::echo::Echo;
 use crate::error::ClientError;
 use crate::frame::Frame;
 use crate::json::paths::JsonSpans;
+use crate::list_element::ListElement;
 use crate::payload::Payload;
 use crate::subject::Pattern;
 
@@ -200,6 +201,8 @@ impl Variables {
 pub struct SubscribeRequest {
     /// The channel names; an error for each that could not be determined.
     pub channels: Vec<Result<String, ClientError>>,
+    /// The element of a list for which each channel is named, in the same order. Empty if there is no list.
+    pub elements: Vec<Option<Rc<ListElement>>>,
     /// At most one publication per key in this time.
     pub max_rate: Option<Duration>,
     /// The group that the subscriptions belong to.

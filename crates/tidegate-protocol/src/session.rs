@@ -6,7 +6,9 @@ pub mod checks;
 mod command;
 mod ending;
 mod heartbeat;
+mod leaving;
 pub mod limits;
+mod names;
 pub mod now;
 pub mod phase;
 mod queries;
@@ -15,6 +17,7 @@ mod requests;
 pub mod settings;
 pub mod stats;
 pub mod subscription;
+mod surplus;
 mod wildcards;
 
 use std::collections::VecDeque;

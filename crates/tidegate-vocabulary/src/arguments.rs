@@ -1,13 +1,14 @@
 //! Arguments: the values that actions get from a client's message, or the error for the client.
 
 use std::collections::HashSet;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tidegate_protocol::class::MAX_RATE_MS;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
-use tidegate_protocol::error::shortened;
 use tidegate_protocol::json;
+use tidegate_protocol::list_element::ListElement;
 use tidegate_protocol::message::FilterNumber;
 use tidegate_protocol::message::MAX_FILTER_VALUES;
 use tidegate_protocol::message::Pairs;
@@ -49,19 +50,31 @@ pub(super) fn pairs_of(
     json_templates.iter().map(pair).collect()
 }
 
-/// The channels for each element of `each`. An element that gives no valid channel has an error.
+/// The channels of a rule, and the elements of `each` for which they are named.
+#[derive(Default)]
+pub(super) struct NamedChannels {
+    /// The names. An element that gives no valid channel has an error.
+    pub(super) names: Vec<Result<String, ClientError>>,
+    /// The element of each, in the same order; empty if the client has sent no list.
+    pub(super) elements: Vec<Option<Rc<ListElement>>>,
+}
+
+/// The channels for each element of `each`.
 pub(super) fn channels_of(
     each: Option<&Each>,
     channels: &[Channel],
     known: MessageScope<'_>,
-) -> Result<Vec<Result<String, ClientError>>, ClientError> {
-    let mut names = Vec::new();
+) -> Result<NamedChannels, ClientError> {
+    let mut named = NamedChannels::default();
     match each {
-        None => names.extend(channels.iter().map(|channel| channel.fill(&known).map_err(fill_error))),
+        None => named.names.extend(channels.iter().map(|channel| channel.fill(&known).map_err(fill_error))),
         Some(Each::List(items)) => {
+            let list = "each".into();
             for (item, number) in items.iter().zip(1..) {
-                let element = ListElement { list: "each", number, item };
-                names.extend(element.channels(channels, known));
+                match element_channels(&ListElement::new(&list, number, item), item, channels, known) {
+                    Ok(names) => named.names.extend(names.into_iter().map(Ok)),
+                    Err(error) => named.names.push(Err(error)),
+                }
             }
         }
         Some(Each::Placeholder(placeholder)) => {
@@ -69,13 +82,24 @@ pub(super) fn channels_of(
             let elements = json::elements(&list).ok_or_else(|| bad_value(placeholder, "must be a list"))?;
             // Equal elements give equal channels.
             let mut seen = HashSet::new();
+            let list = client_name_of(placeholder).into();
             for (item, number) in elements.into_iter().zip(1..).filter(|(item, _)| seen.insert(*item)) {
-                let element = ListElement { list: client_name_of(placeholder), number, item };
-                names.extend(element.channels(channels, known));
+                let element = Rc::new(ListElement::new(&list, number, item));
+                match element_channels(&element, item, channels, known) {
+                    Ok(names) => {
+                        let elements = std::iter::repeat_n(Some(element), names.len());
+                        named.elements.extend(elements);
+                        named.names.extend(names.into_iter().map(Ok));
+                    }
+                    Err(error) => {
+                        named.elements.push(None);
+                        named.names.push(Err(error));
+                    }
+                }
             }
         }
     }
-    Ok(names)
+    Ok(named)
 }
 
 /// The elements of `each` all of whose channels are named and not `refused`, as a JSON list.
@@ -101,43 +125,27 @@ pub(super) fn joined_of(
     Some(format!("[{}]", joined.join(",")))
 }
 
-/// One element of a list for which channels are named.
-struct ListElement<'e> {
-    /// What clients call the list.
-    list: &'e str,
-    /// Its place in the list, from 1.
-    number: usize,
-    /// The element, as JSON.
-    item: &'e str,
-}
-
-impl ListElement<'_> {
-    /// The channels of this element. If one of them cannot be named, the element names none, and this is one error.
-    fn channels(&self, channels: &[Channel], known: MessageScope<'_>) -> Vec<Result<String, ClientError>> {
-        let named: Result<Vec<String>, ClientError> =
-            channels.iter().map(|channel| self.channel(channel, known)).collect();
-        named.map_or_else(|error| vec![Err(error)], |names| names.into_iter().map(Ok).collect())
-    }
-
-    fn channel(&self, channel: &Channel, known: MessageScope<'_>) -> Result<String, ClientError> {
-        let filled = channel.fill(&MessageScope { item: Some(self.item), ..known });
-        filled.map_err(|error| match error {
-            FillError::Missing(placeholder) if placeholder.source == Source::Item => {
-                self.error(ErrorCode::BadRequest, placeholder)
+/// The channels of an element. If one of them cannot be named, the element names none, and this is one error.
+fn element_channels(
+    element: &ListElement,
+    item: &str,
+    channels: &[Channel],
+    known: MessageScope<'_>,
+) -> Result<Vec<String>, ClientError> {
+    let known = MessageScope { item: Some(item), ..known };
+    let name = |channel: &Channel| {
+        channel.fill(&known).map_err(|error| {
+            let (code, placeholder) = match &error {
+                FillError::Missing(placeholder) => (ErrorCode::BadRequest, *placeholder),
+                FillError::NotAToken(placeholder, _) => (ErrorCode::BadChannel, *placeholder),
+            };
+            if placeholder.source != Source::Item {
+                return fill_error(error);
             }
-            FillError::NotAToken(placeholder, _) if placeholder.source == Source::Item => {
-                self.error(ErrorCode::BadChannel, placeholder)
-            }
-            error @ (FillError::Missing(_) | FillError::NotAToken(..)) => fill_error(error),
+            element.error(&ClientError::new(code, format!("each must be {}", words_for(placeholder))))
         })
-    }
-
-    /// The error for an element that names no channel.
-    fn error(&self, code: ErrorCode, placeholder: &Placeholder) -> ClientError {
-        let Self { list, number, item } = self;
-        let (item, words) = (shortened((*item).to_owned()), words_for(placeholder));
-        ClientError::new(code, format!("`{list}` has {item} as element {number}: each must be {words}"))
-    }
+    };
+    channels.iter().map(name).collect()
 }
 
 /// The JSON in which a list is expected.

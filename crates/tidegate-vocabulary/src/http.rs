@@ -234,7 +234,7 @@ impl MatchedRoute {
             return Err(ClientError::new(ErrorCode::NotJson, "the body is empty: send a message"));
         }
         if let Some(HttpAction::Last { each, channels }) = route.route().map(|route| &route.action) {
-            let names = channels_of(each.as_ref(), channels, known)?;
+            let names = channels_of(each.as_ref(), channels, known)?.names;
             // Different texts may give one channel, whose values are read once.
             let mut seen = HashSet::new();
             let names: Vec<String> = names.into_iter().collect::<Result<_, _>>()?;

@@ -21,6 +21,7 @@ use tidegate_protocol::message::RequestContext;
 use tidegate_protocol::message::RuleId;
 use tidegate_protocol::message::SubscribeRequest;
 
+use crate::arguments::NamedChannels;
 use crate::arguments::bad_value;
 use crate::arguments::bound_of;
 use crate::arguments::channels_of;
@@ -217,7 +218,7 @@ pub(super) fn command_for(
             let group = group_of(group.as_ref(), &known)?;
             let channels = match channels[..] {
                 [] => None,
-                _ => Some(channels_of(each.as_ref(), channels, known)?),
+                _ => Some(channels_of(each.as_ref(), channels, known)?.names),
             };
             Command::Unsubscribe { request_context, channels, group }
         }
@@ -267,8 +268,10 @@ pub(super) fn command_for(
 }
 
 fn subscribe_request(spec: &SubscribeSpec, known: MessageScope<'_>) -> Result<SubscribeRequest, ClientError> {
+    let NamedChannels { names, elements } = channels_of(spec.each.as_ref(), &spec.channels, known)?;
     Ok(SubscribeRequest {
-        channels: channels_of(spec.each.as_ref(), &spec.channels, known)?,
+        channels: names,
+        elements,
         max_rate: spec.max_rate.as_ref().map(|rate| max_rate(rate, &known)).transpose()?,
         group: group_of(spec.group.as_ref(), &known)?,
         joining: spec.joining,

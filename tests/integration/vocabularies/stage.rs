@@ -337,5 +337,5 @@ pub(crate) fn authorization(claims: &Value) -> String {
 
 /// Whether a message of any vocabulary is an error.
 pub(crate) fn is_error(message: &Value) -> bool {
-    message["type"] == "error" || message["error"].is_object()
+    message["type"] == "error" || message["error"].is_object() || message["result"]["error"].is_object()
 }

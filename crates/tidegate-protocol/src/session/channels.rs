@@ -1,4 +1,4 @@
-//! Subscribing and unsubscribing. All checks of a `subscribe` are here, and every dialect passes through them.
+//! Subscribing. All checks of a `subscribe` are here, and every dialect passes through them.
 
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -12,6 +12,7 @@ use crate::class::Kind;
 use crate::class::Priority;
 use crate::error::ClientError;
 use crate::error::ErrorCode;
+use crate::list_element::ListElement;
 use crate::message::JoinMode;
 use crate::message::JoinOutcome;
 use crate::message::JoinReply;
@@ -25,11 +26,13 @@ use crate::session::Output;
 use crate::session::Session;
 use crate::session::checks;
 use crate::session::limits::VALUES_PER_COMMAND;
+use crate::session::names::Names;
 use crate::session::phase::Phase;
 use crate::session::subscription::Join;
 use crate::session::subscription::State;
 use crate::session::subscription::Subscription;
 use crate::session::subscription::SubscriptionId;
+use crate::session::surplus::Surplus;
 use crate::session::wildcards::MAX_STEPS;
 use crate::session::wildcards::Wildcards;
 use crate::subject::Pattern;
@@ -40,6 +43,43 @@ const MAX_JOINS_IN_FLIGHT: u32 = 256;
 
 /// A message with several channels counts as one more command per this many of them.
 const CHANNELS_PER_COMMAND: usize = 16;
+
+/// A channel that a message names.
+#[derive(Clone)]
+struct NamedChannel {
+    /// Its name, or why it has none.
+    name: Result<String, ClientError>,
+    /// The element of a list for which it is named.
+    element: Option<Rc<ListElement>>,
+}
+
+impl NamedChannel {
+    /// Counts it as one for which the session has no room.
+    fn has_no_room(&self, request_context: Option<&RequestContext>, surplus: &mut Surplus) {
+        if let (Some(request_context), Ok(name)) = (request_context, &self.name) {
+            request_context.mark_refused(name);
+        }
+        surplus.add(self.element.as_ref());
+    }
+}
+
+/// The channels that a message names, each once.
+fn named_channels(wanted: &mut SubscribeRequest) -> Vec<NamedChannel> {
+    let (channels, elements) = (std::mem::take(&mut wanted.channels), std::mem::take(&mut wanted.elements));
+    let mut seen = HashSet::new();
+    let is_one = channels.len() == 1;
+    let elements = elements.into_iter().chain(std::iter::repeat(None));
+    let named = channels.into_iter().zip(elements).map(|(name, element)| NamedChannel { name, element });
+    named.filter(|channel| is_one || seen.insert(channel.name.clone())).collect()
+}
+
+/// The error for one channel of an element, which it names. `None` if the client was told about the element already.
+fn error_of(element: Option<&ListElement>, error: ClientError) -> Option<ClientError> {
+    match element {
+        Some(element) => element.refuse().then(|| element.error(&error)),
+        None => Some(error),
+    }
+}
 
 /// A channel that the client may subscribe to.
 struct CheckedChannel {
@@ -74,7 +114,7 @@ impl Session {
             let message = "too many subscriptions wait for NATS: try again when some are confirmed";
             return self.refuse(request_context, None, ClientError::new(ErrorCode::TryAgain, message));
         }
-        let named = deduplicate(std::mem::take(&mut wanted.channels));
+        let mut channels = named_channels(&mut wanted);
         if wanted.joining == JoinMode::Unique && self.subscriptions.in_group(&wanted.group).next().is_some() {
             let error = ClientError::new(
                 ErrorCode::AlreadySubscribed,
@@ -82,39 +122,29 @@ impl Session {
             );
             return self.refuse(request_context, None, error);
         }
-        if let Some(request_context) = &request_context {
-            let surplus = named.iter().skip(self.settings.max_subscriptions).flatten();
-            surplus.for_each(|name| request_context.mark_refused(name));
+        let max = self.settings.max_subscriptions;
+        let mut surplus = Surplus::default();
+        for channel in channels.drain(channels.len().min(max)..) {
+            channel.has_no_room(request_context.as_ref(), &mut surplus);
         }
-        let (channels, surplus) = split_surplus(named, self.settings.max_subscriptions);
         self.charge_channels(channels.len());
         if wanted.joining == JoinMode::Replace {
             // All or nothing: too many channels are rejected like a forbidden one.
-            if let Some(error) = surplus {
+            if let Some(error) = surplus.error(max, wanted.joining) {
                 return self.refuse(request_context, None, error);
             }
             if !self.leave_unnamed(request_context.as_ref(), &channels, &wanted) {
                 return;
             }
         }
+        let accepted = channels.is_empty();
         let mut lookup = self.look_up_group(&channels, &wanted);
-        let (mut accepted, mut joins) = (channels.is_empty(), false);
-        for channel in channels {
-            let subscribed = match &channel {
-                Ok(name) => self.subscribe(request_context.as_ref(), name, &wanted, &mut lookup),
-                Err(error) => Err(error.clone()),
-            };
-            match subscribed {
-                Ok(is_new) => (accepted, joins) = (true, joins || is_new),
-                Err(error) => self.refuse_channel(request_context.clone(), channel.ok(), error),
-            }
-            if !matches!(self.phase, Phase::Open(_)) {
-                return;
-            }
-        }
-        if let Some(error) = surplus {
+        let joined = self.join_each(request_context.as_ref(), channels, &wanted, &mut lookup, &mut surplus);
+        let Some((is_any_accepted, joins)) = joined else { return };
+        if let Some(error) = surplus.error(max, wanted.joining) {
             self.refuse(request_context.clone(), None, error);
         }
+        let accepted = accepted || is_any_accepted;
         if accepted && !joins {
             self.acknowledge(request_context);
         } else if accepted {
@@ -122,17 +152,55 @@ impl Session {
         }
     }
 
-    /// Refuses one channel of a message that may join others.
+    /// Subscribes to the permitted channels. Returns whether there are some, and whether the client waits for some;
+    /// `None` if the session has ended.
+    fn join_each(
+        &mut self,
+        request_context: Option<&RequestContext>,
+        channels: Vec<NamedChannel>,
+        wanted: &SubscribeRequest,
+        lookup: &mut GroupLookup,
+        surplus: &mut Surplus,
+    ) -> Option<(bool, bool)> {
+        let (mut accepted, mut joins) = (false, false);
+        for channel in channels {
+            let subscribed = match &channel.name {
+                Ok(name) => self.subscribe(request_context, name, channel.element.as_ref(), wanted, lookup),
+                Err(error) => Err(error.clone()),
+            };
+            match subscribed {
+                Ok(is_new) => (accepted, joins) = (true, joins || is_new),
+                // The native protocol answers each channel.
+                Err(error)
+                    if matches!(request_context, Some(RequestContext::Message(_)))
+                        && error.code == ErrorCode::LimitExceeded
+                        && self.subscriptions.channels() >= self.settings.max_subscriptions =>
+                {
+                    channel.has_no_room(request_context, surplus);
+                }
+                Err(error) => self.refuse_channel(request_context, channel, error),
+            }
+            if !matches!(self.phase, Phase::Open(_)) {
+                return None;
+            }
+        }
+        Some((accepted, joins))
+    }
+
+    /// Refuses one channel of a message that may join others. An element of a list gets one error for all its channels.
     fn refuse_channel(
         &mut self,
-        request_context: Option<RequestContext>,
-        channel: Option<String>,
+        request_context: Option<&RequestContext>,
+        channel: NamedChannel,
         error: ClientError,
     ) {
-        if let (Some(request_context), Some(channel)) = (&request_context, &channel) {
-            request_context.mark_refused(channel);
+        let NamedChannel { name, element } = channel;
+        if let (Some(request_context), Ok(name)) = (request_context, &name) {
+            request_context.mark_refused(name);
         }
-        self.refuse(request_context, channel, error);
+        if let Some(error) = error_of(element.as_deref(), error) {
+            self.refuse(request_context.cloned(), name.ok(), error);
+        }
     }
 
     pub(super) fn charge_channels(&mut self, channels: usize) {
@@ -144,14 +212,12 @@ impl Session {
         self.charge(u32::try_from(values / VALUES_PER_COMMAND).unwrap_or(u32::MAX));
     }
 
-    fn look_up_group(
-        &self,
-        channels: &[Result<String, ClientError>],
-        wanted: &SubscribeRequest,
-    ) -> GroupLookup {
+    fn look_up_group(&self, channels: &[NamedChannel], wanted: &SubscribeRequest) -> GroupLookup {
         let there = match channels {
             // A single channel needs no hash map.
-            [Ok(name)] if wanted.joining == JoinMode::Again || !name.contains(['*', '>']) => {
+            [NamedChannel { name: Ok(name), .. }]
+                if wanted.joining == JoinMode::Again || !name.contains(['*', '>']) =>
+            {
                 let named = |subscription: &&Subscription| subscription.pattern.as_str() == name;
                 let there = self.subscriptions.in_group(&wanted.group).filter(named);
                 there.map(|subscription| (subscription.pattern.clone(), subscription.id)).collect()
@@ -167,20 +233,20 @@ impl Session {
     fn leave_unnamed(
         &mut self,
         request_context: Option<&RequestContext>,
-        channels: &[Result<String, ClientError>],
+        channels: &[NamedChannel],
         wanted: &SubscribeRequest,
     ) -> bool {
         for channel in channels {
-            let checked = channel.clone().and_then(|name| self.check_channel(&name, wanted));
+            let checked = channel.name.clone().and_then(|name| self.check_channel(&name, wanted));
             if let Err(error) = checked {
-                self.refuse(request_context.cloned(), channel.clone().ok(), error);
+                self.refuse_channel(request_context, channel.clone(), error);
                 return false;
             }
         }
         if !matches!(self.phase, Phase::Open(_)) {
             return false;
         }
-        let named = Names::of(channels);
+        let named = Names::all(channels.iter().filter_map(|channel| channel.name.as_deref().ok()));
         self.leave_where(|subscription| {
             subscription.group() == &*wanted.group && !named.contains(subscription.pattern.as_str())
         });
@@ -209,6 +275,7 @@ impl Session {
         &mut self,
         request_context: Option<&RequestContext>,
         channel: &str,
+        element: Option<&Rc<ListElement>>,
         wanted: &SubscribeRequest,
         lookup: &mut GroupLookup,
     ) -> Result<bool, ClientError> {
@@ -247,8 +314,8 @@ impl Session {
             self.dialect.subscription_context(self.scope(), &pattern, format.route, wanted).map(Rc::new);
         self.count_join(request_context);
         let (request_context, also_waiting) = (request_context.cloned(), Vec::new());
-        let join =
-            Join { request_context, also_waiting, since: self.now.instant, format, max_rate, replaces };
+        let (since, element) = (self.now.instant, element.cloned());
+        let join = Join { request_context, also_waiting, since, format, max_rate, replaces, element };
         let subscription = self.subscriptions.add(pattern.clone(), class, subscription_context, join);
         if replaces.is_none()
             && let Some(subscription) = self.subscriptions.find(subscription)
@@ -408,11 +475,13 @@ impl Session {
         };
         self.outputs.push_back(Output::Leave { subscription: id });
         let channel = subscription.pattern.as_str().to_owned();
-        let (request_context, also_waiting) = match subscription.state {
-            State::Joining(join) => (join.request_context, join.also_waiting),
-            State::Held | State::Live => (None, Vec::new()),
+        let (request_context, also_waiting, element) = match subscription.state {
+            State::Joining(join) => (join.request_context, join.also_waiting, join.element),
+            State::Held | State::Live => (None, Vec::new(), None),
         };
-        self.send_error(request_context.clone(), Some(channel.clone()), error.clone());
+        if let Some(error) = error_of(element.as_deref(), error.clone()) {
+            self.send_error(request_context.clone(), Some(channel.clone()), error);
+        }
         for request_context in &also_waiting {
             self.send_error(Some(request_context.clone()), Some(channel.clone()), error.clone());
         }
@@ -433,147 +502,4 @@ impl Session {
             }
         }
     }
-
-    /// Unsubscribes from channels of a group, or from all of them.
-    pub(super) fn unsubscribe(
-        &mut self,
-        request_context: Option<RequestContext>,
-        channels: Option<Vec<Result<String, ClientError>>>,
-        group: &str,
-    ) {
-        let Some(channels) = channels else {
-            self.leave_where(|subscription| subscription.group() == group);
-            return self.acknowledge(request_context);
-        };
-        let channels = deduplicate(channels);
-        let named = Names::of(&channels);
-        let gone = self.leave_where(|subscription| {
-            subscription.group() == group && named.contains(subscription.pattern.as_str())
-        });
-        if matches!(request_context, Some(RequestContext::Message(_))) {
-            // Vocabularies confirm all channels with one reply.
-            let (wrong, accepted): (Vec<_>, Vec<_>) = channels.into_iter().partition(Result::is_err);
-            let is_any_right = !accepted.is_empty() || wrong.is_empty();
-            wrong
-                .into_iter()
-                .filter_map(Result::err)
-                .for_each(|wrong| self.refuse(request_context.clone(), None, wrong));
-            if is_any_right && matches!(self.phase, Phase::Open(_)) {
-                self.acknowledge(request_context);
-            }
-            return;
-        }
-        // If two subscriptions share a channel, the newer one was about to replace the other: confirm once.
-        for Subscription { pattern, class, .. } in gone.iter().filter(|gone| gone.replaces().is_none()) {
-            let channel = Arc::clone(pattern.text());
-            self.reply(
-                &Reply::Unsubscribed { request_context: request_context.clone(), channel },
-                class.priority,
-            );
-        }
-        // Unsubscribing from a channel that the session does not have succeeds: the client gets what it wants.
-        let left = Names::all(gone.iter().map(|gone| gone.pattern.as_str()));
-        let others = channels.into_iter().flatten().filter(|channel| !left.contains(channel));
-        let (others, surplus) = split_surplus(others.collect(), self.settings.max_subscriptions);
-        for channel in others {
-            match checks::pattern(&self.settings, &channel) {
-                Ok(_) => {
-                    let reply = Reply::Unsubscribed {
-                        request_context: request_context.clone(),
-                        channel: channel.into(),
-                    };
-                    self.reply(&reply, Priority::High);
-                }
-                Err(error) => self.refuse(request_context.clone(), Some(channel), error),
-            }
-        }
-        if let Some(error) = surplus {
-            self.refuse(request_context, None, error);
-        }
-    }
-
-    fn leave(&mut self, subscription: SubscriptionId) -> Option<Subscription> {
-        let gone = self.subscriptions.remove(subscription)?;
-        self.emit_leaves(std::slice::from_ref(&gone));
-        Some(gone)
-    }
-
-    /// Leaves all channels of a session that ends, without telling the client.
-    pub(super) fn drop_subscriptions(&mut self) {
-        let gone = self.subscriptions.extract_if(|_| true);
-        self.emit_leaves(&gone);
-    }
-
-    pub(super) fn emit_leaves(&mut self, gone: &[Subscription]) {
-        let request_context = gone.iter().filter(|gone| self.subscriptions.was_requested(gone.id));
-        self.outputs.extend(request_context.map(|gone| Output::Leave { subscription: gone.id }));
-    }
-
-    /// Removes the subscriptions for which `gone` is true.
-    fn leave_where(&mut self, gone: impl Fn(&Subscription) -> bool) -> Vec<Subscription> {
-        let gone = self.subscriptions.extract_if(gone);
-        self.charge_channels(gone.len());
-        self.emit_leaves(&gone);
-        for gone in &gone {
-            let State::Joining(join) = &gone.state else { continue };
-            if !matches!(join.request_context, Some(RequestContext::Message(_))) {
-                let error =
-                    ClientError::new(ErrorCode::NotSubscribed, "unsubscribed before the channel was live");
-                let (request_context, channel) =
-                    (join.request_context.clone(), Some(gone.pattern.as_str().to_owned()));
-                self.reply(&Reply::Error { request_context, channel, error }, Priority::High);
-            }
-            let channel = gone.pattern.as_str();
-            self.end_failed_joins(channel, join.request_context.clone(), join.also_waiting.clone());
-        }
-        gone
-    }
-}
-
-/// A set of channel names.
-enum Names<'n> {
-    One(&'n str),
-    Many(HashSet<&'n str>),
-}
-
-impl<'n> Names<'n> {
-    fn of(channels: &'n [Result<String, ClientError>]) -> Self {
-        Self::all(channels.iter().flatten().map(String::as_str))
-    }
-
-    fn all(mut names: impl Iterator<Item = &'n str>) -> Self {
-        match (names.next(), names.next()) {
-            (Some(one), None) => Self::One(one),
-            (one, two) => Self::Many(one.into_iter().chain(two).chain(names).collect()),
-        }
-    }
-
-    fn contains(&self, name: &str) -> bool {
-        match self {
-            Self::One(one) => *one == name,
-            Self::Many(names) => names.contains(name),
-        }
-    }
-}
-
-/// Removes duplicates and keeps the order.
-fn deduplicate(channels: Vec<Result<String, ClientError>>) -> Vec<Result<String, ClientError>> {
-    if channels.len() < 2 {
-        return channels;
-    }
-    let mut seen = HashSet::with_capacity(channels.len());
-    channels.into_iter().filter(|channel| seen.insert(channel.clone())).collect()
-}
-
-/// Splits off the names beyond `max`, and returns an error for them.
-fn split_surplus<T>(mut names: Vec<T>, max: usize) -> (Vec<T>, Option<ClientError>) {
-    let surplus = names.len().saturating_sub(max);
-    names.truncate(max);
-    let error = (surplus > 0).then(|| {
-        let message = format!(
-            "the message names {surplus} channels more than the {max} that a session may have: they are ignored"
-        );
-        ClientError::new(ErrorCode::LimitExceeded, message)
-    });
-    (names, error)
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use crate::class::Class;
 use crate::frame::Format;
+use crate::list_element::ListElement;
 use crate::message::RequestContext;
 use crate::subject::Pattern;
 use crate::subscription_context::SubscriptionContext;
@@ -31,6 +32,8 @@ pub struct Join {
     pub max_rate: Option<Duration>,
     /// The subscription on the same channel that this one replaces when it is live.
     pub replaces: Option<SubscriptionId>,
+    /// The element of the message's list that named it.
+    pub element: Option<Rc<ListElement>>,
 }
 
 /// Later messages that may wait for one join. Further ones are confirmed at once.
