@@ -14,3 +14,22 @@ pub enum Dialect {
     /// The baseline: the path of the request has the subjects, and frames follow without further messages.
     Baseline,
 }
+
+impl Dialect {
+    pub const ALL: [Self; 5] = [Self::Native, Self::StockAgent, Self::Vocabulary, Self::Nats, Self::Baseline];
+
+    /// The name in the lines that the bench sends to its client processes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::StockAgent => "stock-agent",
+            Self::Vocabulary => "vocabulary",
+            Self::Nats => "nats",
+            Self::Baseline => "baseline",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|dialect| dialect.name() == name)
+    }
+}

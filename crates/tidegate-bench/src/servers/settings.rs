@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 pub struct Settings {
     /// Threads of Tidegate and of the baseline; 0 means one per core.
     pub shards: usize,
+    /// Number of Tidegate processes; 0 means one. The clients are distributed over them.
+    pub nodes: usize,
     /// TOML to append to the configuration that all workloads share.
     pub extra_toml: String,
     /// `KEY=VALUE` arguments for `tidegate serve --set`.
