@@ -45,6 +45,10 @@ struct CommonArgs {
     /// Also measure `market` with clients that use this vocabulary. Without a file: Stock Agent's, as in `all`.
     #[arg(long, global = true, value_name = "FILE")]
     vocabulary: Option<Option<PathBuf>>,
+    /// Also measure this Centrifugo (version 6) under the same load, with nats-server as its broker; in `fanout`, `market`,
+    /// `private` and `lone` only.
+    #[arg(long, global = true, value_name = "FILE")]
+    centrifugo: Option<PathBuf>,
     /// Also measure the baseline: prepared frames written from memory to sockets, the least that a server must do.
     #[arg(long, global = true)]
     baseline: bool,
@@ -150,6 +154,9 @@ impl CommonArgs {
         if let Some(Some(file)) = &self.vocabulary {
             targets.push(Target::Vocabulary { program: own.clone(), vocabulary: Vocabulary::read(file)? });
         }
+        if let Some(program) = &self.centrifugo {
+            targets.push(Target::Centrifugo { program: existing(program)? });
+        }
         targets.extend((self.peer || all).then_some(Target::NatsServer));
         targets.extend((self.baseline || all).then_some(Target::Baseline));
         let bench = Bench {
@@ -170,20 +177,26 @@ impl CommonArgs {
         let programs = if self.tidegate.is_empty() { &own[..] } else { &self.tidegate };
         let mut targets = Vec::new();
         for (number, program) in programs.iter().enumerate() {
-            if !program.exists() {
-                bail!("there is no program {}: build it with `cargo build --release`", program.display());
-            }
+            let program = existing(program).context("build it with `cargo build --release`")?;
             for &lane in lanes {
                 let name = build_name(number, lane);
                 if !self.tidegate.is_empty() {
                     println!("{name} is {}", program.display());
                 }
-                let (program, own_lane) = (std::path::absolute(program)?, lane == Lane::Own);
+                let (program, own_lane) = (program.clone(), lane == Lane::Own);
                 targets.push(Target::Tidegate { name, program, own_lane });
             }
         }
         Ok(targets)
     }
+}
+
+/// The absolute path of a program. Fails if there is none.
+fn existing(program: &Path) -> anyhow::Result<PathBuf> {
+    if !program.exists() {
+        bail!("there is no program {}", program.display());
+    }
+    Ok(std::path::absolute(program)?)
 }
 
 /// The name of a build in tables. The first is `tidegate`, and with `lane = "own"` it is `tidegate-own`.

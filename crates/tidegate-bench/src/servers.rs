@@ -46,6 +46,8 @@ pub enum Target {
     StockAgent { program: PathBuf },
     /// The same, with clients that use a vocabulary from a file.
     Vocabulary { program: PathBuf, vocabulary: Vocabulary },
+    /// Centrifugo with nats-server behind it.
+    Centrifugo { program: PathBuf },
     /// nats-server's own WebSocket listener.
     NatsServer,
     /// The baseline server of this crate.
@@ -59,6 +61,7 @@ impl Target {
             Self::Tidegate { name, .. } => name,
             Self::StockAgent { .. } => "stock-agent",
             Self::Vocabulary { vocabulary, .. } => &vocabulary.name,
+            Self::Centrifugo { .. } => "centrifugo",
             Self::NatsServer => "nats-server",
             Self::Baseline => "baseline",
         }
@@ -74,6 +77,7 @@ impl Target {
             Self::Tidegate { .. } => Dialect::Native,
             Self::StockAgent { .. } => Dialect::StockAgent,
             Self::Vocabulary { .. } => Dialect::Vocabulary,
+            Self::Centrifugo { .. } => Dialect::Centrifugo,
             Self::NatsServer => Dialect::Nats,
             Self::Baseline => Dialect::Baseline,
         }
@@ -85,7 +89,7 @@ impl Target {
             Self::Tidegate { program, .. }
             | Self::StockAgent { program }
             | Self::Vocabulary { program, .. } => Some(program),
-            Self::NatsServer | Self::Baseline => None,
+            Self::Centrifugo { .. } | Self::NatsServer | Self::Baseline => None,
         }
     }
 
@@ -93,7 +97,11 @@ impl Target {
     fn custom_vocabulary(&self) -> Option<&Vocabulary> {
         match self {
             Self::Vocabulary { vocabulary, .. } => Some(vocabulary),
-            Self::Tidegate { .. } | Self::StockAgent { .. } | Self::NatsServer | Self::Baseline => None,
+            Self::Tidegate { .. }
+            | Self::StockAgent { .. }
+            | Self::Centrifugo { .. }
+            | Self::NatsServer
+            | Self::Baseline => None,
         }
     }
 
@@ -102,7 +110,7 @@ impl Target {
         match self {
             Self::StockAgent { .. } => Some(("stock-agent.toml", settings::stock_agent())),
             Self::Vocabulary { vocabulary, .. } => Some(("vocabulary.toml", vocabulary.text.clone())),
-            Self::Tidegate { .. } | Self::NatsServer | Self::Baseline => None,
+            Self::Tidegate { .. } | Self::Centrifugo { .. } | Self::NatsServer | Self::Baseline => None,
         }
     }
 
@@ -175,6 +183,9 @@ impl Servers {
         wait_until_listening(websocket)?;
         if let Some(program) = target.program() {
             servers.start_nodes(program, settings)?;
+        }
+        if let Target::Centrifugo { program } = target {
+            servers.start_centrifugo(program)?;
         }
         Ok(servers)
     }
@@ -281,6 +292,19 @@ impl Servers {
         Ok(file)
     }
 
+    fn start_centrifugo(&mut self, program: &Path) -> anyhow::Result<()> {
+        let [listen] = free_addresses()?;
+        let text = settings::centrifugo(listen, self.nats_address, &self.key);
+        let file = Self::write_file(&self.programs, "centrifugo.json", &text)?;
+        let log = self.programs.folder.join("centrifugo.log");
+        let _ = std::fs::remove_file(&log);
+        let front = Process::start(&self.programs.own, program, &["-c".as_ref(), file.as_os_str()], &log)?;
+        wait_until_listening(listen)
+            .with_context(|| format!("Centrifugo does not start:\n{}", front.log()))?;
+        (self.fronts, self.addresses) = (vec![front], vec![listen]);
+        Ok(())
+    }
+
     fn start_baseline(&mut self, settings: &Settings) -> anyhow::Result<()> {
         let Programs { own, folder, .. } = &self.programs;
         let threads = match settings.shards {
@@ -319,14 +343,16 @@ impl Servers {
     ) -> anyhow::Result<ClientConfig> {
         let dialect = self.target.dialect();
         let token = match dialect {
-            Dialect::Native | Dialect::StockAgent | Dialect::Vocabulary => {
+            Dialect::Native | Dialect::StockAgent | Dialect::Vocabulary | Dialect::Centrifugo => {
                 self.token(&format!("user-{number}"))?
             }
             Dialect::Nats | Dialect::Baseline => String::new(),
         };
         let channel = |&subject: &usize| match &self.target {
             Target::Baseline => subject.to_string(),
-            Target::NatsServer | Target::Tidegate { .. } => subjects[subject].clone(),
+            Target::NatsServer | Target::Tidegate { .. } | Target::Centrifugo { .. } => {
+                subjects[subject].clone()
+            }
             Target::StockAgent { .. } => item(&subjects[subject]).to_owned(),
             Target::Vocabulary { vocabulary, .. } => vocabulary.item(&subjects[subject]).to_owned(),
         };
@@ -366,6 +392,7 @@ impl Servers {
             Target::Baseline => Destination::Baseline(self.addresses.clone()),
             Target::NatsServer
             | Target::Tidegate { .. }
+            | Target::Centrifugo { .. }
             | Target::StockAgent { .. }
             | Target::Vocabulary { .. } => Destination::Nats(self.nats_address),
         }

@@ -44,6 +44,10 @@ impl Workload {
                 |messages: &Messages| messages.kind == SubjectKind::Market && messages.max_rate_ms == 0;
             return matches!(self, Self::Messages(messages) if is_market(messages));
         }
+        if matches!(target, Target::Centrifugo { .. }) {
+            let is_plain = |messages: &Messages| messages.max_rate_ms == 0 && !messages.compress;
+            return matches!(self, Self::Messages(messages) if is_plain(messages));
+        }
         if target.has_own_lane() {
             return matches!(self, Self::Messages(messages) if messages.kind == SubjectKind::Lone);
         }

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
+use serde_json::json;
+
 /// The settings that differ between workloads.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -77,6 +79,21 @@ kind = "buffer"
         let _ = write!(text, "[[class]]\npattern = \"{}\"\nkind = \"buffer\"\n", settings.extra_pattern);
     }
     text + &settings.extra_toml
+}
+
+/// Centrifugo's configuration: its NATS broker in raw mode, where a channel is a subject and a publication is the payload
+/// alone. Everything else has Centrifugo's defaults.
+pub fn centrifugo(listen: SocketAddr, nats: SocketAddr, key: &str) -> String {
+    let raw_mode = json!({ "enabled": true });
+    let broker = json!({ "url": format!("nats://{nats}"), "raw_mode": raw_mode });
+    json!({
+        "http_server": { "address": listen.ip().to_string(), "port": listen.port() },
+        "client": { "token": { "hmac_secret_key": key } },
+        "channel": { "without_namespace": { "allow_subscribe_for_client": true } },
+        "broker": { "enabled": true, "type": "nats", "nats": broker },
+        "usage_stats": { "disabled": true },
+    })
+    .to_string()
 }
 
 /// The vocabulary of Stock Agent on the subjects of `market`.

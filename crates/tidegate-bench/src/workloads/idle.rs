@@ -112,6 +112,7 @@ impl Idle {
             Target::Baseline => Template::for_baseline(subjects, 100),
             Target::NatsServer
             | Target::Tidegate { .. }
+            | Target::Centrifugo { .. }
             | Target::StockAgent { .. }
             | Target::Vocabulary { .. } => Template::for_nats(subjects, 100),
         };

@@ -123,6 +123,7 @@ impl Messages {
             Target::Baseline => Template::for_baseline(&subjects, self.size),
             Target::NatsServer
             | Target::Tidegate { .. }
+            | Target::Centrifugo { .. }
             | Target::StockAgent { .. }
             | Target::Vocabulary { .. } => Template::for_nats(&subjects, self.size),
         });
