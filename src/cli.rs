@@ -68,6 +68,10 @@ enum Command {
     #[cfg(feature = "bench")]
     #[command(hide = true)]
     BenchBaseline { threads: usize, ports: PathBuf },
+    /// Run clients of `bench`, which standard input describes.
+    #[cfg(feature = "bench")]
+    #[command(hide = true)]
+    BenchClients,
     /// Replace this process by a program that ends when its parent ends.
     #[command(hide = true)]
     ExecWithParent {
@@ -99,6 +103,8 @@ pub fn run() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         #[cfg(feature = "bench")]
         Command::BenchBaseline { threads, ports } => bench::baseline(threads, &ports),
+        #[cfg(feature = "bench")]
+        Command::BenchClients => bench::clients(),
         Command::ExecWithParent { command } => nats_server::exec_with_parent(&command),
     }
 }

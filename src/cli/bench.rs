@@ -30,7 +30,16 @@ pub fn run(args: &BenchArgs) -> ExitCode {
 
 /// Runs the baseline server.
 pub fn baseline(threads: usize, ports: &Path) -> ExitCode {
-    match tidegate_bench::run_baseline(threads, ports) {
+    exit_code(tidegate_bench::run_baseline(threads, ports))
+}
+
+/// Runs clients in a process apart from the load generator.
+pub fn clients() -> ExitCode {
+    exit_code(tidegate_bench::client_processes::run())
+}
+
+fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");

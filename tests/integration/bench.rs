@@ -107,6 +107,33 @@ async fn private_counts_one_delivery_per_publication() {
 }
 
 #[tokio::test]
+async fn lone_measures_both_lanes_and_counts_the_context_switches_of_the_servers() {
+    let targets = ["tidegate", "tidegate-own", "nats-server"];
+    for metrics in metrics("lone --sockets 10 --rate 100 --seconds 0.3 --peer", &targets).await {
+        assert!(value(&metrics, "received") > 0.0, "{metrics}");
+        let shares = value(&metrics, "nats_switches") + value(&metrics, "front_switches");
+        assert!(shares > 0.0 && (shares - value(&metrics, "switches")).abs() < 1e-9, "{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn idle_sockets_on_several_nodes_all_receive_a_publication_in_the_end() {
+    for how in ["", " --private"] {
+        let arguments = format!("idle --sockets 21 --processes 3 --seconds 0.1{how} --peer --baseline");
+        let metrics = metrics(&arguments, &["tidegate"]).await;
+        assert_eq!(value(&metrics[0], "received"), 21.0, "{how}: {}", metrics[0]);
+        assert_eq!(value(&metrics[0], "connected"), 21.0, "{how}: {}", metrics[0]);
+    }
+}
+
+#[tokio::test]
+async fn pings_to_the_clients_of_all_nodes_are_counted() {
+    let metrics = metrics("heartbeats --sockets 6 --processes 2 --interval 1", &["tidegate"]).await;
+    assert_eq!(value(&metrics[0], "connected"), 6.0, "{}", metrics[0]);
+    assert!(value(&metrics[0], "pings") > 0.0 && value(&metrics[0], "ping_us") > 0.0, "{}", metrics[0]);
+}
+
+#[tokio::test]
 async fn idle_sockets_all_receive_a_publication_in_the_end() {
     for how in ["", " --private"] {
         for metrics in metrics(&format!("idle --sockets 20 --seconds 0.1 --peer --baseline{how}"), &ALL).await

@@ -228,7 +228,7 @@ mod tests {
             let results = TARGETS.iter().enumerate().map(|(number, (target, ..))| {
                 let value = (at + number + 1) as f64;
                 let metrics = vec![(&CPU, value), (&MEMORY, value * 1024.0), (&NATS_SHARE, value * 100.0)];
-                let rounds = vec![Round { metrics, expectations: Vec::new() }];
+                let rounds = vec![Round { metrics, ..Round::default() }];
                 TargetResults { target: (*target).to_owned(), rounds }
             });
             Outcome {

@@ -27,8 +27,9 @@ use crate::client::frame_parser::Phase;
 use crate::wire;
 use crate::wire::FrameReader;
 
-/// Sockets per source address. An address has only about 28,000 ephemeral ports.
-const SOCKETS_PER_ADDRESS: usize = 20_000;
+/// Sockets per source address. An address has only about 28,000 ephemeral ports, and the kernel searches ever longer for
+/// a free one when half of them are taken.
+const SOCKETS_PER_ADDRESS: usize = 10_000;
 /// The first line that clients and producers send to nats-server.
 pub const CONNECT: &str = "CONNECT {\"verbose\":false,\"pedantic\":false,\"lang\":\"rust\",\"version\":\"0\",\"name\":\"bench\"}\r\n";
 
@@ -42,7 +43,7 @@ pub struct ClientConfig {
     pub dialect: Dialect,
     /// The path of the upgrade request. Used with a vocabulary from a file only; other dialects have a fixed path.
     pub path: String,
-    /// The bearer token. Used with Tidegate only.
+    /// The bearer token. Used with Tidegate and Centrifugo only.
     pub token: String,
     /// The channels to subscribe to; with the baseline, the numbers of the subjects.
     pub channels: Vec<String>,
@@ -142,6 +143,7 @@ impl Client {
                 format!("Authorization: Bearer {token}\r\nSec-WebSocket-Protocol: {BENCH_VOCABULARY}\r\n"),
             ),
             Dialect::Nats => ("/".to_owned(), String::new()),
+            Dialect::Centrifugo => ("/connection/websocket".to_owned(), String::new()),
             Dialect::Baseline => (format!("/{}", channels.join(",")), String::new()),
         };
         let extension = if *compress {
@@ -259,6 +261,15 @@ impl Client {
                 }
                 wire::put_masked(0x82, (text + "PING\r\n").as_bytes(), &mut self.out);
             }
+            Dialect::Centrifugo => {
+                self.parser.phase = Phase::Subscribing { replies_left: left + 1 };
+                let connect = format!(r#"{{"id":1,"connect":{{"token":"{}"}}}}"#, self.config.token);
+                wire::put_masked(0x81, connect.as_bytes(), &mut self.out);
+                for (id, channel) in self.config.channels.iter().enumerate() {
+                    let text = format!(r#"{{"id":{},"subscribe":{{"channel":"{channel}"}}}}"#, id + 2);
+                    wire::put_masked(0x81, text.as_bytes(), &mut self.out);
+                }
+            }
             Dialect::Baseline => {
                 self.parser.phase = Phase::Live;
                 on_event(ClientEvent::Live { after: self.connecting_since.elapsed() });
@@ -275,7 +286,8 @@ impl Client {
             Dialect::Nats => {
                 wire::put_masked(0x82, format!("SUB {channel} 9\r\nPING\r\n").as_bytes(), &mut self.out);
             }
-            Dialect::Baseline => {}
+            // No workload that changes subscriptions measures these targets.
+            Dialect::Centrifugo | Dialect::Baseline => {}
         }
         self.flush()
     }
@@ -290,7 +302,7 @@ impl Client {
             Dialect::StockAgent => put_prices("unsubscribe", channel, &mut self.out),
             Dialect::Nats => wire::put_masked(0x82, b"UNSUB 9\r\nPING\r\n", &mut self.out),
             // The bench's rule cannot unsubscribe, and `churn` does not measure these targets.
-            Dialect::Baseline | Dialect::Vocabulary => {}
+            Dialect::Centrifugo | Dialect::Baseline | Dialect::Vocabulary => {}
         }
         self.flush()
     }

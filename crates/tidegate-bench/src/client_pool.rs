@@ -22,7 +22,7 @@ use crate::client::frame_parser::ClientEvent;
 const SCRATCH_BYTES: usize = 256 * 1024;
 /// Handshakes in progress at a time, in workloads that do not measure them.
 const MAX_HANDSHAKES: usize = 64;
-/// Longest time for all clients to connect and subscribe.
+/// Longest time for all clients to connect and subscribe. With several processes, multiplied by their number.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Clients, identified by their index.
@@ -39,6 +39,10 @@ pub struct ClientPool {
     retries: BinaryHeap<Reverse<(Instant, usize)>>,
     connecting: usize,
     max_handshakes: usize,
+    /// Longest time for all clients to connect and subscribe.
+    timeout: Duration,
+    /// The number of the first client among those of all processes. It selects the source address.
+    first: usize,
     live: usize,
     /// Number of handshakes that were rejected with 503.
     pub rejected: u64,
@@ -60,6 +64,8 @@ impl ClientPool {
             retries: BinaryHeap::new(),
             connecting: 0,
             max_handshakes: MAX_HANDSHAKES,
+            timeout: TIMEOUT,
+            first: 0,
             live: 0,
             rejected: 0,
             failed: (0, String::new()),
@@ -78,15 +84,22 @@ impl ClientPool {
     /// Connects all clients, and waits until all are subscribed.
     pub fn connect_all(&mut self, mut on_event: impl FnMut(usize, ClientEvent<'_>)) -> anyhow::Result<()> {
         self.queue.extend(0..self.clients.len());
-        let until = Instant::now() + TIMEOUT;
+        let until = Instant::now() + self.timeout;
         while self.live < self.clients.len() {
             self.poll(Duration::from_millis(100), &mut |client, event, _| on_event(client, event))?;
             if Instant::now() > until || self.failed.0 > self.clients.len() as u64 {
                 let (missing, reason) = (self.clients.len() - self.live, &self.failed.1);
-                bail!("{missing} clients could not subscribe within {TIMEOUT:?}: {reason}");
+                bail!("{missing} clients could not subscribe within {:?}: {reason}", self.timeout);
             }
         }
         Ok(())
+    }
+
+    /// For a pool that is one of several processes: its first client's number among those of all processes, and the
+    /// number of processes.
+    pub fn share_machine(&mut self, first: usize, processes: usize) {
+        self.first = first;
+        self.timeout = TIMEOUT * u32::try_from(processes).unwrap_or(u32::MAX);
     }
 
     /// Sets how many handshakes may be in progress at a time.
@@ -197,7 +210,7 @@ impl ClientPool {
     }
 
     fn connect(&mut self, client: usize) -> anyhow::Result<()> {
-        let stream = self.clients[client].connect(client).context("cannot connect")?;
+        let stream = self.clients[client].connect(self.first + client).context("cannot connect")?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(stream, Token(client), interest)?;
         self.connecting += 1;

@@ -3,6 +3,7 @@
 mod workload;
 
 use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use anyhow::bail;
 use clap::Args;
 
 use crate::Bench;
+use crate::command::workload::Lane;
 use crate::command::workload::WorkloadArgs;
 use crate::goals;
 use crate::machine::Machine;
@@ -43,6 +45,10 @@ struct CommonArgs {
     /// Also measure `market` with clients that use this vocabulary. Without a file: Stock Agent's, as in `all`.
     #[arg(long, global = true, value_name = "FILE")]
     vocabulary: Option<Option<PathBuf>>,
+    /// Also measure this Centrifugo (version 6) under the same load, with nats-server as its broker; in `fanout`, `market`,
+    /// `private` and `lone` only.
+    #[arg(long, global = true, value_name = "FILE")]
+    centrifugo: Option<PathBuf>,
     /// Also measure the baseline: prepared frames written from memory to sockets, the least that a server must do.
     #[arg(long, global = true)]
     baseline: bool,
@@ -141,23 +147,15 @@ impl CommonArgs {
         })?;
         let version =
             String::from_utf8_lossy(&output.stdout).trim().replace("nats-server: v", "nats-server ");
-        let mut targets = Vec::new();
-        for (number, program) in self.tidegate.iter().enumerate() {
-            if !program.exists() {
-                bail!("there is no program {}: build it with `cargo build --release`", program.display());
-            }
-            let name = if number == 0 { "tidegate".to_owned() } else { format!("tidegate-{}", number + 1) };
-            println!("{name} is {}", program.display());
-            targets.push(Target::Tidegate { name, program: std::path::absolute(program)? });
-        }
-        if targets.is_empty() {
-            targets.push(Target::Tidegate { name: "tidegate".to_owned(), program: own.clone() });
-        }
+        let mut targets = self.builds(&own, workload.lanes())?;
         if all || matches!(self.vocabulary, Some(None)) {
             targets.push(Target::StockAgent { program: own.clone() });
         }
         if let Some(Some(file)) = &self.vocabulary {
             targets.push(Target::Vocabulary { program: own.clone(), vocabulary: Vocabulary::read(file)? });
+        }
+        if let Some(program) = &self.centrifugo {
+            targets.push(Target::Centrifugo { program: existing(program)? });
         }
         targets.extend((self.peer || all).then_some(Target::NatsServer));
         targets.extend((self.baseline || all).then_some(Target::Baseline));
@@ -172,6 +170,40 @@ impl CommonArgs {
         };
         Ok((bench, version))
     }
+
+    /// The Tidegate programs to measure, with each of these lanes. `own` is this program.
+    fn builds(&self, own: &Path, lanes: &[Lane]) -> anyhow::Result<Vec<Target>> {
+        let own = [own.to_owned()];
+        let programs = if self.tidegate.is_empty() { &own[..] } else { &self.tidegate };
+        let mut targets = Vec::new();
+        for (number, program) in programs.iter().enumerate() {
+            let program = existing(program).context("build it with `cargo build --release`")?;
+            for &lane in lanes {
+                let name = build_name(number, lane);
+                if !self.tidegate.is_empty() {
+                    println!("{name} is {}", program.display());
+                }
+                let (program, own_lane) = (program.clone(), lane == Lane::Own);
+                targets.push(Target::Tidegate { name, program, own_lane });
+            }
+        }
+        Ok(targets)
+    }
+}
+
+/// The absolute path of a program. Fails if there is none.
+fn existing(program: &Path) -> anyhow::Result<PathBuf> {
+    if !program.exists() {
+        bail!("there is no program {}", program.display());
+    }
+    Ok(std::path::absolute(program)?)
+}
+
+/// The name of a build in tables. The first is `tidegate`, and with `lane = "own"` it is `tidegate-own`.
+fn build_name(number: usize, lane: Lane) -> String {
+    let number = if number == 0 { String::new() } else { format!("-{}", number + 1) };
+    let lane = if lane == Lane::Own { "-own" } else { "" };
+    format!("tidegate{number}{lane}")
 }
 
 /// Measurements that are ready to run. The caller runs them on a separate thread.

@@ -137,7 +137,7 @@ mod tests {
     fn outcome(name: &str, costs: &[(&str, f64)]) -> Outcome {
         let entry = suite::all().into_iter().find(|entry| entry.name == name).unwrap();
         let results = costs.iter().map(|(target, cost)| {
-            let round = Round { metrics: vec![(&COST, *cost)], expectations: Vec::new() };
+            let round = Round { metrics: vec![(&COST, *cost)], ..Round::default() };
             TargetResults { target: (*target).to_owned(), rounds: vec![round] }
         });
         Outcome {

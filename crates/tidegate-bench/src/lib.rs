@@ -10,6 +10,7 @@ pub mod baseline;
 pub mod charts;
 pub mod client;
 pub mod client_pool;
+pub mod client_processes;
 pub mod command;
 pub mod delivery_tracker;
 pub mod goals;
@@ -17,6 +18,7 @@ pub mod inflate_cache;
 pub mod machine;
 pub mod metrics;
 pub mod payload;
+pub mod perf_counter;
 pub mod process_usage;
 pub mod producer;
 pub mod report;
@@ -80,12 +82,12 @@ impl Bench {
     /// Measures all targets. They take turns in each round, so that a slow phase of the machine affects all of them.
     pub fn run(&self, entry: &Entry) -> anyhow::Result<Outcome> {
         let Entry { name, workload, is_compared, .. } = entry;
-        let needed = workload.sockets() as u64 + OTHER_FILES;
+        let needed = workload.sockets_per_process() as u64 + OTHER_FILES;
         let limit = raise_file_limit(needed);
         if limit < needed {
             bail!(
                 "{name} needs {needed} open files, but the limit is {limit}: raise it (ulimit -Hn; as root \
-                 prlimit --nofile={needed}), or use fewer --sockets"
+                 prlimit --nofile={needed}), or use fewer --sockets, or more --processes if {name} has them"
             );
         }
         println!("{name}: {}", workload.title());

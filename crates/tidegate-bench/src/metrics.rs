@@ -33,6 +33,8 @@ pub struct Round {
     pub metrics: Vec<(&'static Metric, f64)>,
     /// Statements that must hold, and whether they do.
     pub expectations: Vec<(String, bool)>,
+    /// Sentences for readers of the table, such as why a metric is missing.
+    pub notes: Vec<String>,
 }
 
 impl Round {
@@ -46,6 +48,10 @@ impl Round {
     /// Adds a statement that must hold, and whether it does.
     pub fn expect(&mut self, what: impl Into<String>, holds: bool) {
         self.expectations.push((what.into(), holds));
+    }
+
+    pub fn note(&mut self, note: impl Into<String>) {
+        self.notes.push(note.into());
     }
 
     pub fn value(&self, name: &str) -> Option<f64> {
@@ -179,7 +185,7 @@ mod tests {
     const COUNT: Metric = Metric::plain("count", "count", 0);
 
     fn results(target: &str, costs: &[f64]) -> TargetResults {
-        let round = |&cost: &f64| Round { metrics: vec![(&COST, cost)], expectations: Vec::new() };
+        let round = |&cost: &f64| Round { metrics: vec![(&COST, cost)], ..Round::default() };
         TargetResults { target: target.to_owned(), rounds: costs.iter().map(round).collect() }
     }
 

@@ -24,9 +24,17 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The Markdown table that compares the targets.
+    /// The Markdown table that compares the targets, and below it the notes of all rounds, each once.
     pub fn table(&self) -> String {
-        metrics::table(&self.title, &self.results)
+        let mut text = metrics::table(&self.title, &self.results);
+        let mut notes: Vec<&str> = Vec::new();
+        for note in self.results.iter().flat_map(|results| &results.rounds).flat_map(|round| &round.notes) {
+            if !notes.contains(&note.as_str()) {
+                notes.push(note);
+                let _ = write!(text, "\n{note}\n");
+            }
+        }
+        text
     }
 
     /// The median of a target's metric.
@@ -118,6 +126,7 @@ mod tests {
         let round = |(cost, holds)| Round {
             metrics: vec![(&COST, cost)],
             expectations: vec![("all is well".to_owned(), holds)],
+            notes: vec!["Costs are missing.".to_owned()],
         };
         let rounds = [(1.0, holds[0]), (3.0, holds[1])].map(round).to_vec();
         let results = vec![TargetResults { target: "tidegate".to_owned(), rounds }];
@@ -138,6 +147,13 @@ mod tests {
         assert_eq!(read["expectations"][0], json!({ "what": "a, tidegate: all is well", "holds": false }));
         let none = json("x", &Machine::current("y"), &[], &[]);
         assert!(serde_json::from_str::<Value>(&none).is_ok(), "{none}");
+    }
+
+    #[test]
+    fn the_notes_are_below_the_table_each_once() {
+        let table = outcome([true, true]).table();
+        assert!(table.ends_with("|\n\nCosts are missing.\n"), "{table}");
+        assert_eq!(table.matches("Costs").count(), 1);
     }
 
     #[test]

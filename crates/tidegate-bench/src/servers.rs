@@ -39,12 +39,15 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// What a measurement compares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// A Tidegate program with nats-server behind it. The name distinguishes several builds.
-    Tidegate { name: String, program: PathBuf },
+    /// A Tidegate program with nats-server behind it. The name distinguishes several builds, and those with
+    /// `lane = "own"` in the class of private subjects.
+    Tidegate { name: String, program: PathBuf, own_lane: bool },
     /// The same, with clients that use the vocabulary of Stock Agent's frontend.
     StockAgent { program: PathBuf },
     /// The same, with clients that use a vocabulary from a file.
     Vocabulary { program: PathBuf, vocabulary: Vocabulary },
+    /// Centrifugo with nats-server behind it.
+    Centrifugo { program: PathBuf },
     /// nats-server's own WebSocket listener.
     NatsServer,
     /// The baseline server of this crate.
@@ -58,9 +61,15 @@ impl Target {
             Self::Tidegate { name, .. } => name,
             Self::StockAgent { .. } => "stock-agent",
             Self::Vocabulary { vocabulary, .. } => &vocabulary.name,
+            Self::Centrifugo { .. } => "centrifugo",
             Self::NatsServer => "nats-server",
             Self::Baseline => "baseline",
         }
+    }
+
+    /// Whether the class of private subjects has `lane = "own"`, whatever the workload.
+    pub fn has_own_lane(&self) -> bool {
+        matches!(self, Self::Tidegate { own_lane: true, .. })
     }
 
     fn dialect(&self) -> Dialect {
@@ -68,6 +77,7 @@ impl Target {
             Self::Tidegate { .. } => Dialect::Native,
             Self::StockAgent { .. } => Dialect::StockAgent,
             Self::Vocabulary { .. } => Dialect::Vocabulary,
+            Self::Centrifugo { .. } => Dialect::Centrifugo,
             Self::NatsServer => Dialect::Nats,
             Self::Baseline => Dialect::Baseline,
         }
@@ -79,7 +89,7 @@ impl Target {
             Self::Tidegate { program, .. }
             | Self::StockAgent { program }
             | Self::Vocabulary { program, .. } => Some(program),
-            Self::NatsServer | Self::Baseline => None,
+            Self::Centrifugo { .. } | Self::NatsServer | Self::Baseline => None,
         }
     }
 
@@ -87,7 +97,11 @@ impl Target {
     fn custom_vocabulary(&self) -> Option<&Vocabulary> {
         match self {
             Self::Vocabulary { vocabulary, .. } => Some(vocabulary),
-            Self::Tidegate { .. } | Self::StockAgent { .. } | Self::NatsServer | Self::Baseline => None,
+            Self::Tidegate { .. }
+            | Self::StockAgent { .. }
+            | Self::Centrifugo { .. }
+            | Self::NatsServer
+            | Self::Baseline => None,
         }
     }
 
@@ -96,7 +110,7 @@ impl Target {
         match self {
             Self::StockAgent { .. } => Some(("stock-agent.toml", settings::stock_agent())),
             Self::Vocabulary { vocabulary, .. } => Some(("vocabulary.toml", vocabulary.text.clone())),
-            Self::Tidegate { .. } | Self::NatsServer | Self::Baseline => None,
+            Self::Tidegate { .. } | Self::Centrifugo { .. } | Self::NatsServer | Self::Baseline => None,
         }
     }
 
@@ -123,7 +137,8 @@ pub struct Servers {
     target: Target,
     programs: Programs,
     nats: Option<Process>,
-    front: Option<Process>,
+    /// The servers in front of nats-server: Tidegate's nodes, or the baseline.
+    fronts: Vec<Process>,
     /// The addresses that clients connect to.
     addresses: Vec<SocketAddr>,
     /// nats-server's client port.
@@ -147,12 +162,12 @@ impl Servers {
     }
 
     fn start_once(programs: &Programs, target: &Target, settings: &Settings) -> anyhow::Result<Self> {
-        let [nats_address, monitor, websocket, listen] = free_addresses()?;
+        let [nats_address, monitor, websocket] = free_addresses()?;
         let mut servers = Self {
             target: target.clone(),
             programs: programs.clone(),
             nats: None,
-            front: None,
+            fronts: Vec::new(),
             addresses: vec![websocket],
             nats_address,
             monitor,
@@ -167,17 +182,10 @@ impl Servers {
         servers.start_nats()?;
         wait_until_listening(websocket)?;
         if let Some(program) = target.program() {
-            servers.addresses = vec![listen];
-            let extra_pattern =
-                target.custom_vocabulary().map(|vocabulary| vocabulary.subject("*")).unwrap_or_default();
-            let settings = &Settings { extra_pattern, ..settings.clone() };
-            let mut configuration = settings::tidegate(listen, nats_address, &servers.key, settings);
-            if let Some((name, text)) = target.vocabulary() {
-                let file = Self::write_file(programs, name, &text)?;
-                configuration += &format!("[[endpoint]]\nvocabulary = \"{}\"\n", file.display());
-            }
-            std::fs::write(programs.folder.join("tidegate.toml"), configuration)?;
-            servers.start_tidegate(program, settings)?;
+            servers.start_nodes(program, settings)?;
+        }
+        if let Target::Centrifugo { program } = target {
+            servers.start_centrifugo(program)?;
         }
         Ok(servers)
     }
@@ -209,8 +217,26 @@ impl Servers {
         self.nats = None;
     }
 
-    fn start_tidegate(&mut self, program: &Path, settings: &Settings) -> anyhow::Result<()> {
-        self.front = Some(self.start_node(program, settings, "tidegate", self.addresses[0])?);
+    /// Starts all nodes of Tidegate, one after the other.
+    fn start_nodes(&mut self, program: &Path, settings: &Settings) -> anyhow::Result<()> {
+        let vocabulary = self.target.custom_vocabulary();
+        let extra_pattern = vocabulary.map(|vocabulary| vocabulary.subject("*")).unwrap_or_default();
+        let settings = &Settings { extra_pattern, ..settings.clone() };
+        let mut endpoint = String::new();
+        if let Some((name, text)) = self.target.vocabulary() {
+            let file = Self::write_file(&self.programs, name, &text)?;
+            endpoint = format!("[[endpoint]]\nvocabulary = \"{}\"\n", file.display());
+        }
+        self.addresses.clear();
+        for node in 1..=settings.nodes.max(1) {
+            let [listen] = free_addresses()?;
+            let configuration =
+                settings::tidegate(listen, self.nats_address, &self.key, settings) + &endpoint;
+            let name = if node == 1 { "tidegate".to_owned() } else { format!("tidegate-{node}") };
+            std::fs::write(self.programs.folder.join(format!("{name}.toml")), configuration)?;
+            self.fronts.push(self.start_node(program, settings, &name, listen)?);
+            self.addresses.push(listen);
+        }
         Ok(())
     }
 
@@ -253,7 +279,7 @@ impl Servers {
     /// Starts a second node on the same nats-server. Returns its address and its process, which is killed when dropped.
     pub fn start_second_node(&self, settings: &Settings) -> anyhow::Result<(SocketAddr, Process)> {
         let program = self.target.program().context("only Tidegate can run a second node")?;
-        let [listen, ..] = free_addresses()?;
+        let [listen] = free_addresses()?;
         let configuration = settings::tidegate(listen, self.nats_address, &self.key, settings);
         std::fs::write(self.programs.folder.join("second.toml"), configuration)?;
         Ok((listen, self.start_node(program, settings, "second", listen)?))
@@ -264,6 +290,19 @@ impl Servers {
         let file = programs.folder.join(name);
         std::fs::write(&file, text)?;
         Ok(file)
+    }
+
+    fn start_centrifugo(&mut self, program: &Path) -> anyhow::Result<()> {
+        let [listen] = free_addresses()?;
+        let text = settings::centrifugo(listen, self.nats_address, &self.key);
+        let file = Self::write_file(&self.programs, "centrifugo.json", &text)?;
+        let log = self.programs.folder.join("centrifugo.log");
+        let _ = std::fs::remove_file(&log);
+        let front = Process::start(&self.programs.own, program, &["-c".as_ref(), file.as_os_str()], &log)?;
+        wait_until_listening(listen)
+            .with_context(|| format!("Centrifugo does not start:\n{}", front.log()))?;
+        (self.fronts, self.addresses) = (vec![front], vec![listen]);
+        Ok(())
     }
 
     fn start_baseline(&mut self, settings: &Settings) -> anyhow::Result<()> {
@@ -290,7 +329,7 @@ impl Servers {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        self.front = Some(front);
+        self.fronts = vec![front];
         Ok(())
     }
 
@@ -304,14 +343,16 @@ impl Servers {
     ) -> anyhow::Result<ClientConfig> {
         let dialect = self.target.dialect();
         let token = match dialect {
-            Dialect::Native | Dialect::StockAgent | Dialect::Vocabulary => {
+            Dialect::Native | Dialect::StockAgent | Dialect::Vocabulary | Dialect::Centrifugo => {
                 self.token(&format!("user-{number}"))?
             }
             Dialect::Nats | Dialect::Baseline => String::new(),
         };
         let channel = |&subject: &usize| match &self.target {
             Target::Baseline => subject.to_string(),
-            Target::NatsServer | Target::Tidegate { .. } => subjects[subject].clone(),
+            Target::NatsServer | Target::Tidegate { .. } | Target::Centrifugo { .. } => {
+                subjects[subject].clone()
+            }
             Target::StockAgent { .. } => item(&subjects[subject]).to_owned(),
             Target::Vocabulary { vocabulary, .. } => vocabulary.item(&subjects[subject]).to_owned(),
         };
@@ -351,20 +392,24 @@ impl Servers {
             Target::Baseline => Destination::Baseline(self.addresses.clone()),
             Target::NatsServer
             | Target::Tidegate { .. }
+            | Target::Centrifugo { .. }
             | Target::StockAgent { .. }
             | Target::Vocabulary { .. } => Destination::Nats(self.nats_address),
         }
     }
 
-    /// The measured processes: nats-server, and the server in front of it (Tidegate or the baseline).
-    pub fn pids(&self) -> (Option<u32>, Option<u32>) {
-        (self.nats.as_ref().map(Process::pid), self.front.as_ref().map(Process::pid))
+    pub fn nats_pid(&self) -> Option<u32> {
+        self.nats.as_ref().map(Process::pid)
     }
 
-    /// The process that the clients connect to.
+    /// The servers in front of nats-server: Tidegate's nodes, or the baseline.
+    pub fn front_pids(&self) -> Vec<u32> {
+        self.fronts.iter().map(Process::pid).collect()
+    }
+
+    /// The process that the clients connect to. Of several nodes, the first.
     pub fn client_facing_pid(&self) -> anyhow::Result<u32> {
-        let (nats, front) = self.pids();
-        front.or(nats).context("no server is running")
+        self.front_pids().first().copied().or(self.nats_pid()).context("no server is running")
     }
 
     pub fn is_tidegate(&self) -> bool {
@@ -373,16 +418,14 @@ impl Servers {
 
     /// CPU time used so far by nats-server, and by the server in front of it.
     pub fn cpu(&self) -> anyhow::Result<(Duration, Duration)> {
-        let (nats, front) = self.pids();
-        let cpu = |pid: Option<u32>| pid.map_or(Ok(Duration::ZERO), process_usage::cpu);
-        Ok((cpu(nats)?, cpu(front)?))
+        let fronts = self.front_pids().into_iter().map(process_usage::cpu).sum::<anyhow::Result<_>>()?;
+        Ok((self.nats_pid().map_or(Ok(Duration::ZERO), process_usage::cpu)?, fronts))
     }
 
     /// Resident memory in bytes of nats-server, and of the server in front of it.
     pub fn memory(&self) -> anyhow::Result<(u64, u64)> {
-        let (nats, front) = self.pids();
-        let memory = |pid: Option<u32>| pid.map_or(Ok(0), process_usage::resident);
-        Ok((memory(nats)?, memory(front)?))
+        let fronts = self.front_pids().into_iter().map(process_usage::resident).sum::<anyhow::Result<_>>()?;
+        Ok((self.nats_pid().map_or(Ok(0), process_usage::resident)?, fronts))
     }
 
     /// The HTTP status of Tidegate's `/readyz`.
@@ -399,7 +442,7 @@ impl Servers {
 
     /// Number of lines in Tidegate's log that contain all these words.
     pub fn count_log_lines(&self, words: &[&str]) -> usize {
-        let log = self.front.as_ref().map(Process::log).unwrap_or_default();
+        let log: String = self.fronts.iter().map(Process::log).collect();
         log.lines().filter(|line| words.iter().all(|word| line.contains(word))).count()
     }
 }
@@ -434,11 +477,14 @@ fn wait_until_listening(address: SocketAddr) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Four free loopback ports. All four are bound before any is released, so that they differ.
-fn free_addresses() -> anyhow::Result<[SocketAddr; 4]> {
-    let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    let held = [listen()?, listen()?, listen()?, listen()?];
-    Ok([held[0].local_addr()?, held[1].local_addr()?, held[2].local_addr()?, held[3].local_addr()?])
+/// Free loopback ports. All are bound before any is released, so that they differ.
+fn free_addresses<const N: usize>() -> anyhow::Result<[SocketAddr; N]> {
+    let mut held = Vec::new();
+    for _ in 0..N {
+        held.push(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?);
+    }
+    let addresses: Vec<_> = held.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
+    addresses.try_into().map_err(|_| anyhow::anyhow!("there are too few free ports"))
 }
 
 fn random_key() -> anyhow::Result<String> {

@@ -66,6 +66,11 @@ pub fn private(sockets: usize, pacing: Pacing) -> Messages {
     messages(SubjectKind::Private, Shape { sockets, subjects: sockets, per_socket: 1 }, pacing)
 }
 
+/// One subject per socket, and one publication at a time.
+pub fn lone(sockets: usize, per_s: f64) -> Messages {
+    Messages { kind: SubjectKind::Lone, ..private(sockets, Pacing::Rate(per_s)) }
+}
+
 fn messages(kind: SubjectKind, shape: Shape, pacing: Pacing) -> Messages {
     Messages { kind, shape, pacing, size: 200, max_rate_ms: 0, feed: String::new(), compress: false }
 }
@@ -73,7 +78,7 @@ fn messages(kind: SubjectKind, shape: Shape, pacing: Pacing) -> Messages {
 /// All entries, in the order of `docs/BENCHMARKS.md`.
 pub fn all() -> Vec<Entry> {
     let window = Pacing::Window(64);
-    let idle = Idle { sockets: 10_000, private: false, feed: String::new(), compress: false };
+    let idle = Idle { sockets: 10_000, processes: 1, private: false, feed: String::new(), compress: false };
     let mut all = vec![
         Entry::new("fanout-64", Workload::Messages(fanout(1000, window))),
         Entry::new("fanout-1", Workload::Messages(fanout(1000, Pacing::Window(1)))),
@@ -81,9 +86,12 @@ pub fn all() -> Vec<Entry> {
         // A goal here is 10 %, which is less than the difference between two rounds.
         Entry::new("market", Workload::Messages(market(500, 1000, 10, Pacing::Window(1000)))).rounds(9),
         Entry::new("private", Workload::Messages(private(5000, window))),
+        Entry::new("lone", Workload::Messages(lone(200, 400.0))),
         Entry::new("idle-shared", Workload::Idle(idle.clone())).rounds(2),
         Entry::new("idle-private", Workload::Idle(Idle { private: true, ..idle.clone() })).rounds(2),
-        heartbeats_entry(Heartbeats { sockets: 10_000, interval_s: 25 }).rounds(1).tidegate_only(),
+        heartbeats_entry(Heartbeats { sockets: 10_000, processes: 1, interval_s: 25 })
+            .rounds(1)
+            .tidegate_only(),
         Entry::new("connect", Workload::Connect(Connect { at_once: 64, same_token: false })),
         Entry::new("connect-same-token", Workload::Connect(Connect { at_once: 64, same_token: true }))
             .tidegate_only(),

@@ -44,8 +44,17 @@ impl Workload {
                 |messages: &Messages| messages.kind == SubjectKind::Market && messages.max_rate_ms == 0;
             return matches!(self, Self::Messages(messages) if is_market(messages));
         }
+        if matches!(target, Target::Centrifugo { .. }) {
+            let is_plain = |messages: &Messages| messages.max_rate_ms == 0 && !messages.compress;
+            return matches!(self, Self::Messages(messages) if is_plain(messages));
+        }
+        if target.has_own_lane() {
+            return matches!(self, Self::Messages(messages) if messages.kind == SubjectKind::Lone);
+        }
         match self {
-            Self::Messages(_) | Self::Idle(_) | Self::Connect(_) | Self::Storm(_) => true,
+            Self::Messages(_) | Self::Connect(_) | Self::Storm(_) => true,
+            // Of the others there is one process, which may not open as many sockets.
+            Self::Idle(idle) => idle.processes == 1 || matches!(target, Target::Tidegate { .. }),
             // The baseline has no commands.
             Self::Churn(_) => *target != Target::Baseline,
             // Only Tidegate has their settings, and makes the guarantees that they check.
@@ -70,12 +79,12 @@ impl Workload {
         }
     }
 
-    /// The largest number of sockets that a server has open at once.
-    pub fn sockets(&self) -> usize {
+    /// The largest number of sockets that a server process, or a client process, has open at once.
+    pub fn sockets_per_process(&self) -> usize {
         match self {
             Self::Messages(messages) => messages.shape.sockets,
-            Self::Idle(idle) => idle.sockets,
-            Self::Heartbeats(heartbeats) => heartbeats.sockets,
+            Self::Idle(idle) => idle.sockets.div_ceil(idle.processes),
+            Self::Heartbeats(heartbeats) => heartbeats.sockets.div_ceil(heartbeats.processes),
             Self::Connect(connect) => 2 * connect.at_once,
             // The server may not have closed all old sockets when their clients reconnect.
             Self::Storm(storm) => 2 * storm.sockets,

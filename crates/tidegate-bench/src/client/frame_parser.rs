@@ -91,10 +91,16 @@ impl FrameParser {
             0xa => {}
             _ if frame.is_compressed() => on_event(ClientEvent::Compressed(frame.payload)),
             _ if self.dialect == Dialect::Nats => self.nats(frame.payload, since, out, on_event),
+            _ if self.dialect == Dialect::Centrifugo => {
+                for message in frame.payload.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                    self.text(message, since, out, on_event);
+                }
+            }
             _ => self.text(frame.payload, since, out, on_event),
         }
     }
 
+    /// Interprets one text message.
     fn text(
         &mut self,
         text: &[u8],
@@ -117,6 +123,9 @@ impl FrameParser {
         let Ok(message) = serde_json::from_slice::<Value>(text) else {
             return on_event(ClientEvent::Ended("received a message that is not JSON"));
         };
+        if self.dialect == Dialect::Centrifugo {
+            return self.centrifugo(&message, since, out, on_event);
+        }
         match message["type"].as_str().unwrap_or_default() {
             "connected" | "subscribed" | "unsubscribed" => self.on_reply(since, on_event),
             "gap" => on_event(ClientEvent::Gap {
@@ -129,6 +138,26 @@ impl FrameParser {
                 on_event(ClientEvent::Ended(&message.to_string()));
             }
             _ => {}
+        }
+    }
+
+    /// Interprets a message of Centrifugo that is no publication.
+    fn centrifugo(
+        &mut self,
+        message: &Value,
+        since: Instant,
+        out: &mut Vec<u8>,
+        on_event: &mut impl FnMut(ClientEvent<'_>),
+    ) {
+        let has = |key: &str| message.get(key).is_some();
+        if message.as_object().is_some_and(|message| message.is_empty()) {
+            self.pings += 1;
+            wire::put_masked(0x81, b"{}", out);
+        } else if has("error") || message["push"].get("disconnect").is_some() {
+            self.phase = Phase::Ended;
+            on_event(ClientEvent::Ended(&message.to_string()));
+        } else if has("id") {
+            self.on_reply(since, on_event);
         }
     }
 
@@ -219,6 +248,25 @@ mod tests {
         wire::put_masked(0x82, b"PONG\r\n", &mut answers);
         wire::put_masked(0x8a, b"x", &mut answers);
         assert_eq!(out, answers);
+    }
+
+    #[test]
+    fn messages_of_centrifugo_become_events_although_a_frame_has_several() {
+        let two = br#"{"push":{"channel":"a","pub":{"data":{"n":"0000000007"}}}}
+{"push":{"channel":"a","pub":{"data":{"n":"0000000008"}}}}"#;
+        let frames: [(u8, &[u8]); 4] = [
+            (0x81, b"{\"id\":1,\"connect\":{\"ping\":25,\"pong\":true}}\n{\"id\":2,\"subscribe\":{}}"),
+            (0x81, two),
+            (0x81, b"{}"),
+            (0x81, br#"{"id":3,"error":{"code":103,"message":"permission denied"}}"#),
+        ];
+        let subscribing = Phase::Subscribing { replies_left: 2 };
+        let (all, out, phase) = events(Dialect::Centrifugo, subscribing, &frames);
+        assert_eq!(all[..3], ["live", "Publication(7)", "Publication(8)"]);
+        assert!(all[3].contains("permission denied") && phase == Phase::Ended, "{all:?}");
+        let mut answer = Vec::new();
+        wire::put_masked(0x81, b"{}", &mut answer);
+        assert_eq!(out, answer);
     }
 
     #[test]

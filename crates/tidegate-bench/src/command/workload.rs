@@ -1,5 +1,8 @@
 //! The workloads as subcommands of `tidegate bench`, and the conversion of their arguments into suite entries.
 
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,6 +36,8 @@ pub(super) enum WorkloadArgs {
     Market(MarketArgs),
     /// One subject per socket.
     Private(PrivateArgs),
+    /// One subject per socket, and one publication at a time: what a wake-up costs, with each `lane` of Tidegate.
+    Lone(LoneArgs),
     /// Sockets that receive nothing: memory per socket, and CPU while idle.
     Idle(IdleArgs),
     /// Idle sockets that answer pings: the cost of a ping, and how often it wakes a thread.
@@ -121,10 +126,30 @@ pub(super) struct PrivateArgs {
 }
 
 #[derive(Clone, Debug, Args)]
+pub(super) struct LoneArgs {
+    /// Number of sockets, and of subjects.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    sockets: usize,
+    /// Publications per second. Few enough that each arrives before the next is sent.
+    #[arg(long, value_name = "N", default_value_t = 400.0)]
+    rate: f64,
+    /// Payload size in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = 200)]
+    size: usize,
+    /// The `lane` key of the class: measure only this value. Default: both, in two columns.
+    #[arg(long, value_enum)]
+    lane: Option<Lane>,
+}
+
+#[derive(Clone, Debug, Args)]
 pub(super) struct IdleArgs {
     /// Number of sockets.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     sockets: usize,
+    /// Number of Tidegate nodes, and of client processes: a process has a limit on open files. Only Tidegate is measured
+    /// with more than one.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    processes: usize,
     /// One subject per socket, instead of one for all.
     #[arg(long)]
     private: bool,
@@ -142,6 +167,10 @@ pub(super) struct HeartbeatsArgs {
     /// Number of sockets.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     sockets: usize,
+    /// Number of Tidegate nodes, and of client processes: a process has a limit on open files. Only Tidegate is measured
+    /// with more than one.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    processes: usize,
     /// Seconds from one ping to the next (`limits.ping_interval_s`). The measurement takes a second more, unless
     /// --seconds is set.
     #[arg(long, value_name = "S", default_value_t = 25)]
@@ -241,6 +270,13 @@ enum Algorithm {
     Hs256,
 }
 
+/// The `lane` key of the class of private subjects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Lane {
+    Hash,
+    Own,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Feed {
     Subject,
@@ -292,12 +328,41 @@ fn at_least(sockets: usize, least: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn at_least_one_each(sockets: usize, processes: usize) -> anyhow::Result<()> {
+    if processes == 0 {
+        bail!("--processes must be at least 1");
+    }
+    at_least(sockets, processes)
+}
+
 impl WorkloadArgs {
     /// The folder with BENCHMARKS.md, if the results go there.
     pub(super) fn docs(&self) -> Option<PathBuf> {
         match self {
             Self::All(AllArgs { docs, .. }) => docs.clone(),
             Self::Fanout(_)
+            | Self::Market(_)
+            | Self::Private(_)
+            | Self::Lone(_)
+            | Self::Idle(_)
+            | Self::Heartbeats(_)
+            | Self::Connect(_)
+            | Self::Storm(_)
+            | Self::Churn(_)
+            | Self::Slow(_)
+            | Self::Restart(_)
+            | Self::Abuse(_)
+            | Self::Unknown(_) => None,
+        }
+    }
+
+    /// The lanes to measure Tidegate with.
+    pub(super) fn lanes(&self) -> &'static [Lane] {
+        match self {
+            Self::All(_) | Self::Lone(LoneArgs { lane: None, .. }) => &[Lane::Hash, Lane::Own],
+            Self::Lone(LoneArgs { lane: Some(Lane::Own), .. }) => &[Lane::Own],
+            Self::Lone(LoneArgs { lane: Some(Lane::Hash), .. })
+            | Self::Fanout(_)
             | Self::Market(_)
             | Self::Private(_)
             | Self::Idle(_)
@@ -308,7 +373,7 @@ impl WorkloadArgs {
             | Self::Slow(_)
             | Self::Restart(_)
             | Self::Abuse(_)
-            | Self::Unknown(_) => None,
+            | Self::Unknown(_) => &[Lane::Hash],
         }
     }
 
@@ -335,12 +400,13 @@ impl WorkloadArgs {
                 let workload = suite::private(*sockets, publications.pacing(64));
                 vec![publications.entry("private", Messages { feed: feed.config_value(), ..workload })?]
             }
-            Self::Idle(IdleArgs { sockets, private, feed, compress }) => {
+            Self::Lone(LoneArgs { sockets, rate, size, lane: _ }) => {
                 at_least(*sockets, 1)?;
-                let (feed, private, compress) =
-                    (feed.config_value(), *private || *feed == Feed::Pattern, *compress);
-                vec![named("idle", Workload::Idle(Idle { sockets: *sockets, private, feed, compress }))]
+                positive("--rate", *rate)?;
+                let workload = Messages { size: *size, ..suite::lone(*sockets, *rate) };
+                vec![named("lone", Workload::Messages(workload))]
             }
+            Self::Idle(args) => vec![args.entry()?],
             Self::Heartbeats(args) => vec![args.entry()?],
             Self::Connect(ConnectArgs { at_once, same_token, algorithm: Algorithm::Hs256 }) => {
                 if *at_once == 0 {
@@ -364,7 +430,7 @@ impl WorkloadArgs {
             Self::Restart(args) => vec![args.entry()?],
             Self::Abuse(args) => args.entries()?,
             Self::Unknown(words) => bail!(
-                "there is no workload `{}`: choose from all, fanout, market, private, idle, heartbeats, connect, \
+                "there is no workload `{}`: choose from all, fanout, market, private, lone, idle, heartbeats, connect, \
                  storm, churn, slow, restart and abuse (see tidegate bench --help)",
                 words.first().map(String::as_str).unwrap_or_default()
             ),
@@ -376,13 +442,27 @@ fn named(name: &str, workload: Workload) -> Entry {
     Entry::new(suite::name_of(&workload).unwrap_or_else(|| name.to_owned()), workload)
 }
 
+impl IdleArgs {
+    fn entry(&self) -> anyhow::Result<Entry> {
+        at_least_one_each(self.sockets, self.processes)?;
+        let private = self.private || self.feed == Feed::Pattern;
+        let Self { sockets, processes, compress, .. } = *self;
+        let workload = Idle { sockets, processes, private, feed: self.feed.config_value(), compress };
+        Ok(named("idle", Workload::Idle(workload)))
+    }
+}
+
 impl HeartbeatsArgs {
     fn entry(&self) -> anyhow::Result<Entry> {
-        at_least(self.sockets, 1)?;
+        at_least_one_each(self.sockets, self.processes)?;
         if !(1..=300).contains(&self.interval) {
             bail!("--interval must be from 1 to 300");
         }
-        Ok(suite::heartbeats_entry(Heartbeats { sockets: self.sockets, interval_s: self.interval }))
+        Ok(suite::heartbeats_entry(Heartbeats {
+            sockets: self.sockets,
+            processes: self.processes,
+            interval_s: self.interval,
+        }))
     }
 }
 
@@ -433,78 +513,5 @@ impl AbuseArgs {
         Ok(wanted
             .map(|(_, attack)| suite::abuse_entry(Abuse { attack: *attack, attackers, sockets, rate }))
             .collect())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::Parser;
-
-    #[derive(Debug, Parser)]
-    struct TestCli {
-        #[command(subcommand)]
-        workload: WorkloadArgs,
-    }
-
-    fn entries(line: &str) -> anyhow::Result<Vec<Entry>> {
-        let arguments = ["bench"].into_iter().chain(line.split(' '));
-        TestCli::try_parse_from(arguments)?.workload.entries()
-    }
-
-    #[test]
-    fn arguments_become_workloads() {
-        for (line, expected) in [
-            ("fanout", Workload::Messages(suite::fanout(1000, Pacing::Window(64)))),
-            ("fanout --sockets 20 --window 1", Workload::Messages(suite::fanout(20, Pacing::Window(1)))),
-            ("market --rate 200", Workload::Messages(suite::market(500, 1000, 10, Pacing::Rate(200.0)))),
-            ("private --sockets 7", Workload::Messages(suite::private(7, Pacing::Window(64)))),
-            ("storm --sockets 3", Workload::Storm(Storm { sockets: 3, channels: 1 })),
-            ("connect --same-token", Workload::Connect(Connect { at_once: 64, same_token: true })),
-            ("heartbeats", Workload::Heartbeats(Heartbeats { sockets: 10_000, interval_s: 25 })),
-            ("heartbeats --interval 5", Workload::Heartbeats(Heartbeats { sockets: 10_000, interval_s: 5 })),
-            ("restart", Workload::Restart(suite::restart())),
-        ] {
-            let entries = entries(line).unwrap();
-            assert_eq!(entries.len(), 1);
-            assert_eq!(entries[0].workload, expected, "{line}");
-        }
-        assert_eq!(entries("slow").unwrap().len(), 2);
-        assert_eq!(entries("abuse").unwrap().len(), Attack::ALL.len());
-        assert_eq!(entries("abuse --attack last").unwrap()[0].name, "abuse-last");
-        let pattern = entries("private --feed pattern").unwrap();
-        assert!(matches!(&pattern[0].workload, Workload::Messages(workload) if workload.feed == "pattern"));
-    }
-
-    #[test]
-    fn a_workload_that_is_in_the_suite_has_its_name_there() {
-        assert_eq!(entries("fanout --window 1").unwrap()[0].name, "fanout-1");
-        assert_eq!(entries("fanout --window 2").unwrap()[0].name, "fanout");
-        assert_eq!(entries("idle --private").unwrap()[0].name, "idle-private");
-        let growth = entries("all --only sockets --only market").unwrap();
-        assert_eq!(growth.len(), suite::GROWTH.len() + 1);
-    }
-
-    #[test]
-    fn invalid_arguments_are_rejected_with_a_clear_error() {
-        for (line, words) in [
-            ("nothing", "there is no workload `nothing`: choose from all, fanout"),
-            ("fanout --sockets 0", "--sockets, --subjects, --per-socket and --window must be at least 1"),
-            ("market --subjects 5", "--per-socket at most --subjects"),
-            ("fanout --rate 0", "--rate must be greater than 0"),
-            ("fanout --window 0", "--window must be at least 1"),
-            ("slow --sockets 4", "--sockets must be at least 5"),
-            ("storm --channels 0", "--channels must be at least 1"),
-            ("abuse --attack nix", "there is no attack `nix`: choose from groups, lists"),
-            ("heartbeats --interval 0", "--interval must be from 1 to 300"),
-            ("heartbeats --sockets 0", "--sockets must be at least 1"),
-            ("connect --at-once 0", "--at-once must be at least 1"),
-            ("all --only nix", "--only matches no workload of `all`: choose from fanout-64"),
-            ("market --max-rate-ms 100", "--rate"),
-            ("fanout --rate 5 --window 5", "cannot be used with"),
-        ] {
-            let error = entries(line).unwrap_err().to_string();
-            assert!(error.contains(words), "{line}: {error}");
-        }
     }
 }

@@ -3,11 +3,15 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
+use serde_json::json;
+
 /// The settings that differ between workloads.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// Threads of Tidegate and of the baseline; 0 means one per core.
     pub shards: usize,
+    /// Number of Tidegate processes; 0 means one. The clients are distributed over them.
+    pub nodes: usize,
     /// TOML to append to the configuration that all workloads share.
     pub extra_toml: String,
     /// `KEY=VALUE` arguments for `tidegate serve --set`.
@@ -75,6 +79,21 @@ kind = "buffer"
         let _ = write!(text, "[[class]]\npattern = \"{}\"\nkind = \"buffer\"\n", settings.extra_pattern);
     }
     text + &settings.extra_toml
+}
+
+/// Centrifugo's configuration: its NATS broker in raw mode, where a channel is a subject and a publication is the payload
+/// alone. Everything else has Centrifugo's defaults.
+pub fn centrifugo(listen: SocketAddr, nats: SocketAddr, key: &str) -> String {
+    let raw_mode = json!({ "enabled": true });
+    let broker = json!({ "url": format!("nats://{nats}"), "raw_mode": raw_mode });
+    json!({
+        "http_server": { "address": listen.ip().to_string(), "port": listen.port() },
+        "client": { "token": { "hmac_secret_key": key } },
+        "channel": { "without_namespace": { "allow_subscribe_for_client": true } },
+        "broker": { "enabled": true, "type": "nats", "nats": broker },
+        "usage_stats": { "disabled": true },
+    })
+    .to_string()
 }
 
 /// The vocabulary of Stock Agent on the subjects of `market`.

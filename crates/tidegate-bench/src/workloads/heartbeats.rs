@@ -5,18 +5,18 @@ use std::time::Duration;
 use std::time::Instant;
 
 use crate::Bench;
-use crate::client_pool::ClientPool;
-use crate::delivery_tracker::DeliveryTracker;
-use crate::delivery_tracker::Guarantee;
-use crate::delivery_tracker::Shape;
+use crate::client_processes::ClientProcesses;
+use crate::client_processes::IdleClient;
 use crate::metrics::Metric;
 use crate::metrics::Round;
 use crate::metrics::number;
 use crate::process_usage;
 use crate::servers::Servers;
 use crate::servers::Target;
+use crate::workloads::idle::CONNECTED;
+use crate::workloads::idle::IDLE_SOCKET;
 use crate::workloads::idle::SETTLE;
-use crate::workloads::idle::wait;
+use crate::workloads::idle::on_nodes;
 
 /// How late the last ping may be before it counts as missing.
 const TOLERANCE: Duration = Duration::from_secs(1);
@@ -31,11 +31,14 @@ const PINGS: Metric = Metric::plain("pings", "pings", 0);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heartbeats {
     pub sockets: usize,
+    /// Number of Tidegate nodes, and of client processes.
+    pub processes: usize,
     /// `limits.ping_interval_s`.
     pub interval_s: u64,
 }
 
-/// The counters of the Tidegate process.
+/// The counters of all Tidegate processes.
+#[derive(Default)]
 struct Usage {
     cpu: Duration,
     switches: u64,
@@ -43,12 +46,14 @@ struct Usage {
 }
 
 impl Usage {
-    fn of(pid: u32) -> anyhow::Result<Self> {
-        Ok(Self {
-            cpu: process_usage::cpu(pid)?,
-            switches: process_usage::voluntary_switches(pid)?,
-            writes: process_usage::writes(pid)?,
-        })
+    fn of(servers: &Servers) -> anyhow::Result<Self> {
+        let mut usage = Self::default();
+        for pid in servers.front_pids() {
+            usage.cpu += process_usage::cpu(pid)?;
+            usage.switches += process_usage::voluntary_switches(pid)?;
+            usage.writes += process_usage::writes(pid)?;
+        }
+        Ok(usage)
     }
 }
 
@@ -56,42 +61,42 @@ impl Heartbeats {
     pub fn round(&self, bench: &Bench, target: &Target) -> anyhow::Result<Round> {
         let mut settings = bench.settings();
         settings.set.push(format!("limits.ping_interval_s={}", self.interval_s));
+        settings.nodes = self.processes;
         let servers = Servers::start(&bench.programs, target, &settings)?;
-        let pid = servers.client_facing_pid()?;
         let subjects = ["bench.user.all.notifications".to_owned()];
-        let configs =
-            (0..self.sockets).map(|client| servers.client_config(client, &subjects, &[0], &settings));
-        let mut pool = ClientPool::new(configs.collect::<anyhow::Result<_>>()?)?;
-        let shape = Shape { sockets: self.sockets, subjects: 1, per_socket: 1 };
-        let mut tracker = DeliveryTracker::new(shape, Guarantee::All)?;
-        wait(&mut pool, &mut tracker, SETTLE)?;
-        let memory_before = process_usage::resident(pid)?;
-        pool.connect_all(|_, _| {})?;
-        wait(&mut pool, &mut tracker, SETTLE)?;
-        let memory = process_usage::resident(pid)?;
+        let idle_client = |client| {
+            let config = servers.client_config(client, &subjects, &[0], &settings)?;
+            anyhow::Ok(IdleClient { config, expects: 0 })
+        };
+        let idle_clients: Vec<_> = (0..self.sockets).map(idle_client).collect::<anyhow::Result<_>>()?;
+        let mut clients = ClientProcesses::start(&bench.programs, &idle_clients, self.processes)?;
+        std::thread::sleep(SETTLE);
+        let memory_before = servers.memory()?.1;
+        clients.connect()?;
+        std::thread::sleep(SETTLE);
+        let memory = servers.memory()?.1;
         // The first pings come sooner than the others.
-        wait(&mut pool, &mut tracker, self.interval().max(bench.warm_up))?;
+        std::thread::sleep(self.interval().max(bench.warm_up));
 
-        let (before, pings_before, start) = (Usage::of(pid)?, pool.pings(), Instant::now());
-        wait(&mut pool, &mut tracker, bench.seconds)?;
-        let (after, pings_after, time) = (Usage::of(pid)?, pool.pings(), start.elapsed());
+        clients.report()?;
+        let (before, start) = (Usage::of(&servers)?, Instant::now());
+        std::thread::sleep(bench.seconds);
+        let (after, time) = (Usage::of(&servers)?, start.elapsed());
+        let report = clients.report()?;
 
-        let received: Vec<_> = pings_after
-            .iter()
-            .zip(&pings_before)
-            .map(|(after, before)| after.saturating_sub(*before))
-            .collect();
-        let pings = received.iter().sum::<u64>() as f64;
+        let pings = report.pings as f64;
         let cpu = after.cpu.saturating_sub(before.cpu).as_secs_f64();
         let mut round = Round::default();
         round.add(&CPU, cpu * 1e6 / pings);
         round.add(&IDLE_CPU, cpu * 100.0 / time.as_secs_f64());
+        round.add(&IDLE_SOCKET, cpu * 1e6 / time.as_secs_f64() / self.sockets as f64);
         round.add(&SWITCHES, after.switches.saturating_sub(before.switches) as f64 / pings);
         round.add(&WRITES, after.writes.saturating_sub(before.writes) as f64 / pings);
         round.add(&MEMORY, (memory as f64 - memory_before as f64) / self.sockets as f64);
         round.add(&PINGS, pings);
+        round.add(&CONNECTED, report.connected as f64);
         let least = time.saturating_sub(TOLERANCE).as_secs() / self.interval_s;
-        let is_pinged = received.iter().all(|pings| *pings >= least);
+        let is_pinged = report.connected == self.sockets as u64 && report.fewest_pings >= least;
         round.expect(format!("every client receives its pings ({least} or more)"), is_pinged);
         Ok(round)
     }
@@ -101,6 +106,7 @@ impl Heartbeats {
     }
 
     pub fn title(&self) -> String {
-        format!("{} idle sockets, a ping every {} s", number(self.sockets as f64, 0), self.interval_s)
+        let (sockets, nodes) = (number(self.sockets as f64, 0), on_nodes(self.processes));
+        format!("{sockets} idle sockets, a ping every {} s{nodes}", self.interval_s)
     }
 }

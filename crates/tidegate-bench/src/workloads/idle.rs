@@ -8,10 +8,8 @@ use std::time::Instant;
 use anyhow::bail;
 
 use crate::Bench;
-use crate::client_pool::ClientPool;
-use crate::delivery_tracker::DeliveryTracker;
-use crate::delivery_tracker::Guarantee;
-use crate::delivery_tracker::Shape;
+use crate::client_processes::ClientProcesses;
+use crate::client_processes::IdleClient;
 use crate::metrics::Metric;
 use crate::metrics::Round;
 use crate::metrics::number;
@@ -22,8 +20,10 @@ use crate::servers::Target;
 use crate::servers::settings::Settings;
 use crate::workloads::messages::how_fed;
 
-/// Longest time for the last publications to reach all clients.
+/// Longest time until the next client receives its publication.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// Publications in flight in the end, for each client process.
+const IN_FLIGHT: usize = 1000;
 
 /// Time before memory is measured, because programs return freed memory late.
 pub(super) const SETTLE: Duration = Duration::from_secs(1);
@@ -33,11 +33,16 @@ const NATS: Metric = Metric::plain("nats_socket_bytes", "- share of nats-server"
 const FRONT: Metric = Metric::plain("front_socket_bytes", "- share of Tidegate or baseline", 0);
 const CONNECT: Metric = Metric::compared("connect_us", "CPU of connecting, µs per socket", 1);
 const IDLE_CPU: Metric = Metric::compared("idle_cpu_percent", "CPU while idle, % of a core", 2);
+pub(super) const IDLE_SOCKET: Metric =
+    Metric::compared("idle_socket_us", "CPU while idle, µs per socket and second", 2);
+pub(super) const CONNECTED: Metric = Metric::plain("connected", "connected", 0);
 const RECEIVED: Metric = Metric::plain("received", "received, none missing", 0);
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Idle {
     pub sockets: usize,
+    /// Number of Tidegate nodes, and of client processes.
+    pub processes: usize,
     /// Whether each socket subscribes to a different subject. Otherwise all share one.
     pub private: bool,
     /// The `feed` key of the class of private subjects, or `own` for its `lane` key; left out if empty.
@@ -48,28 +53,32 @@ pub struct Idle {
 
 impl Idle {
     pub fn round(&self, bench: &Bench, target: &Target) -> anyhow::Result<Round> {
-        let settings = Settings { feed: self.feed.clone(), compress: self.compress, ..bench.settings() };
-        let servers = Servers::start(&bench.programs, target, &settings)?;
-        let shape = Shape {
-            sockets: self.sockets,
-            subjects: if self.private { self.sockets } else { 1 },
-            per_socket: 1,
+        let settings = Settings {
+            feed: self.feed.clone(),
+            compress: self.compress,
+            nodes: self.processes,
+            ..bench.settings()
         };
+        let servers = Servers::start(&bench.programs, target, &settings)?;
         let name = |number| format!("bench.user.U{number:06}.notifications");
-        let subjects: Vec<_> = (0..shape.subjects).map(name).collect();
-        let config = |client| servers.client_config(client, &subjects, &shape.subjects_of(client), &settings);
-        let configs: anyhow::Result<Vec<_>> = (0..self.sockets).map(config).collect();
-        let mut pool = ClientPool::new(configs?)?;
-        let mut tracker = DeliveryTracker::new(shape, Guarantee::All)?;
-        wait(&mut pool, &mut tracker, SETTLE)?;
+        let subjects: Vec<_> = (0..if self.private { self.sockets } else { 1 }).map(name).collect();
+        let idle_client = |client: usize| {
+            let subject = client % subjects.len();
+            let config = servers.client_config(client, &subjects, &[subject], &settings)?;
+            anyhow::Ok(IdleClient { config, expects: subject as u64 })
+        };
+        let idle_clients: Vec<_> = (0..self.sockets).map(idle_client).collect::<anyhow::Result<_>>()?;
+        let mut clients = ClientProcesses::start(&bench.programs, &idle_clients, self.processes)?;
+        std::thread::sleep(SETTLE);
         let (memory_before, cpu_before) = (servers.memory()?, servers.cpu()?);
-        pool.connect_all(|_, _| {})?;
-        wait(&mut pool, &mut tracker, SETTLE)?;
+        clients.connect()?;
+        std::thread::sleep(SETTLE);
         let (memory_connected, cpu_connected) = (servers.memory()?, servers.cpu()?);
         let idle = Instant::now();
-        wait(&mut pool, &mut tracker, bench.seconds)?;
+        std::thread::sleep(bench.seconds);
         let (idle, cpu_idle) = (idle.elapsed(), servers.cpu()?);
-        self.publish_to_all(&servers, &mut pool, &mut tracker, &subjects, target)?;
+        let connected = clients.report()?.connected;
+        let received = self.publish_to_all(&servers, &mut clients, &subjects, target)?;
 
         let all = self.sockets as f64;
         let mut round = Round::default();
@@ -83,67 +92,63 @@ impl Idle {
             (after.0 + after.1).saturating_sub(before.0 + before.1).as_secs_f64()
         };
         round.add(&CONNECT, spent(cpu_connected, cpu_before) * 1e6 / all);
-        round.add(&IDLE_CPU, spent(cpu_idle, cpu_connected) * 100.0 / idle.as_secs_f64());
-        round.add(&RECEIVED, tracker.deliveries as f64);
+        let cores = spent(cpu_idle, cpu_connected) / idle.as_secs_f64();
+        round.add(&IDLE_CPU, cores * 100.0);
+        round.add(&IDLE_SOCKET, cores * 1e6 / all);
+        round.add(&CONNECTED, connected as f64);
+        round.add(&RECEIVED, received as f64);
         Ok(round)
     }
 
+    /// Sends one publication to every client. Returns the number of clients that received it, which is all of them.
     fn publish_to_all(
         &self,
         servers: &Servers,
-        pool: &mut ClientPool,
-        tracker: &mut DeliveryTracker,
+        clients: &mut ClientProcesses,
         subjects: &[String],
         target: &Target,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<u64> {
         let template = match target {
             Target::Baseline => Template::for_baseline(subjects, 100),
             Target::NatsServer
             | Target::Tidegate { .. }
+            | Target::Centrifugo { .. }
             | Target::StockAgent { .. }
             | Target::Vocabulary { .. } => Template::for_nats(subjects, 100),
         };
         let mut producer = Producer::connect(&servers.destination(), Arc::new(template))?;
-        let until = Instant::now() + TIMEOUT;
-        let mut left = subjects.len();
-        while left > 0 || tracker.in_flight() > 0 {
-            let now = Instant::now();
-            while left > 0 && tracker.in_flight() < 1000 {
-                producer.add(tracker.record_sent(now));
-                left -= 1;
+        let receivers = (self.sockets / subjects.len()) as u64;
+        let (mut sent, mut received, mut last) = (0_u64, 0, Instant::now());
+        while received < self.sockets as u64 {
+            let in_flight = (IN_FLIGHT * self.processes) as u64;
+            while sent < subjects.len() as u64 && sent - received / receivers < in_flight {
+                producer.add(sent);
+                sent += 1;
             }
             producer.flush_all()?;
-            wait(pool, tracker, Duration::from_millis(1))?;
-            if now > until {
-                bail!("{} publications did not reach all clients within {TIMEOUT:?}", tracker.in_flight());
+            let before = std::mem::replace(&mut received, clients.report()?.received);
+            if received > before {
+                last = Instant::now();
+            } else if last.elapsed() > TIMEOUT {
+                let missing = self.sockets as u64 - received;
+                bail!(
+                    "{missing} clients did not receive their publication, and for {TIMEOUT:?} no client did"
+                );
             }
         }
-        tracker.check_faults()
+        Ok(received)
     }
 
     pub fn title(&self) -> String {
         let subjects = if self.private { "with a subject each" } else { "with one subject" };
         let feed = how_fed(&self.feed);
         let compress = if self.compress { ", compression negotiated" } else { "" };
-        format!("{} idle sockets {subjects}{feed}{compress}", number(self.sockets as f64, 0))
+        let nodes = on_nodes(self.processes);
+        format!("{} idle sockets {subjects}{feed}{compress}{nodes}", number(self.sockets as f64, 0))
     }
 }
 
-/// Polls the clients for this long, so that they answer pings. Fails at the first fault.
-pub(super) fn wait(
-    pool: &mut ClientPool,
-    tracker: &mut DeliveryTracker,
-    time: Duration,
-) -> anyhow::Result<()> {
-    let until = Instant::now() + time;
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        pool.poll(left.min(Duration::from_millis(100)), &mut |client, event, now| {
-            tracker.record(client, event, now, None);
-        })?;
-        tracker.check_faults()?;
-        if left.is_zero() {
-            return Ok(());
-        }
-    }
+/// The part of a title about the number of nodes.
+pub(super) fn on_nodes(nodes: usize) -> String {
+    if nodes == 1 { String::new() } else { format!(", on {nodes} nodes") }
 }

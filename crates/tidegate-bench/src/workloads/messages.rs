@@ -1,5 +1,7 @@
-//! `fanout`, `market` and `private`: publications to many sockets, either in a closed loop with a fixed number in
+//! `fanout`, `market`, `private` and `lone`: publications to many sockets, either in a closed loop with a fixed number in
 //! flight, or at a steady rate.
+
+mod wakeups;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,12 +21,17 @@ use crate::metrics::number;
 use crate::payload::Template;
 use crate::process_usage;
 use crate::producer::Producer;
+use crate::producer::SteadyProducer;
 use crate::servers::Servers;
 use crate::servers::Target;
 use crate::servers::settings::Settings;
+use crate::workloads::messages::wakeups::EventCounters;
+use crate::workloads::messages::wakeups::Switches;
 
 /// The measurement fails if nothing arrives for this long.
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// Time for perf to attach to the servers.
+const ATTACH: Duration = Duration::from_millis(500);
 
 pub const DELIVERIES: Metric = Metric::compared("deliveries_per_s", "deliveries/s", 0);
 pub const CPU: Metric = Metric::compared("cpu_us", "CPU µs per delivery", 3);
@@ -47,6 +54,8 @@ pub enum SubjectKind {
     Fanout,
     Market,
     Private,
+    /// As private, one at a time: the wake-ups are counted too, and Tidegate is measured with each `lane`.
+    Lone,
 }
 
 /// When publications are sent.
@@ -80,6 +89,7 @@ struct Counters {
     nats: Duration,
     front: Duration,
     own: Duration,
+    switches: Switches,
     writes: u64,
     bytes: u64,
     compressed: u64,
@@ -99,7 +109,7 @@ impl Messages {
             bail!("the bench cannot read compressed messages of nats-server: leave out --peer or --compress");
         }
         let settings = Settings {
-            feed: self.feed.clone(),
+            feed: if target.has_own_lane() { "own".to_owned() } else { self.feed.clone() },
             max_rate_ms: self.max_rate_ms,
             compress: self.compress,
             ..bench.settings()
@@ -113,6 +123,7 @@ impl Messages {
             Target::Baseline => Template::for_baseline(&subjects, self.size),
             Target::NatsServer
             | Target::Tidegate { .. }
+            | Target::Centrifugo { .. }
             | Target::StockAgent { .. }
             | Target::Vocabulary { .. } => Template::for_nats(&subjects, self.size),
         });
@@ -138,7 +149,7 @@ impl Messages {
             SubjectKind::Fanout => "bench.fanout".to_owned(),
             SubjectKind::Market if self.max_rate_ms > 0 => format!("bench.latest.S{number:05}"),
             SubjectKind::Market => format!("bench.market.S{number:05}"),
-            SubjectKind::Private => format!("bench.user.U{number:06}.notifications"),
+            SubjectKind::Private | SubjectKind::Lone => format!("bench.user.U{number:06}.notifications"),
         };
         (0..self.shape.subjects).map(name).collect()
     }
@@ -151,7 +162,7 @@ impl Messages {
             SubjectKind::Market => {
                 format!("{subjects} subjects × {per_socket} per socket, {sockets} sockets")
             }
-            SubjectKind::Private => format!("{sockets} sockets with a subject each"),
+            SubjectKind::Private | SubjectKind::Lone => format!("{sockets} sockets with a subject each"),
         };
         let how = match self.pacing {
             Pacing::Window(window) => format!("{window} in flight"),
@@ -217,28 +228,16 @@ impl MessagesRun<'_> {
     fn run_rate(mut self, bench: &Bench, producer: Producer, rate: f64) -> anyhow::Result<Round> {
         let start = Instant::now();
         let steady = producer.start_at_rate(rate, 0)?;
-        let mut samples = Vec::new();
         let mut progress = (0, start);
-        for part in [bench.warm_up, bench.seconds] {
-            let end = Instant::now() + part;
-            while Instant::now() < end {
-                let tracker = &mut self.tracker;
-                let due = |number| steady.due(number);
-                self.pool.poll(Duration::from_millis(10), &mut |client, event, now| {
-                    tracker.record(client, event, now, Some(&due));
-                })?;
-                self.check(&mut progress)?;
-                if steady.has_ended() {
-                    steady.stop()?;
-                    bail!("the producer stopped early");
-                }
-            }
-            samples.push(self.counters()?);
-            if samples.len() == 1 {
-                self.tracker.reset_latency();
-            }
+        self.run_part(&steady, bench.warm_up, &mut progress)?;
+        let before = self.counters()?;
+        self.tracker.reset_latency();
+        self.run_part(&steady, bench.seconds, &mut progress)?;
+        let (after, latency) = (self.counters()?, self.tracker.latency.clone());
+        let mut events = Round::default();
+        if self.workload.kind == SubjectKind::Lone {
+            self.count_events(bench, &steady, &mut progress, &mut events)?;
         }
-        let latency = self.tracker.latency.clone();
         let next = steady.stop()?;
         let due = |_| start;
         while !self.tracker.is_settled(next) {
@@ -249,7 +248,50 @@ impl MessagesRun<'_> {
             self.check(&mut progress)?;
         }
         self.tracker.latency = latency;
-        self.metrics(&samples[0], &samples[1], next)
+        let mut round = self.metrics(&before, &after, next)?;
+        round.metrics.append(&mut events.metrics);
+        round.notes.append(&mut events.notes);
+        Ok(round)
+    }
+
+    /// Receives for this long, while publications are sent at a steady rate.
+    fn run_part(
+        &mut self,
+        steady: &SteadyProducer,
+        part: Duration,
+        progress: &mut (u64, Instant),
+    ) -> anyhow::Result<()> {
+        let end = Instant::now() + part;
+        while Instant::now() < end {
+            let tracker = &mut self.tracker;
+            let due = |number| steady.due(number);
+            self.pool.poll(Duration::from_millis(10), &mut |client, event, now| {
+                tracker.record(client, event, now, Some(&due));
+            })?;
+            self.check(progress)?;
+            if steady.has_ended() {
+                bail!("the producer stopped early");
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts events in a part after the measurement, because counting them takes time.
+    fn count_events(
+        &mut self,
+        bench: &Bench,
+        steady: &SteadyProducer,
+        progress: &mut (u64, Instant),
+        round: &mut Round,
+    ) -> anyhow::Result<()> {
+        let mut counters = EventCounters::attach(&self.servers, &bench.programs.folder);
+        // Receives what arrived meanwhile, so that only deliveries during the count are counted.
+        self.run_part(steady, ATTACH, progress)?;
+        counters.start();
+        let before = self.tracker.deliveries;
+        self.run_part(steady, bench.seconds, progress)?;
+        counters.stop(round, (self.tracker.deliveries - before) as f64);
+        Ok(())
     }
 
     /// Fails at the first fault, or if nothing arrives for [`TIMEOUT`].
@@ -274,6 +316,7 @@ impl MessagesRun<'_> {
             nats,
             front,
             own: process_usage::cpu(std::process::id())?,
+            switches: Switches::now(&self.servers)?,
             writes: process_usage::writes(self.servers.client_facing_pid()?)?,
             bytes: self.pool.bytes(),
             compressed: self.tracker.compressed,
@@ -306,6 +349,9 @@ impl MessagesRun<'_> {
         round.add(&WIRE, (after.bytes - before.bytes) as f64 / deliveries);
         if self.workload.compress {
             round.add(&COMPRESSED, (after.compressed - before.compressed) as f64 * 100.0 / deliveries);
+        }
+        if self.workload.kind == SubjectKind::Lone {
+            after.switches.add_to(&mut round, before.switches, deliveries);
         }
         round.add(&MEMORY, (nats_memory + front_memory) as f64 / 1_048_576.0);
         round.add(&RECEIVED, self.tracker.deliveries as f64);
