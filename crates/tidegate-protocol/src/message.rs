@@ -1,10 +1,8 @@
 //! The neutral messages between a session and its dialect. They are not serialisable: only dialects encode.
 
 use std::cell::Cell;
-use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,15 +62,6 @@ impl RequestContext {
         }
     }
 
-    /// Remembers a channel of this message that is not joined, if the reply lists those that are.
-    pub(crate) fn mark_refused(&self, channel: &str) {
-        if let Self::Message(original) = self
-            && let Some(refused) = &original.refused
-        {
-            refused.borrow_mut().insert(channel.into());
-        }
-    }
-
     /// Counts one more error. Returns whether it may still be sent.
     pub(crate) fn count_error(&self) -> bool {
         match self {
@@ -101,8 +90,6 @@ pub struct OriginalMessage {
     pub set: Pairs,
     /// The joins of its channels.
     pub progress: Cell<Progress>,
-    /// The channels that it names and that are not joined, if the reply lists those that are.
-    pub refused: Option<RefCell<HashSet<Box<str>>>>,
 }
 
 /// The joins that one message waits for. The message is confirmed once, after the last of them.

@@ -6,6 +6,7 @@ pub mod checks;
 mod command;
 mod ending;
 mod heartbeat;
+pub mod joined_channels;
 pub mod limits;
 pub mod now;
 pub mod phase;
@@ -430,6 +431,7 @@ impl Session {
             node: &self.settings.node,
             identity: self.identity().map(Arc::as_ref),
             variables: Some(&self.variables),
+            subscriptions: Some(&self.subscriptions),
             now: self.now.wall,
         }
     }

@@ -81,10 +81,6 @@ impl Session {
             );
             return self.refuse(request_context, None, error);
         }
-        if let Some(request_context) = &request_context {
-            let surplus = named.iter().skip(self.settings.max_subscriptions).flatten();
-            surplus.for_each(|name| request_context.mark_refused(name));
-        }
         let (channels, surplus) = split_surplus(named, self.settings.max_subscriptions);
         self.charge_channels(channels.len());
         if wanted.joining == JoinMode::Replace {
@@ -105,7 +101,7 @@ impl Session {
             };
             match subscribed {
                 Ok(is_new) => (accepted, joins) = (true, joins || is_new),
-                Err(error) => self.refuse_channel(request_context.clone(), channel.ok(), error),
+                Err(error) => self.refuse(request_context.clone(), channel.ok(), error),
             }
             if !matches!(self.phase, Phase::Open(_)) {
                 return;
@@ -119,19 +115,6 @@ impl Session {
         } else if accepted {
             self.set_variables(request_context.as_ref());
         }
-    }
-
-    /// Refuses one channel of a message that may join others.
-    fn refuse_channel(
-        &mut self,
-        request_context: Option<RequestContext>,
-        channel: Option<String>,
-        error: ClientError,
-    ) {
-        if let (Some(request_context), Some(channel)) = (&request_context, &channel) {
-            request_context.mark_refused(channel);
-        }
-        self.refuse(request_context, channel, error);
     }
 
     pub(super) fn charge_channels(&mut self, channels: usize) {
@@ -410,18 +393,17 @@ impl Session {
         for request_context in &also_waiting {
             self.send_error(Some(request_context.clone()), Some(channel.clone()), error.clone());
         }
-        self.end_failed_joins(&channel, request_context, also_waiting);
+        self.end_failed_joins(request_context, also_waiting);
     }
 
-    /// Some joins of this channel failed: confirms each message that waits for no other join, if at least one of its joins succeeded.
+    /// Joins of a channel failed: confirms each message that waits for no other join, if at least one of its joins
+    /// succeeded.
     pub(super) fn end_failed_joins(
         &mut self,
-        channel: &str,
         request_context: Option<RequestContext>,
         also_waiting: Vec<RequestContext>,
     ) {
         for request_context in request_context.into_iter().chain(also_waiting) {
-            request_context.mark_refused(channel);
             if self.end_join(&request_context, JoinOutcome::Failed) {
                 self.reply(&Reply::Acknowledged { request_context: Some(request_context) }, Priority::High);
             }
@@ -517,8 +499,7 @@ impl Session {
                     (join.request_context.clone(), Some(gone.pattern.as_str().to_owned()));
                 self.reply(&Reply::Error { request_context, channel, error }, Priority::High);
             }
-            let channel = gone.pattern.as_str();
-            self.end_failed_joins(channel, join.request_context.clone(), join.also_waiting.clone());
+            self.end_failed_joins(join.request_context.clone(), join.also_waiting.clone());
         }
         gone
     }
