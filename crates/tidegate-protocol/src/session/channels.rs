@@ -40,6 +40,9 @@ const MAX_JOINS_IN_FLIGHT: u32 = 256;
 /// A message with several channels counts as one more command per this many of them.
 const CHANNELS_PER_COMMAND: usize = 16;
 
+/// The name of a channel, or an error if it could not be determined.
+type ChannelName = Result<String, ClientError>;
+
 /// A channel that the client may subscribe to.
 struct CheckedChannel {
     pattern: Pattern,
@@ -73,7 +76,7 @@ impl Session {
             let message = "too many subscriptions wait for NATS: try again when some are confirmed";
             return self.refuse(request_context, None, ClientError::new(ErrorCode::TryAgain, message));
         }
-        let named = deduplicate(std::mem::take(&mut wanted.channels));
+        let (named, repeated) = deduplicate(std::mem::take(&mut wanted.channels));
         if wanted.joining == JoinMode::Unique && self.subscriptions.in_group(&wanted.group).next().is_some() {
             let error = ClientError::new(
                 ErrorCode::AlreadySubscribed,
@@ -81,8 +84,9 @@ impl Session {
             );
             return self.refuse(request_context, None, error);
         }
-        let (channels, surplus) = split_surplus(named, self.settings.max_subscriptions);
+        let (mut channels, surplus) = split_surplus(named, self.settings.max_subscriptions);
         self.charge_channels(channels.len());
+        self.order_joins(&mut channels, &repeated);
         if wanted.joining == JoinMode::Replace {
             // All or nothing: too many channels are rejected like a forbidden one.
             if let Some(error) = surplus {
@@ -114,6 +118,18 @@ impl Session {
             self.acknowledge(request_context);
         } else if accepted {
             self.set_variables(request_context.as_ref());
+        }
+    }
+
+    /// Orders the channels of a message so that the lanes are asked last for those that it names repeatedly: with each
+    /// element of a list. Their publications may have elements for the others. If all joins are not in flight at once,
+    /// the hub would not know the others yet, and not keep these elements. If there is no room for all channels, the
+    /// last ones of the message are refused, so the order stays.
+    fn order_joins(&self, channels: &mut [ChannelName], repeated: &HashSet<ChannelName>) {
+        let room = self.settings.max_subscriptions.saturating_sub(self.subscriptions.channels());
+        let in_flight = usize::try_from(MAX_JOINS_IN_FLIGHT).unwrap_or(usize::MAX);
+        if channels.len() > in_flight && channels.len() <= room {
+            channels.sort_by_key(|channel| repeated.contains(channel));
         }
     }
 
@@ -421,7 +437,7 @@ impl Session {
             self.leave_where(|subscription| subscription.group() == group);
             return self.acknowledge(request_context);
         };
-        let channels = deduplicate(channels);
+        let (channels, _) = deduplicate(channels);
         let named = Names::of(&channels);
         let gone = self.leave_where(|subscription| {
             subscription.group() == group && named.contains(subscription.pattern.as_str())
@@ -531,13 +547,22 @@ impl<'n> Names<'n> {
     }
 }
 
-/// Removes duplicates and keeps the order.
-fn deduplicate(channels: Vec<Result<String, ClientError>>) -> Vec<Result<String, ClientError>> {
+/// Removes duplicates and keeps the order. Returns also those that had duplicates.
+fn deduplicate(channels: Vec<ChannelName>) -> (Vec<ChannelName>, HashSet<ChannelName>) {
+    let mut repeated = HashSet::new();
     if channels.len() < 2 {
-        return channels;
+        return (channels, repeated);
     }
     let mut seen = HashSet::with_capacity(channels.len());
-    channels.into_iter().filter(|channel| seen.insert(channel.clone())).collect()
+    let mut is_new = |channel: &ChannelName| {
+        let is_new = seen.insert(channel.clone());
+        if !is_new && !repeated.contains(channel) {
+            repeated.insert(channel.clone());
+        }
+        is_new
+    };
+    let channels = channels.into_iter().filter(|channel| is_new(channel)).collect();
+    (channels, repeated)
 }
 
 /// Splits off the names beyond `max`, and returns an error for them.
