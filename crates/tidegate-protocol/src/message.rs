@@ -438,7 +438,8 @@ pub enum FilterChange {
 /// A bound of a filter: a finite number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FilterNumber {
-    /// Its exact value, if it is written as a whole number within the range of `i64` or `u64`.
+    /// Its value, if it is whole: exact if it is written as a whole number within the range of `i64` or `u64`, else that
+    /// of `nearest`.
     whole: Option<i128>,
     /// The nearest `f64`.
     nearest: f64,
@@ -464,14 +465,18 @@ impl PartialOrd for FilterNumber {
     }
 }
 
+/// Whole numbers from here on are compared as `f64`: 2^100.
+const MAX_WHOLE: f64 = 1_267_650_600_228_229_401_496_703_205_376.0;
+
 impl FilterNumber {
     /// Parses a number as JSON writes it. `None` for anything else, and if it is too large.
     pub fn parse(text: &str) -> Option<Self> {
         let is_number = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
         let nearest = text.parse().ok().filter(|number: &f64| is_number && number.is_finite())?;
         let signed = || text.parse::<i64>().ok().map(i128::from);
-        let whole = signed().or_else(|| text.parse::<u64>().ok().map(i128::from));
-        Some(Self { whole, nearest })
+        let unsigned = || text.parse::<u64>().ok().map(i128::from);
+        let other = || (nearest.fract() == 0.0 && nearest.abs() < MAX_WHOLE).then_some(nearest as i128);
+        Some(Self { whole: signed().or_else(unsigned).or_else(other), nearest })
     }
 }
 
