@@ -486,8 +486,9 @@ impl Connection {
         is_ok
     }
 
-    /// Tells the shard when to call [`Connection::on_deadline`], if that is earlier than it was told before. A message
-    /// is sent, and a credential expires, at the exact time.
+    /// Tells the shard when to call [`Connection::on_deadline`], if that is earlier than it was told before. Delayed
+    /// publications are sent, and the session of an expired credential ends, at the exact time. Pings, `expiring` and
+    /// timeouts may come up to 250 ms late.
     fn schedule(&self, now: Instant) {
         // Most publications change no deadline, and asking the session costs a cache miss.
         if !self.needs_scheduling.take() && !self.subscriber.is_rate_limited() {

@@ -130,7 +130,7 @@ impl Context {
     /// full.
     pub fn leave(&self, pattern: Pattern) {
         let class = self.settings.classes.of(&pattern);
-        // No lane knows a pattern that it has already been told of.
+        // Without an entry in the directory, the lane has released the pattern, and there is nothing to tell it.
         let Some(lane) = self.node.lanes.leave(&pattern, &class, self.shard) else { return };
         let request = LaneRequest::Leave { shard: self.shard, pattern: pattern.clone(), class };
         if lane.try_send(request).is_err() {

@@ -1,6 +1,9 @@
 //! `LaneDirectory`: the lane of each subject in use whose class has `lane = "own"`. Only joins and leaves touch it, never a
 //! publication.
-#![expect(clippy::disallowed_types, reason = "one short lock for each join and leave; nothing is awaited under it")]
+#![expect(
+    clippy::disallowed_types,
+    reason = "one short lock for each join and leave; nothing is awaited under it"
+)]
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;

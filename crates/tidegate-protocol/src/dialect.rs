@@ -26,6 +26,7 @@ use crate::message::SubscribeRequest;
 use crate::message::Variables;
 use crate::publication::Publication;
 use crate::scratch::Scratch;
+use crate::session::subscription::Subscriptions;
 use crate::subject::Pattern;
 use crate::subscription_context::SubscriptionContext;
 
@@ -39,13 +40,16 @@ pub struct SessionScope<'s> {
     pub identity: Option<&'s Identity>,
     /// The variables that the vocabulary's rules have set.
     pub variables: Option<&'s Variables>,
+    /// Its subscriptions, if there is a session.
+    pub subscriptions: Option<&'s Subscriptions>,
     /// The time of day.
     pub now: SystemTime,
 }
 
 impl Default for SessionScope<'_> {
     fn default() -> Self {
-        Self { session: "", node: "", identity: None, variables: None, now: SystemTime::UNIX_EPOCH }
+        let now = SystemTime::UNIX_EPOCH;
+        Self { session: "", node: "", identity: None, variables: None, subscriptions: None, now }
     }
 }
 

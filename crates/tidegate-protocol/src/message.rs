@@ -1,10 +1,8 @@
 //! The neutral messages between a session and its dialect. They are not serialisable: only dialects encode.
 
 use std::cell::Cell;
-use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,15 +63,6 @@ impl RequestContext {
         }
     }
 
-    /// Remembers a channel of this message that is not joined, if the reply lists those that are.
-    pub(crate) fn mark_refused(&self, channel: &str) {
-        if let Self::Message(original) = self
-            && let Some(refused) = &original.refused
-        {
-            refused.borrow_mut().insert(channel.into());
-        }
-    }
-
     /// Counts one more error. Returns whether it may still be sent.
     pub(crate) fn count_error(&self) -> bool {
         match self {
@@ -102,8 +91,6 @@ pub struct OriginalMessage {
     pub set: Pairs,
     /// The joins of its channels.
     pub progress: Cell<Progress>,
-    /// The channels that it names and that are not joined, if the reply lists those that are.
-    pub refused: Option<RefCell<HashSet<Box<str>>>>,
 }
 
 /// The joins that one message waits for. The message is confirmed once, after the last of them.
@@ -454,7 +441,8 @@ pub enum FilterChange {
 /// A bound of a filter: a finite number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FilterNumber {
-    /// Its exact value, if it is written as a whole number within the range of `i64` or `u64`.
+    /// Its value, if it is whole: exact if it is written as a whole number within the range of `i64` or `u64`, else that
+    /// of `nearest`.
     whole: Option<i128>,
     /// The nearest `f64`.
     nearest: f64,
@@ -480,14 +468,18 @@ impl PartialOrd for FilterNumber {
     }
 }
 
+/// Whole numbers from here on are compared as `f64`: 2^100.
+const MAX_WHOLE: f64 = 1_267_650_600_228_229_401_496_703_205_376.0;
+
 impl FilterNumber {
     /// Parses a number as JSON writes it. `None` for anything else, and if it is too large.
     pub fn parse(text: &str) -> Option<Self> {
         let is_number = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
         let nearest = text.parse().ok().filter(|number: &f64| is_number && number.is_finite())?;
         let signed = || text.parse::<i64>().ok().map(i128::from);
-        let whole = signed().or_else(|| text.parse::<u64>().ok().map(i128::from));
-        Some(Self { whole, nearest })
+        let unsigned = || text.parse::<u64>().ok().map(i128::from);
+        let other = || (nearest.fract() == 0.0 && nearest.abs() < MAX_WHOLE).then_some(nearest as i128);
+        Some(Self { whole: signed().or_else(unsigned).or_else(other), nearest })
     }
 }
 

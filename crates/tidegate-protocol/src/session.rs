@@ -6,6 +6,7 @@ pub mod checks;
 mod command;
 mod ending;
 mod heartbeat;
+pub mod joined_channels;
 mod leaving;
 pub mod limits;
 mod names;
@@ -437,6 +438,7 @@ impl Session {
             node: &self.settings.node,
             identity: self.identity().map(Arc::as_ref),
             variables: Some(&self.variables),
+            subscriptions: Some(&self.subscriptions),
             now: self.now.wall,
         }
     }

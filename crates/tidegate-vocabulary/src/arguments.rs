@@ -12,6 +12,7 @@ use tidegate_protocol::list_element::ListElement;
 use tidegate_protocol::message::FilterNumber;
 use tidegate_protocol::message::MAX_FILTER_VALUES;
 use tidegate_protocol::message::Pairs;
+use tidegate_protocol::session::joined_channels::JoinedChannels;
 
 use crate::channel::Channel;
 use crate::channel::FillError;
@@ -102,27 +103,28 @@ pub(super) fn channels_of(
     Ok(named)
 }
 
-/// The elements of `each` all of whose channels are named and not `refused`, as a JSON list.
-pub(super) fn joined_of(
-    action: &RuleAction,
-    known: MessageScope<'_>,
-    refused: &HashSet<Box<str>>,
-) -> Option<String> {
-    let RuleAction::Subscribe(SubscribeSpec { each, channels, .. }) = action else { return None };
+/// The elements of `each` all of whose channels the session has joined now, as a JSON list. Without a session, all whose
+/// channels can be named.
+pub(super) fn joined_of(action: &RuleAction, known: MessageScope<'_>) -> Option<String> {
+    let RuleAction::Subscribe(SubscribeSpec { each, channels, group, .. }) = action else { return None };
+    let list;
+    let items: Vec<&str> = match each.as_ref()? {
+        Each::List(items) => items.iter().map(|item| &**item).collect(),
+        Each::Placeholder(placeholder) => {
+            list = list_of(placeholder, &known).ok()?;
+            json::elements(&list)?
+        }
+    };
+    let group = group_of(group.as_ref(), &known).ok()?;
+    let names = items.len() * channels.len();
+    let joined = known.scope.subscriptions.map(|all| JoinedChannels::of(all, &group, names));
     let is_joined = |item: &&str| {
         let known = MessageScope { item: Some(item), ..known };
         let mut names = channels.iter().map(|channel| channel.fill(&known));
-        names.all(|name| name.is_ok_and(|name| !refused.contains(&*name)))
+        let has = |name: &str| joined.as_ref().is_none_or(|joined| joined.contains(name));
+        names.all(|name| name.is_ok_and(|name| has(&name)))
     };
-    let joined: Vec<&str> = match each.as_ref()? {
-        Each::List(items) => items.iter().map(|item| &**item).filter(is_joined).collect(),
-        Each::Placeholder(placeholder) => {
-            let list = list_of(placeholder, &known).ok()?;
-            let joined = json::elements(&list)?.into_iter().filter(is_joined);
-            return Some(format!("[{}]", joined.collect::<Vec<_>>().join(",")));
-        }
-    };
-    Some(format!("[{}]", joined.join(",")))
+    Some(format!("[{}]", items.into_iter().filter(is_joined).collect::<Vec<_>>().join(",")))
 }
 
 /// The channels of an element. If one of them cannot be named, the element names none, and this is one error.

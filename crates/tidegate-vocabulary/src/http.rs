@@ -83,6 +83,8 @@ pub enum Handler {
 pub struct RouteDialect {
     binding: Binding,
     index: HttpIndex,
+    /// Whether the values in the path can be parts of its subjects.
+    allows_values: bool,
     /// The channels whose last values it reads. Known before the session runs, so that the caller can count a request
     /// for many channels as several.
     channels: Vec<String>,
@@ -126,18 +128,16 @@ impl CompiledVocabulary {
             if !route.may_take(&MessageScope::of(&binding, SessionScope::default())) {
                 continue;
             }
-            // Each route says what its parameters are. If this one is the first, no other may take the request. Else an
-            // earlier one may, if its body is right.
-            if !binding.fits(&route.parameters) {
-                if found.is_empty() {
-                    return Lookup::BadValue;
-                }
-                break;
-            }
-            found.push(RouteDialect { binding, index: at, channels: Vec::new() });
+            // Only the route that takes the request decides about the values, and the body may choose another one.
+            let allows_values = binding.fits(&route.parameters);
+            found.push(RouteDialect { binding, index: at, allows_values, channels: Vec::new() });
             if !route.looks_at_body() {
                 break;
             }
+        }
+        // Whichever the body chooses, it is refused.
+        if !found.is_empty() && !found.iter().any(|candidate| candidate.allows_values) {
+            return Lookup::BadValue;
         }
         let mut found = found.into_iter();
         match found.next() {
@@ -196,7 +196,8 @@ impl MatchedRoute {
 
     /// Whether only clients with an identity may use it. If the body decides the route, one of the routes is enough.
     pub fn needs_identity(&self) -> bool {
-        std::iter::once(&self.first).chain(&self.others).any(RouteDialect::needs_identity)
+        let all = std::iter::once(&self.first).chain(&self.others);
+        all.filter(|candidate| candidate.allows_values).any(RouteDialect::needs_identity)
     }
 
     /// The route for a body, which is empty if there is none.
@@ -206,10 +207,12 @@ impl MatchedRoute {
             let known = known(&candidate.binding, SessionScope::default(), body, &spans);
             candidate.route().is_some_and(|route| route.when.iter().all(|condition| condition.holds(&known)))
         };
-        std::iter::once(self.first).chain(self.others).find(takes).ok_or_else(|| {
-            let words = "this path has no call for such a body: check its members";
-            ClientError::new(ErrorCode::BadRequest, words)
-        })
+        let bad = |words: &str| Err(ClientError::new(ErrorCode::BadRequest, words));
+        match std::iter::once(self.first).chain(self.others).find(takes) {
+            Some(chosen) if chosen.allows_values => Ok(chosen),
+            Some(_) => bad("a parameter in the path has a value that is not allowed there"),
+            None => bad("this path has no call for such a body: check its members"),
+        }
     }
 
     /// Checks a request: its `require` must hold, and its body must follow the rules for messages.

@@ -1,6 +1,5 @@
 //! Inbound: decodes client messages into commands, by the rules of the vocabulary.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -97,9 +96,8 @@ fn apply(
 ) -> Result<Command, DecodeError> {
     let set = allowed.and_then(|()| pairs_of(&rule.set, &known));
     let variables = known.scope.variables.cloned().unwrap_or_default();
-    let refused = rule.lists_joined.then(RefCell::default);
     let original =
-        |set| OriginalMessage { rule: Some(at), text, variables, set, refused, ..OriginalMessage::default() };
+        |set| OriginalMessage { rule: Some(at), text, variables, set, ..OriginalMessage::default() };
     match set {
         Err(error) => {
             Err(DecodeError { request_context: Some(request_context(original(Box::default()))), error })

@@ -1,7 +1,5 @@
 //! Outbound: encodes what the server sends to a client, by the templates of its vocabulary.
 
-use std::cell::RefCell;
-
 use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::elements::CollectedMessage;
@@ -74,8 +72,7 @@ fn answer(
     let rule = binding.rule(original.rule?)?;
     let json_template = rule.answer.as_ref()?;
     let known = MessageScope { reply, ..message_scope(binding, scope, Some(original)) };
-    let refused = original.refused.as_ref().map(RefCell::borrow);
-    let joined = refused.and_then(|refused| joined_of(&rule.action, known, &refused));
+    let joined = rule.lists_joined.then(|| joined_of(&rule.action, known)).flatten();
     let known = MessageScope { joined: joined.as_deref(), ..known };
     render(json_template, &known).or_else(|| {
         let (code, source) = match reply {

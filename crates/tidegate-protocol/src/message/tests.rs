@@ -47,8 +47,35 @@ fn other_numbers_are_compared_as_f64() {
 }
 
 #[test]
+fn numbers_have_one_order_and_are_equal_if_it_says_so() {
+    let sorted: &[&[&str]] = &[
+        &["-1e300"],
+        &["-9223372036854775809", "-9223372036854775808", "-9223372036854775808.0"],
+        &["-9223372036854775807"],
+        &["-1.5"],
+        &["-0", "0", "-0.0", "0.0", "0e9"],
+        &["1", "1.0", "10e-1"],
+        &["1.5"],
+        &["9007199254740992", "9007199254740992.0", "9007199254740993.0"],
+        &["9007199254740993"],
+        &["18446744073709551615"],
+        &["18446744073709551616", "18446744073709551616.0"],
+        &["1e300"],
+    ];
+    for (at, equal) in sorted.iter().enumerate() {
+        for (other_at, others) in sorted.iter().enumerate() {
+            for (one, other) in equal.iter().flat_map(|one| others.iter().map(move |other| (*one, *other))) {
+                let (mine, theirs) = (number(one), number(other));
+                assert_eq!(mine.partial_cmp(&theirs), Some(at.cmp(&other_at)), "{one} {other}");
+                assert_eq!(mine == theirs, at == other_at, "{one} {other}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_bound_is_shown_as_it_was_written() {
-    for text in ["9007199254740993", "-9223372036854775808", "18446744073709551615", "0", "1.5"] {
+    for text in ["9007199254740993", "-9223372036854775808", "18446744073709551615", "0", "1.5", "-1"] {
         assert_eq!(number(text).to_string(), text);
     }
 }

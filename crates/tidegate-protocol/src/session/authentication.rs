@@ -135,7 +135,7 @@ impl Session {
                 State::Joining(join) => {
                     let (request_context, named) = (join.request_context.clone(), Some(channel.to_owned()));
                     self.reply(&Reply::Error { request_context, channel: named, error }, Priority::High);
-                    self.end_failed_joins(channel, join.request_context, join.also_waiting);
+                    self.end_failed_joins(join.request_context, join.also_waiting);
                 }
                 State::Held | State::Live => {
                     let push = Push::Unsubscribed { channel: channel.into(), error };

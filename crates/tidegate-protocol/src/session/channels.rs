@@ -44,33 +44,41 @@ const MAX_JOINS_IN_FLIGHT: u32 = 256;
 /// A message with several channels counts as one more command per this many of them.
 const CHANNELS_PER_COMMAND: usize = 16;
 
+/// The name of a channel, or an error if it could not be determined.
+type ChannelName = Result<String, ClientError>;
+
 /// A channel that a message names.
 #[derive(Clone)]
 struct NamedChannel {
     /// Its name, or why it has none.
-    name: Result<String, ClientError>,
+    name: ChannelName,
     /// The element of a list for which it is named.
     element: Option<Rc<ListElement>>,
 }
 
 impl NamedChannel {
     /// Counts it as one for which the session has no room.
-    fn has_no_room(&self, request_context: Option<&RequestContext>, surplus: &mut Surplus) {
-        if let (Some(request_context), Ok(name)) = (request_context, &self.name) {
-            request_context.mark_refused(name);
-        }
+    fn has_no_room(&self, surplus: &mut Surplus) {
         surplus.add(self.element.as_ref());
     }
 }
 
-/// The channels that a message names, each once.
-fn named_channels(wanted: &mut SubscribeRequest) -> Vec<NamedChannel> {
+/// The channels that a message names, each once, and the names of those that it names repeatedly.
+fn named_channels(wanted: &mut SubscribeRequest) -> (Vec<NamedChannel>, HashSet<ChannelName>) {
     let (channels, elements) = (std::mem::take(&mut wanted.channels), std::mem::take(&mut wanted.elements));
-    let mut seen = HashSet::new();
+    let (mut seen, mut repeated) = (HashSet::new(), HashSet::new());
     let is_one = channels.len() == 1;
     let elements = elements.into_iter().chain(std::iter::repeat(None));
     let named = channels.into_iter().zip(elements).map(|(name, element)| NamedChannel { name, element });
-    named.filter(|channel| is_one || seen.insert(channel.name.clone())).collect()
+    let mut is_new = |channel: &NamedChannel| {
+        let is_new = is_one || seen.insert(channel.name.clone());
+        if !is_new && !repeated.contains(&channel.name) {
+            repeated.insert(channel.name.clone());
+        }
+        is_new
+    };
+    let named = named.filter(|channel| is_new(channel)).collect();
+    (named, repeated)
 }
 
 /// The error for one channel of an element, which it names. `None` if the client was told about the element already.
@@ -114,7 +122,7 @@ impl Session {
             let message = "too many subscriptions wait for NATS: try again when some are confirmed";
             return self.refuse(request_context, None, ClientError::new(ErrorCode::TryAgain, message));
         }
-        let mut channels = named_channels(&mut wanted);
+        let (mut channels, repeated) = named_channels(&mut wanted);
         if wanted.joining == JoinMode::Unique && self.subscriptions.in_group(&wanted.group).next().is_some() {
             let error = ClientError::new(
                 ErrorCode::AlreadySubscribed,
@@ -125,9 +133,10 @@ impl Session {
         let max = self.settings.max_subscriptions;
         let mut surplus = Surplus::default();
         for channel in channels.drain(channels.len().min(max)..) {
-            channel.has_no_room(request_context.as_ref(), &mut surplus);
+            channel.has_no_room(&mut surplus);
         }
         self.charge_channels(channels.len());
+        self.order_joins(&mut channels, &repeated);
         if wanted.joining == JoinMode::Replace {
             // All or nothing: too many channels are rejected like a forbidden one.
             if let Some(error) = surplus.error(max, wanted.joining) {
@@ -176,7 +185,7 @@ impl Session {
                         && error.code == ErrorCode::LimitExceeded
                         && self.subscriptions.channels() >= self.settings.max_subscriptions =>
                 {
-                    channel.has_no_room(request_context, surplus);
+                    channel.has_no_room(surplus);
                 }
                 Err(error) => self.refuse_channel(request_context, channel, error),
             }
@@ -195,11 +204,20 @@ impl Session {
         error: ClientError,
     ) {
         let NamedChannel { name, element } = channel;
-        if let (Some(request_context), Ok(name)) = (request_context, &name) {
-            request_context.mark_refused(name);
-        }
         if let Some(error) = error_of(element.as_deref(), error) {
             self.refuse(request_context.cloned(), name.ok(), error);
+        }
+    }
+
+    /// Orders the channels of a message so that the lanes are asked last for those that it names repeatedly: with each
+    /// element of a list. Their publications may have elements for the others. If all joins are not in flight at once,
+    /// the hub would not know the others yet, and not keep these elements. If there is no room for all channels, the
+    /// last ones of the message are refused, so the order stays.
+    fn order_joins(&self, channels: &mut [NamedChannel], repeated: &HashSet<ChannelName>) {
+        let room = self.settings.max_subscriptions.saturating_sub(self.subscriptions.channels());
+        let in_flight = usize::try_from(MAX_JOINS_IN_FLIGHT).unwrap_or(usize::MAX);
+        if channels.len() > in_flight && channels.len() <= room {
+            channels.sort_by_key(|channel| repeated.contains(&channel.name));
         }
     }
 
@@ -485,18 +503,17 @@ impl Session {
         for request_context in &also_waiting {
             self.send_error(Some(request_context.clone()), Some(channel.clone()), error.clone());
         }
-        self.end_failed_joins(&channel, request_context, also_waiting);
+        self.end_failed_joins(request_context, also_waiting);
     }
 
-    /// Some joins of this channel failed: confirms each message that waits for no other join, if at least one of its joins succeeded.
+    /// Joins of a channel failed: confirms each message that waits for no other join, if at least one of its joins
+    /// succeeded.
     pub(super) fn end_failed_joins(
         &mut self,
-        channel: &str,
         request_context: Option<RequestContext>,
         also_waiting: Vec<RequestContext>,
     ) {
         for request_context in request_context.into_iter().chain(also_waiting) {
-            request_context.mark_refused(channel);
             if self.end_join(&request_context, JoinOutcome::Failed) {
                 self.reply(&Reply::Acknowledged { request_context: Some(request_context) }, Priority::High);
             }

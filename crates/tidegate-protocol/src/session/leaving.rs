@@ -108,8 +108,7 @@ impl Session {
                     (join.request_context.clone(), Some(gone.pattern.as_str().to_owned()));
                 self.reply(&Reply::Error { request_context, channel, error }, Priority::High);
             }
-            let channel = gone.pattern.as_str();
-            self.end_failed_joins(channel, join.request_context.clone(), join.also_waiting.clone());
+            self.end_failed_joins(join.request_context.clone(), join.also_waiting.clone());
         }
         gone
     }

@@ -277,119 +277,6 @@ fn a_message_with_a_credential_of_its_own_is_refused_and_not_called_accepted() {
     assert_eq!(answer, (0, json(200, r#"{"code":"unsupported"}"#)));
 }
 
-const CHOICE: &str = r#"
-    name = "choice"
-    [[path]]
-    name = "a"
-    path = "/a"
-    [[http]]
-    method = "POST"
-    path = "/say"
-    when = { query = { room = true }, header = { x-kind = ["a", "b"] } }
-    do = "send"
-    send = { room = "{query.room}" }
-    [[http]]
-    method = "POST"
-    path = "/say"
-    when = { msg = { to = { user = true }, n = [1, 2] } }
-    do = "publish"
-    subject = "own.{msg.to.user}"
-    data = "{msg}"
-    send = { to = "{msg.to.user}" }
-    [[http]]
-    method = "POST"
-    path = "/say"
-    when = { msg = { all = [true] } }
-    do = "send"
-    send = "all"
-    [[http]]
-    method = "GET"
-    path = "/room/{room}"
-    when = { path = { room = "none" } }
-    do = "send"
-    status = 404
-    [[http]]
-    method = "GET"
-    path = "/room/{room}"
-    do = "last"
-    channel = "own.{path.room}"
-    send = "{data}"
-    [[http]]
-    method = "GET"
-    path = "/user/{name}"
-    when = { query = { room = true } }
-    do = "last"
-    channel = "own.{path.name}"
-    send = "{data}"
-    [[http]]
-    method = "GET"
-    path = "/user/{name}"
-    require = { "path.name" = "{user}" }
-    do = "send"
-    send = "{path.name}"
-"#;
-
-/// The route for a request, as far as it is known without its body.
-fn look_up(method: &str, target: &str, kind: Option<&'static str>) -> Lookup {
-    let vocabulary = Arc::new(compile(CHOICE).unwrap().vocabulary);
-    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-    vocabulary.lookup(VocabularyId(1), method, path, query, |name| kind.filter(|_| name == "x-kind"))
-}
-
-#[test]
-fn the_first_route_of_a_path_whose_when_holds_is_used() {
-    let answer = |target: &str, body: &str| {
-        call_of(CHOICE, "POST", target, body, identity(&["*"], StatsAccess::None), default_settings())
-    };
-    let to_user = r#"{"to":{"user":"ann"},"n":2,"all":true}"#;
-    assert_eq!(answer("/say", to_user), (1, json(200, r#"{"to":"ann"}"#)));
-    assert_eq!(answer("/say?room=r", r#"{"n":3,"all":true,"to":{"user":"ann"}}"#), (0, json(200, "\"all\"")));
-    for body in ["", "{}", "[]", "1", r#"{"all":false}"#, r#"{"to":"ann","n":1}"#] {
-        let (outputs, refused) = answer("/say", body);
-        let is_bad = matches!(&refused, HttpAnswer::Refused(error) if error.code == ErrorCode::BadRequest);
-        assert!(outputs == 0 && is_bad, "{body}: {refused:?}");
-    }
-    let Lookup::Found(route) = look_up("POST", "/say?room=r", Some("b")) else { panic!() };
-    assert!(!route.needs_identity(), "its header and query hold, and it only answers");
-    let accepted = route.accept(SessionScope::default(), Some(to_user.to_owned())).unwrap();
-    assert_eq!(accepted.health(SessionScope::default(), "ok"), json(200, r#"{"room":"r"}"#));
-    let Lookup::Found(route) = look_up("POST", "/say?room=r", Some("c")) else { panic!() };
-    assert!(route.needs_identity(), "the body may choose the route that publishes");
-}
-
-#[test]
-fn a_when_on_the_path_chooses_before_the_body_is_read() {
-    let Lookup::Found(route) = look_up("GET", "/room/none", None) else { panic!() };
-    assert!(!route.needs_identity());
-    let accepted = route.accept(SessionScope::default(), None).unwrap();
-    assert_eq!(accepted.health(SessionScope::default(), "ok"), HttpAnswer::Status(404));
-    let Lookup::Found(route) = look_up("GET", "/room/some", None) else { panic!() };
-    assert!(route.needs_identity());
-    assert!(matches!(look_up("GET", "/room/*", None), Lookup::BadValue));
-    assert!(matches!(look_up("PUT", "/room/some", None), Lookup::OtherMethod(_)));
-}
-
-#[test]
-fn a_value_in_the_path_must_be_a_token_only_for_the_route_that_uses_it_in_a_subject() {
-    let email = "/user/a.b@example.org";
-    assert!(matches!(look_up("GET", email, None), Lookup::Found(_)));
-    assert!(matches!(look_up("GET", &format!("{email}?room=r"), None), Lookup::BadValue));
-    assert!(matches!(look_up("GET", "/user/ann?room=r", None), Lookup::Found(_)));
-    for hostile in ["%00", "%0A", &"x".repeat(129)] {
-        assert!(matches!(look_up("GET", &format!("/user/{hostile}"), None), Lookup::BadValue), "{hostile}");
-    }
-}
-
-#[test]
-fn a_request_that_no_when_takes_is_not_found_under_another_name() {
-    let file = CHOICE.replace("when = { msg = { to", "when = { query = { to = true }, msg = { to");
-    let file = file.replace("when = { msg = { all = [true] } }", "when = { query = { all = true } }");
-    let vocabulary = Arc::new(compile(&file).unwrap().vocabulary);
-    let found = |query| vocabulary.lookup(VocabularyId(1), "POST", "/say", Some(query), |_| None);
-    assert!(matches!(found("x=1"), Lookup::Unmatched));
-    assert!(matches!(found("all=1"), Lookup::Found(_)));
-}
-
 #[test]
 fn a_query_with_several_values_is_one_list() {
     let listed = |query: &str| {
@@ -582,3 +469,5 @@ fn last_values_that_a_rule_cannot_show_are_left_to_the_next_one_as_for_clients()
         assert_eq!(vocabulary.last_elements(&channels, &[value]), shown, "{live}");
     }
 }
+
+mod choice;

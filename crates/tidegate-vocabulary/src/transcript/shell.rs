@@ -16,7 +16,6 @@ use tidegate_protocol::class::Classes;
 use tidegate_protocol::class::Priority;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::dialect::Rendered;
-use tidegate_protocol::elements::Element;
 use tidegate_protocol::elements::Elements;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
@@ -51,7 +50,6 @@ use crate::transcript::Published;
 use crate::transcript::ShellInput;
 use crate::transcript::Transcript;
 use crate::transcript::line::payload_text;
-use crate::transcript::shell_elements::ElementMember;
 use crate::transcript::shell_elements::ShellElements;
 
 /// Why a transcript cannot continue: it answers something that was not asked, or the session breaks its contract.
@@ -88,6 +86,24 @@ struct Subscription {
     since: u64,
 }
 
+/// A publication that may be a last value.
+#[derive(Clone)]
+struct StoredPublication {
+    /// The number of publications up to this one.
+    number: u64,
+    arrived: Instant,
+    publication: Publication,
+}
+
+/// An element of a channel that still waits for its lane. It came over another channel.
+struct KeptElement {
+    /// The subscription that waits.
+    subscription: SubscriptionId,
+    /// The number of its publication.
+    number: u64,
+    delivery: Delivery,
+}
+
 /// The outputs of a session after one input.
 #[derive(Debug, Default, PartialEq)]
 pub struct ShellOutput {
@@ -105,8 +121,10 @@ pub struct Shell {
     started: (Instant, SystemTime),
     now: Instant,
     subscriptions: BTreeMap<SubscriptionId, Subscription>,
-    /// When each arrived, and the publication.
-    last_values: Vec<(Instant, Publication)>,
+    last_values: Vec<StoredPublication>,
+    /// The number of publications so far.
+    published: u64,
+    kept: Vec<KeptElement>,
     waiting: Vec<(u32, Subject)>,
     outputs: Vec<String>,
     frames: Vec<(Priority, Frame)>,
@@ -145,6 +163,8 @@ impl Shell {
             now,
             subscriptions: BTreeMap::new(),
             last_values: Vec::new(),
+            published: 0,
+            kept: Vec::new(),
             waiting: Vec::new(),
             outputs: Vec::new(),
             frames: Vec::new(),
@@ -204,10 +224,12 @@ impl Shell {
     /// Publishes on NATS: live subscriptions deliver to the client, held ones to the session.
     pub fn publish(&mut self, published: &Published) -> Result<ShellOutput, Fault> {
         let (publication, priority) = self.publication(published);
+        self.published += 1;
+        let (number, arrived) = (self.published, self.now);
         let class = self.class_of(&Pattern::from(published.subject.clone()));
         for value in publication.separate(&class).unwrap_or_else(|| vec![publication.clone()]) {
-            self.last_values.retain(|(_, older)| older.key != value.key);
-            self.last_values.push((self.now, value));
+            self.last_values.retain(|older| older.publication.key != value.key);
+            self.last_values.push(StoredPublication { number, arrived, publication: value });
         }
         let matching: Vec<SubscriptionId> = self
             .subscriptions
@@ -237,7 +259,7 @@ impl Shell {
                         self.elements.put(&pattern, format, &elements);
                         stored.push((pattern, format));
                     }
-                    self.deliver_elements(id, &elements)?;
+                    self.deliver_elements(id, number, &elements)?;
                 }
             }
         }
@@ -270,52 +292,6 @@ impl Shell {
         let own = of.tailor(subscription.subscription_context.as_deref());
         self.frames.extend(own.map(|own| (own.priority, own.frame.clone())));
         Ok(())
-    }
-
-    fn deliver_elements(&mut self, id: SubscriptionId, elements: &Elements) -> Result<(), Fault> {
-        let members = self.element_members();
-        if let Some(member) = members.get(&id) {
-            for collection in elements.collections() {
-                self.elements.change(collection, member, false);
-            }
-        }
-        for element in &elements.list {
-            if let Some(frame) = element.frame()
-                && self.is_shown(id, element)
-            {
-                self.deliver(id, frame.clone(), &element.key, elements.priority)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the client has joined the channel of an element in the group of this subscription.
-    fn is_shown(&self, id: SubscriptionId, element: &Element) -> bool {
-        let members = self.element_members();
-        let Some(of) = members.get(&id) else { return false };
-        let shows = |member: &ElementMember| {
-            member.context.group == of.context.group
-                && member.pattern.matches(&element.channel)
-                && member.context.passes(element.note())
-        };
-        members.values().any(shows)
-    }
-
-    fn element_members(&self) -> BTreeMap<SubscriptionId, ElementMember> {
-        let members = self.subscriptions.iter().filter_map(|(id, subscription)| {
-            let context =
-                subscription.subscription_context.as_ref().filter(|context| context.takes_elements)?;
-            let member = ElementMember {
-                pattern: subscription.pattern.clone(),
-                format: subscription.format,
-                context: Rc::clone(context),
-                priority: subscription.class.priority,
-                is_joining: subscription.place == SubscriptionPlace::Joining,
-                since: subscription.since,
-            };
-            Some((*id, member))
-        });
-        members.collect()
     }
 
     /// A publication cannot be rendered for a subscription.
@@ -437,6 +413,7 @@ impl Shell {
             Output::Leave { subscription } => {
                 let outputs = format!("leave {}", self.there(subscription)?.pattern);
                 self.subscriptions.remove(&subscription);
+                self.kept.retain(|kept| kept.subscription != subscription);
                 self.outputs.push(outputs);
             }
             Output::Send { .. }
@@ -502,43 +479,6 @@ impl Shell {
         })
     }
 
-    /// The last values for a subscription, if its class has snapshots. Those with elements are stored.
-    fn snapshot(&mut self, subscription: SubscriptionId) -> Vec<Delivery> {
-        self.elements.note_joined(subscription);
-        let last = self.elements.last;
-        let Some(joined) = self.subscriptions.get_mut(&subscription) else { return Vec::new() };
-        joined.since = last;
-        if !joined.class.snapshot {
-            return Vec::new();
-        }
-        joined.since = 0;
-        let (pattern, format, priority) = (joined.pattern.clone(), joined.format, joined.class.priority);
-        let (mut snapshot, mut stored) = (Vec::new(), Vec::new());
-        let delivery = |frame, key| Delivery { frame, key, priority, expires: None };
-        for (arrived, last) in &self.last_values {
-            if !pattern.matches(&last.subject) {
-                continue;
-            }
-            match self.renderers.publication(format, pattern.as_str(), last, &mut self.scratch) {
-                Rendered::Frame(frame) => snapshot.push(delivery(frame, Arc::clone(&last.key))),
-                Rendered::Elements { list, .. } => {
-                    let shown = list.iter().filter(|element| self.is_shown(subscription, element));
-                    let own = |it: &Arc<Element>| Some(delivery(it.frame()?.clone(), Arc::clone(&it.key)));
-                    snapshot.extend(shown.filter_map(own));
-                    stored.push(Elements { list, priority, arrived: *arrived, time: last.time });
-                }
-                Rendered::Nothing | Rendered::Unrenderable | Rendered::TooManyElements => {}
-            }
-        }
-        if !stored.is_empty() {
-            let outdated = self.elements.seed(&pattern, format, &stored);
-            if let Some(joined) = self.subscriptions.get_mut(&subscription) {
-                joined.since = outdated;
-            }
-        }
-        snapshot
-    }
-
     fn on(&self, channel: &Pattern) -> Result<SubscriptionId, Fault> {
         let there = || self.subscriptions.iter().filter(|(_, subscription)| subscription.pattern == *channel);
         let joining = there().find(|(_, subscription)| subscription.place == SubscriptionPlace::Joining);
@@ -583,3 +523,5 @@ fn bind(vocabulary: &Arc<CompiledVocabulary>, transcript: &Transcript) -> Result
     let identity_hint = trusts_hint.then(named).flatten();
     Ok(Binding { identity_hint, ..binding })
 }
+
+mod elements;

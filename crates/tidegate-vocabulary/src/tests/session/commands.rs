@@ -153,6 +153,42 @@ fn at_most_256_joins_are_in_flight() {
     assert_eq!(shell.subscriptions(), 2);
 }
 
+/// Subscribes to these rooms and, named with each of them, `a.all`. Returns the channels in the order in which the lanes
+/// are asked for them. Each join succeeds.
+fn asked(shell: &mut Shell, rooms: std::ops::Range<u32>) -> Vec<String> {
+    let channels: Vec<String> = rooms.flat_map(|room| ["a.all".to_owned(), format!("a.{room}")]).collect();
+    let mut output = shell.send(&json!({"type": "subscribe", "channels": channels}).to_string());
+    let (mut asked, mut answered): (Vec<String>, usize) = (Vec::new(), 0);
+    loop {
+        asked.extend(output.outputs.iter().filter_map(|words| Some(words.strip_prefix("join ")?.to_owned())));
+        let Some(channel) = asked.get(answered) else { return asked };
+        answered += 1;
+        let channel = Pattern::parse(channel).unwrap();
+        output = shell.handle_shell_input(&ShellInput::Joined { channel, stale_for: None });
+    }
+}
+
+#[test]
+fn of_many_channels_the_one_that_is_named_with_each_of_the_others_is_asked_for_last() {
+    let shell =
+        |max: u32| Shell::of(&format!("connect: a\nidentity a: subscribe a.>\nlimits: subscriptions {max}"));
+    let rooms = |rooms: std::ops::Range<u32>| rooms.map(|room| format!("a.{room}"));
+    let all = || std::iter::once("a.all".to_owned());
+    // The lists of `a.all` have elements for the rooms. When its lane answers, the hub must know of all of them.
+    assert_eq!(asked(&mut shell(301), 0..300), rooms(0..300).chain(all()).collect::<Vec<_>>());
+    assert_eq!(
+        asked(&mut shell(300), 0..300),
+        rooms(0..299).chain(all()).collect::<Vec<_>>(),
+        "one is ignored"
+    );
+    // If other channels leave too little room, the last room of the message is refused, and not `a.all`.
+    let mut with_others = shell(302);
+    subscribe(&mut with_others, "a.x");
+    subscribe(&mut with_others, "a.y");
+    assert_eq!(asked(&mut with_others, 0..300), all().chain(rooms(0..299)).collect::<Vec<_>>());
+    assert_eq!(asked(&mut shell(300), 0..255), all().chain(rooms(0..255)).collect::<Vec<_>>(), "all at once");
+}
+
 #[test]
 fn ex_02_a_subject_has_at_most_256_bytes_and_16_tokens() {
     let bytes = |count: usize| format!("a.{}", "x".repeat(count - 2));
