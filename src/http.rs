@@ -33,20 +33,33 @@ use warp::Filter;
 use crate::http::filters::Routes;
 use crate::http::gate::Gate;
 
+/// The pages for trying things out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pages {
+    /// The demo page at `/`, if there is an endpoint with the native vocabulary.
+    pub has_demo: bool,
+    /// The test page of each vocabulary.
+    pub has_tests: bool,
+}
+
 /// All routes of one listener, tried in this order.
-pub fn routes(gate: &Arc<Gate>, console: bool) -> Routes {
+pub fn routes(gate: &Arc<Gate>, pages: Pages) -> Routes {
     let mut routes = health::routes(Arc::clone(&gate.node));
     for endpoint in gate.endpoints().filter(|endpoint| endpoint.has_calls()) {
         let route = calls::route(endpoint.clone(), Arc::clone(gate));
         routes = routes.or(route).unify().boxed();
+    }
+    if pages.has_tests {
+        routes = routes.or(test_page::route(Arc::clone(gate))).unify().boxed();
     }
     routes = routes.or(websocket::route(Arc::clone(gate))).unify().boxed();
     #[cfg(feature = "event-stream")]
     if let Some(endpoint) = gate.endpoints().find(|endpoint| endpoint.file().is_none()) {
         routes = routes.or(event_stream::route(endpoint.clone(), Arc::clone(gate))).unify().boxed();
     }
-    if console {
-        routes = routes.or(console::routes()).unify().boxed();
+    let native = gate.endpoints().find_map(|endpoint| endpoint.native_path()).filter(|_| pages.has_demo);
+    if let Some(path) = native {
+        routes = routes.or(console::routes(path)).unify().boxed();
     }
     routes
 }

@@ -25,6 +25,7 @@ use crate::config::endpoint;
 use crate::config::endpoint::VocabularyFile;
 use crate::config::limits::Limits;
 use crate::http;
+use crate::http::Pages;
 use crate::http::accept::SocketLimits;
 use crate::http::gate::Gate;
 use crate::http::gate::GateError;
@@ -185,15 +186,16 @@ fn vocabulary_claims(config: &Config) -> Vec<Box<str>> {
 }
 
 /// The routes of each listener: first of `http.listen`, then of the listeners of endpoints. Only `http.listen` has the
-/// console page.
+/// demo page.
 fn listener_routes(options: &AppOptions, node: &Arc<Node>) -> Result<Vec<ListenerRoutes>, GateError> {
     let config = &options.config;
     let others = endpoint::extra_listeners(&config.endpoints).map(Some);
     let routes = std::iter::once(None).chain(others).map(|listen| {
         let gate = Arc::new(Gate::new(&config.endpoints, listen, node)?);
-        let console = config.http.console && listen.is_none();
+        let has_tests = config.http.console;
+        let pages = Pages { has_demo: has_tests && listen.is_none(), has_tests };
         let tls = options.tls.clone().filter(|_| listen.is_none());
-        Ok(ListenerRoutes { routes: http::routes(&gate, console), gate, tls })
+        Ok(ListenerRoutes { routes: http::routes(&gate, pages), gate, tls })
     });
     routes.collect()
 }

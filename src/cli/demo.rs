@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
+use serde_json::Value;
 use serde_json::json;
 use tidegate_protocol::subject::Subject;
 use tokio::time::MissedTickBehavior;
@@ -44,11 +45,12 @@ impl Default for Market {
 impl Market {
     /// Changes a price and publishes it. While NATS is unreachable, this waits: old prices are of no use.
     async fn tick(&mut self, client: &Client) -> Result<(), NatsError> {
-        let (symbol, price) = self.step();
-        publish(client, &format!("prices.{symbol}"), &json!({ "price": price })).await?;
+        let (symbol, quote) = self.step();
+        publish(client, &format!("prices.{symbol}"), &quote).await?;
         if self.number.is_multiple_of(PRICES_PER_NOTIFICATION) {
-            let text = format!("{symbol} is at {price}");
-            let data = json!({ "title": "Price alert", "text": text });
+            let message = format!("{symbol} is at {}", quote["price"]);
+            let id = format!("n{}", self.number);
+            let data = json!({ "id": id, "title": "Price alert", "message": message, "type": "info", "priority": "low" });
             publish(client, "user.demo.notifications", &data).await?;
             let online = 40 + self.rng.u64(..9);
             publish(client, "admin.users", &json!({ "online": online })).await?;
@@ -56,18 +58,33 @@ impl Market {
         Ok(())
     }
 
-    /// Changes one price at random.
-    fn step(&mut self) -> (&'static str, f64) {
+    /// Changes one price at random. The quote has what pages read: also the change since the start.
+    fn step(&mut self) -> (&'static str, Value) {
         self.number += 1;
         let at = self.rng.usize(..SYMBOLS.len());
         let (symbol, price) = &mut self.prices[at];
         let step = 2.0 * self.rng.f64() - 1.0;
         *price *= 1.0 + step * 0.002;
-        (*symbol, (*price * 10_000.0).round() / 10_000.0)
+        let (price, (_, opening)) = (*price, SYMBOLS[at]);
+        let quote = json!({
+            "symbol": *symbol,
+            "price": rounded(price),
+            "change": rounded(price - opening),
+            "change_pct": rounded(100.0 * (price - opening) / opening),
+            "volume": 1000 * self.number,
+            "bid": rounded(price * 0.9999),
+            "ask": rounded(price * 1.0001),
+        });
+        (*symbol, quote)
     }
 }
 
-async fn publish(client: &Client, subject: &str, data: &serde_json::Value) -> Result<(), NatsError> {
+/// A number with four digits after the point.
+fn rounded(number: f64) -> f64 {
+    (number * 10_000.0).round() / 10_000.0
+}
+
+async fn publish(client: &Client, subject: &str, data: &Value) -> Result<(), NatsError> {
     let subject = Subject::parse(subject).map_err(|error| NatsError::Refused(error.to_string()))?;
     client.publish(&subject, data.to_string().into()).await
 }

@@ -1,16 +1,15 @@
 //! `tidegate dev`: a node, a NATS server, demo data, a web page and tokens, with one command and on this machine only.
 #![expect(clippy::print_stdout, reason = "commands print for people")]
 
-use std::net::Ipv4Addr;
+mod banner;
+mod tokens;
+
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
-use std::time::SystemTime;
 
 use anyhow::Context as _;
 use clap::Args;
-use serde_json::Value;
-use serde_json::json;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Kind;
 use tidegate_protocol::class::Priority;
@@ -25,10 +24,11 @@ use tracing::warn;
 
 use crate::app;
 use crate::app::App;
-use crate::auth::jwt;
 use crate::cli::common::Common;
 use crate::cli::common::block_on;
 use crate::cli::demo;
+use crate::cli::dev::banner::Banner;
+use crate::cli::dev::tokens::TokenUser;
 use crate::cli::nats_server::NatsServer;
 use crate::cli::serve;
 use crate::cli::signals::Signals;
@@ -42,14 +42,13 @@ use crate::config::secret::Secret;
 use crate::nats::client::Client;
 use crate::telemetry;
 
-/// The users with a token, each with its role.
+/// The users of the demo, each with its role.
 const USERS: [(&str, &str); 2] = [("demo", "user"), ("admin", "admin")];
 /// What every user may subscribe to, and what administrators may in addition.
 const SUBSCRIBE: [&str; 4] = ["prices.*", "prices.*.*", "user.{sub}.>", "demo.>"];
 const ADMIN: &str = "admin.*";
 /// Where every user may publish and request.
 const PUBLISH: &str = "demo.>";
-const TOKEN_LIFETIME: Duration = Duration::from_secs(12 * 3600);
 
 /// The arguments of `tidegate dev`.
 #[derive(Debug, Args)]
@@ -59,6 +58,18 @@ pub struct DevArgs {
     /// Use a running NATS server instead of starting one.
     #[arg(long, value_name = "URL")]
     nats_url: Option<String>,
+    /// With --nats-url, publish the demo prices into that server too.
+    #[arg(long, requires = "nats_url")]
+    demo_data: bool,
+}
+
+/// A configuration with what the demo needs.
+struct Demo {
+    config: Config,
+    /// The users that get a token.
+    users: Vec<TokenUser>,
+    /// Whether it has roles that the configuration lacks, or more rights for them.
+    has_demo_roles: bool,
 }
 
 /// Which NATS server to use.
@@ -84,33 +95,32 @@ pub fn run(args: &DevArgs) -> ExitCode {
     for warning in loaded.warnings.iter().filter(|warning| !["auth.key", "role"].contains(&&*warning.key)) {
         warn!("{warning}");
     }
-    block_on(dev(loaded.config, server))
+    let publishes = server == NatsFrom::Started || args.demo_data;
+    block_on(dev(loaded.config, server, publishes))
 }
 
-async fn dev(config: Config, server: NatsFrom) -> anyhow::Result<()> {
+async fn dev(config: Config, server: NatsFrom, publishes: bool) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let stop = CancellationToken::new();
     let supervisor = TaskTracker::new();
-    let mut config = with_demo(config)?;
+    let mut demo = with_demo(config)?;
     if server == NatsFrom::Started {
         let program = config::nats_server_program();
         let start = NatsServer::start(program.as_deref());
         let Some(server) = signals.unless_ended(start).await? else { return Ok(()) };
-        config.nats = NatsConfig { urls: vec![server.url()], ..config.nats };
+        demo.config.nats = NatsConfig { urls: vec![server.url()], ..demo.config.nats };
         supervisor.spawn(server.supervise(stop.clone()));
     }
-    let url = config.nats.urls.first().cloned().unwrap_or_default();
-    let result = with_nats(config, &url, signals).await;
+    let result = with_nats(demo, publishes, signals).await;
     stop.cancel();
     supervisor.close();
     supervisor.wait().await;
     result
 }
 
-async fn with_nats(config: Config, url: &str, mut signals: Signals) -> anyhow::Result<()> {
-    let tokens = USERS.map(|(user, role)| token(&config, user, role));
-    let [demo, admin] = tokens;
-    let tokens = [demo?, admin?];
+async fn with_nats(demo: Demo, publishes: bool, mut signals: Signals) -> anyhow::Result<()> {
+    let Demo { config, users, has_demo_roles } = demo;
+    let tokens = users.into_iter().map(|user| user.with_token(&config)).collect::<Result<Vec<_>, _>>()?;
     let listen = config.http.listen;
     let listener = match TcpListener::bind(listen).await {
         Ok(listener) => listener,
@@ -120,19 +130,24 @@ async fn with_nats(config: Config, url: &str, mut signals: Signals) -> anyhow::R
             app::listen(any, "http.listen").await?
         }
     };
-    let nats = config.nats.clone();
-    let start = App::start(serve::options(config, listener));
+    let start = App::start(serve::options(config.clone(), listener));
     let Some(app) = signals.unless_ended(start).await? else { return Ok(()) };
-    print!("{}", banner(&app, url, &tokens));
-    let producer = Client::connect(&nats, &format!("tidegate/{}/dev", app.node.name)).await?;
+    let producer = if publishes {
+        Some(Client::connect(&config.nats, &format!("tidegate/{}/dev", app.node.name)).await?)
+    } else {
+        None
+    };
+    print!("{}", Banner { app: &app, config: &config, tokens: &tokens, has_demo_roles, publishes });
+    let Some(producer) = producer else { return serve::until_end(app, signals).await };
     tokio::select! {
         result = serve::until_end(app, signals) => result,
         () = demo::run(producer) => Ok(()),
     }
 }
 
-/// Adds what the demo needs and the configuration lacks: a key, rights of its roles, classes, the web page.
-fn with_demo(config: Config) -> anyhow::Result<Config> {
+/// Adds what the demo needs and the configuration lacks: a key, the web pages, and for the demo page roles and classes. A
+/// configuration of vocabularies keeps its roles as they are.
+fn with_demo(config: Config) -> anyhow::Result<Demo> {
     let mut key = [0; 32];
     getrandom::fill(&mut key).context("the system has no random numbers")?;
     let secret: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -145,21 +160,34 @@ fn with_demo(config: Config) -> anyhow::Result<Config> {
         let secret = Secret::new(secret);
         config.auth.keys = vec![KeyConfig { kid: "dev".to_owned(), algorithm: KeyAlgorithm::Hs256, secret }];
     }
+    let has_native = config.endpoints.iter().any(|endpoint| endpoint.file.is_none());
+    let has_demo_roles = has_native || config.roles.is_empty();
+    let users = if has_demo_roles {
+        add_roles(&mut config.roles)?;
+        USERS.map(|(user, role)| TokenUser::new(user, role)).to_vec()
+    } else {
+        tokens::users_of(&config)
+    };
+    if config.classes.is_empty() {
+        config.classes = demo_classes()?;
+    }
+    Ok(Demo { config, users, has_demo_roles })
+}
+
+/// Adds the roles of the demo's users, and the rights that they lack.
+fn add_roles(roles: &mut Vec<Role>) -> anyhow::Result<()> {
     for (user, name) in USERS {
-        let at = config.roles.iter().position(|role| role.name == name).unwrap_or_else(|| {
-            config.roles.push(Role { name: name.to_owned(), ..Role::default() });
-            config.roles.len() - 1
+        let at = roles.iter().position(|role| role.name == name).unwrap_or_else(|| {
+            roles.push(Role { name: name.to_owned(), ..Role::default() });
+            roles.len() - 1
         });
         let own = (user == "admin").then_some(ADMIN);
-        let role = &mut config.roles[at];
+        let role = &mut roles[at];
         add(&mut role.subscribe, SUBSCRIBE.into_iter().chain(own))?;
         add(&mut role.publish, [PUBLISH].into_iter())?;
         add(&mut role.request, [PUBLISH].into_iter())?;
     }
-    if config.classes.is_empty() {
-        config.classes = demo_classes()?;
-    }
-    Ok(config)
+    Ok(())
 }
 
 /// Adds the patterns that a role does not have yet.
@@ -178,72 +206,4 @@ fn demo_classes() -> anyhow::Result<Vec<Class>> {
     let notifications = Pattern::parse("user.*.notifications")?;
     let notifications = Class { snapshot: true, priority: Priority::High, ..Class::plain(notifications) };
     Ok(vec![prices, notifications])
-}
-
-/// A token that this configuration accepts.
-fn token(config: &Config, user: &str, role: &str) -> anyhow::Result<String> {
-    let auth = &config.auth;
-    let key = auth.keys.first().context("there is no key to sign the token with")?;
-    let longest = Some(auth.max_token_lifetime).filter(|longest| !longest.is_zero());
-    let lifetime = longest.map_or(TOKEN_LIFETIME, |longest| longest.min(TOKEN_LIFETIME));
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
-    let mut claims = json!({ "sub": user, "iat": now.as_secs(), "exp": (now + lifetime).as_secs() });
-    let kind = auth.token_types.first().map_or("", String::as_str);
-    for (claim, value) in [
-        ("iss", auth.issuer.as_str()),
-        ("aud", &auth.audience),
-        (&auth.token_type_claim, kind),
-        (&auth.role_claim, role),
-        (&auth.user_claim, user),
-    ] {
-        if !claim.is_empty() && !value.is_empty() {
-            set(&mut claims, claim, json!(value));
-        }
-    }
-    if auth.user_claim.ends_with("email") {
-        set(&mut claims, &format!("{}_verified", auth.user_claim), json!(true));
-    }
-    let header = Some(kind).filter(|kind| !kind.is_empty() && auth.token_type_claim.is_empty());
-    Ok(jwt::mint_hs256_as(header, &key.secret, Some(&key.kid), &claims)?)
-}
-
-/// Sets a claim, which may be a path with dots.
-fn set(claims: &mut Value, claim: &str, value: Value) {
-    let names: Vec<&str> = if claim.contains("://") { vec![claim] } else { claim.split('.').collect() };
-    let place = names.into_iter().fold(claims, |claims, name| {
-        if !claims.is_object() {
-            *claims = json!({});
-        }
-        &mut claims[name]
-    });
-    *place = value;
-}
-
-fn banner(app: &App, nats_url: &str, [demo, admin]: &[String; 2]) -> String {
-    // A browser cannot open the address for "all interfaces".
-    let mut address = app.address;
-    if address.ip().is_unspecified() {
-        address.set_ip(Ipv4Addr::LOCALHOST.into());
-    }
-    let server = if nats_url == "nats://127.0.0.1:4222" { String::new() } else { format!("-s {nats_url} ") };
-    format!(
-        "
-Tidegate dev, for trying things out. Anyone with one of these tokens can connect: do not expose it.
-
-  page   http://{address}/#token={demo}&token={admin}
-  socket ws://{address}/ws
-  nats   {nats_url}
-  token  {demo}
-  admin  {admin}
-
-Publish a message and watch it arrive in the page. The last one is only for the user admin:
-
-  nats pub {server}prices.AAPL '{{\"price\":190.1}}'
-  nats pub {server}user.demo.notifications '{{\"title\":\"hi\"}}'
-  nats pub {server}admin.users '{{\"online\":42}}'
-
-Ctrl-C stops everything.
-
-"
-    )
 }

@@ -130,7 +130,8 @@ fn listeners(root: &ConfigTable<'_>, config: &Config) {
             root.error(key, message, "write the same address in both, or choose another port");
         }
     }
-    if console && !listen.ip().is_loopback() {
+    let public = all.iter().map(|(_, address)| address).find(|address| !address.ip().is_loopback());
+    if let Some(listen) = public.filter(|_| console) {
         let message = format!(
             "everyone who can reach {listen} can open the demo page and the test pages, which are meant for trying \
              things out; turn it off, or listen on 127.0.0.1 only"

@@ -57,7 +57,7 @@ impl VocabularyFile {
 
 impl EndpointConfig {
     /// The path of the endpoint, or the paths of its vocabulary.
-    pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
         let own = Some(self.path.as_str()).filter(|path| !path.is_empty());
         own.into_iter().chain(self.file.iter().flat_map(VocabularyFile::paths))
     }

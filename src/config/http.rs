@@ -12,7 +12,7 @@ use crate::config::table::ConfigTable;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpConfig {
     pub listen: SocketAddr,
-    /// Whether `/` serves the demo page, and each vocabulary its test page.
+    /// Whether `/` serves the demo page, and `/console/<name>` the test page of each vocabulary.
     pub console: bool,
     /// The proxies whose `X-Forwarded-For` and `Forwarded` headers are trusted.
     pub trusted_proxies: Vec<Network>,

@@ -8,6 +8,7 @@ const CONNECTED_MS = 1_500;
 const NEW_TOKEN =
   "Open the link that `tidegate dev` printed last: it makes a new token at each start. With your own node, add #token= and " +
   "a token to the address of this page.";
+const socketPath = document.querySelector("meta[name=socket]").content;
 const status = document.getElementById("status");
 const rows = document.querySelector("#channels tbody");
 const log = document.getElementById("log");
@@ -32,7 +33,7 @@ function connect() {
   const token = chosenToken();
   const scheme = location.protocol === "https:" ? "wss" : "ws";
   // The token is sent as the first message, because a script cannot read why a handshake is rejected.
-  const mine = new WebSocket(`${scheme}://${location.host}/ws`, ["tidegate.v1.json"]);
+  const mine = new WebSocket(`${scheme}://${location.host}${socketPath}`, ["tidegate.v1.json"]);
   socket = mine;
   let refusal;
   let isConnected = false;

@@ -11,13 +11,16 @@ const PAGE: &str = include_str!("console.html");
 /// A module, so that code in the browser's console can use any name.
 const SCRIPT: &str = concat!(include_str!("diagnosis.js"), include_str!("console.js"));
 const STYLE: &str = include_str!("console.css");
+/// The path of the endpoint, in the page.
+const SOCKET: &str = "{{socket}}";
 /// Nothing from other origins, and nothing inline. The WebSocket has the page's own origin.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The page, its script and its style sheet.
-pub fn routes() -> Routes {
-    let page = warp::path::end().and(read_only()).map(|| file("text/html; charset=utf-8", PAGE));
+/// The page, its script and its style sheet. The page connects to this path.
+pub fn routes(socket: &str) -> Routes {
+    let text = PAGE.replace(SOCKET, &escaped(socket));
+    let page = warp::path::end().and(read_only()).map(move || file("text/html; charset=utf-8", text.clone()));
     let script =
         warp::path!("console.js").and(read_only()).map(|| file("text/javascript; charset=utf-8", SCRIPT));
     let style = warp::path!("console.css").and(read_only()).map(style);
@@ -27,6 +30,11 @@ pub fn routes() -> Routes {
 /// The style sheet of the console and the test pages.
 pub(super) fn style() -> Response {
     file("text/css; charset=utf-8", STYLE)
+}
+
+/// Escapes text for an HTML attribute.
+pub(super) fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// One file of a page, with the headers that protect it.

@@ -94,6 +94,14 @@ impl Endpoint {
         self.path_policies.get(usize::from(binding.path.0)).unwrap_or(&self.policy)
     }
 
+    /// The path, if the vocabulary is Tidegate's native one.
+    pub fn native_path(&self) -> Option<&str> {
+        match &self.kind {
+            EndpointKind::BuiltIn { path, vocabulary: Vocabulary::Native } => Some(path),
+            EndpointKind::BuiltIn { .. } | EndpointKind::File { .. } => None,
+        }
+    }
+
     /// The number and the vocabulary of the file, if the vocabulary is from one.
     pub fn file(&self) -> Option<(VocabularyId, &Arc<CompiledVocabulary>)> {
         match &self.kind {

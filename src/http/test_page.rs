@@ -1,14 +1,55 @@
-//! The test page of a vocabulary (`do = "console"`): connects to one of its paths, sends messages, and shows messages.
-//! Its script and style sheet have the page's own path and a query, so they need no other routes.
+//! The test page of a vocabulary: connects to one of its paths, sends messages, and shows messages. It is at
+//! `/console/<name>`, and where a rule of the vocabulary has `do = "console"`. Its script and style sheet have the page's
+//! own path and a query, so they need no other routes.
+
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use tidegate_vocabulary::model::CompiledVocabulary;
+use warp::Filter;
+use warp::http::HeaderMap;
+use warp::http::header;
+use warp::reply::Reply;
 use warp::reply::Response;
 
+use crate::auth::policy::Via;
 use crate::http::console;
+use crate::http::console::escaped;
+use crate::http::filters::Routes;
+use crate::http::filters::query;
+use crate::http::filters::read_only;
+use crate::http::gate::Gate;
 
 const PAGE: &str = include_str!("test_page.html");
 const SCRIPT: &str = concat!(include_str!("diagnosis.js"), include_str!("test_page.js"));
 const OUTLINE: &str = "{{outline}}";
+
+/// The pages of the vocabularies of a listener: `/console/<name>`.
+pub fn route(gate: Arc<Gate>) -> Routes {
+    warp::path!("console" / String)
+        .and(read_only())
+        .and(query())
+        .and(warp::header::headers_cloned())
+        .and_then(move |name: String, query: Option<String>, headers: HeaderMap| {
+            let gate = Arc::clone(&gate);
+            async move {
+                let page = page(&gate, &name, query.as_deref(), &headers).await;
+                page.ok_or_else(warp::reject::not_found)
+            }
+        })
+        .boxed()
+}
+
+/// The page of the vocabulary with this name. A credential that the node rejects is an error, which the page shows.
+async fn page(gate: &Gate, name: &str, query: Option<&str>, headers: &HeaderMap) -> Option<Response> {
+    if headers.contains_key(header::UPGRADE) {
+        return None;
+    }
+    let mut endpoints = gate.endpoints().filter_map(|endpoint| Some((endpoint, endpoint.file()?.1)));
+    let (endpoint, vocabulary) = endpoints.find(|(_, vocabulary)| *vocabulary.name == *name)?;
+    let identity = gate.identify_by_header(endpoint, Via::Http, None, headers, SystemTime::now()).await;
+    Some(identity.map_or_else(Reply::into_response, |_| answer(vocabulary, query)))
+}
 
 /// The page, or one of its files, by the query.
 pub fn answer(vocabulary: &CompiledVocabulary, query: Option<&str>) -> Response {
@@ -20,9 +61,4 @@ pub fn answer(vocabulary: &CompiledVocabulary, query: Option<&str>) -> Response 
             console::file("text/html; charset=utf-8", PAGE.replace(OUTLINE, &outline))
         }
     }
-}
-
-/// Escapes text for an HTML attribute.
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;").replace('>', "&gt;")
 }

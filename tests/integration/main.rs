@@ -22,6 +22,7 @@ mod delivery;
 mod demo;
 mod descriptors;
 mod dev;
+mod dev_banner;
 mod drain;
 mod event_stream;
 mod faults;

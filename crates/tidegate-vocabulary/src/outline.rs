@@ -33,6 +33,11 @@ impl CompiledVocabulary {
         })
     }
 
+    /// Whether a `[[deliver]]` rule is for publications on this subject.
+    pub fn delivers(&self, subject: &str) -> bool {
+        self.deliver_rules.iter().any(|rule| rule.pattern.matches(subject))
+    }
+
     /// One example message for each rule of a path, as JSON, in the order of the file.
     fn messages(&self, path: &PathRule) -> Vec<String> {
         let of_arms = path.dispatch.arms.values().flatten();
