@@ -80,6 +80,7 @@ impl Lane {
                 if self.hooks.is_opening_delayed(self.index.0) {
                     let (hooks, lane) = (self.hooks.clone(), self.index.0);
                     self.pending_reads.start(key, async move { hooks.pass_opening(lane).await });
+                    self.bell.ring();
                 } else {
                     self.feeds.opened(key, now.0, outgoing);
                 }
@@ -137,14 +138,12 @@ impl Lane {
     pub(super) fn report_links(&mut self) {
         let connected = self.subscriptions.is_answering() && self.nats.is_ready();
         let server = self.subscriptions.server_version();
-        let was = {
-            let status = self.status.borrow();
-            if status.connected == connected && status.server.as_deref() == server {
-                return;
-            }
-            status.connected
-        };
-        self.status.send_replace(LaneStatus { connected, server: server.map(str::to_owned) });
+        let was = self.reported.connected;
+        if was == connected && self.reported.server.as_deref() == server {
+            return;
+        }
+        self.reported = LaneStatus { connected, server: server.map(str::to_owned) };
+        self.status.send_replace(self.reported.clone());
         if connected != was
             && let Some(suppressed) = self.link_log.pass()
         {
