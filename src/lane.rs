@@ -60,6 +60,8 @@ use crate::telemetry::limit::LogLimit;
 
 /// Events from NATS handled at a time.
 const MESSAGE_BATCH: usize = 256;
+/// The capacity for items that the lane keeps. Only joins and lost connections need more.
+const KEPT_ITEMS: usize = 2 * MESSAGE_BATCH;
 /// Requests of shards handled at a time.
 const REQUEST_BATCH: usize = 256;
 
@@ -190,9 +192,12 @@ pub struct LaneStatus {
     pub server: Option<String>,
 }
 
-/// Delivers a batch to the shard on the lane's own thread, by a direct call.
+/// Delivers the items of a batch to the shard on the lane's own thread, by a direct call.
 #[derive(Clone)]
-pub struct LocalShard(pub Rc<dyn Fn(Batch)>);
+pub struct LocalShard(pub Rc<DeliverItems>);
+
+/// Empties the batch. The flag says whether the lane is about to have more.
+pub type DeliverItems = dyn Fn(&mut Batch, bool);
 
 #[derive(Clone, Debug)]
 pub struct LaneSettings {
@@ -360,7 +365,7 @@ impl Lane {
             self.report_links();
             self.flush_shard_queues();
             // Let other tasks of this thread run, however much there is. With nothing left the loop waits anyway.
-            if self.subscriptions.may_have_more() {
+            if self.subscriptions.may_have_more() || self.bell.has_rung() {
                 tokio::task::yield_now().await;
             }
         }

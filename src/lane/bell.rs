@@ -51,6 +51,11 @@ impl Bell {
         self.ringer.has_rung.store(true, Ordering::Release);
     }
 
+    /// Whether the rare sources are polled next time.
+    pub(super) fn has_rung(&self) -> bool {
+        self.ringer.has_rung.load(Ordering::Acquire)
+    }
+
     /// Polls the rare sources if the bell has rung. `poll` must poll all of them. If it is ready, they are polled again
     /// next time, because they may have more.
     pub(super) fn poll_if_rung<T>(
@@ -61,7 +66,7 @@ impl Bell {
         if !self.ringer.task.will_wake(context.waker()) {
             *self = Self::of(context.waker().clone());
         }
-        if !self.ringer.has_rung.load(Ordering::Acquire) {
+        if !self.has_rung() {
             return Poll::Pending;
         }
         // Before the poll: what rings during the poll must count for the next one.
@@ -102,13 +107,13 @@ mod tests {
     /// A bell with one rare source, and how often that was polled.
     struct Rare {
         bell: Bell,
-        source: mpsc::UnboundedReceiver<u32>,
+        source: mpsc::Receiver<u32>,
         polls: usize,
     }
 
     impl Rare {
-        fn new() -> (mpsc::UnboundedSender<u32>, Self) {
-            let (sender, source) = mpsc::unbounded_channel();
+        fn new() -> (mpsc::Sender<u32>, Self) {
+            let (sender, source) = mpsc::channel(2);
             (sender, Self { bell: Bell::new(), source, polls: 0 })
         }
 
@@ -128,8 +133,8 @@ mod tests {
             assert!(rare.poll(&task).is_pending());
         }
         assert_eq!((rare.polls, task.count()), (1, 0), "once, to leave the waker");
-        sender.send(1).unwrap();
-        sender.send(2).unwrap();
+        sender.try_send(1).unwrap();
+        sender.try_send(2).unwrap();
         assert_eq!(task.count(), 1, "the source wakes the task");
         assert_eq!(rare.poll(&task), Poll::Ready(Some(1)));
         assert_eq!(rare.poll(&task), Poll::Ready(Some(2)), "without another call");
@@ -169,22 +174,28 @@ mod tests {
         assert!(rare.poll(&first).is_pending());
         assert!(rare.poll(&second).is_pending());
         assert_eq!(rare.polls, 2);
-        sender.send(1).unwrap();
+        sender.try_send(1).unwrap();
         assert_eq!((first.count(), second.count()), (0, 1));
         assert_eq!(rare.poll(&second), Poll::Ready(Some(1)));
     }
 
-    #[tokio::test]
-    async fn nothing_that_another_thread_sends_is_missed() {
+    #[test]
+    fn nothing_that_another_thread_sends_is_missed() {
         const COUNT: u32 = 100_000;
         let (sender, mut source) = mpsc::channel(4);
-        let sending = std::thread::spawn(move || (0..COUNT).try_for_each(|n| sender.blocking_send(n)));
-        let mut bell = Bell::new();
-        for number in 0..COUNT {
-            let next =
-                poll_fn(|context| bell.poll_if_rung(context, |context| source.poll_recv(context))).await;
-            assert_eq!(next, Some(number));
-        }
-        assert_eq!(sending.join().unwrap(), Ok(()));
+        let receive = async {
+            let mut bell = Bell::new();
+            for number in 0..COUNT {
+                let next =
+                    poll_fn(|context| bell.poll_if_rung(context, |context| source.poll_recv(context))).await;
+                assert_eq!(next, Some(number));
+            }
+        };
+        let sent = std::thread::scope(|scope| {
+            let sending = scope.spawn(move || (0..COUNT).try_for_each(|number| sender.blocking_send(number)));
+            tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(receive);
+            sending.join().unwrap()
+        });
+        assert_eq!(sent, Ok(()));
     }
 }

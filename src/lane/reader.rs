@@ -11,6 +11,7 @@ use tracing::error;
 use tracing::info;
 use tracing::warn;
 
+use crate::lane::KEPT_ITEMS;
 use crate::lane::Lane;
 use crate::lane::LaneRequest;
 use crate::lane::LaneStatus;
@@ -174,7 +175,9 @@ impl Lane {
             shard_queue.flush();
         }
         if !self.local_batch.is_empty() {
-            (self.local_shard.0)(std::mem::take(&mut self.local_batch));
+            (self.local_shard.0)(&mut self.local_batch, self.subscriptions.may_have_more());
+            self.local_batch.items.shrink_to(KEPT_ITEMS);
+            self.outgoing.shrink_to(KEPT_ITEMS);
         }
     }
 
