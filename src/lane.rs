@@ -1,6 +1,7 @@
 //! A lane: the NATS connection for the subscriptions of one thread, and the feeds of the patterns that hash to it. It
 //! never waits for a shard or a client.
 
+mod bell;
 mod directory;
 pub mod encoder;
 pub mod feed;
@@ -16,11 +17,14 @@ mod unshown_log;
 pub mod values;
 mod wildcards;
 
+use std::future::poll_fn;
 use std::hash::BuildHasher;
 use std::hash::RandomState;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
 use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
@@ -36,6 +40,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::hooks::Hooks;
+use crate::lane::bell::Bell;
 use crate::lane::directory::LaneDirectory;
 use crate::lane::encoder::Encoder;
 use crate::lane::feed::ShardItem;
@@ -55,6 +60,8 @@ use crate::telemetry::limit::LogLimit;
 
 /// Events from NATS handled at a time.
 const MESSAGE_BATCH: usize = 256;
+/// The capacity for items that the lane keeps. Only joins and lost connections need more.
+const KEPT_ITEMS: usize = 2 * MESSAGE_BATCH;
 /// Requests of shards handled at a time.
 const REQUEST_BATCH: usize = 256;
 
@@ -185,9 +192,12 @@ pub struct LaneStatus {
     pub server: Option<String>,
 }
 
-/// Delivers a batch to the shard on the lane's own thread, by a direct call.
+/// Delivers the items of a batch to the shard on the lane's own thread, by a direct call.
 #[derive(Clone)]
-pub struct LocalShard(pub Rc<dyn Fn(Batch)>);
+pub struct LocalShard(pub Rc<DeliverItems>);
+
+/// Empties the batch. The flag says whether the lane is about to have more.
+pub type DeliverItems = dyn Fn(&mut Batch, bool);
 
 #[derive(Clone, Debug)]
 pub struct LaneSettings {
@@ -229,6 +239,8 @@ pub struct Lane {
     requests: mpsc::Receiver<LaneRequest>,
     feeds: Feeds<SubscriptionKey>,
     pending_reads: PendingReads<SubscriptionKey>,
+    /// Rings when there may be something other than messages.
+    bell: Bell,
     hooks: Hooks,
     /// Items of the feeds that have not been assigned to a shard's queue yet.
     outgoing: Vec<ShardItem>,
@@ -236,6 +248,8 @@ pub struct Lane {
     local_shard: LocalShard,
     local_batch: Batch,
     status: watch::Sender<LaneStatus>,
+    /// The state that it has reported.
+    reported: LaneStatus,
     linger: Duration,
     kept: Vec<Arc<Class>>,
     encoder: Encoder,
@@ -274,11 +288,13 @@ impl Lane {
             requests,
             feeds: Feeds::new(settings.feeds, encoder.renderers().clone()),
             pending_reads: PendingReads::new(),
+            bell: Bell::new(),
             hooks,
             outgoing: Vec::new(),
             shard_queues,
             local_shard,
             local_batch: Batch::default(),
+            reported: LaneStatus::default(),
             status,
             linger: settings.linger,
             kept,
@@ -288,12 +304,13 @@ impl Lane {
         }
     }
 
-    /// Runs until `stop`, then closes the connections.
+    /// Runs until `stop`, then closes the connections. A turn usually handles messages and nothing else: so only their
+    /// socket is polled each time, and the other sources when the bell has rung.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut tick = tokio::time::interval(Duration::from_millis(100));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let nats = self.nats.clone();
-        let mut stopped = pin!(stop.cancelled());
+        let (mut stopped, mut changed) = (pin!(stop.cancelled()), pin!(nats.changed()));
         let mut requested = Vec::new();
         let mut read = Vec::new();
         let mut incoming = Vec::new();
@@ -302,13 +319,37 @@ impl Lane {
             self.feeds.keep(&class, (Instant::now(), SystemTime::now()), subscribe);
         }
         loop {
-            tokio::select! {
-                () = &mut stopped => break,
-                () = self.subscriptions.ready() => {}
-                key = self.pending_reads.next() => read.push(key),
-                _ = self.requests.recv_many(&mut requested, REQUEST_BATCH) => {}
-                () = nats.changed() => {}
-                _ = tick.tick() => self.sweep(Instant::now()),
+            let (mut is_stopped, mut is_sweep_due) = (false, false);
+            {
+                let mut messages = pin!(self.subscriptions.ready());
+                let mut poll_rare = |context: &mut Context<'_>| {
+                    is_stopped = stopped.as_mut().poll(context).is_ready();
+                    is_sweep_due = tick.poll_tick(context).is_ready();
+                    let is_changed = changed.as_mut().poll(context).is_ready();
+                    if is_changed {
+                        changed.set(nats.changed());
+                    }
+                    let _ = self.requests.poll_recv_many(context, &mut requested, REQUEST_BATCH);
+                    let _ = self.pending_reads.poll_next(context).map(|key| read.push(key));
+                    let is_timely = is_stopped || is_sweep_due || is_changed;
+                    if is_timely || !requested.is_empty() || !read.is_empty() {
+                        Poll::Ready(())
+                    } else {
+                        Poll::Pending
+                    }
+                };
+                poll_fn(|context| {
+                    let rare = self.bell.poll_if_rung(context, &mut poll_rare);
+                    // The socket is polled in any case, so that neither kind of source delays the other.
+                    if messages.as_mut().poll(context).is_ready() { Poll::Ready(()) } else { rare }
+                })
+                .await;
+            }
+            if is_stopped {
+                break;
+            }
+            if is_sweep_due {
+                self.sweep(Instant::now());
             }
             let now = (Instant::now(), SystemTime::now());
             for request in requested.drain(..) {
@@ -324,7 +365,7 @@ impl Lane {
             self.report_links();
             self.flush_shard_queues();
             // Let other tasks of this thread run, however much there is. With nothing left the loop waits anyway.
-            if self.subscriptions.may_have_more() {
+            if self.subscriptions.may_have_more() || self.bell.has_rung() {
                 tokio::task::yield_now().await;
             }
         }

@@ -52,6 +52,7 @@ use crate::shard::cluster::ClusterWorker;
 use crate::shard::handle::ListenerId;
 use crate::shard::handle::ShardHandle;
 use crate::shard::handle::ShardRequest;
+use crate::shard::pump::Pump;
 
 /// Items of the inbox to deliver before other tasks run.
 const TURN_ITEMS: usize = 256;
@@ -149,7 +150,8 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
     }));
     let connections = Rc::new(Connections::new(Rc::clone(&context)));
     let nats_work = nats.clone().run();
-    let own = Rc::clone(&connections);
+    let pump = Rc::new(Pump::new(Rc::clone(&connections)));
+    let (own, inbox_level) = (Rc::clone(&pump), parts.inbox.level());
     let encoder =
         Encoder::new(node.vocabularies.renderers(), node.compression).with_hooks(node.hooks.clone());
     let index = LaneIndex(parts.index.0);
@@ -159,7 +161,9 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
         lanes: node.lanes.clone(),
         requests: parts.questions,
         shard_queues: parts.shard_queues,
-        local_shard: LocalShard(Rc::new(move |batch| pump::deliver(&own, batch))),
+        local_shard: LocalShard(Rc::new(move |batch, more| {
+            own.deliver(batch, more || !inbox_level.is_empty())
+        })),
         status: parts.status,
         settings: node.lane.clone(),
         kept: node.lanes.kept_by(index, &context.settings.classes),
@@ -168,7 +172,7 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
     };
     let nats_requests = tasks.spawn_local(nats_work);
     let lane = tasks.spawn_local(Lane::new(lane).run(parts.stop.clone()));
-    let inbox = tasks.spawn_local(empty_inbox(Rc::clone(&connections), parts.inbox));
+    let inbox = tasks.spawn_local(empty_inbox(pump, parts.inbox));
     let flushes = tasks.spawn_local(flush(Rc::clone(&connections)));
     let deadlines = tasks.spawn_local(handle_deadlines(Rc::clone(&connections)));
     let cluster = parts.cluster_worker.map(|worker| worker.run(Rc::clone(&context)));
@@ -187,20 +191,21 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
     }
 }
 
-async fn empty_inbox(connections: Rc<Connections>, mut inbox: Inbox) {
-    let context = &connections.context;
-    while let Some(batch) = inbox.next().await {
+async fn empty_inbox(pump: Rc<Pump>, mut inbox: Inbox) {
+    let context = &pump.connections.context;
+    while let Some(mut batch) = inbox.next().await {
         context.node.hooks.pass_pump(context.shard.0).await;
         let mut items = batch.items.len();
-        pump::deliver(&connections, batch);
+        pump.deliver(&mut batch, !inbox.is_empty());
         while items < TURN_ITEMS
-            && let Some(batch) = inbox.try_next()
+            && let Some(mut batch) = inbox.try_next()
         {
             items += batch.items.len();
-            pump::deliver(&connections, batch);
+            // Only the first batch of a turn may be flushed at once: otherwise batches that arrive meanwhile prolong it.
+            pump.deliver(&mut batch, true);
         }
         // Let clients be flushed and read. If the inbox is empty, the loop waits anyway.
-        if items >= TURN_ITEMS {
+        if items >= TURN_ITEMS || !inbox.is_empty() {
             tokio::task::yield_now().await;
         }
     }

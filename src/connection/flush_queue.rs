@@ -10,7 +10,7 @@ use crate::hub::subscriber::Subscriber;
 
 /// Connections to flush before other tasks run. Few, so that publications that arrive in the meantime reach the other
 /// outboxes before those are flushed, and go out in the same writes.
-const MIN_BATCH: usize = 8;
+pub const MIN_BATCH: usize = 8;
 /// The whole queue is flushed in at most this many batches.
 const MAX_BATCHES: usize = 16;
 

@@ -13,6 +13,7 @@ use crate::connection::Connection;
 use crate::connection::ConnectionSetup;
 use crate::connection::context::Context;
 use crate::connection::flush_queue::FlushQueue;
+use crate::connection::flush_queue::MIN_BATCH;
 use crate::connection::transport::Transport;
 use crate::hub::effects::Effects;
 use crate::hub::subscriber::ConnectionId;
@@ -63,13 +64,27 @@ impl Connections {
         table.iter().filter_map(|(_, connection)| connection.session_stats(vocabulary, with_names)).collect()
     }
 
-    /// Queues the flushes that publishing has caused.
-    pub fn queue_flushes(&self, effects: &mut Effects, now: Instant) {
-        self.flush_queue.add(effects.changed.drain(..));
+    /// Flushes what publishing has changed: at once if it is no more than the queue would flush in one turn and nothing
+    /// else waits, otherwise from the queue. `more_waits` says whether more is about to be published.
+    pub fn flush_changed(&self, effects: &mut Effects, now: Instant, more_waits: bool) {
+        let changed = effects.changed.drain(..);
+        if !more_waits && self.flush_queue.is_empty() && changed.len() <= MIN_BATCH {
+            changed.for_each(|subscriber| self.flush_if_changed(&subscriber, now));
+        } else {
+            self.flush_queue.add(changed);
+        }
         for (subscriber, wait) in effects.delayed.drain(..) {
             if let Some(connection) = self.of(&subscriber) {
                 connection.flush_after(wait, now);
             }
+        }
+    }
+
+    fn flush_if_changed(&self, subscriber: &Rc<Subscriber>, now: Instant) {
+        if subscriber.is_changed()
+            && let Some(connection) = self.of(subscriber)
+        {
+            connection.flush(now);
         }
     }
 
@@ -88,11 +103,8 @@ impl Connections {
         self.flush_queue.wait().await;
         let now = Instant::now();
         for _ in 0..self.flush_queue.batch_size() {
-            if let Some(subscriber) = self.flush_queue.next()
-                && subscriber.is_changed()
-                && let Some(connection) = self.of(&subscriber)
-            {
-                connection.flush(now);
+            if let Some(subscriber) = self.flush_queue.next() {
+                self.flush_if_changed(&subscriber, now);
             }
         }
     }

@@ -100,6 +100,12 @@ impl Batch {
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
+
+    /// Removes and returns all items. The batch keeps its memory for the next ones.
+    pub fn drain(&mut self) -> impl Iterator<Item = Item> {
+        self.bytes = 0;
+        self.items.drain(..)
+    }
 }
 
 /// A lane's sender to an inbox.
@@ -153,9 +159,30 @@ impl Inbox {
         Some(self.release_bytes(batch))
     }
 
+    /// Whether no batch waits.
+    pub fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// Tells others on the thread whether batches wait.
+    pub fn level(&self) -> InboxLevel {
+        InboxLevel(Arc::clone(&self.bytes))
+    }
+
     fn release_bytes(&self, batch: Batch) -> Batch {
         self.bytes.fetch_sub(batch.bytes, Ordering::AcqRel);
         batch
+    }
+}
+
+/// How full an inbox is.
+#[derive(Clone, Debug)]
+pub struct InboxLevel(Arc<AtomicUsize>);
+
+impl InboxLevel {
+    /// Whether batches wait.
+    pub fn is_empty(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 0
     }
 }
 

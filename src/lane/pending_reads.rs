@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::task::Context;
+use std::task::Poll;
 
 use futures_util::FutureExt as _;
 use futures_util::StreamExt as _;
@@ -30,13 +32,17 @@ impl<K: Copy + Eq + Hash + 'static> PendingReads<K> {
         self.reads.push(read.map(move |()| (key, number)).boxed_local());
     }
 
-    /// Waits for the next read that finishes, and returns its subscription. Waits forever if there is none.
-    pub(super) async fn next(&mut self) -> K {
+    /// Ready when a read has finished: returns its subscription. If there is no read, nothing wakes the task: poll again
+    /// after [`PendingReads::start`].
+    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<K> {
         loop {
-            let Some((key, number)) = self.reads.next().await else { std::future::pending().await };
-            if self.wanted.get(&key) == Some(&number) {
-                self.wanted.remove(&key);
-                return key;
+            match self.reads.poll_next_unpin(context) {
+                Poll::Ready(Some((key, number))) if self.wanted.get(&key) == Some(&number) => {
+                    self.wanted.remove(&key);
+                    return Poll::Ready(key);
+                }
+                Poll::Ready(Some(_)) => {}
+                Poll::Ready(None) | Poll::Pending => return Poll::Pending,
             }
         }
     }
@@ -54,9 +60,15 @@ impl<K: Copy + Eq + Hash + 'static> PendingReads<K> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use tokio::sync::oneshot;
 
     use super::*;
+
+    fn next(reads: &mut PendingReads<u32>) -> Option<u32> {
+        poll_fn(|context| reads.poll_next(context)).now_or_never()
+    }
 
     fn begin(reads: &mut PendingReads<u32>, key: u32) -> oneshot::Sender<()> {
         let (end, ended) = oneshot::channel::<()>();
@@ -67,21 +79,21 @@ mod tests {
     #[tokio::test]
     async fn reads_return_as_they_finish_and_only_the_last_of_a_subscription_counts() {
         let mut reads = PendingReads::new();
-        assert_eq!(reads.next().now_or_never(), None, "nothing to wait for");
+        assert_eq!(next(&mut reads), None, "nothing to wait for");
         let (one, two) = (begin(&mut reads, 1), begin(&mut reads, 2));
-        assert_eq!(reads.next().now_or_never(), None);
+        assert_eq!(next(&mut reads), None);
         two.send(()).unwrap();
-        assert_eq!(reads.next().now_or_never(), Some(2));
+        assert_eq!(next(&mut reads), Some(2));
         let again = begin(&mut reads, 1);
         one.send(()).unwrap();
-        assert_eq!(reads.next().now_or_never(), None, "it was for a link that is lost");
+        assert_eq!(next(&mut reads), None, "it was for a link that is lost");
         again.send(()).unwrap();
-        assert_eq!(reads.next().now_or_never(), Some(1));
+        assert_eq!(next(&mut reads), Some(1));
         for cancel in [|reads: &mut PendingReads<u32>| reads.cancel(3), PendingReads::cancel_all] {
             let cancelled = begin(&mut reads, 3);
             cancel(&mut reads);
             cancelled.send(()).unwrap();
-            assert_eq!(reads.next().now_or_never(), None);
+            assert_eq!(next(&mut reads), None);
         }
         assert!(reads.reads.is_empty(), "nothing is kept of them");
     }

@@ -11,6 +11,7 @@ use tracing::error;
 use tracing::info;
 use tracing::warn;
 
+use crate::lane::KEPT_ITEMS;
 use crate::lane::Lane;
 use crate::lane::LaneRequest;
 use crate::lane::LaneStatus;
@@ -80,6 +81,7 @@ impl Lane {
                 if self.hooks.is_opening_delayed(self.index.0) {
                     let (hooks, lane) = (self.hooks.clone(), self.index.0);
                     self.pending_reads.start(key, async move { hooks.pass_opening(lane).await });
+                    self.bell.ring();
                 } else {
                     self.feeds.opened(key, now.0, outgoing);
                 }
@@ -142,14 +144,12 @@ impl Lane {
     pub(super) fn report_links(&mut self) {
         let connected = self.subscriptions.is_answering() && self.nats.is_ready();
         let server = self.subscriptions.server_version();
-        let was = {
-            let status = self.status.borrow();
-            if status.connected == connected && status.server.as_deref() == server {
-                return;
-            }
-            status.connected
-        };
-        self.status.send_replace(LaneStatus { connected, server: server.map(str::to_owned) });
+        let was = self.reported.connected;
+        if was == connected && self.reported.server.as_deref() == server {
+            return;
+        }
+        self.reported = LaneStatus { connected, server: server.map(str::to_owned) };
+        self.status.send_replace(self.reported.clone());
         if connected != was
             && let Some(suppressed) = self.link_log.pass()
         {
@@ -180,7 +180,9 @@ impl Lane {
             shard_queue.flush();
         }
         if !self.local_batch.is_empty() {
-            (self.local_shard.0)(std::mem::take(&mut self.local_batch));
+            (self.local_shard.0)(&mut self.local_batch, self.subscriptions.may_have_more());
+            self.local_batch.items.shrink_to(KEPT_ITEMS);
+            self.outgoing.shrink_to(KEPT_ITEMS);
         }
     }
 

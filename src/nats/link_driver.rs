@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
+use std::task::Waker;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -61,6 +62,8 @@ pub(super) struct LinkDriver {
     servers: Servers,
     socket: SocketState,
     timer: Pin<Box<Sleep>>,
+    /// When the timer will wake which task.
+    armed: Option<(Instant, Waker)>,
     /// When to leave a server in lame duck mode.
     leave_at: Option<Instant>,
     /// The server of the current connection or attempt.
@@ -127,6 +130,7 @@ impl LinkDriver {
             name,
             socket: SocketState::Waiting(now),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            armed: None,
             leave_at: None,
             server: None,
             connected_since: None,
@@ -165,7 +169,7 @@ impl LinkDriver {
     /// Moves events to `batch` until it has `max`.
     pub(super) fn take(&mut self, max: usize, batch: &mut Vec<Incoming>) {
         self.link.take(max, batch);
-        self.on_link_change(Instant::now());
+        self.on_link_change();
     }
 
     /// Ready when there is something to take. Connects, reads, writes and pings meanwhile.
@@ -212,7 +216,7 @@ impl LinkDriver {
                     self.link.next_timeout().into_iter().chain(self.leave_at).min()
                 }
             };
-            if until.is_none_or(|until| self.poll_timer(until, context).is_pending()) {
+            if until.is_none_or(|until| self.poll_timer(until, now, context).is_pending()) {
                 return Poll::Pending;
             }
         }
@@ -230,11 +234,21 @@ impl LinkDriver {
         self.link.has_more() || self.link.unsent().len() > unsent
     }
 
-    fn poll_timer(&mut self, until: Instant, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_timer(&mut self, until: Instant, now: Instant, context: &mut Context<'_>) -> Poll<()> {
+        // Each message brings the task here, and the timer is nearly always the same: it wakes the task by itself.
+        if let Some((at, task)) = &self.armed
+            && *at == until
+            && until > now
+            && task.will_wake(context.waker())
+        {
+            return Poll::Pending;
+        }
         if self.timer.deadline() != until.into() {
             self.timer.as_mut().reset(until.into());
         }
-        self.timer.as_mut().poll(context)
+        let outcome = self.timer.as_mut().poll(context);
+        self.armed = outcome.is_pending().then(|| (until, context.waker().clone()));
+        outcome
     }
 
     fn connect(&mut self, now: Instant) {
@@ -266,9 +280,9 @@ impl LinkDriver {
     }
 
     /// Reacts to changes of the link's state.
-    fn on_link_change(&mut self, now: Instant) {
+    fn on_link_change(&mut self) {
         if let Some(reason) = self.link.take_end_reason() {
-            self.retry_later(Failure::Ended(reason), now);
+            self.retry_later(Failure::Ended(reason), Instant::now());
         }
         if !matches!(self.socket, SocketState::Connected(_)) {
             return;
@@ -279,7 +293,7 @@ impl LinkDriver {
                 let Server { host, port, .. } = server;
                 info!(name = %self.name, %host, port, suppressed, "connected to nats");
             }
-            self.connected_since = Some(now);
+            self.connected_since = Some(Instant::now());
             self.failure_log = FailureLog::default();
         }
         let Some(info) = self.link.take_new_info() else { return };
@@ -291,7 +305,7 @@ impl LinkDriver {
                 warn!(name = %self.name, suppressed, "{message}");
             }
             let has_other = self.servers.has_other();
-            self.leave_at = has_other.then(|| now + self.servers.random_part_of(LEAVE_WITHIN));
+            self.leave_at = has_other.then(|| Instant::now() + self.servers.random_part_of(LEAVE_WITHIN));
         }
         // The server may have been replaced by an older one.
         if !is_new_enough(&info.version) {

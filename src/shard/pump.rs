@@ -1,6 +1,7 @@
-//! The pump: takes a batch from a lane, passes its items to the hub and to sessions, and queues the flushes of changed
-//! outboxes.
+//! The pump: takes a batch from a lane, passes its items to the hub and to sessions, and flushes the changed outboxes or
+//! queues them.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::iter::Peekable;
@@ -8,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
+use std::time::SystemTime;
 
 use smallvec::SmallVec;
 use tidegate_protocol::class::Priority;
@@ -36,42 +38,53 @@ use crate::lane::inbox::Snapshot;
 const BATCH_ITEMS: usize = 64;
 const BATCH_BYTES: usize = 64 * 1024;
 
-/// Handles all items of a batch, in order. Changed outboxes are queued for a flush; outboxes that are half full are
-/// flushed at once, so that a burst does not overflow the outboxes of clients that keep up.
-pub fn deliver(connections: &Connections, batch: Batch) {
-    let mut pump = Pump::new(connections);
-    let mut items = batch.items.into_iter().peekable();
-    while let Some(item) = items.next() {
-        pump.handle(item, &mut items);
-        connections.flush_urgent(&mut pump.effects, pump.now);
-    }
-    connections.queue_flushes(&mut pump.effects, pump.now);
+/// Delivers batches to the connections of a shard.
+pub struct Pump {
+    /// The connections of the shard.
+    pub connections: Rc<Connections>,
+    /// Reused, so that a batch need not allocate them.
+    lists: Cell<PumpLists>,
 }
 
-/// The state while a batch is handled.
-struct Pump<'a> {
-    connections: &'a Connections,
-    context: &'a Context,
-    now: Instant,
+/// What a batch fills and leaves empty.
+#[derive(Default)]
+struct PumpLists {
     effects: Effects,
     /// Consecutive publications of one pattern, by format.
     consecutive: Vec<(Format, Vec<Rc<Delivery>>)>,
     batches: Vec<(Format, DeliveryBatch)>,
 }
 
-impl<'a> Pump<'a> {
-    fn new(connections: &'a Connections) -> Self {
-        let (now, effects) = (Instant::now(), Effects::default());
-        Self {
-            connections,
-            context: &connections.context,
-            now,
-            effects,
-            consecutive: Vec::new(),
-            batches: Vec::new(),
-        }
+impl Pump {
+    pub fn new(connections: Rc<Connections>) -> Self {
+        Self { connections, lists: Cell::default() }
     }
 
+    /// Handles all items of a batch, in order, and flushes the changed outboxes: few at once if nothing else waits
+    /// (`more_waits`), many from a queue. Outboxes that are half full are flushed before the next item, so that a burst
+    /// does not overflow the outboxes of clients that keep up.
+    pub fn deliver(&self, batch: &mut Batch, more_waits: bool) {
+        let (connections, lists, now) = (&*self.connections, self.lists.take(), Instant::now());
+        let mut turn = PumpTurn { connections, context: &connections.context, now, lists };
+        let mut items = batch.drain().peekable();
+        while let Some(item) = items.next() {
+            turn.handle(item, &mut items);
+            connections.flush_urgent(&mut turn.lists.effects, now);
+        }
+        connections.flush_changed(&mut turn.lists.effects, now, more_waits);
+        self.lists.set(turn.lists);
+    }
+}
+
+/// The state while a batch is handled.
+struct PumpTurn<'a> {
+    connections: &'a Connections,
+    context: &'a Context,
+    now: Instant,
+    lists: PumpLists,
+}
+
+impl PumpTurn<'_> {
     fn handle(&mut self, item: Item, rest: &mut Peekable<impl Iterator<Item = Item>>) {
         let context = self.context;
         match item {
@@ -80,35 +93,7 @@ impl<'a> Pump<'a> {
             }
             Item::Elements { pattern, format, elements } => self.publish_elements(pattern, format, &elements),
             Item::Joined { pattern, format, snapshot, stale } => {
-                self.charge_readers(&pattern, format, &snapshot);
-                context.hub.borrow().seed(&pattern, format, &snapshot.elements, self.now);
-                let joined = context.hub.borrow_mut().joined(&pattern, format);
-                let Snapshot { mut deliveries, elements } = snapshot;
-                let shown = elements.iter().filter(|_| !joined.is_empty());
-                let indexes: Vec<_> = shown.map(|elements| ElementIndex::new(elements, &pattern)).collect();
-                let (mut crowded, mut effects, now) = (Vec::new(), Effects::default(), self.now);
-                let (count, mut left) = (joined.len(), joined.len());
-                let input = |member: &TopicMember| {
-                    member.subscriber.note_joined(member.subscription);
-                    left -= 1;
-                    // Nearly always there is one.
-                    let mut snapshot =
-                        if left == 0 { std::mem::take(&mut deliveries) } else { deliveries.clone() };
-                    let (shown, dropped) = shown_elements(member, &elements, &indexes, now, &mut effects);
-                    if dropped > 0 {
-                        crowded.push((member.clone(), dropped));
-                    }
-                    snapshot.extend(shown);
-                    Input::Joined { subscription: member.subscription, snapshot, stale }
-                };
-                self.notify(joined, input);
-                for (member, dropped) in crowded {
-                    self.lost(vec![member], GapCause::Slow, Some(dropped));
-                }
-                self.effects.held.append(&mut effects.held);
-                self.pass_to_held();
-                context.node.hooks.count_joined(count);
-                self.remove_if_unused(pattern);
+                self.joined(pattern, format, snapshot, stale);
             }
             Item::JoinFailed { pattern, format, error } => {
                 let refused = context.hub.borrow_mut().join_failed(&pattern, format);
@@ -141,6 +126,39 @@ impl<'a> Pump<'a> {
         }
     }
 
+    /// Passes a lane's answer to the subscriptions that wait for it.
+    fn joined(&mut self, pattern: Pattern, format: Format, snapshot: Snapshot, stale: Option<SystemTime>) {
+        let context = self.context;
+        self.charge_readers(&pattern, format, &snapshot);
+        context.hub.borrow().seed(&pattern, format, &snapshot.elements, self.now);
+        let joined = context.hub.borrow_mut().joined(&pattern, format);
+        let Snapshot { mut deliveries, elements } = snapshot;
+        let shown = elements.iter().filter(|_| !joined.is_empty());
+        let indexes: Vec<_> = shown.map(|elements| ElementIndex::new(elements, &pattern)).collect();
+        let (mut crowded, mut effects, now) = (Vec::new(), Effects::default(), self.now);
+        let (count, mut left) = (joined.len(), joined.len());
+        let input = |member: &TopicMember| {
+            member.subscriber.note_joined(member.subscription);
+            left -= 1;
+            // Nearly always there is one.
+            let mut snapshot = if left == 0 { std::mem::take(&mut deliveries) } else { deliveries.clone() };
+            let (shown, dropped) = shown_elements(member, &elements, &indexes, now, &mut effects);
+            if dropped > 0 {
+                crowded.push((member.clone(), dropped));
+            }
+            snapshot.extend(shown);
+            Input::Joined { subscription: member.subscription, snapshot, stale }
+        };
+        self.notify(joined, input);
+        for (member, dropped) in crowded {
+            self.lost(vec![member], GapCause::Slow, Some(dropped));
+        }
+        self.lists.effects.held.append(&mut effects.held);
+        self.pass_to_held();
+        context.node.hooks.count_joined(count);
+        self.remove_if_unused(pattern);
+    }
+
     /// Charges clients for the last values that were read for them, even those that have left the channel meanwhile.
     fn charge_readers(&self, pattern: &Pattern, format: Format, snapshot: &Snapshot) {
         let values = snapshot.values();
@@ -170,7 +188,7 @@ impl<'a> Pump<'a> {
         // A batch must fit into any outbox that is at most half full.
         let outbox = self.context.node.limits.connection.outbox;
         let (max_items, max_bytes) = (BATCH_ITEMS.min(outbox.frames / 2), BATCH_BYTES.min(outbox.bytes / 4));
-        let (mut items, mut bytes) = (1, collect(&mut self.consecutive, key, terms, frames));
+        let (mut items, mut bytes) = (1, collect(&mut self.lists.consecutive, key, terms, frames));
         while items < max_items && bytes < max_bytes {
             let next = rest.next_if(|item| {
                 matches!(item, Item::Publication { pattern: of, priority, .. } if *priority == terms.0 && *of == pattern)
@@ -179,12 +197,13 @@ impl<'a> Pump<'a> {
                 break;
             };
             items += 1;
-            bytes += collect(&mut self.consecutive, &key, terms, frames);
+            bytes += collect(&mut self.lists.consecutive, &key, terms, frames);
         }
+        let lists = &mut self.lists;
         let pack = |(format, deliveries): &mut (Format, _)| Some((*format, DeliveryBatch::pack(deliveries)?));
-        self.batches.extend(self.consecutive.iter_mut().filter_map(pack));
-        topic.publish(&self.batches, self.now, &mut self.effects);
-        self.batches.clear();
+        lists.batches.extend(lists.consecutive.iter_mut().filter_map(pack));
+        topic.publish(&lists.batches, self.now, &mut lists.effects);
+        lists.batches.clear();
         drop(hub);
         self.pass_to_held();
     }
@@ -192,7 +211,7 @@ impl<'a> Pump<'a> {
     /// Delivers the elements of a publication.
     fn publish_elements(&mut self, pattern: Pattern, format: Format, elements: &Elements) {
         let hub = self.context.hub.borrow();
-        if !hub.publish_elements(&pattern, format, elements, self.now, &mut self.effects) {
+        if !hub.publish_elements(&pattern, format, elements, self.now, &mut self.lists.effects) {
             return self.context.leave_later(pattern);
         }
         drop(hub);
@@ -201,15 +220,16 @@ impl<'a> Pump<'a> {
 
     /// Passes publications to the sessions of held subscriptions.
     fn pass_to_held(&mut self) {
-        for (subscriber, subscription, delivery) in std::mem::take(&mut self.effects.held) {
+        for (subscriber, subscription, delivery) in std::mem::take(&mut self.lists.effects.held) {
             if let Some(connection) = self.connections.of(&subscriber) {
                 connection.apply(Input::Publication { subscription, delivery }, self.now);
-                self.effects.note_changed(&subscriber, Duration::ZERO);
+                self.lists.effects.note_changed(&subscriber, Duration::ZERO);
             }
         }
-        for (subscriber, subscription, collection) in std::mem::take(&mut self.effects.held_collections) {
+        for (subscriber, subscription, collection) in std::mem::take(&mut self.lists.effects.held_collections)
+        {
             if subscriber.collect(collection, subscription, self.now) {
-                self.effects.note_changed(&subscriber, Duration::ZERO);
+                self.lists.effects.note_changed(&subscriber, Duration::ZERO);
             }
         }
     }
@@ -231,7 +251,7 @@ impl<'a> Pump<'a> {
         for member in members {
             if let Some(connection) = self.connections.of(&member.subscriber) {
                 connection.apply(input(&member), self.now);
-                self.effects.note_changed(&member.subscriber, Duration::ZERO);
+                self.lists.effects.note_changed(&member.subscriber, Duration::ZERO);
             }
         }
     }

@@ -1,9 +1,11 @@
 //! What lanes guarantee: one subscription per node and subject, and everything in order for every steady client.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
+use tidegate::hooks::Faults;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::FeedBy;
 use tidegate_protocol::class::LaneBy;
@@ -22,8 +24,12 @@ const LINGER: Duration = Duration::from_millis(200);
 const PACE: Pace = Pace { burst: 1, rest: Duration::from_millis(50) };
 
 async fn subscriptions(edge: &TestEdge, expected: usize) {
+    subscriptions_on(edge, "chat.", expected).await;
+}
+
+async fn subscriptions_on(edge: &TestEdge, prefix: &str, expected: usize) {
     eventually(&format!("{expected} subscriptions on nats"), || async {
-        edge.nats.subscriptions("chat.").await == expected
+        edge.nats.subscriptions(prefix).await == expected
     })
     .await;
 }
@@ -114,6 +120,45 @@ async fn assert_churn_leaves_no_subscription_behind(lane: LaneBy) {
         recorder.stop().await;
     }
     subscriptions(&edge, 0).await;
+}
+
+/// Publishes on a subject as fast as lanes take the messages, so that some always wait. With no limit, the server's
+/// confirmations would wait behind all of them.
+async fn flood(client: async_nats::Client, subject: String, hooks: Arc<Faults>) {
+    const WAITING: u64 = 5000;
+    for number in hooks.taken.load(Ordering::SeqCst).. {
+        client.publish(subject.clone(), "1".into()).await.unwrap();
+        while number > hooks.taken.load(Ordering::SeqCst) + WAITING {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_lane_that_is_flooded_with_messages_serves_requests_sweeps_and_stops() {
+    let edge = TestEdge::with(|config| config.server.feed_linger = Duration::ZERO).await;
+    let flooded = edge.subjects_of(0, "chat.flood").next().unwrap();
+    // It does not read: only the lane matters here.
+    let mut listener = edge.client_on(0).await;
+    listener.subscribe(&flooded).await;
+    let flood = tokio::spawn(flood(edge.nats.client().await, flooded, Arc::clone(&edge.hooks)));
+    let mut client = edge.client_on(1).await;
+    for round in 0..20 {
+        let prefix = format!("chat.round{round}");
+        let subject = edge.subjects_of(0, &prefix).next().unwrap();
+        let taken = || edge.hooks.taken.load(Ordering::SeqCst);
+        let before = taken();
+        client.subscribe(&subject).await;
+        client.send(&json!({ "type": "unsubscribe", "channel": subject })).await;
+        client.expect("unsubscribed").await;
+        // A tick of the lane ends the feed.
+        subscriptions_on(&edge, &subject, 0).await;
+        eventually("the lane is still flooded", || async { taken() > before }).await;
+    }
+    let TestEdge { nats, app, .. } = edge;
+    app.drain().await;
+    eventually("the lane has stopped", || async { nats.connections("tidegate/").await == 0 }).await;
+    flood.abort();
 }
 
 /// PROTOCOL.md: "of one channel always arrive in order"

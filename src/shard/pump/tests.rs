@@ -12,6 +12,8 @@ use crate::config::limits::UserLimitPolicy;
 use crate::connection::context::ContextParts;
 use crate::hooks::Hooks;
 use crate::hub::outbox::limits::OutboxLimits;
+use crate::hub::subscriber::ConnectionId;
+use crate::hub::subscriber::Subscriber;
 use crate::lane;
 use crate::lane::LaneRequest;
 use crate::lane::LaneSettings;
@@ -34,6 +36,7 @@ use crate::node::limits::RequestLimits;
 use crate::node::readiness::Readiness;
 use crate::node::user_slots::UserSlots;
 use tidegate_protocol::class::Priority;
+use tidegate_protocol::native::Native;
 use tidegate_protocol::session::limits::Rate;
 use tidegate_protocol::websocket::AssemblerLimits;
 use tidegate_vocabulary::Vocabularies;
@@ -63,7 +66,7 @@ const LIMITS: NodeLimits = NodeLimits {
 
 /// A shard with one lane, and the receiver of that lane's requests, of which `capacity` may wait. There is no NATS
 /// server.
-fn shard(capacity: usize) -> (Connections, mpsc::Receiver<LaneRequest>) {
+fn shard(capacity: usize) -> (Rc<Connections>, mpsc::Receiver<LaneRequest>) {
     let config = Config::default();
     let tasks = TaskTracker::new();
     let (lane, requests) = lane::requests(capacity);
@@ -105,7 +108,7 @@ fn shard(capacity: usize) -> (Connections, mpsc::Receiver<LaneRequest>) {
         settings: default_settings(),
         tasks,
     };
-    (Connections::new(Rc::new(Context::new(parts))), requests)
+    (Rc::new(Connections::new(Rc::new(Context::new(parts)))), requests)
 }
 
 fn batch(pattern: &str, items: usize) -> Batch {
@@ -125,7 +128,7 @@ fn batch(pattern: &str, items: usize) -> Batch {
 #[tokio::test]
 async fn publications_without_subscribers_send_one_leave_to_the_lane() {
     let (connections, mut requests) = shard(10);
-    deliver(&connections, batch("chat.left", 1000));
+    Pump::new(Rc::clone(&connections)).deliver(&mut batch("chat.left", 1000), false);
     assert!(requests.is_empty(), "the lane was told when the last subscriber left");
     connections.context.repeat_pending_leaves();
     assert!(
@@ -135,4 +138,38 @@ async fn publications_without_subscribers_send_one_leave_to_the_lane() {
     assert!(requests.try_recv().is_err());
     connections.context.repeat_pending_leaves();
     assert!(requests.try_recv().is_err(), "but not again");
+}
+
+/// Effects of a publication that has changed the outboxes of this many subscribers.
+fn changed(count: usize) -> Effects {
+    let mut effects = Effects::default();
+    for owner in 0..count {
+        let limits = LIMITS.connection.outbox;
+        let subscriber = Rc::new(Subscriber::new(ConnectionId(owner), Arc::new(Native), limits));
+        effects.note_changed(&subscriber, Duration::ZERO);
+    }
+    effects
+}
+
+#[tokio::test]
+async fn few_changed_outboxes_are_flushed_at_once_if_nothing_else_waits() {
+    for (count, more_waits, are_queued) in
+        [(1, false, false), (8, false, false), (9, false, true), (1, true, true)]
+    {
+        let (connections, _requests) = shard(10);
+        let mut effects = changed(count);
+        connections.flush_changed(&mut effects, Instant::now(), more_waits);
+        assert!(effects.changed.is_empty());
+        assert_eq!(!connections.flush_queue.is_empty(), are_queued, "{count}, {more_waits}");
+    }
+}
+
+#[tokio::test]
+async fn outboxes_that_change_while_others_wait_for_their_flush_are_flushed_after_them() {
+    let (connections, _requests) = shard(10);
+    connections.flush_changed(&mut changed(9), Instant::now(), false);
+    connections.flush_changed(&mut changed(1), Instant::now(), false);
+    let queued: Vec<_> =
+        std::iter::from_fn(|| connections.flush_queue.next()).map(|next| next.owner.0).collect();
+    assert_eq!(queued, [0, 1, 2, 3, 4, 5, 6, 7, 8, 0]);
 }
