@@ -2,6 +2,7 @@
 //! sends each process the configurations of its clients, and then commands, as lines on standard input. The process
 //! replies to each command with a line of JSON.
 
+mod idle_client;
 mod line;
 mod report;
 mod worker;
@@ -16,18 +17,11 @@ use std::process::ChildStdout;
 use anyhow::Context as _;
 use anyhow::bail;
 
-use crate::client::ClientConfig;
+pub use crate::client_processes::idle_client::IdleClient;
 pub use crate::client_processes::report::ClientReport;
 pub use crate::client_processes::worker::run;
 use crate::servers::Programs;
 use crate::servers::process::Process;
-
-/// A client, and the number of the only publication that it receives.
-#[derive(Clone, Debug)]
-pub struct IdleClient {
-    pub config: ClientConfig,
-    pub expects: u64,
-}
 
 /// All client processes. They end when this is dropped.
 #[derive(Debug)]

@@ -409,7 +409,7 @@ impl Servers {
 
     /// The process that the clients connect to. Of several nodes, the first.
     pub fn client_facing_pid(&self) -> anyhow::Result<u32> {
-        self.front_pids().first().copied().or(self.nats_pid()).context("no server is running")
+        self.front_pids().first().copied().or_else(|| self.nats_pid()).context("no server is running")
     }
 
     pub fn is_tidegate(&self) -> bool {

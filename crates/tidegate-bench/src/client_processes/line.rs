@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::client::ClientConfig;
 use crate::client::dialect::Dialect;
-use crate::client_processes::IdleClient;
+use crate::client_processes::idle_client::IdleClient;
 
 pub(super) const CONNECT: &str = "connect";
 pub(super) const REPORT: &str = "report";

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::client::frame_parser::ClientEvent;
 use crate::client_pool::ClientPool;
-use crate::client_processes::IdleClient;
+use crate::client_processes::idle_client::IdleClient;
 use crate::client_processes::line;
 use crate::client_processes::report::ClientReport;
 use crate::inflate_cache::InflateCache;

@@ -15,17 +15,17 @@ type Shares = [Metric; 3];
 static SWITCHES: Shares = [
     Metric::compared("switches", "context switches per delivery (a thread slept)", 2),
     Metric::plain("nats_switches", "- share of nats-server", 2),
-    Metric::plain("front_switches", "- share of Tidegate", 2),
+    Metric::plain("front_switches", "- share of Tidegate or baseline", 2),
 ];
 static SYSCALLS: Shares = [
     Metric::compared("syscalls", "syscalls per delivery", 2),
     Metric::plain("nats_syscalls", "- share of nats-server", 2),
-    Metric::plain("front_syscalls", "- share of Tidegate", 2),
+    Metric::plain("front_syscalls", "- share of Tidegate or baseline", 2),
 ];
 static INSTRUCTIONS: Shares = [
     Metric::compared("instructions", "instructions per delivery, without the kernel", 0),
     Metric::plain("nats_instructions", "- share of nats-server", 0),
-    Metric::plain("front_instructions", "- share of Tidegate", 0),
+    Metric::plain("front_instructions", "- share of Tidegate or baseline", 0),
 ];
 /// Each event of perf, its metrics, and what to do where it cannot be counted.
 static EVENTS: [(&str, &Shares, &str); 2] = [
