@@ -360,9 +360,7 @@ async fn root(edge: &TestEdge) -> Client {
 #[tokio::test]
 async fn sub_05_no_role_reaches_system_subjects() {
     let edge = TestEdge::with(with_root).await;
-    let nats = edge.nats.client().await;
-    let mut all = nats.subscribe(">").await.unwrap();
-    nats.flush().await.unwrap();
+    let (_nats, mut all) = edge.nats.subscribe(">").await;
     let mut client = root(&edge).await;
     let roots = SYSTEM.into_iter().chain(["_INBOX_other", "$anything"]);
     for root in roots {
@@ -396,9 +394,7 @@ async fn sub_05_no_role_reaches_system_subjects() {
 #[tokio::test]
 async fn sub_06_malformed_subjects_never_reach_nats() {
     let edge = TestEdge::with(with_root).await;
-    let nats = edge.nats.client().await;
-    let mut all = nats.subscribe(">").await.unwrap();
-    nats.flush().await.unwrap();
+    let (_nats, mut all) = edge.nats.subscribe(">").await;
     let mut client = root(&edge).await;
     let malformed = [
         "",

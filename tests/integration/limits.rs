@@ -218,9 +218,7 @@ async fn subscribe_unsubscribe_subscribe_at_once_delivers_each_message_once() {
 #[tokio::test]
 async fn hundreds_of_messages_in_one_write_are_all_answered() {
     let edge = TestEdge::with(|config| config.limits.commands_per_s = 500).await;
-    let service = edge.nats.client().await;
-    let mut requested = service.subscribe("svc.quotes").await.unwrap();
-    service.flush().await.unwrap();
+    let (service, mut requested) = edge.nats.subscribe("svc.quotes").await;
     tokio::spawn(async move {
         while let Some(message) = requested.next().await {
             service.publish(message.reply.unwrap(), message.payload).await.unwrap();
@@ -370,9 +368,7 @@ async fn subscribing_again_loses_no_message_held_back_by_max_rate() {
 #[tokio::test]
 async fn a_dead_socket_with_pending_requests_is_released() {
     let edge = TestEdge::with(|config| config.limits.connections_per_user = 1).await;
-    let nats = edge.nats.client().await;
-    let _silent = nats.subscribe("svc.silent").await.unwrap();
-    nats.flush().await.unwrap();
+    let (_nats, _silent) = edge.nats.subscribe("svc.silent").await;
     for _ in 0..5 {
         let mut client = edge.raw("alice").await;
         let ask = json!({ "type": "request", "channel": "svc.silent", "data": 1, "timeout_ms": 30_000 });

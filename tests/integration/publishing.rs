@@ -67,9 +67,7 @@ async fn limited(permissions: &str) -> TestEdge {
 
 /// A service that replies with what it receives.
 async fn echo(edge: &TestEdge, subject: &'static str) {
-    let nats = edge.nats.client().await;
-    let mut requests = nats.subscribe(subject).await.unwrap();
-    eventually("the service is known", || async { edge.nats.subscriptions(subject).await > 0 }).await;
+    let (nats, mut requests) = edge.nats.subscribe(subject).await;
     tokio::spawn(async move {
         while let Some(request_message) = requests.next().await {
             nats.publish(request_message.reply.unwrap(), request_message.payload).await.unwrap();
@@ -80,9 +78,7 @@ async fn echo(edge: &TestEdge, subject: &'static str) {
 #[tokio::test]
 async fn a_malformed_reply_does_not_end_the_connection() {
     let edge = TestEdge::with(|config| config.server.shards = 1).await;
-    let nats = edge.nats.client().await;
-    let mut requests = nats.subscribe("svc.bad").await.unwrap();
-    eventually("the service is known", || async { edge.nats.subscriptions("svc.bad").await > 0 }).await;
+    let (_nats, mut requests) = edge.nats.subscribe("svc.bad").await;
     let mut service = RawProducer::connect(&edge.nats).await;
     let (mut requester, mut other) = (edge.client("alice").await, edge.client("bob").await);
     let connections = edge.nats.connections_made().await;
@@ -386,9 +382,7 @@ async fn messages_and_replies_that_are_too_large_block_no_one() {
     let edge = TestEdge::with_nats(nats, change, false).await;
     edge.readyz(200).await;
     echo(&edge, "svc.echo").await;
-    let nats = edge.nats.client().await;
-    let mut requests = nats.subscribe("svc.large").await.unwrap();
-    eventually("the service is known", || async { edge.nats.subscriptions("svc.large").await > 0 }).await;
+    let (nats, mut requests) = edge.nats.subscribe("svc.large").await;
     let mut client = edge.client("alice").await;
     client.subscribe("chat.a").await;
     for size in [1000, 1001, 7_000_000, 1000] {

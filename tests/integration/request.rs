@@ -17,13 +17,7 @@ use crate::support::within;
 
 /// Subscribes on NATS, as a producer or consumer does.
 async fn subscribe(edge: &TestEdge, subject: &'static str) -> Subscriber {
-    let nats = edge.nats.client().await;
-    let subscriber = nats.subscribe(subject).await.unwrap();
-    nats.flush().await.unwrap();
-    // A flush does not wait until the server has the subscription.
-    eventually("the server has the subscription", || async { edge.nats.subscriptions(subject).await > 0 })
-        .await;
-    subscriber
+    edge.nats.subscribe(subject).await.1
 }
 
 async fn next_message(subscriber: &mut Subscriber) -> Message {

@@ -245,7 +245,7 @@ async fn b_01_a_key_that_equals_a_subject_erases_no_value_of_it() {
 async fn b_02_and_b_03_message_ids_are_per_user_and_headers_have_one_spelling() {
     use futures_util::StreamExt as _;
     let edge = TestEdge::start().await;
-    let mut spy = edge.nats.client().await.subscribe("chat.>").await.unwrap();
+    let (_nats, mut spy) = edge.nats.subscribe("chat.>").await;
     let mut client = edge.client("alice").await;
     let publish = |id: u64, headers: Value| json!({ "type": "publish", "id": id, "channel": "chat.a", "data": 1, "headers": headers });
     for (id, name) in [(1, "Nats-Msg-Id"), (2, "nats-msg-id"), (3, "NATS-MSG-ID")] {

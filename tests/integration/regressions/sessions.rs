@@ -64,8 +64,7 @@ async fn in_one_write(client: &mut RawClient, messages: &[Value]) -> Vec<Value> 
 #[tokio::test]
 async fn c_01_hundreds_of_messages_in_the_first_write_are_all_answered() {
     let edge = TestEdge::start().await;
-    let nats = edge.nats.client().await;
-    let mut requests = nats.subscribe("svc.echo").await.unwrap();
+    let (nats, mut requests) = edge.nats.subscribe("svc.echo").await;
     tokio::spawn(async move {
         use futures_util::StreamExt as _;
         while let Some(request) = requests.next().await {

@@ -139,6 +139,15 @@ impl NatsServer {
         self.signal("-CONT");
     }
 
+    /// Subscribes, and waits until the server has the subscription. A flush would only send it.
+    pub(crate) async fn subscribe(&self, subject: &'static str) -> (Client, async_nats::Subscriber) {
+        let client = self.client().await;
+        let subscriber = client.subscribe(subject).await.unwrap();
+        eventually("the server has the subscription", || async { self.subscriptions(subject).await > 0 })
+            .await;
+        (client, subscriber)
+    }
+
     /// The number of subscriptions on subjects with this prefix, from its monitoring endpoint.
     pub(crate) async fn subscriptions(&self, prefix: &str) -> usize {
         let body = http_get(self.monitor, "/subsz?subs=1&limit=100000").await;
