@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use super::*;
 
 /// Flags of other programs that our texts mention.
-const FOREIGN: [&str; 8] = [
+const FOREIGN: [&str; 9] = [
     "--release",
     "--no-default-features",
     "--nofile",
@@ -20,6 +20,7 @@ const FOREIGN: [&str; 8] = [
     "--nocapture",
     "--test",
     "--compatible",
+    "--control",
 ];
 
 fn flags(command: &clap::Command, found: &mut BTreeSet<String>) {

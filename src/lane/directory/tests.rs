@@ -97,21 +97,22 @@ impl Model {
     /// A lane handles its next request.
     fn handle(&mut self, lane: usize) {
         match self.queues[lane].pop_front() {
-            Some(Request::Join { shard, subject: number }) => {
-                if self.directory.lane_of(&subject(number)) == Some(LaneIndex(lane)) {
-                    self.feeds[lane].entry(number).or_default().insert(shard);
-                }
+            Some(Request::Join { shard, subject: number })
+                if self.directory.lane_of(&subject(number)) == Some(LaneIndex(lane)) =>
+            {
+                self.feeds[lane].entry(number).or_default().insert(shard);
             }
             Some(Request::Leave { shard, subject: number }) => match self.feeds[lane].get_mut(&number) {
                 Some(shards) => drop(shards.remove(&shard)),
                 None => drop(self.directory.release(&subject(number), LaneIndex(lane))),
             },
-            Some(Request::Last { subject: number }) => {
-                if self.directory.claim(&subject(number), LaneIndex(lane)) {
-                    self.feeds[lane].entry(number).or_default();
-                }
+            Some(Request::Last { subject: number })
+                if self.directory.claim(&subject(number), LaneIndex(lane)) =>
+            {
+                self.feeds[lane].entry(number).or_default();
             }
-            None => {}
+            // Another lane has the subject.
+            Some(Request::Join { .. } | Request::Last { .. }) | None => {}
         }
     }
 

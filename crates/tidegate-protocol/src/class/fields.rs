@@ -26,6 +26,9 @@ const MAX_WRITTEN_BYTES: usize = 6 * MAX_KEY_BYTES + 2;
 /// A path to a field of a JSON payload.
 pub type FieldPath = Box<[Step]>;
 
+/// An element of a list: its key, and its JSON.
+type KeyedElement<'p> = (Option<Cow<'p, str>>, &'p str);
+
 /// Where the key of a publication is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyPath {
@@ -110,13 +113,13 @@ impl PayloadFields {
     /// if the payload is one value.
     pub fn separate(&self, payload: &Payload) -> Option<Vec<(Option<String>, Payload)>> {
         let elements = self.elements(json_of(payload))?;
-        let of_one = |(key, json): (Option<Cow<'_, str>>, &str)| {
+        let of_one = |(key, json): KeyedElement<'_>| {
             (key.map(Cow::into_owned), Payload::Json(Bytes::from(["[", json, "]"].concat())))
         };
         Some(elements.into_iter().map(of_one).collect())
     }
 
-    fn elements<'p>(&'p self, json: &'p str) -> Option<Vec<(Option<Cow<'p, str>>, &'p str)>> {
+    fn elements<'p>(&'p self, json: &'p str) -> Option<Vec<KeyedElement<'p>>> {
         let key = self.key.as_ref().filter(|key| key.of_elements)?;
         let found = elements(json).filter(|found| found.len() <= MAX_KEYED_ELEMENTS)?;
         let with_key = |json| (find(json, &key.field).and_then(scalar).filter(|key| is_key(key)), json);
@@ -137,7 +140,7 @@ fn json_of(payload: &Payload) -> &str {
 }
 
 /// The key of a whole list, however long, so that it replaces only lists with the same keys.
-fn key_of_list(elements: &[(Option<Cow<'_, str>>, &str)]) -> String {
+fn key_of_list(elements: &[KeyedElement<'_>]) -> String {
     let keys: Vec<&str> = elements.iter().map(|(key, _)| key.as_deref().unwrap_or_default()).collect();
     format!("[{}]", keys.join(","))
 }
