@@ -70,21 +70,29 @@ pub fn newest(members: &[CollectingMember<'_>]) -> u64 {
     members.iter().map(|member| member.store.newest()).max().unwrap_or_default()
 }
 
-/// Whether a collection has an element that is newer than what the client has been sent, or has lost one. Costs a look-up
-/// for each literal channel, and a look at what is newer for each wildcard.
+/// Whether a collection has an element that is newer than what the client has been sent, or has lost one. Costs a look at
+/// each new element of a topic if they are few, else a look-up of each literal channel.
 pub fn has_news(collection: CollectionId, members: &[CollectingMember<'_>], seen: u64) -> bool {
-    let foreign = foreign(members);
-    let shows_new = |(at, member): (usize, &CollectingMember<'_>)| {
-        sources(at, &foreign).filter_map(|of| members.get(of)).any(|source| {
-            source.store.newest() > seen
-                && source
-                    .store
-                    .matching(member.pattern, seen)
-                    .any(|stored| is_shown(stored, collection, member, source))
-        })
-    };
-    members.iter().enumerate().any(shows_new)
-        || members.iter().any(|source| count_removed(collection, members, source, seen) > 0)
+    members.iter().enumerate().filter(|(_, source)| source.store.newest() > seen).any(|(of, source)| {
+        let others = members.iter().enumerate().filter(|(at, _)| *at != of && source.store.has_foreign());
+        // First the subscription over which they came: it is nearly always the one that shows them.
+        let mut shown_by = std::iter::once(source).chain(others.map(|(_, member)| member));
+        let is_shown = |stored: &StoredElement, member: &CollectingMember<'_>| {
+            is_shown(stored, collection, member, source)
+        };
+        let has_few = source.store.since(seen).nth(FEW).is_none();
+        let has_shown = if has_few {
+            shown_by.any(|member| {
+                let matching = |stored: &&StoredElement| member.pattern.matches(&stored.element.channel);
+                source.store.since(seen).filter(matching).any(|stored| is_shown(stored, member))
+            })
+        } else {
+            shown_by.any(|member| {
+                source.store.matching(member.pattern, seen).any(|stored| is_shown(stored, member))
+            })
+        };
+        has_shown || count_removed(collection, members, source, seen) > 0
+    })
 }
 
 /// The members whose topics have elements of other channels.

@@ -259,6 +259,11 @@ impl ElementStore {
         literal.chain(wildcard.into_iter().flatten().map(|(_, stored)| stored))
     }
 
+    /// The elements with greater numbers than `seen`.
+    pub(super) fn since(&self, seen: u64) -> impl Iterator<Item = &StoredElement> {
+        self.by_number.range(seen + 1..).map(|(_, stored)| stored)
+    }
+
     /// The removed elements with greater numbers than `seen`.
     pub(super) fn removed_since(&self, seen: u64) -> impl Iterator<Item = &RemovedElement> {
         self.removed.iter().rev().take_while(move |removed| removed.number > seen)
