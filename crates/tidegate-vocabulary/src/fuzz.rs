@@ -251,6 +251,7 @@ impl Target {
                 let Lookup::Found(matched) = found else { continue };
                 let Ok(accepted) = matched.accept(scope, body.map(str::to_owned)) else { continue };
                 if let HttpAnswer::Json(_, answer) = accepted.health(scope, "ok") {
+                    let answer = String::from_utf8_lossy(&answer);
                     assert!(answer.is_empty() || is_json(&answer), "{answer:?}");
                 }
                 if matches!(route.action, HttpAction::Receive) {
@@ -284,15 +285,16 @@ impl Target {
         let payload = Payload::classify(Bytes::copy_from_slice(text.as_bytes()));
         let value =
             LastValue { subject: "a.b".into(), payload: payload.clone(), time: SystemTime::UNIX_EPOCH };
+        let values = self.vocabulary.last_values_json(&[], &[value]);
         let replies = [
             Reply::Published { request_context: request_context.clone() },
             Reply::Replied { request_context: request_context.clone(), data: payload.clone() },
-            Reply::LastValues { request_context: request_context.clone(), values: vec![value] },
+            Reply::LastValues { request_context: request_context.clone(), values },
             Reply::Statistics { request_context, json: "{}".into() },
         ];
         let answers = replies.iter().filter_map(|reply| dialect.reply(scope, reply));
         let json = |frame| match HttpAnswer::of(&[frame]) {
-            HttpAnswer::Json(_, json) => Some(json),
+            HttpAnswer::Json(_, json) => Some(String::from_utf8_lossy(&json).into_owned()),
             HttpAnswer::Status(_) | HttpAnswer::NoValue | HttpAnswer::Refused(_) => None,
         };
         answers.filter_map(json).collect()

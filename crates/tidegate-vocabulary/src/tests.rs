@@ -331,7 +331,7 @@ impl Shipped {
                 Reply::Replied { request_context: request_context.clone(), data: payload.clone() },
                 Reply::LastValues {
                     request_context: request_context.clone(),
-                    values: vec![value.clone(), value],
+                    values: self.vocabulary.last_values_json(&[], &[value.clone(), value]),
                 },
                 Reply::Statistics { request_context, json },
             ];
@@ -457,7 +457,7 @@ fn a_blank_body_of_a_call_is_null() {
     let command = dialect.decode(SessionScope::default(), &ClientMessage::Text(body)).unwrap();
     let said = Reply::Acknowledged { request_context: command.request_context().cloned() };
     let answer = HttpAnswer::of(&[dialect.reply(SessionScope::default(), &said).unwrap()]);
-    assert_eq!(answer, HttpAnswer::Json(200, r#"{"said":null}"#.to_owned()));
+    assert_eq!(answer, HttpAnswer::Json(200, r#"{"said":null}"#.into()));
 }
 
 proptest! {
