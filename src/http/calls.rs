@@ -181,7 +181,7 @@ fn route_of(
     number: VocabularyId,
     vocabulary: &Arc<CompiledVocabulary>,
 ) -> Result<MatchedRoute, Problem> {
-    let header = |name: &str| request.headers.get(name)?.to_str().ok();
+    let header = |name: &str| Some(request.headers.get(name)?.as_bytes());
     let (path, query) = (request.path.as_str(), request.query.as_deref());
     match vocabulary.lookup(number, request.method.as_str(), path, query, header) {
         Lookup::Found(route) => Ok(route),
@@ -189,6 +189,7 @@ fn route_of(
             let detail = "a parameter in the path has a value that is not allowed there";
             Err(Problem::new(StatusCode::BAD_REQUEST, "bad_path", detail))
         }
+        Lookup::BadParameter(wrong) => Err(Problem::new(StatusCode::BAD_REQUEST, "bad_request", wrong)),
         Lookup::Unmatched => {
             let detail =
                 "this path has no call for such a query or such headers: check their names and values";

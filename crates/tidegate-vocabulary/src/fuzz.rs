@@ -108,7 +108,9 @@ impl Target {
         self.render(bytes);
         if let Some(text) = text {
             self.request(scope, text, &mut counts);
-            if let Ok(binding) = self.vocabulary.bind(VocabularyId(1), text, Some(text), |_| Some(text)) {
+            if let Ok(binding) =
+                self.vocabulary.bind(VocabularyId(1), text, Some(text), |_| Some(text.as_bytes()))
+            {
                 self.connect(&binding, scope);
             }
         }
@@ -246,8 +248,9 @@ impl Target {
             let bodies = [Some(text), None].into_iter();
             for (body, value) in bodies.flat_map(|body| PARAMETERS.map(|value| (body, value))) {
                 let path = concrete_path(&route.template, value);
-                let found =
-                    self.vocabulary.lookup(VocabularyId(1), &route.method, &path, Some(text), |_| Some(text));
+                let found = self
+                    .vocabulary
+                    .lookup(VocabularyId(1), &route.method, &path, Some(text), |_| Some(text.as_bytes()));
                 let Lookup::Found(matched) = found else { continue };
                 let Ok(accepted) = matched.accept(scope, body.map(str::to_owned)) else { continue };
                 if let HttpAnswer::Json(_, answer) = accepted.health(scope, "ok") {

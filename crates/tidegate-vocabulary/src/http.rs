@@ -30,6 +30,7 @@ use crate::model::CompiledVocabulary;
 use crate::model::HttpAction;
 use crate::model::HttpIndex;
 use crate::model::HttpRoute;
+use crate::model::NoMatch;
 use crate::model::RuleAction;
 use crate::outbound::message_scope;
 use crate::outbound::original;
@@ -48,6 +49,8 @@ pub enum Lookup {
     OtherMethod(Vec<Box<str>>),
     /// A value in the path is not allowed there.
     BadValue,
+    /// A query parameter or a header cannot be used: what is wrong with it.
+    BadParameter(String),
     /// There are routes with this method and path, and the `when` of none of them holds.
     Unmatched,
     /// No route has this path.
@@ -109,7 +112,7 @@ impl CompiledVocabulary {
         method: &str,
         path: &str,
         query: Option<&str>,
-        header: impl Fn(&str) -> Option<&'r str>,
+        header: impl Fn(&str) -> Option<&'r [u8]>,
     ) -> Lookup {
         let here = self.http_routes.iter().zip((0..).map(HttpIndex));
         let here = here.filter_map(|(route, at)| Some((at, route, parameters(&route.segments, path)?)));
@@ -121,8 +124,10 @@ impl CompiledVocabulary {
             }
             is_method_known = true;
             // A `receive` route handles its body by the rules of the file's first path.
-            let Ok(binding) = self.binding(number, PathIndex(0), parameters, query, &header) else {
-                return Lookup::BadValue;
+            let binding = match self.binding(number, PathIndex(0), parameters, query, &header) {
+                Ok(binding) => binding,
+                Err(NoMatch::BadParameter(wrong)) => return Lookup::BadParameter(wrong),
+                Err(NoMatch::BadValue | NoMatch::UnknownPath) => return Lookup::BadValue,
             };
             if !route.may_take(&MessageScope::of(&binding, SessionScope::default())) {
                 continue;

@@ -309,9 +309,10 @@ impl Shipped {
             let path = parts.collect::<Vec<_>>().join("/");
             let found = self
                 .vocabulary
-                .lookup(VocabularyId(1), method, &path, Some(&input.text), |_| Some(&input.text));
+                .lookup(VocabularyId(1), method, &path, Some(&input.text), |_| Some(input.text.as_bytes()));
             let dialect = match found {
                 Lookup::Found(route) => route.into_dialect(),
+                Lookup::BadParameter(_) => continue,
                 Lookup::Unmatched | Lookup::OtherMethod(_) | Lookup::BadValue | Lookup::Nothing => {
                     assert!(rule.get("when").is_some(), "{method} {path}");
                     continue;

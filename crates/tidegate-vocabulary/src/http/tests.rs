@@ -1,5 +1,7 @@
 //! HTTP requests as sessions of one message: requests that a caller may not make have no effect.
 
+mod parameters;
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -331,7 +333,9 @@ const CHOICE: &str = r#"
 fn look_up(method: &str, target: &str, kind: Option<&'static str>) -> Lookup {
     let vocabulary = Arc::new(compile(CHOICE).unwrap().vocabulary);
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-    vocabulary.lookup(VocabularyId(1), method, path, query, |name| kind.filter(|_| name == "x-kind"))
+    vocabulary.lookup(VocabularyId(1), method, path, query, |name| {
+        kind.filter(|_| name == "x-kind").map(str::as_bytes)
+    })
 }
 
 #[test]
