@@ -1,6 +1,7 @@
 //! `Node`: the state that all shards and listeners of one process share. `app` builds it once.
 
 pub mod admission;
+pub mod answer_budget;
 pub mod authenticator;
 pub mod call_limiter;
 pub mod connection_guard;
@@ -24,6 +25,7 @@ use crate::lane::LaneSettings;
 use crate::lane::Lanes;
 use crate::lane::encoder::CompressionSettings;
 use crate::node::admission::Admission;
+use crate::node::answer_budget::AnswerBudget;
 use crate::node::authenticator::CurrentAuthenticator;
 use crate::node::call_limiter::CallLimiter;
 use crate::node::latest_connections::LatestConnections;
@@ -54,6 +56,8 @@ pub struct Node {
     pub admission: Admission,
     /// Limits the rate of HTTP calls.
     pub call_limiter: CallLimiter,
+    /// Limits the bytes of the answers that wait for callers.
+    pub answer_budget: Arc<AnswerBudget>,
     pub limits: NodeLimits,
     /// Whether the node accepts offers of permessage-deflate.
     pub agrees_to_compression: bool,

@@ -4,7 +4,9 @@ pub mod cluster;
 pub mod handle;
 pub mod job;
 mod jobs;
+mod last_values;
 pub mod pump;
+mod stretch;
 
 use std::rc::Rc;
 use std::sync::Arc;

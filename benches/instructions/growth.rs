@@ -16,7 +16,7 @@ use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::identity::Identity;
-use tidegate_protocol::message::LastValue;
+use tidegate_protocol::json::list::JsonList;
 use tidegate_protocol::message::Query;
 use tidegate_protocol::message::QueryResult;
 use tidegate_protocol::message::RequestContext;
@@ -327,10 +327,12 @@ fn answer_all(session: &mut Session, now: Instant) -> Vec<Frame> {
                 Input::Replied { request, result: Ok(Payload::classify(r#"{"a":1}"#.into())) }
             }
             Output::Query { request, query } => {
-                let payload = Payload::classify(r#"{"a":1}"#.into());
-                let value = LastValue { subject: "a.b".into(), payload, time: SystemTime::UNIX_EPOCH };
                 let found = match query {
-                    Query::LastValues { channels } => QueryResult::LastValues(vec![value; channels.len()]),
+                    Query::LastValues { channels } => {
+                        let mut list = JsonList::default();
+                        channels.iter().for_each(|_| list.push(r#"{"a":1}"#));
+                        QueryResult::LastValues(list)
+                    }
                     Query::Statistics { .. } => QueryResult::Statistics("{}".into()),
                 };
                 Input::Queried { request, result: Ok(found) }

@@ -46,6 +46,8 @@ use crate::lane::values::ValueLimits;
 use crate::node::Node;
 use crate::node::admission::Admission;
 use crate::node::admission::AdmissionLimits;
+use crate::node::answer_budget::AnswerBudget;
+use crate::node::answer_budget::AnswerLimits;
 use crate::node::authenticator::CurrentAuthenticator;
 use crate::node::call_limiter::CallLimiter;
 use crate::node::call_limiter::CallLimits;
@@ -148,6 +150,10 @@ fn node(
         readiness,
         admission: Admission::new(admission_limits(limits, budget), Instant::now()),
         call_limiter: CallLimiter::new(call_limits(limits), Instant::now()),
+        answer_budget: Arc::new(AnswerBudget::new(AnswerLimits {
+            node: limits.answer_bytes,
+            address: limits.address_answer_bytes,
+        })),
         limits: NodeLimits {
             request: request_limits(config),
             max_body: limits.max_message_bytes,

@@ -28,6 +28,10 @@ pub struct Limits {
     /// From one address, for all identities together. 0: no limit.
     pub address_calls_per_s: usize,
     pub address_calls_burst: usize,
+    /// Answers to calls that wait for their callers, of this node.
+    pub answer_bytes: usize,
+    /// Answers that wait for the callers at one address.
+    pub address_answer_bytes: usize,
     /// From the upgrade to an accepted credential.
     pub auth_timeout: Duration,
     pub max_header_bytes: usize,
@@ -101,6 +105,8 @@ impl Default for Limits {
             calls_burst: 400,
             address_calls_per_s: 500,
             address_calls_burst: 2000,
+            answer_bytes: 134_217_728,
+            address_answer_bytes: 33_554_432,
             auth_timeout: Duration::from_secs(5),
             max_header_bytes: 16_384,
             max_headers: 64,
@@ -162,6 +168,12 @@ impl Limits {
                 "address_calls_burst",
                 default.address_calls_burst,
                 1..=1_000_000,
+            ),
+            answer_bytes: table.count("answer_bytes", default.answer_bytes, 65_536..=68_719_476_736),
+            address_answer_bytes: table.count(
+                "address_answer_bytes",
+                default.address_answer_bytes,
+                65_536..=68_719_476_736,
             ),
             auth_timeout: table.duration("auth_timeout_s", default.auth_timeout, 1..=300),
             max_header_bytes: table.count("max_header_bytes", default.max_header_bytes, 8192..=1_048_576),

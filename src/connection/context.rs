@@ -12,6 +12,7 @@ use tidegate_protocol::deflate::Inflater;
 use tidegate_protocol::session::now::Now;
 use tidegate_protocol::session::settings::Settings;
 use tidegate_protocol::subject::Pattern;
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::connection::clock::Clock;
@@ -33,6 +34,9 @@ use crate::node::Node;
 /// Bytes that one read takes from a socket, at most.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 
+/// HTTP calls that read or write last values at a time. While they do, their memory is not counted.
+const VALUE_TURNS: usize = 4;
+
 /// What all connections of one shard share.
 pub struct Context {
     /// The number of the shard.
@@ -49,6 +53,8 @@ pub struct Context {
     pub clock: Clock,
     /// Tracks the tasks of the thread.
     pub tasks: TaskTracker,
+    /// Turns of the HTTP calls that read or write last values.
+    pub value_turns: Semaphore,
     /// The deadlines of the connections.
     pub deadlines: Deadlines,
     /// Delivered and dropped publications, by vocabulary.
@@ -91,6 +97,7 @@ impl Context {
             settings: Rc::new(parts.settings),
             clock: Clock::new(now),
             tasks: parts.tasks,
+            value_turns: Semaphore::new(VALUE_TURNS),
             deadlines: Deadlines::new(now.instant),
             delivery_totals: DeliveryTotals::default(),
             sessions_created: Cell::new(0),

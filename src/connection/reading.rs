@@ -215,7 +215,11 @@ impl Connection {
             return;
         };
         let PendingInput { mut bytes, taken, readiness } = *pending;
-        if readiness == InputReadiness::Never || self.needed_pause(taken, now).is_some() {
+        if readiness == InputReadiness::Never {
+            return self.set_pending_input(websocket, PendingInput { bytes, taken, readiness });
+        }
+        if let Some(Pause { taken, readiness }) = self.needed_pause(taken, now) {
+            // The session may have been charged while it paused, so it may be ready later than it was to be.
             return self.set_pending_input(websocket, PendingInput { bytes, taken, readiness });
         }
         match self.process(websocket, &mut bytes[taken..], now) {

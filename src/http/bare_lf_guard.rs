@@ -6,6 +6,7 @@
 
 use std::io;
 use std::io::ErrorKind;
+use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -96,13 +97,22 @@ impl AsyncRead for BareLfGuard {
 }
 
 impl AsyncWrite for BareLfGuard {
-    fn poll_write(
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[IoSlice::new(bytes)])
+    }
+
+    /// hyper then keeps a long body where it is until it is written; otherwise, it would copy it.
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        bytes: &[u8],
+        pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        if let Poll::Ready(written) = Pin::new(&mut this.stream).poll_write(context, bytes) {
+        if let Poll::Ready(written) = Pin::new(&mut this.stream).poll_write_vectored(context, pieces) {
             if let (Some(write_deadline), Ok(count)) = (&mut this.write_deadline, &written) {
                 let gained = TIME_PER_BYTE * u32::try_from(*count).unwrap_or(u32::MAX);
                 let until = write_deadline.deadline() + gained;

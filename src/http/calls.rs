@@ -7,17 +7,21 @@ use std::time::Instant;
 use std::time::SystemTime;
 
 use bytes::Buf;
+use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::StreamExt;
 use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::identity::Identity;
 use tidegate_vocabulary::http::AcceptedRequest;
 use tidegate_vocabulary::http::Handler;
 use tidegate_vocabulary::http::Lookup;
+use tidegate_vocabulary::http::MatchedRoute;
 use tidegate_vocabulary::http::answer::HttpAnswer;
 use tidegate_vocabulary::http::answer::status_of;
+use tidegate_vocabulary::model::CompiledVocabulary;
 use tokio::time::timeout;
 use warp::Filter;
 use warp::Rejection;
@@ -41,8 +45,11 @@ use crate::http::problem::retry_after_seconds;
 use crate::http::rejection_log::RejectedRequest;
 use crate::http::test_page;
 use crate::node::Node;
+use crate::node::answer_budget::HeldAnswer;
+use crate::node::answer_budget::NoRoom;
 use crate::node::call_limiter::Caller;
 use crate::shard::handle::ShardHandle;
+use crate::shard::job::CallAnswer;
 use crate::shard::job::OneMessage;
 use crate::shard::job::ShardJob;
 
@@ -121,37 +128,12 @@ where
     S: Stream<Item = Result<B, warp::Error>> + Send,
     B: Buf + Send,
 {
-    let nothing = || {
-        Problem::new(
-            StatusCode::NOT_FOUND,
-            "not_found",
-            "this node serves nothing at this path: check the URL",
-        )
-    };
     let (number, vocabulary) = endpoint.file().ok_or_else(nothing)?;
     if request.method == Method::OPTIONS {
         return Ok(preflight());
     }
-    let header = |name: &str| request.headers.get(name)?.to_str().ok();
-    let (path, query) = (request.path.as_str(), request.query.as_deref());
-    let route = match vocabulary.lookup(number, request.method.as_str(), path, query, header) {
-        Lookup::Found(route) => route,
-        Lookup::BadValue => {
-            let detail = "a parameter in the path has a value that is not allowed there";
-            return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_path", detail));
-        }
-        Lookup::Unmatched => {
-            let detail =
-                "this path has no call for such a query or such headers: check their names and values";
-            return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail));
-        }
-        Lookup::Nothing => return Err(nothing()),
-        Lookup::OtherMethod(methods) => {
-            let detail = "this path does not support this method; `Allow` lists those that it supports";
-            let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
-            return Err(problem.with_header(header::ALLOW, &methods.join(", ")));
-        }
-    };
+    let route = route_of(request, number, vocabulary)?;
+    let query = request.query.as_deref();
     let call_limiter = &gate.node.call_limiter;
     let address = call_limiter.by_address(gate.trusted_proxies.client(request.peer, &request.headers));
     call_limiter.charge(address, 1, Instant::now()).map_err(too_many_calls)?;
@@ -180,7 +162,10 @@ where
         call_limiter.charge(counted, more, Instant::now()).map_err(too_many_calls)?;
     }
     match accepted.handler() {
-        Handler::Session => run_session(accepted, identity, counted, &request.shard).await,
+        Handler::Session => {
+            let held = gate.node.answer_budget.begin(address).map_err(no_room)?;
+            run_session(accepted, identity, counted, held, &request.shard).await
+        }
         Handler::Health => health(&accepted, scope, &gate.node),
         Handler::Console if gate.node.http.console => Ok(test_page::answer(vocabulary, query)),
         Handler::Console => {
@@ -188,6 +173,40 @@ where
             Err(Problem::new(StatusCode::NOT_FOUND, "not_found", detail))
         }
     }
+}
+
+/// The route of a request.
+fn route_of(
+    request: &CallRequest,
+    number: VocabularyId,
+    vocabulary: &Arc<CompiledVocabulary>,
+) -> Result<MatchedRoute, Problem> {
+    let header = |name: &str| Some(request.headers.get(name)?.as_bytes());
+    let (path, query) = (request.path.as_str(), request.query.as_deref());
+    match vocabulary.lookup(number, request.method.as_str(), path, query, header) {
+        Lookup::Found(route) => Ok(route),
+        Lookup::BadValue => {
+            let detail = "a parameter in the path has a value that is not allowed there";
+            Err(Problem::new(StatusCode::BAD_REQUEST, "bad_path", detail))
+        }
+        Lookup::BadParameter(wrong) => Err(Problem::new(StatusCode::BAD_REQUEST, "bad_request", wrong)),
+        Lookup::Unmatched => {
+            let detail =
+                "this path has no call for such a query or such headers: check their names and values";
+            Err(Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail))
+        }
+        Lookup::Nothing => Err(nothing()),
+        Lookup::OtherMethod(methods) => {
+            let detail = "this path does not support this method; `Allow` lists those that it supports";
+            let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
+            Err(problem.with_header(header::ALLOW, &methods.join(", ")))
+        }
+    }
+}
+
+fn nothing() -> Problem {
+    let detail = "this node serves nothing at this path: check the URL";
+    Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
 }
 
 /// The response to a CORS preflight request.
@@ -243,12 +262,43 @@ async fn run_session(
     accepted: AcceptedRequest,
     identity: Arc<Identity>,
     caller: Caller,
+    held: HeldAnswer,
     shard: &ShardHandle,
 ) -> Result<Response, Problem> {
     let (dialect, text) = accepted.into_message();
-    let message = OneMessage { identity, caller, dialect, text };
-    let frames = shard.run(|answer| ShardJob::Message { message, answer }).await;
-    response(HttpAnswer::of(&frames.ok_or_else(Problem::overloaded)?))
+    let message = OneMessage { identity, caller, held, dialect, text };
+    let answer = shard.run(|answer| ShardJob::Message { message, answer }).await;
+    let CallAnswer { frames, held, retry_after } = answer.ok_or_else(Problem::overloaded)?;
+    let answer = HttpAnswer::of(&frames);
+    drop(frames);
+    match (answer, retry_after) {
+        (HttpAnswer::Json(status, body), _) => {
+            Ok(json_answer(status, Some(Bytes::from_owner(HeldBody { body, _held: held }))))
+        }
+        (HttpAnswer::Refused(ClientError { code: ErrorCode::RateLimited, message }), Some(retry_after)) => {
+            Err(rate_limited(message, retry_after))
+        }
+        (answer, _) => response(answer),
+    }
+}
+
+/// The body of a response. Its bytes count until it is sent, or its caller has gone.
+struct HeldBody {
+    body: Bytes,
+    _held: HeldAnswer,
+}
+
+impl AsRef<[u8]> for HeldBody {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+fn no_room(no_room: NoRoom) -> Problem {
+    match no_room {
+        NoRoom::Address => rate_limited(no_room.to_string(), Duration::from_secs(1)),
+        NoRoom::Node => Problem::busy(no_room.to_string()),
+    }
 }
 
 fn health(accepted: &AcceptedRequest, scope: SessionScope<'_>, node: &Node) -> Result<Response, Problem> {
@@ -273,7 +323,7 @@ fn response(answer: HttpAnswer) -> Result<Response, Problem> {
     }
 }
 
-fn json_answer(status: u16, body: Option<String>) -> Response {
+fn json_answer(status: u16, body: Option<Bytes>) -> Response {
     let has_body = body.is_some();
     let mut answer = Response::new(body.unwrap_or_default().into());
     *answer.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
@@ -286,7 +336,10 @@ fn json_answer(status: u16, body: Option<String>) -> Response {
 }
 
 fn too_many_calls(retry_after: Duration) -> Problem {
-    let detail = "too many calls: slow down, and try again after the time in `Retry-After`";
+    rate_limited("too many calls: slow down, and try again after the time in `Retry-After`", retry_after)
+}
+
+fn rate_limited(detail: impl Into<String>, retry_after: Duration) -> Problem {
     let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail);
     problem.with_header(header::RETRY_AFTER, &retry_after_seconds(retry_after).to_string())
 }

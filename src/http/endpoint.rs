@@ -142,7 +142,7 @@ impl Endpoint {
             EndpointKind::BuiltIn { vocabulary, .. } => return Ok(vocabulary.clone()),
             EndpointKind::File { number, vocabulary, identity_hint } => (*number, vocabulary, identity_hint),
         };
-        let header = |name: &str| handshake_request.headers.get(name)?.to_str().ok();
+        let header = |name: &str| Some(handshake_request.headers.get(name)?.as_bytes());
         let binding = vocabulary.bind(number, handshake_request.path, handshake_request.query, header).map_err(|none| match none {
             NoMatch::UnknownPath => {
             let detail = "this node serves nothing at this path: check the URL";
@@ -153,6 +153,7 @@ impl Endpoint {
                  and _-=@:/+^&#~";
                 Problem::new(StatusCode::BAD_REQUEST, "bad_path", detail)
             }
+            NoMatch::BadParameter(wrong) => Problem::new(StatusCode::BAD_REQUEST, "bad_request", wrong),
         })?;
         Ok(Vocabulary::Described(Arc::new(Binding { identity_hint: identity_hint.clone(), ..binding })))
     }

@@ -137,15 +137,27 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[IoSlice::new(bytes)])
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         match this {
-            Self::Plain(tcp) => Pin::new(tcp).poll_write(context, bytes),
+            Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(context, pieces),
             Self::Tls(_) => loop {
                 ready!(this.poll_writable(context));
-                match this.try_write(bytes) {
+                match this.try_write_vectored(pieces) {
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                     // Only older bytes were sent; try again with these.
-                    Ok(0) if !bytes.is_empty() => {}
+                    Ok(0) if pieces.iter().any(|piece| !piece.is_empty()) => {}
                     written => return Poll::Ready(written),
                 }
             },

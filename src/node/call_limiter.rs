@@ -76,14 +76,28 @@ impl CallLimiter {
         Caller::Identity(self.hasher.hash_one((&identity.issuer, &identity.user)))
     }
 
-    /// Charges the caller for this number of calls. If that exceeds its rate, the error is the time to wait.
+    /// Charges the caller for this number of calls. If that exceeds its rate, the error is the time to wait. No calls
+    /// exceed the rate only if the bucket is overdrawn.
     pub fn charge(&self, caller: Caller, calls: u32, now: Instant) -> Result<(), Duration> {
-        let now = u64::try_from(now.saturating_duration_since(self.started).as_nanos()).unwrap_or(u64::MAX);
-        let (buckets, id) = match caller {
+        let (buckets, id) = self.buckets_of(caller);
+        buckets.take(id, calls, self.nanos(now))
+    }
+
+    /// Charges the caller for work that is known only after it was done: its next calls wait.
+    pub fn overdraw(&self, caller: Caller, calls: u32, now: Instant) {
+        let (buckets, id) = self.buckets_of(caller);
+        buckets.overdraw(id, calls, self.nanos(now));
+    }
+
+    fn buckets_of(&self, caller: Caller) -> (&Buckets, u64) {
+        match caller {
             Caller::Identity(id) => (&self.identities, id),
             Caller::Address(id) => (&self.addresses, id),
-        };
-        buckets.take(id, calls, now)
+        }
+    }
+
+    fn nanos(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.started).as_nanos()).unwrap_or(u64::MAX)
     }
 }
 
@@ -105,17 +119,15 @@ impl Buckets {
         if self.full_at.is_empty() {
             return Ok(());
         }
-        let span = |units: u32| u64::from(units) * 1_000_000_000 / u64::from(self.rate.per_second.max(1));
-        let (cost, room) = (span(units.min(self.rate.burst)), span(self.rate.burst));
+        let (cost, room) = (self.span(units.min(self.rate.burst)), self.span(self.rate.burst));
         // The shorter wait of both rows counts.
         let mut wait: Option<u64> = None;
         for row in 0..ROWS {
-            let place = usize::try_from(id >> (32 * row)).unwrap_or_default() % ROW;
             let next = |full_at: u64| {
                 let full_at = full_at.max(now).saturating_add(cost);
                 (full_at - now <= room).then_some(full_at)
             };
-            let bucket = &self.full_at[row * ROW + place];
+            let bucket = self.bucket(id, row);
             let missing = match bucket.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next) {
                 Ok(_) => 0,
                 Err(full_at) => (full_at.max(now) - now).saturating_add(cost).saturating_sub(room),
@@ -126,6 +138,28 @@ impl Buckets {
             None | Some(0) => Ok(()),
             Some(wait) => Err(Duration::from_nanos(wait)),
         }
+    }
+
+    /// Takes `units`, even if there are fewer.
+    fn overdraw(&self, id: u64, units: u32, now: u64) {
+        if self.full_at.is_empty() || units == 0 {
+            return;
+        }
+        let next = |full_at: u64| Some(full_at.max(now).saturating_add(self.span(units)));
+        for row in 0..ROWS {
+            // It always succeeds.
+            let _ = self.bucket(id, row).fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        }
+    }
+
+    /// The time in which the rate yields `units`, in nanoseconds.
+    fn span(&self, units: u32) -> u64 {
+        u64::from(units) * 1_000_000_000 / u64::from(self.rate.per_second.max(1))
+    }
+
+    fn bucket(&self, id: u64, row: usize) -> &AtomicU64 {
+        let place = usize::try_from(id >> (32 * row)).unwrap_or_default() % ROW;
+        &self.full_at[row * ROW + place]
     }
 }
 
@@ -166,6 +200,19 @@ mod tests {
             callers.charge(alice, 1_000_000, start + Duration::from_secs(60)).is_ok(),
             "never more than the burst"
         );
+    }
+
+    #[test]
+    fn work_that_is_charged_afterwards_delays_the_next_calls_of_its_caller_alone() {
+        let (callers, start) = callers(10, 30);
+        let (alice, bob) =
+            (callers.by_address([192, 0, 2, 1].into()), callers.by_address([192, 0, 2, 2].into()));
+        assert_eq!(callers.charge(alice, 0, start), Ok(()));
+        callers.overdraw(alice, 400, start);
+        assert_eq!(callers.charge(alice, 0, start), Err(Duration::from_secs(37)));
+        assert_eq!(callers.charge(alice, 0, start + Duration::from_secs(37)), Ok(()));
+        assert!(callers.charge(alice, 1, start + Duration::from_secs(37)).is_err());
+        assert_eq!(taken(&callers, bob, start), 30);
     }
 
     #[test]

@@ -19,7 +19,6 @@ use std::sync::Arc;
 
 use futures_util::future::join4;
 use tidegate_protocol::frame::VocabularyId;
-use tidegate_protocol::message::LastValue;
 use tidegate_vocabulary::Vocabularies;
 use tidegate_vocabulary::statistics::Statistics;
 use tokio::sync::mpsc;
@@ -33,6 +32,7 @@ use crate::shard::cluster::local_node::KnownPeers;
 use crate::shard::cluster::local_node::LocalNode;
 use crate::shard::cluster::values::Values;
 use crate::shard::handle::Shards;
+use crate::shard::stretch::Stretch;
 
 /// Queries all nodes for statistics and last values.
 #[derive(Clone, Debug)]
@@ -67,9 +67,9 @@ impl Cluster {
         statistics.await.ok()
     }
 
-    /// The last values of channels: those that this node has `found`, and newer or additional ones of other nodes. The
-    /// values of each channel are in order, the oldest first. `None` if too many calls wait, of this caller or of all.
-    pub async fn last_values(&self, mut found: Vec<Values>, caller: u64) -> Option<Vec<LastValue>> {
+    /// The last values of channels: those that this node has `found`, and newer or additional ones of other nodes. `None`
+    /// if too many calls wait, of this caller or of all.
+    pub async fn last_values(&self, mut found: Vec<Values>, caller: u64) -> Option<Vec<Values>> {
         let incomplete: Vec<_> = found
             .iter()
             .filter(|values| !values.is_complete())
@@ -78,14 +78,14 @@ impl Cluster {
         if !incomplete.is_empty() {
             let (answer, remote) = oneshot::channel();
             self.values.try_send(ValuesCall { caller, channels: incomplete, answer }).ok()?;
-            let remote = remote.await.ok()?;
+            let (remote, mut stretch) = (remote.await.ok()?, Stretch::default());
             for values in &mut found {
                 if let Some(theirs) = remote.get(values.channel.as_str()) {
-                    values.add(theirs);
+                    values.add(theirs, &mut stretch).await;
                 }
             }
         }
-        Some(found.into_iter().flat_map(Values::in_order).collect())
+        Some(found)
     }
 }
 

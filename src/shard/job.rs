@@ -1,6 +1,7 @@
 //! `ShardJob`: work of a shard that does not belong to one of its connections.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::frame::Frame;
@@ -10,13 +11,14 @@ use tidegate_vocabulary::model::CompiledVocabulary;
 use tidegate_vocabulary::statistics::Statistics;
 use tokio::sync::oneshot;
 
+use crate::node::answer_budget::HeldAnswer;
 use crate::node::call_limiter::Caller;
 
 /// A job, and where its answer goes.
 #[derive(Debug)]
 pub enum ShardJob {
-    /// Run a session for one message, and return the frames that it sends.
-    Message { message: OneMessage, answer: oneshot::Sender<Vec<Frame>> },
+    /// Run a session for one message, and return what it sends.
+    Message { message: OneMessage, answer: oneshot::Sender<CallAnswer> },
     /// Return the statistics of a vocabulary on this shard, in pieces.
     Statistics {
         id: VocabularyId,
@@ -33,7 +35,20 @@ pub struct OneMessage {
     pub identity: Arc<Identity>,
     /// The caller as fair queuing sees it, when many calls ask other nodes.
     pub caller: Caller,
+    /// Counts the bytes of the answer.
+    pub held: HeldAnswer,
     /// Decodes the message and encodes the answer.
     pub dialect: Arc<dyn Dialect>,
     pub text: String,
+}
+
+/// The answer to an HTTP call.
+#[derive(Debug)]
+pub struct CallAnswer {
+    /// The frames of the session.
+    pub frames: Vec<Frame>,
+    /// Counts their bytes until they are sent.
+    pub held: HeldAnswer,
+    /// If the caller may call again only later: after which time.
+    pub retry_after: Option<Duration>,
 }

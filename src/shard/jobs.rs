@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::error::ClientError;
-use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::message::Query;
@@ -14,26 +13,29 @@ use tidegate_protocol::session::Input;
 use tidegate_protocol::session::Output;
 use tidegate_protocol::session::Session;
 use tidegate_protocol::session::phase::Verified;
-use tidegate_protocol::subject::Pattern;
 use tidegate_vocabulary::http::answer::HttpAnswer;
 use tidegate_vocabulary::model::CompiledVocabulary;
 use tidegate_vocabulary::statistics::Statistics;
+use tokio::sync::oneshot;
 
 use crate::connection::context::Context;
 use crate::connection::table::Connections;
 use crate::connection::upstream;
-use crate::node::call_limiter::Caller;
 use crate::shard::cluster::Cluster;
-use crate::shard::cluster::values;
-use crate::shard::cluster::values::Values;
+use crate::shard::job::CallAnswer;
 use crate::shard::job::OneMessage;
 use crate::shard::job::ShardJob;
+use crate::shard::last_values::LastValuesCall;
+use crate::shard::last_values::overloaded;
 
 /// Runs a job. If the caller has gone in the meantime, the answer is dropped.
 pub(super) async fn run(connections: Rc<Connections>, cluster: Cluster, job: ShardJob) {
     match job {
-        ShardJob::Message { message, answer } => {
-            let _ = answer.send(answer_message(&connections.context, &cluster, message).await);
+        ShardJob::Message { message, mut answer } => {
+            let answered = answer_message(&connections.context, &cluster, message, &mut answer).await;
+            if let Some(answered) = answered {
+                let _ = answer.send(answered);
+            }
         }
         ShardJob::Statistics { id, vocabulary, with_names, answer } => {
             let _ = answer.send(statistics(&connections, id, &vocabulary, with_names));
@@ -54,15 +56,21 @@ fn statistics(
     pieces
 }
 
-/// Creates a session for one message and returns the frames that it sends. It cannot subscribe.
-async fn answer_message(context: &Context, cluster: &Cluster, message: OneMessage) -> Vec<Frame> {
-    let OneMessage { identity, caller, dialect, text } = message;
+/// Creates a session for one message and returns the frames that it sends. It cannot subscribe. Returns `None` if the
+/// caller has gone while it waited for last values.
+async fn answer_message(
+    context: &Context,
+    cluster: &Cluster,
+    message: OneMessage,
+    answer: &mut oneshot::Sender<CallAnswer>,
+) -> Option<CallAnswer> {
+    let OneMessage { identity, caller, mut held, dialect, text } = message;
     let now = context.clock.at(Instant::now());
     let (vocabulary, verified) = (dialect.number(), Verified::at(identity, now));
     let (id, settings) = (context.session_id(), Rc::clone(&context.settings));
     let mut session = Session::of_one_message(id, dialect, settings, verified, now);
     session.handle_input(Input::Received(ClientMessage::Text(text)), now);
-    let mut frames = Vec::new();
+    let (mut frames, mut retry_after) = (Vec::new(), None);
     while let Some(output) = session.poll_output() {
         let input = match output {
             Output::Send { frame, .. } => {
@@ -77,7 +85,19 @@ async fn answer_message(context: &Context, cluster: &Cluster, message: OneMessag
             }
             Output::Query { request, query } => {
                 let result = match query {
-                    Query::LastValues { channels } => last_values(context, cluster, &channels, caller).await,
+                    Query::LastValues { channels } => {
+                        let read =
+                            LastValuesCall { context, cluster, vocabulary, channels: &channels, caller };
+                        let result = tokio::select! {
+                            biased;
+                            () = answer.closed() => return None,
+                            result = read.answer(&mut held) => result,
+                        };
+                        result.map(QueryResult::LastValues).map_err(|refusal| {
+                            retry_after = refusal.retry_after;
+                            refusal.error
+                        })
+                    }
                     Query::Statistics { with_names } => {
                         cluster_statistics(context, cluster, vocabulary, with_names).await
                     }
@@ -103,26 +123,9 @@ async fn answer_message(context: &Context, cluster: &Cluster, message: OneMessag
         };
         session.handle_input(input, context.clock.at(Instant::now()));
     }
-    frames
-}
-
-/// The last values of channels on all nodes. A channel without a feed on this node gets one.
-async fn last_values(
-    context: &Context,
-    cluster: &Cluster,
-    channels: &[Pattern],
-    caller: Caller,
-) -> Result<QueryResult, ClientError> {
-    let unavailable = || {
-        ClientError::new(
-            ErrorCode::Unavailable,
-            "the node is not connected to NATS, so it does not know the last values: try again later",
-        )
-    };
-    let found = values::local(context, channels, true).await.ok_or_else(overloaded)?;
-    let found: Vec<Values> = found.into_iter().collect::<Option<_>>().ok_or_else(unavailable)?;
-    let values = cluster.last_values(found, caller.id()).await.ok_or_else(overloaded)?;
-    Ok(QueryResult::LastValues(values))
+    // What has been done is answered, whether there is room or not; the next calls of the caller are refused.
+    held.set(frames.iter().map(Frame::len).sum());
+    Some(CallAnswer { frames, held, retry_after })
 }
 
 /// The statistics of a vocabulary on all nodes.
@@ -136,8 +139,4 @@ async fn cluster_statistics(
     let vocabulary = context.node.vocabularies.get(vocabulary);
     let counted = vocabulary.map_or(&[][..], |vocabulary| &vocabulary.counted);
     Ok(QueryResult::Statistics(statistics.to_json(counted).to_string().into()))
-}
-
-fn overloaded() -> ClientError {
-    ClientError::new(ErrorCode::TryAgain, "this node is overloaded: try again later")
 }

@@ -1,12 +1,19 @@
 //! The rate limits of HTTP calls, by identity and by address, and that callers do not affect each other.
 
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use serde_json::Value;
 use serde_json::json;
 use tidegate::config::network::Network;
 
+use crate::support::eventually;
 use crate::support::raw::Answer;
+use crate::support::raw::RawClient;
 use crate::vocabularies::stage::Stage;
+use crate::vocabularies::stage::authorization;
 
 const LAST: &str = "/api/v1/dashboard/market-data?symbols=AAPL";
 
@@ -16,6 +23,7 @@ async fn stage(per_identity: usize, per_address: usize, proxies: &[&str]) -> Sta
         config.limits.calls_burst = per_identity.max(1);
         config.limits.address_calls_per_s = usize::from(per_address > 0);
         config.limits.address_calls_burst = per_address.max(1);
+        config.server.feed_linger = Duration::from_secs(60);
         config.http.trusted_proxies = proxies.iter().map(|text| Network::parse(text).unwrap()).collect();
     })
     .await
@@ -56,6 +64,84 @@ async fn many_channels_in_one_call_count_as_several() {
     let taken = answers.iter().filter(|answer| !is_refused(answer)).count();
     assert!((10..20).contains(&taken), "{taken}");
     assert!(!is_refused(&stage.call("GET", LAST, &user("bob"), "").await));
+}
+
+/// A call for all prices.
+const ALL: &str = "/api/v1/dashboard/market-data";
+
+/// Publishes prices of `bytes` bytes each until a call shows all of them.
+async fn publish_prices(stage: &Stage, count: usize, bytes: usize) {
+    let text = format!("\"{}\"", "x".repeat(bytes));
+    eventually("all prices are known", || async {
+        for number in 0..count {
+            stage.nats.publish(format!("prices.S{number}"), text.clone().into()).await.unwrap();
+        }
+        stage.nats.flush().await.unwrap();
+        let answer = stage.call("GET", ALL, &user("reader"), "").await;
+        answer.status == 200 && answer.json()["count"] == count
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_call_for_many_last_values_counts_as_several_and_its_caller_waits() {
+    let stage = stage(4, 0, &[]).await;
+    // Readers of other names are not affected.
+    publish_prices_as(&stage, 500).await;
+    let alice = user("alice");
+    let first = stage.call("GET", ALL, &alice, "").await;
+    assert_eq!((first.status, &first.json()["count"]), (200, &json!(500)));
+    let second = stage.call("GET", ALL, &alice, "").await;
+    assert_eq!(second.status, 429, "{second:?}");
+    let seconds: u64 = second.header("retry-after").unwrap().parse().unwrap();
+    assert!((5..=12).contains(&seconds), "the values counted as ten calls: {seconds}");
+    assert_eq!(stage.call("GET", ALL, &user("bob"), "").await.status, 200);
+}
+
+/// Publishes prices until a call shows all of them. Each call is of another user.
+async fn publish_prices_as(stage: &Stage, count: usize) {
+    let number = AtomicUsize::new(0);
+    eventually("all prices are known", || async {
+        for symbol in 0..count {
+            stage.nats.publish(format!("prices.S{symbol}"), "1".into()).await.unwrap();
+        }
+        stage.nats.flush().await.unwrap();
+        let reader = user(&format!("reader-{}", number.fetch_add(1, Ordering::Relaxed)));
+        let answer = stage.call("GET", ALL, &reader, "").await;
+        answer.status == 200 && answer.json()["count"] == count
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn answers_that_callers_do_not_read_are_bounded_in_bytes_and_freed_when_the_callers_go() {
+    for (of_address, status, code) in [(true, 429, "rate_limited"), (false, 503, "busy")] {
+        let stage = Stage::changed("sentio", |config| {
+            config.limits.calls_per_s = 0;
+            config.limits.address_calls_per_s = 0;
+            config.limits.feed_value_bytes = 64 * 1024 * 1024;
+            config.server.feed_linger = Duration::from_secs(60);
+            let limits = &mut config.limits;
+            *(if of_address { &mut limits.address_answer_bytes } else { &mut limits.answer_bytes }) =
+                1024 * 1024;
+        })
+        .await;
+        publish_prices(&stage, 16, 500_000).await;
+        let mut silent = RawClient::connect_small(&stage.edge.address()).await;
+        let authorization = authorization(&user("alice"));
+        let request = format!("GET {ALL} HTTP/1.1\r\nHost: localhost\r\n{authorization}\r\n");
+        silent.send(request.as_bytes()).await;
+        let head = silent.head().await;
+        assert!(head.starts_with("HTTP/1.1 200"), "one answer always has room: {head}");
+        let refused = stage.call("GET", ALL, &user("bob"), "").await;
+        assert_eq!((refused.status, &refused.json()["code"]), (status, &json!(code)));
+        assert_eq!(refused.header("retry-after"), Some("1"));
+        drop(silent);
+        eventually("the bytes are free again", || async {
+            stage.call("GET", ALL, &user("bob"), "").await.status == 200
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

@@ -68,9 +68,11 @@ async fn every_page_works_and_ctrl_c_stops_everything() {
         demos.push(start(seed).await);
     }
     browser::check("demo.mjs", demos.iter().map(|demo| &demo.page)).await;
-    for mut demo in demos {
+    for demo in &demos {
         let pid = demo.child.id().unwrap().to_string();
         assert!(Command::new("kill").args(["-INT", &pid]).status().await.unwrap().success());
+    }
+    for mut demo in demos {
         let status = within("the end", demo.child.wait()).await.unwrap();
         assert_eq!(status.code(), Some(0));
         for address in &demo.addresses {

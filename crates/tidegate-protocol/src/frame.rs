@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::slots;
 use crate::slots::SLOT;
 use crate::slots::Slots;
@@ -208,6 +210,11 @@ impl Frame {
         &self.bytes[usize::from(self.header)..self.len()]
     }
 
+    /// The message without its header, which keeps the frame's memory.
+    pub fn into_message(self) -> Bytes {
+        Bytes::from_owner(MessageOf(self))
+    }
+
     /// The note, by which filters decide whether a client gets the frame. It is never sent.
     pub fn note(&self) -> &[u8] {
         &self.bytes[self.len() + usize::from(self.slots) * SLOT..]
@@ -241,6 +248,15 @@ impl Frame {
     /// Whether it has no bytes. No frame that is sent is empty.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
+    }
+}
+
+/// A frame as the owner of its message.
+struct MessageOf(Frame);
+
+impl AsRef<[u8]> for MessageOf {
+    fn as_ref(&self) -> &[u8] {
+        self.0.message()
     }
 }
 
@@ -282,6 +298,8 @@ mod tests {
         let filled = frame.fill_slots(|number| texts[usize::from(number)]);
         assert_eq!(filled.message(), br#"{"id":7,"to":"alice","of":null7}"#);
         assert_eq!((filled.note(), filled.has_slots()), (&b""[..], false));
+        assert_eq!(frame.clone().into_message()[..], text[..]);
+        assert_eq!(frame.clone().into_message().as_ptr(), frame.message().as_ptr(), "it is no copy");
     }
 
     /// RFC 7692 §6.1: RSV1 is set on the first frame of a compressed message.

@@ -1,5 +1,6 @@
 //! Reading JSON text without building values: fields by path, elements, members and strings.
 
+pub mod list;
 pub mod paths;
 
 use std::borrow::Cow;

@@ -14,6 +14,7 @@ use crate::disconnect::Disconnect;
 use crate::echo::Echo;
 use crate::error::ClientError;
 use crate::frame::Frame;
+use crate::json::list::JsonList;
 use crate::json::paths::JsonSpans;
 use crate::list_element::ListElement;
 use crate::payload::Payload;
@@ -301,8 +302,8 @@ pub struct LastValue {
 /// The result of a [`Query`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QueryResult {
-    /// The oldest of each channel first.
-    LastValues(Vec<LastValue>),
+    /// The last values, as the vocabulary shows them.
+    LastValues(JsonList),
     /// As JSON.
     Statistics(Box<str>),
 }
@@ -320,8 +321,8 @@ pub enum Reply {
     Published { request_context: Option<RequestContext> },
     /// The reply of the service.
     Replied { request_context: Option<RequestContext>, data: Payload },
-    /// The last values, the oldest of each channel first.
-    LastValues { request_context: Option<RequestContext>, values: Vec<LastValue> },
+    /// The last values, as the vocabulary shows them.
+    LastValues { request_context: Option<RequestContext>, values: JsonList },
     /// Statistics, as JSON.
     Statistics { request_context: Option<RequestContext>, json: Box<str> },
     /// The command failed and had no effect.

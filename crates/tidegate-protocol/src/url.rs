@@ -31,10 +31,16 @@ pub fn query_list(query: &str, name: &str) -> impl Iterator<Item = String> {
 }
 
 fn values_where(query: &str, is_wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = String> {
+    query_pairs(query).filter_map(move |(key, value)| if is_wanted(&key) { value } else { None })
+}
+
+/// The names of a query's parameters and their values, decoded; a value is `None` if it is invalid. Pairs with invalid
+/// names are skipped.
+pub fn query_pairs(query: &str) -> impl Iterator<Item = (String, Option<String>)> {
     let decode = |text: &str| decode(&text.replace('+', " "));
     query.split('&').filter_map(move |pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if is_wanted(&decode(key)?) { decode(value) } else { None }
+        Some((decode(key)?, decode(value)))
     })
 }
 

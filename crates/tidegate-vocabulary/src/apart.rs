@@ -1,12 +1,9 @@
 //! Takes publications apart: applies the rules with `each` to the elements of a payload.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use tidegate_protocol::dialect::Rendered;
-use tidegate_protocol::elements::CollectionId;
 use tidegate_protocol::elements::Element;
 use tidegate_protocol::elements::ElementForm;
 use tidegate_protocol::elements::MAX_ELEMENT_BYTES;
@@ -19,7 +16,6 @@ use tidegate_protocol::message::LastValue;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::scratch::Scratch;
-use tidegate_protocol::subject::Pattern;
 
 use crate::channel::Channel;
 use crate::channel::FillError;
@@ -30,7 +26,6 @@ use crate::model::EachRule;
 use crate::placeholder::Placeholder;
 use crate::placeholder::Value;
 use crate::scopes::PublicationScope;
-use crate::scopes::of_payload;
 
 /// A publication while it is taken apart.
 pub(super) struct Apart<'p> {
@@ -192,56 +187,11 @@ impl CompiledVocabulary {
     }
 }
 
-/// A last value or an element of one, for an HTTP response.
-struct Shown {
-    /// The place of its channel among those of the request.
-    place: usize,
-    time: SystemTime,
-    json: String,
-}
-
 impl CompiledVocabulary {
-    /// Last values of these channels as JSON. Those that rules take apart become their elements on these channels: of
-    /// each key of a collection the newest.
-    pub(crate) fn last_elements(&self, channels: &[String], values: &[LastValue]) -> Vec<String> {
-        let wanted: Vec<Pattern> =
-            channels.iter().filter_map(|channel| Pattern::parse(channel).ok()).collect();
-        let place = |subject: &str| wanted.iter().position(|pattern| pattern.matches(subject));
-        let mut shown: Vec<Shown> = Vec::new();
-        let mut by_key: HashMap<(CollectionId, Arc<str>), usize> = HashMap::new();
-        for value in values {
-            let time = value.time;
-            let Some(elements) = self.last_apart(value) else {
-                let place = place(&value.subject).unwrap_or(wanted.len());
-                let json = of_payload(&value.payload).map(|value| value.to_json());
-                shown.extend(json.map(|json| Shown { place, time, json }));
-                continue;
-            };
-            for element in elements {
-                let Some(place) = place(&element.channel) else { continue };
-                let new = Shown { place, time, json: element.json().unwrap_or_default().to_owned() };
-                let key = element.collection().map(|collection| (collection, Arc::clone(&element.key)));
-                let known = key.as_ref().and_then(|key| by_key.get(key).copied());
-                match known.and_then(|at| shown.get_mut(at)) {
-                    Some(known) if known.time <= time => *known = Shown { place: known.place, ..new },
-                    Some(_) => {}
-                    None => {
-                        by_key.extend(key.map(|key| (key, shown.len())));
-                        shown.push(new);
-                    }
-                }
-            }
-        }
-        if !by_key.is_empty() {
-            shown.sort_by_key(|shown| shown.place);
-        }
-        shown.into_iter().map(|shown| shown.json).collect()
-    }
-
     /// The elements of a last value, if a rule takes it apart before another one shows the whole: none if that rule
     /// cannot show it, because the whole may have elements of channels that the caller did not ask for. `None` if the
     /// value is shown as a whole. An HTTP call has no path, so the rules of all paths apply, in the order of the file.
-    fn last_apart(&self, value: &LastValue) -> Option<Vec<Arc<Element>>> {
+    pub(super) fn last_apart(&self, value: &LastValue) -> Option<Vec<Arc<Element>>> {
         let LastValue { subject, payload, time } = value.clone();
         let publication =
             Publication { key: Arc::clone(&subject), subject, payload, headers: Vec::new(), time };

@@ -27,6 +27,7 @@ use crate::placeholder::Fallback;
 use crate::placeholder::Placeholder;
 use crate::placeholder::Source;
 use crate::scopes::MessageScope;
+use crate::scopes::OutcomeScope;
 
 /// The longest value of `keep` and `set`, as JSON. Ids, symbols and names are shorter, and one client can store
 /// thousands.
@@ -172,11 +173,22 @@ pub(super) fn group_of(
     known: &MessageScope<'_>,
 ) -> Result<Box<str>, ClientError> {
     let Some(group) = group else { return Ok(Box::default()) };
-    scalar(&json_of(group, known)?).ok_or_else(|| {
+    let name = scalar(&json_of(group, known)?);
+    // Rules without a group have the group "". A client must not reach their channels by an empty text.
+    name.filter(|name| !name.is_empty() || may_be_empty(group)).ok_or_else(|| {
         let words =
-            format!("the name of the group must be a text or a number of at most {MAX_NAME_BYTES} bytes");
+            format!("the name of the group must be a text or a number of 1 to {MAX_NAME_BYTES} bytes");
         ClientError::new(ErrorCode::BadRequest, words)
     })
+}
+
+/// Whether the file lets a group be `""`, the group of rules without one: it is that text, or has it as a default.
+pub(super) fn may_be_empty(group: &JsonTemplate) -> bool {
+    let is_empty = |placeholder: &Placeholder| matches!(&placeholder.fallback, Fallback::Default(json) if &**json == "\"\"");
+    let placeholders = group.placeholders();
+    placeholders.iter().any(|placeholder| is_empty(placeholder))
+        || placeholders.is_empty()
+            && group.text(&OutcomeScope::default(), OnMissing::Null).is_ok_and(|text| text.is_empty())
 }
 
 pub(super) fn values_of(

@@ -109,7 +109,9 @@ impl Target {
         self.render(bytes);
         if let Some(text) = text {
             self.request(scope, text, &mut counts);
-            if let Ok(binding) = self.vocabulary.bind(VocabularyId(1), text, Some(text), |_| Some(text)) {
+            if let Ok(binding) =
+                self.vocabulary.bind(VocabularyId(1), text, Some(text), |_| Some(text.as_bytes()))
+            {
                 self.connect(&binding, scope);
             }
         }
@@ -249,11 +251,13 @@ impl Target {
             let bodies = [Some(text), None].into_iter();
             for (body, value) in bodies.flat_map(|body| PARAMETERS.map(|value| (body, value))) {
                 let path = concrete_path(&route.template, value);
-                let found =
-                    self.vocabulary.lookup(VocabularyId(1), &route.method, &path, Some(text), |_| Some(text));
+                let found = self
+                    .vocabulary
+                    .lookup(VocabularyId(1), &route.method, &path, Some(text), |_| Some(text.as_bytes()));
                 let Lookup::Found(matched) = found else { continue };
                 let Ok(accepted) = matched.accept(scope, body.map(str::to_owned)) else { continue };
                 if let HttpAnswer::Json(_, answer) = accepted.health(scope, "ok") {
+                    let answer = String::from_utf8_lossy(&answer);
                     assert!(answer.is_empty() || is_json(&answer), "{answer:?}");
                 }
                 if matches!(route.action, HttpAction::Receive) {
@@ -287,15 +291,16 @@ impl Target {
         let payload = Payload::classify(Bytes::copy_from_slice(text.as_bytes()));
         let value =
             LastValue { subject: "a.b".into(), payload: payload.clone(), time: SystemTime::UNIX_EPOCH };
+        let values = self.vocabulary.last_values_json(&[], &[value]);
         let replies = [
             Reply::Published { request_context: request_context.clone() },
             Reply::Replied { request_context: request_context.clone(), data: payload.clone() },
-            Reply::LastValues { request_context: request_context.clone(), values: vec![value] },
+            Reply::LastValues { request_context: request_context.clone(), values },
             Reply::Statistics { request_context, json: "{}".into() },
         ];
         let answers = replies.iter().filter_map(|reply| dialect.reply(scope, reply));
         let json = |frame| match HttpAnswer::of(&[frame]) {
-            HttpAnswer::Json(_, json) => Some(json),
+            HttpAnswer::Json(_, json) => Some(String::from_utf8_lossy(&json).into_owned()),
             HttpAnswer::Status(_) | HttpAnswer::NoValue | HttpAnswer::Refused(_) => None,
         };
         answers.filter_map(json).collect()

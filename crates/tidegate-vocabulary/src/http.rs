@@ -10,25 +10,28 @@ use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::frame::Frame;
 use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::json;
+use tidegate_protocol::json::list::JsonList;
 use tidegate_protocol::json::paths::JsonParts;
 use tidegate_protocol::json::paths::JsonSpans;
 use tidegate_protocol::members::Members;
-use tidegate_protocol::message::LastValue;
 use tidegate_protocol::message::RequestContext;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::payload::is_json;
+use tidegate_protocol::scratch::Scratch;
 use tidegate_protocol::subject::Pattern;
 
 use crate::arguments::channels_of;
 use crate::binding::Binding;
 use crate::http::answer::HttpAnswer;
-use crate::json_template::OnMissing;
+use crate::http::answer::note_of_json;
 use crate::model::CompiledVocabulary;
 use crate::model::HttpAction;
 use crate::model::HttpIndex;
 use crate::model::HttpRoute;
+use crate::model::NoMatch;
 use crate::model::RuleAction;
 use crate::outbound::message_scope;
 use crate::outbound::original;
@@ -47,6 +50,8 @@ pub enum Lookup {
     OtherMethod(Vec<Box<str>>),
     /// A value in the path is not allowed there.
     BadValue,
+    /// A query parameter or a header cannot be used: what is wrong with it.
+    BadParameter(String),
     /// There are routes with this method and path, and the `when` of none of them holds.
     Unmatched,
     /// No route has this path.
@@ -95,7 +100,7 @@ pub struct RouteDialect {
 struct HttpOutcome<'o> {
     /// The reply of a service.
     reply: Option<&'o Payload>,
-    values: Option<&'o [LastValue]>,
+    values: Option<&'o JsonList>,
     /// Statistics, as JSON.
     stats: Option<&'o str>,
     /// The health of the node.
@@ -110,7 +115,7 @@ impl CompiledVocabulary {
         method: &str,
         path: &str,
         query: Option<&str>,
-        header: impl Fn(&str) -> Option<&'r str>,
+        header: impl Fn(&str) -> Option<&'r [u8]>,
     ) -> Lookup {
         let here = self.http_routes.iter().zip((0..).map(HttpIndex));
         let here = here.filter_map(|(route, at)| Some((at, route, parameters(&route.segments, path)?)));
@@ -122,8 +127,10 @@ impl CompiledVocabulary {
             }
             is_method_known = true;
             // A `receive` route handles its body by the rules of the file's first path.
-            let Ok(binding) = self.binding(number, PathIndex(0), parameters, query, &header) else {
-                return Lookup::BadValue;
+            let binding = match self.binding(number, PathIndex(0), parameters, query, &header) {
+                Ok(binding) => binding,
+                Err(NoMatch::BadParameter(wrong)) => return Lookup::BadParameter(wrong),
+                Err(NoMatch::BadValue | NoMatch::UnknownPath) => return Lookup::BadValue,
             };
             if !route.may_take(&MessageScope::of(&binding, SessionScope::default())) {
                 continue;
@@ -280,7 +287,8 @@ impl AcceptedRequest {
     pub fn health(&self, scope: SessionScope<'_>, status: &str) -> HttpAnswer {
         let spans = JsonSpans::default();
         let known = known(&self.route.binding, scope, &self.body, &spans);
-        self.route.render(known, HttpOutcome { status: Some(status), ..HttpOutcome::default() })
+        let outcome = HttpOutcome { status: Some(status), ..HttpOutcome::default() };
+        HttpAnswer::of(&[self.route.render(known, outcome)])
     }
 }
 
@@ -310,32 +318,31 @@ impl RouteDialect {
         scope: SessionScope<'_>,
         request_context: Option<&RequestContext>,
         outcome: HttpOutcome<'_>,
-    ) -> HttpAnswer {
+    ) -> Frame {
         self.render(message_scope(&self.binding, scope, original(request_context)), outcome)
     }
 
-    fn render(&self, known: MessageScope<'_>, outcome: HttpOutcome<'_>) -> HttpAnswer {
-        let Some(route) = self.route() else { return HttpAnswer::NoValue };
+    /// The response, as a frame. Its body is written where the response is sent from.
+    fn render(&self, known: MessageScope<'_>, outcome: HttpOutcome<'_>) -> Frame {
+        let Some(route) = self.route() else { return HttpAnswer::NoValue.to_frame() };
         let status = route.status.unwrap_or(200);
-        let Some(send) = &route.send else { return HttpAnswer::Status(status) };
+        let Some(send) = &route.send else { return HttpAnswer::Status(status).to_frame() };
         let shows_one = send.placeholders().iter().any(|placeholder| placeholder.source == Source::Data);
         let known = MessageScope { reply: outcome.reply, ..known };
-        let values = outcome.values.unwrap_or_default();
-        let list = self.binding.vocabulary.last_elements(&self.channels, values);
-        if shows_one && outcome.values.is_some() && list.is_empty() {
-            return HttpAnswer::NoValue;
+        if shows_one && outcome.values.is_some_and(|values| values.count() == 0) {
+            return HttpAnswer::NoValue.to_frame();
         }
-        let mut out = Vec::new();
-        let rendered = send.render(&Answered { known, outcome, list }, OnMissing::Null, &mut out);
-        match String::from_utf8(out) {
-            Ok(body) if rendered.is_ok() => HttpAnswer::Json(status, body),
+        let room = ROOM + outcome.values.map_or(0, |values| values.as_str().len());
+        let (answered, note) = (Answered { known, outcome }, note_of_json(status));
+        let rendered = send.frame(&mut Scratch::default(), room, &answered, note.as_bytes());
+        rendered.unwrap_or_else(|| {
             // A value that cannot be spread is as good as none.
-            Ok(_) | Err(_) if outcome.values.is_some() => HttpAnswer::NoValue,
-            Ok(_) | Err(_) => {
-                let words = "the answer is no object, so it cannot be shown";
-                HttpAnswer::Refused(ClientError::new(ErrorCode::Service, words))
+            if outcome.values.is_some() {
+                return HttpAnswer::NoValue.to_frame();
             }
-        }
+            let words = "the answer is no object, so it cannot be shown";
+            HttpAnswer::Refused(ClientError::new(ErrorCode::Service, words)).to_frame()
+        })
     }
 }
 
@@ -349,6 +356,9 @@ fn known<'k>(
     let known = MessageScope::of(binding, scope);
     if body.is_empty() { known } else { known.with_message(body, spans) }
 }
+
+/// Capacity in bytes that fits most responses, without the last values.
+const ROOM: usize = 120;
 
 /// The deepest nesting of a body. Services that receive it may not be able to parse more.
 const MAX_DEPTH: usize = 64;
@@ -372,19 +382,18 @@ fn check(body: &str) -> Result<(), ClientError> {
 struct Answered<'a> {
     known: MessageScope<'a>,
     outcome: HttpOutcome<'a>,
-    /// The last values that can be shown, as JSON.
-    list: Vec<String>,
 }
 
 impl Resolve for Answered<'_> {
     fn value(&self, source: &Source) -> Option<SourceValue<'_>> {
-        let json = |json: String| Some(SourceValue::Value(Value::Json(json.into())));
+        let json = |json| Some(SourceValue::Value(Value::Json(json)));
+        let values = self.outcome.values;
         if *source == Source::Data {
-            json(self.list.first()?.clone())
+            json(values?.first()?.into())
         } else if *source == Source::List {
-            json(format!("[{}]", self.list.join(",")))
+            json(values.map_or("[]", JsonList::as_str).into())
         } else if *source == Source::Count {
-            json(self.list.len().to_string())
+            json(values.map_or(0, JsonList::count).to_string().into())
         } else if *source == Source::Stats {
             Some(SourceValue::Value(Value::Json(self.outcome.stats?.into())))
         } else if *source == Source::Status {

@@ -17,6 +17,7 @@ mod identity;
 mod inbound;
 mod json_template;
 pub mod language;
+pub mod last_list;
 pub mod model;
 mod nats_headers;
 mod outbound;

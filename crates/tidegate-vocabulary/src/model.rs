@@ -321,12 +321,14 @@ pub(super) enum UnknownMessage {
 }
 
 /// Why a request matches no path of a vocabulary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoMatch {
     /// No path has these segments.
     UnknownPath,
     /// A value in the path is not allowed there.
     BadValue,
+    /// A query parameter or a header cannot be used: what is wrong with it.
+    BadParameter(String),
 }
 
 /// One `[[http]]`: one kind of HTTP request.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tidegate_protocol::error::shortened;
 use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::url;
 
@@ -28,7 +29,7 @@ impl CompiledVocabulary {
         number: VocabularyId,
         path: &str,
         query: Option<&str>,
-        header: impl Fn(&str) -> Option<&'r str>,
+        header: impl Fn(&str) -> Option<&'r [u8]>,
     ) -> Result<Binding, NoMatch> {
         let found = self
             .paths
@@ -47,7 +48,7 @@ impl CompiledVocabulary {
         path: PathIndex,
         parameters: RequestValues,
         query: Option<&str>,
-        header: &impl Fn(&str) -> Option<&'r str>,
+        header: &impl Fn(&str) -> Option<&'r [u8]>,
     ) -> Result<Binding, NoMatch> {
         let is_plain = |(_, value): &(Box<str>, Box<str>)| {
             value.len() <= MAX_SEGMENT_BYTES && !value.is_empty() && !value.contains(char::is_control)
@@ -56,20 +57,19 @@ impl CompiledVocabulary {
             return Err(NoMatch::BadValue);
         }
         let query = query.unwrap_or_default();
+        self.check_query(query)?;
         let values = self.queries.iter().filter_map(|name| {
             let value =
                 url::query_value(query, name).or_else(|| url::query_value(query, &format!("{name}[]")))?;
-            // Lists may be long, and rules may ask whether there is one.
-            let is_list = self.query_lists.contains(name);
-            (is_list || value.len() <= MAX_VALUE_BYTES).then(|| (name.clone(), value.into_boxed_str()))
+            Some((name.clone(), value.into_boxed_str()))
         });
         let lists = self.query_lists.iter().filter_map(|name| {
             let joined = url::query_list(query, name).reduce(|joined, value| joined + "," + &value)?;
             Some((name.clone(), joined.into_boxed_str()))
         });
         let headers = self.headers.iter().filter_map(|name| {
-            let value = header(name)?;
-            (value.len() <= MAX_VALUE_BYTES).then(|| (name.clone(), value.into()))
+            let value = header_value(name, header(name)?);
+            Some(value.map(|value| (name.clone(), value.into())))
         });
         Ok(Binding {
             vocabulary: Arc::clone(self),
@@ -78,10 +78,49 @@ impl CompiledVocabulary {
             parameters,
             query: RequestValues(values.collect()),
             query_lists: RequestValues(lists.collect()),
-            headers: RequestValues(headers.collect()),
+            headers: RequestValues(headers.collect::<Result<_, _>>()?),
             identity_hint: None,
         })
     }
+
+    /// Checks the query parameters that rules read. A value that cannot be used does not count as absent: then a call
+    /// that names one user could be taken for a call for all.
+    fn check_query(&self, query: &str) -> Result<(), NoMatch> {
+        let names = || self.queries.iter().chain(&self.query_lists);
+        for (key, value) in url::query_pairs(query) {
+            let name = key.strip_suffix("[]").unwrap_or(&key);
+            if !names().any(|known| **known == *name) {
+                let Some(known) = names().find(|known| known.eq_ignore_ascii_case(name)) else { continue };
+                let name = shortened(name.to_owned());
+                return Err(NoMatch::BadParameter(format!(
+                    "the query parameter `{name}` is unknown: write `{known}`, because names are case-sensitive"
+                )));
+            }
+            let is_list = self.query_lists.iter().any(|list| **list == *name);
+            let wrong = match value {
+                None => "has an invalid escape".to_owned(),
+                // Lists may be long.
+                Some(value) if value.len() > MAX_VALUE_BYTES && !is_list => {
+                    format!("has more than {MAX_VALUE_BYTES} bytes")
+                }
+                Some(_) => continue,
+            };
+            return Err(NoMatch::BadParameter(format!("the query parameter `{name}` {wrong}")));
+        }
+        Ok(())
+    }
+}
+
+/// The value of a header that rules read. One that cannot be used does not count as absent.
+fn header_value<'v>(name: &str, value: &'v [u8]) -> Result<&'v str, NoMatch> {
+    let is_visible = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~');
+    let text = std::str::from_utf8(value).ok().filter(|_| value.iter().all(is_visible));
+    let wrong = match text {
+        Some(text) if text.len() <= MAX_VALUE_BYTES => return Ok(text),
+        Some(_) => format!("has more than {MAX_VALUE_BYTES} bytes"),
+        None => "has characters other than visible ASCII".to_owned(),
+    };
+    Err(NoMatch::BadParameter(format!("the header `{name}` {wrong}")))
 }
 
 impl Binding {

@@ -15,6 +15,7 @@ use crate::connection::context::Context;
 use crate::lane::LaneRequest;
 use crate::nats::scatter_gather::PeerReply;
 use crate::shard::cluster::peer_request::AnswerPart;
+use crate::shard::stretch::Stretch;
 
 /// Requests to a lane at a time.
 const CONCURRENT_REQUESTS: usize = 64;
@@ -28,7 +29,7 @@ const TIME: &str = "Tidegate-Time";
 #[derive(Clone, Debug)]
 pub struct Values {
     pub channel: Pattern,
-    by_key: BTreeMap<Box<str>, PeerValue>,
+    by_key: BTreeMap<Arc<str>, PeerValue>,
     /// How many values were inserted.
     inserted: usize,
 }
@@ -59,21 +60,31 @@ impl Values {
     }
 
     /// Inserts a value, unless there is one of its key that is as new.
-    fn insert(&mut self, key: &str, value: LastValue) {
+    pub fn insert(&mut self, key: Arc<str>, value: LastValue) {
         let LastValue { subject, payload, time } = value;
-        if self.by_key.get(key).is_none_or(|known| known.received.0 < time) {
+        if self.by_key.get(&key).is_none_or(|known| known.received.0 < time) {
             self.inserted += 1;
-            self.by_key.insert(key.into(), PeerValue { received: (time, self.inserted), subject, payload });
+            self.by_key.insert(key, PeerValue { received: (time, self.inserted), subject, payload });
         }
     }
 
     /// Inserts the values of others that are newer.
-    pub fn add(&mut self, others: &Self) {
+    pub(super) async fn add(&mut self, others: &Self, stretch: &mut Stretch) {
         let mut others: Vec<_> = others.by_key.iter().collect();
         others.sort_by_key(|(_, value)| value.received);
         for (key, value) in others {
-            self.insert(key, value.last_value());
+            self.insert(Arc::clone(key), value.last_value());
+            stretch.step().await;
         }
+    }
+
+    pub fn count(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// The size of all payloads.
+    pub fn bytes(&self) -> usize {
+        self.by_key.values().map(|value| value.payload.bytes().len()).sum()
     }
 
     /// Inserts a value from the answer of another node. Ignores messages that are not values.
@@ -92,7 +103,7 @@ impl Values {
             && let Some(values) = found.get_mut(channel)
         {
             let payload = Payload::classify(answer.data());
-            values.insert(key, LastValue { subject: subject.into(), payload, time });
+            values.insert(key.into(), LastValue { subject: subject.into(), payload, time });
         }
     }
 
@@ -107,18 +118,21 @@ impl Values {
 /// The last values of these channels on this node; `None` for a channel whose NATS subscription is not up. With
 /// `open_feeds`, a channel without a feed gets one. Returns `None` if a lane is overloaded.
 pub async fn local(context: &Context, channels: &[Pattern], open_feeds: bool) -> Option<Vec<Option<Values>>> {
-    let mut found = Vec::new();
+    let (mut found, mut stretch) = (Vec::new(), Stretch::default());
     for channels in channels.chunks(CONCURRENT_REQUESTS) {
         let requested: Option<Vec<_>> =
             channels.iter().map(|channel| request(context, channel, open_feeds)).collect();
         for (channel, known) in channels.iter().zip(requested?) {
-            found.push(known.await.ok()?.map(|known| {
-                let mut values = Values::new(channel.clone());
-                for Publication { subject, key, time, payload, .. } in known {
-                    values.insert(&key, LastValue { subject, payload, time });
-                }
-                values
-            }));
+            let Some(known) = known.await.ok()? else {
+                found.push(None);
+                continue;
+            };
+            let mut values = Values::new(channel.clone());
+            for Publication { subject, key, time, payload, .. } in known {
+                values.insert(key, LastValue { subject, payload, time });
+                stretch.step().await;
+            }
+            found.push(Some(values));
         }
     }
     Some(found)
@@ -174,20 +188,21 @@ mod tests {
             ("c", 9, "again"),
         ] {
             let payload = Payload::Text(Bytes::from_static(text.as_bytes()));
-            values.insert(key, LastValue { subject: key.into(), payload, time: at(second) });
+            values.insert(key.into(), LastValue { subject: key.into(), payload, time: at(second) });
         }
         let texts: Vec<_> = values.in_order().map(|value| value.payload.bytes().clone()).collect();
         assert_eq!(texts, ["b7", "a7", "c9"]);
     }
 
-    #[test]
-    fn values_of_another_node_that_came_together_stay_in_order() {
+    #[tokio::test]
+    async fn values_of_another_node_that_came_together_stay_in_order() {
         let [mut here, mut there] = [(); 2].map(|()| Values::new(Pattern::parse("x.*").unwrap()));
         for key in ["c", "a", "b"] {
             let payload = Payload::Text(Bytes::from_static(key.as_bytes()));
-            there.insert(key, LastValue { subject: key.into(), payload, time: SystemTime::UNIX_EPOCH });
+            there
+                .insert(key.into(), LastValue { subject: key.into(), payload, time: SystemTime::UNIX_EPOCH });
         }
-        here.add(&there);
+        here.add(&there, &mut Stretch::default()).await;
         let texts: Vec<_> = here.in_order().map(|value| value.payload.bytes().clone()).collect();
         assert_eq!(texts, ["c", "a", "b"]);
     }
@@ -198,7 +213,7 @@ mod tests {
         let mut values = Values::new(literal);
         assert!(!values.is_complete());
         let payload = Payload::Text(Bytes::new());
-        values.insert("x.a", LastValue { subject: "x.a".into(), payload, time: SystemTime::now() });
+        values.insert("x.a".into(), LastValue { subject: "x.a".into(), payload, time: SystemTime::now() });
         assert!(values.is_complete());
         assert!(!Values { channel: Pattern::parse("x.*").unwrap(), ..values }.is_complete());
     }

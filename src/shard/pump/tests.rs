@@ -26,6 +26,8 @@ use crate::nats::Nats;
 use crate::node::Node;
 use crate::node::admission::Admission;
 use crate::node::admission::AdmissionLimits;
+use crate::node::answer_budget::AnswerBudget;
+use crate::node::answer_budget::AnswerLimits;
 use crate::node::authenticator::CurrentAuthenticator;
 use crate::node::call_limiter::CallLimiter;
 use crate::node::call_limiter::CallLimits;
@@ -92,6 +94,7 @@ fn shard(capacity: usize) -> (Rc<Connections>, mpsc::Receiver<LaneRequest>) {
             Instant::now(),
         ),
         call_limiter: CallLimiter::new(CallLimits { identity: RATE, address: RATE }, Instant::now()),
+        answer_budget: Arc::new(AnswerBudget::new(AnswerLimits { node: 65_536, address: 65_536 })),
         limits: LIMITS,
         agrees_to_compression: false,
         compression: CompressionSettings { min_bytes: 0, level: 1 },

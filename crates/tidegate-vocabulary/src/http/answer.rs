@@ -1,6 +1,7 @@
 //! Answer: the response to an HTTP request, and its form in frames. The frame's message is the body; its note has the
 //! status or the error code.
 
+use bytes::Bytes;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::Frame;
@@ -10,7 +11,7 @@ use tidegate_protocol::frame::Frame;
 pub enum HttpAnswer {
     Status(u16),
     /// A status, and a JSON body.
-    Json(u16, String),
+    Json(u16, Bytes),
     /// The route returns one value, and there is none.
     NoValue,
     /// An error.
@@ -24,14 +25,14 @@ const NO_VALUE: &str = "no_value";
 impl HttpAnswer {
     /// The response from the frames of a session: those of a route, or messages as over a WebSocket.
     pub fn of(frames: &[Frame]) -> Self {
-        let text = |frame: &Frame| String::from_utf8_lossy(frame.message()).into_owned();
         match frames {
             [] => Self::Status(202),
-            [first, ..] if !first.note().is_empty() => Self::noted(first.note(), text(first)),
-            [one] => Self::Json(200, text(one)),
+            [first, ..] if !first.note().is_empty() => Self::noted(first),
+            [one] => Self::Json(200, one.clone().into_message()),
             several => {
-                let messages: Vec<String> = several.iter().map(text).collect();
-                Self::Json(200, format!("[{}]", messages.join(",")))
+                let messages: Vec<&[u8]> = several.iter().map(Frame::message).collect();
+                let list = [&b"["[..], &messages.join(&b","[..]), b"]"].concat();
+                Self::Json(200, list.into())
             }
         }
     }
@@ -43,29 +44,35 @@ impl HttpAnswer {
         Some(Self::Refused(ClientError::new(code, "the message was refused")).to_frame())
     }
 
-    fn noted(note: &[u8], message: String) -> Self {
-        let note = std::str::from_utf8(note).unwrap_or_default();
+    fn noted(frame: &Frame) -> Self {
+        let note = std::str::from_utf8(frame.note()).unwrap_or_default();
         if note == NO_VALUE {
             return Self::NoValue;
         }
         if let Some(code) = ErrorCode::ALL.into_iter().find(|code| code.name() == note) {
+            let message = String::from_utf8_lossy(frame.message()).into_owned();
             return Self::Refused(ClientError { code, message });
         }
         let (status, kind) = note.split_once(' ').unwrap_or((note, ""));
         let status = status.parse().unwrap_or(200);
-        if kind == JSON { Self::Json(status, message) } else { Self::Status(status) }
+        if kind == JSON { Self::Json(status, frame.clone().into_message()) } else { Self::Status(status) }
     }
 
     /// The response as a frame, for [`HttpAnswer::of`].
     pub(crate) fn to_frame(&self) -> Frame {
         let (message, note) = match self {
-            Self::Status(status) => ("", status.to_string()),
-            Self::Json(status, body) => (body.as_str(), format!("{status} {JSON}")),
-            Self::NoValue => ("", NO_VALUE.to_owned()),
-            Self::Refused(error) => (error.message.as_str(), error.code.name().to_owned()),
+            Self::Status(status) => (&b""[..], status.to_string()),
+            Self::Json(status, body) => (&body[..], note_of_json(*status)),
+            Self::NoValue => (&b""[..], NO_VALUE.to_owned()),
+            Self::Refused(error) => (error.message.as_bytes(), error.code.name().to_owned()),
         };
-        Frame::with_note(message.len(), |out| out.extend_from_slice(message.as_bytes()), note.as_bytes())
+        Frame::with_note(message.len(), |out| out.extend_from_slice(message), note.as_bytes())
     }
+}
+
+/// The note of a frame whose message is the body of a response with this status.
+pub(crate) fn note_of_json(status: u16) -> String {
+    format!("{status} {JSON}")
 }
 
 /// The HTTP status for an error.
@@ -99,7 +106,7 @@ mod tests {
         let others = [
             HttpAnswer::Status(204),
             HttpAnswer::Json(201, "{}".into()),
-            HttpAnswer::Json(599, String::new()),
+            HttpAnswer::Json(599, Bytes::new()),
             HttpAnswer::NoValue,
         ];
         for answer in refusals.into_iter().chain(others) {

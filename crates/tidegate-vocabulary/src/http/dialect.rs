@@ -83,7 +83,7 @@ impl Dialect for RouteDialect {
             }
             Reply::Connected(_) | Reply::Subscribed { .. } | Reply::Unsubscribed { .. } => return None,
         };
-        Some(self.answer(without_session(scope), request_context.as_ref(), outcome).to_frame())
+        Some(self.answer(without_session(scope), request_context.as_ref(), outcome))
     }
 
     fn push(&self, _: SessionScope<'_>, _: &Push) -> Option<Frame> {

@@ -1,5 +1,7 @@
 //! HTTP requests as sessions of one message: requests that a caller may not make have no effect.
 
+mod parameters;
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,6 +10,7 @@ use std::time::SystemTime;
 use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::dialect::Rendered;
 use tidegate_protocol::identity::Identity;
+use tidegate_protocol::message::LastValue;
 use tidegate_protocol::message::Query;
 use tidegate_protocol::message::QueryResult;
 use tidegate_protocol::permissions::Permissions;
@@ -137,13 +140,11 @@ fn call_of(
             Output::Query { request, query } => {
                 let found = match query {
                     // A room without a name has no value.
-                    Query::LastValues { channels } => QueryResult::LastValues(
-                        channels
-                            .iter()
-                            .filter(|it| it.as_str() != "own.empty")
-                            .map(|it| last_value(it.as_str(), value()))
-                            .collect(),
-                    ),
+                    Query::LastValues { channels } => {
+                        let named = channels.iter().filter(|it| it.as_str() != "own.empty");
+                        let values: Vec<_> = named.map(|it| last_value(it.as_str(), value())).collect();
+                        QueryResult::LastValues(vocabulary.last_values_json(&channels, &values))
+                    }
                     Query::Statistics { with_names } => {
                         let json = format!(r#"{{"connections":{}}}"#, u8::from(with_names));
                         QueryResult::Statistics(json.into())
@@ -175,7 +176,7 @@ fn call_of(
 }
 
 fn json(status: u16, text: &str) -> HttpAnswer {
-    HttpAnswer::Json(status, text.to_owned())
+    HttpAnswer::Json(status, text.to_owned().into())
 }
 
 #[test]
@@ -304,11 +305,21 @@ fn a_query_with_several_values_is_one_list() {
         assert_eq!(listed(query), json(200, &format!(r#"{{"all":{all},"first":{first}}}"#)), "{query}");
     }
     let long = "a".repeat(1025);
-    let HttpAnswer::Json(200, body) = listed(&format!("s={long}&s=b")) else { panic!() };
+    let body_of = |query: &str| {
+        let HttpAnswer::Json(200, body) = listed(query) else { panic!("{query}") };
+        String::from_utf8(body.into()).unwrap()
+    };
+    let body = body_of(&format!("s={long}&s=b"));
     assert!(body.contains(&format!("[\"{long}\",\"b\"]")), "a list may be long");
     let many = (0..500).map(|n| format!("s[]={n}")).collect::<Vec<_>>().join("&");
-    let HttpAnswer::Json(200, body) = listed(&many) else { panic!() };
+    let body = body_of(&many);
     assert!(body.contains("\"498\",\"499\"]"), "{body}");
+}
+
+/// Last values of these channels, as an HTTP response shows them.
+fn shown_of(vocabulary: &CompiledVocabulary, channels: &[&str], values: &[LastValue]) -> String {
+    let channels: Vec<Pattern> = channels.iter().map(|channel| Pattern::parse(channel).unwrap()).collect();
+    vocabulary.last_values_json(&channels, values).as_str().to_owned()
 }
 
 fn last_value(subject: &str, payload: Payload) -> LastValue {
@@ -351,21 +362,18 @@ fn last_values_that_rules_take_apart_are_shown_as_the_newest_elements_of_the_wan
         let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(second);
         LastValue { time, ..last_value(subject, Payload::classify(json.into())) }
     };
-    let shown = |channels: &[&str], values: &[LastValue]| {
-        let channels: Vec<String> = channels.iter().map(|&channel| channel.to_owned()).collect();
-        vocabulary.last_elements(&channels, values).join(",")
-    };
+    let shown = |channels: &[&str], values: &[LastValue]| shown_of(&vocabulary, channels, values);
     let list = value("signals", 2, r#"[{"s":"b","n":1},{"s":"c","n":2},{"s":"a","n":3}]"#);
     let old = value("signals.a", 1, r#"{"s":"a","n":4}"#);
     let new = value("signals.b", 3, r#"[{"s":"b","n":5}]"#);
     let all = ["signals", "signals.a", "signals.b"];
-    assert_eq!(shown(&all, &[list.clone(), old, new]), r#"{"s":"a","n":3},{"s":"b","n":5}"#);
-    assert_eq!(shown(&["signals", "signals.b"], std::slice::from_ref(&list)), r#"{"s":"b","n":1}"#);
-    assert_eq!(shown(&["signals"], &[list]), "");
+    assert_eq!(shown(&all, &[list.clone(), old, new]), r#"[{"s":"a","n":3},{"s":"b","n":5}]"#);
+    assert_eq!(shown(&["signals", "signals.b"], std::slice::from_ref(&list)), r#"[{"s":"b","n":1}]"#);
+    assert_eq!(shown(&["signals"], &[list]), "[]");
     let alerts = value("alerts.x", 1, r#"{"list":[1,1,"two"]}"#);
-    assert_eq!(shown(&["alerts.x"], &[alerts]), r#"1,1,"two""#);
-    assert_eq!(shown(&["alerts.x"], &[value("alerts.x", 1, "[]")]), "[]", "it has no list");
-    assert_eq!(shown(&["plain.x"], &[value("plain.x", 1, "[1,2]")]), "[1,2]");
+    assert_eq!(shown(&["alerts.x"], &[alerts]), r#"[1,1,"two"]"#);
+    assert_eq!(shown(&["alerts.x"], &[value("alerts.x", 1, "[]")]), "[[]]", "it has no list");
+    assert_eq!(shown(&["plain.x"], &[value("plain.x", 1, "[1,2]")]), "[[1,2]]");
 }
 
 /// A vocabulary whose lists go only to those who have joined the channels of their elements.
@@ -400,12 +408,10 @@ fn sub_11_a_last_value_that_cannot_be_taken_apart_is_not_shown_as_a_whole() {
     let too_many = format!("[{}]", vec![r#"{"s":"x"}"#; 10_001].join(","));
     for hidden in [&too_many, r#"[{"s":"*"}]"#, r#"[{"s":"a.b"}]"#, r#"{"s":"a","secret":1}"#, "[]"] {
         let value = last_value("own.all", Payload::classify(hidden.to_owned().into()));
-        let channels = ["own.all".to_owned(), "own.A".to_owned()];
-        let shown = vocabulary.last_elements(&channels, &[value]);
-        assert!(shown.is_empty(), "{}", shown.concat());
+        assert_eq!(shown_of(&vocabulary, &["own.all", "own.A"], &[value]), "[]");
     }
     let shown = last_value("own.all", Payload::classify(r#"[{"s":"x"},{"s":"a"}]"#.into()));
-    assert_eq!(vocabulary.last_elements(&["own.A".to_owned()], &[shown]), [r#"{"s":"a"}"#]);
+    assert_eq!(shown_of(&vocabulary, &["own.A"], &[shown]), r#"[{"s":"a"}]"#);
 }
 
 #[test]
@@ -449,9 +455,9 @@ fn last_values_that_a_rule_cannot_show_are_left_to_the_next_one_as_for_clients()
     "#;
     let vocabulary = compile(FALLING_THROUGH).unwrap().vocabulary;
     for (subject, payload, live, shown) in [
-        ("mixed.x", r#"[{"s":"a"},{"s":"b"}]"#, "2 elements", &[r#"{"s":"a"}"#, r#"{"s":"b"}"#][..]),
-        ("mixed.x", r#"{"s":"a"}"#, "frame", &[r#"{"s":"a"}"#]),
-        ("none.x", "[1,2]", "unrenderable", &["[1,2]"]),
+        ("mixed.x", r#"[{"s":"a"},{"s":"b"}]"#, "2 elements", r#"[{"s":"a"},{"s":"b"}]"#),
+        ("mixed.x", r#"{"s":"a"}"#, "frame", r#"[{"s":"a"}]"#),
+        ("none.x", "[1,2]", "unrenderable", "[[1,2]]"),
     ] {
         let value = last_value(subject, Payload::classify(payload.into()));
         let LastValue { subject, payload, time } = value.clone();
@@ -465,8 +471,7 @@ fn last_values_that_a_rule_cannot_show_are_left_to_the_next_one_as_for_clients()
                 Rendered::Nothing | Rendered::TooManyElements => "nothing".to_owned(),
             };
         assert_eq!(rendered, live);
-        let channels = [publication.subject.to_string()];
-        assert_eq!(vocabulary.last_elements(&channels, &[value]), shown, "{live}");
+        assert_eq!(shown_of(&vocabulary, &[&*publication.subject], &[value]), shown, "{live}");
     }
 }
 

@@ -53,6 +53,28 @@ fn what_is_remembered_of_a_message_is_bounded() {
     }
 }
 
+#[test]
+fn a_client_cannot_reach_the_channels_of_rules_without_a_group_by_an_empty_one() {
+    let rules = |group: &str| {
+        vocabulary(&format!(
+            "[[path.on_connect]]\ndo = \"subscribe\"\nchannel = \"r.mine\"\n\
+             [[receive]]\nwhen = {{ op = \"join\" }}\ndo = \"subscribe\"\ngroup = \"{group}\"\nchannel = \"r.a\"\n\
+             [[receive]]\nwhen = {{ op = \"leave\" }}\ndo = \"unsubscribe\"\ngroup = \"{group}\""
+        ))
+    };
+    let named = rules("{msg.room}");
+    for op in ["join", "leave"] {
+        for (room, expected) in [("\"a\"", ""), ("0", ""), ("\"\"", "bad_request"), ("null", "bad_request")] {
+            assert_eq!(code(&named, &format!(r#"{{"op":"{op}","room":{room}}}"#)), expected, "{op} {room}");
+        }
+    }
+    let (defaulted, prefixed) = (rules("{msg.room|default:\\\"\\\"}"), rules("room-{msg.room}"));
+    for message in [r#"{"op":"leave","room":""}"#, r#"{"op":"leave"}"#] {
+        assert_eq!(code(&defaulted, message), "", "the file says so");
+    }
+    assert_eq!(code(&prefixed, r#"{"op":"leave","room":""}"#), "", "that is the group `room-`");
+}
+
 /// A `when`, messages that match it, and messages that do not.
 const MATCHES: [(&str, &[&str], &[&str]); 15] = [
     (
@@ -265,11 +287,10 @@ fn a_group_is_a_short_text_or_a_number() {
     assert_eq!(group("\"a.b *\"").unwrap(), "a.b *");
     assert_eq!(group("7").unwrap(), "7");
     assert_eq!(group("true").unwrap(), "true");
-    assert_eq!(group("\"\"").unwrap(), "");
     assert_eq!(group("\"[a]\"").unwrap(), "[a]", "a text, whatever it looks like");
     assert_eq!(group("\"null\"").unwrap(), "null");
     assert_eq!(group(&format!("\"{}\"", "x".repeat(128))).unwrap(), "x".repeat(128));
-    for wrong in ["{}", "[1]", "null", &format!("\"{}\"", "x".repeat(129))] {
+    for wrong in ["{}", "[1]", "null", "\"\"", &format!("\"{}\"", "x".repeat(129))] {
         assert_eq!(group(wrong), Err("bad_request"), "{wrong}");
     }
 }

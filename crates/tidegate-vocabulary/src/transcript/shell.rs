@@ -516,7 +516,7 @@ fn bind(vocabulary: &Arc<CompiledVocabulary>, transcript: &Transcript) -> Result
     let binding =
         vocabulary.bind(VocabularyId(1), path, Some(query), |_| None).map_err(|no_match| match no_match {
             NoMatch::UnknownPath => Fault::NoPath { target: target() },
-            NoMatch::BadValue => Fault::BadPath { target: target() },
+            NoMatch::BadValue | NoMatch::BadParameter(_) => Fault::BadPath { target: target() },
         })?;
     let trusts_hint = transcript.personas.iter().any(|persona| persona.credential == Credential::Name);
     let named = || Placeholder::parse("msg.user_id", TimeFormat::default()).ok().map(Arc::new);

@@ -2,15 +2,12 @@
 
 use tidegate_document::diagnostic::Diagnostic;
 
+use crate::arguments::may_be_empty;
 use crate::channel::Channel;
 use crate::compile::check::parts::Parts;
 use crate::compile::check::parts::PlacedRule;
 use crate::json_template::JsonTemplate;
-use crate::json_template::OnMissing;
 use crate::model::RuleAction;
-use crate::placeholder::Fallback;
-use crate::placeholder::Placeholder;
-use crate::scopes::OutcomeScope;
 
 /// Reports `unsubscribe` in a group in which no rule joins these channels: it would do nothing, and confirm it.
 pub(super) fn unsubscribes_from_other_groups(parts: &Parts<'_>) -> Vec<Diagnostic> {
@@ -68,16 +65,6 @@ fn may_be_same(one: Option<&JsonTemplate>, other: Option<&JsonTemplate>) -> bool
         (Some(one), Some(other)) => !(is_fixed(one) && is_fixed(other)) || one == other,
         (Some(json_template), None) | (None, Some(json_template)) => may_be_empty(json_template),
     }
-}
-
-/// Whether a group can be `""`, the group of rules without one. An empty text from a client is unlikely, and does not
-/// count.
-fn may_be_empty(json_template: &JsonTemplate) -> bool {
-    let is_empty = |placeholder: &Placeholder| matches!(&placeholder.fallback, Fallback::Default(json) if &**json == "\"\"");
-    let placeholders = json_template.placeholders();
-    placeholders.iter().any(|placeholder| is_empty(placeholder))
-        || placeholders.is_empty()
-            && json_template.text(&OutcomeScope::default(), OnMissing::Null).is_ok_and(|text| text.is_empty())
 }
 
 fn is_fixed(json_template: &JsonTemplate) -> bool {

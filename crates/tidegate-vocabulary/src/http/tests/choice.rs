@@ -55,10 +55,12 @@ const CHOICE: &str = r#"
 "#;
 
 /// The route for a request, as far as it is known without its body.
-fn look_up(method: &str, target: &str, kind: Option<&'static str>) -> Lookup {
+pub(super) fn look_up(method: &str, target: &str, kind: Option<&'static str>) -> Lookup {
     let vocabulary = Arc::new(compile(CHOICE).unwrap().vocabulary);
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-    vocabulary.lookup(VocabularyId(1), method, path, query, |name| kind.filter(|_| name == "x-kind"))
+    vocabulary.lookup(VocabularyId(1), method, path, query, |name| {
+        kind.filter(|_| name == "x-kind").map(str::as_bytes)
+    })
 }
 
 #[test]
@@ -169,7 +171,11 @@ fn a_route_that_the_value_does_not_fit_decides_neither_for_later_routes_nor_abou
     let vocabulary = Arc::new(compile(&file).unwrap().vocabulary);
     let found = |name: &str| match vocabulary.lookup(VocabularyId(1), "POST", name, None, |_| None) {
         Lookup::Found(route) => route,
-        Lookup::OtherMethod(_) | Lookup::BadValue | Lookup::Unmatched | Lookup::Nothing => panic!("{name}"),
+        Lookup::OtherMethod(_)
+        | Lookup::BadValue
+        | Lookup::BadParameter(_)
+        | Lookup::Unmatched
+        | Lookup::Nothing => panic!("{name}"),
     };
     assert!(found("/u/ann").needs_identity() && !found("/u/a.b").needs_identity());
     let accepted = found("/u/a.b").accept(SessionScope::default(), Some("{}".to_owned())).unwrap();

@@ -1,0 +1,19 @@
+//! `Stretch`: lets other tasks of the thread run during long work.
+
+/// Steps between two pauses.
+pub(super) const STEPS: usize = 256;
+
+/// Counts the steps of long work.
+#[derive(Debug, Default)]
+pub(super) struct Stretch(usize);
+
+impl Stretch {
+    /// Counts one step. After [`STEPS`] of them, lets other tasks run.
+    pub(super) async fn step(&mut self) {
+        self.0 += 1;
+        if self.0 >= STEPS {
+            self.0 = 0;
+            tokio::task::yield_now().await;
+        }
+    }
+}
