@@ -8,6 +8,7 @@ use tidegate_protocol::class::Priority;
 use tidegate_protocol::elements::CollectedMessage;
 use tidegate_protocol::elements::CollectionId;
 use tidegate_protocol::elements::select::CollectingMember;
+use tidegate_protocol::elements::select::MAX_SELECTED;
 use tidegate_protocol::elements::select::has_news;
 use tidegate_protocol::elements::select::newest;
 use tidegate_protocol::elements::select::select;
@@ -273,7 +274,9 @@ impl Subscriber {
                 context: Some(*context),
             })
             .collect();
-        if !(due.is_forced || due.has_untold || has_news(due.id, &collecting, due.sent.seen)) {
+        // If there are few elements, selecting them costs no more than looking for new ones.
+        let has_few = collecting.iter().map(|member| member.store.len()).sum::<usize>() <= MAX_SELECTED;
+        if !(has_few || due.is_forced || due.has_untold || has_news(due.id, &collecting, due.sent.seen)) {
             collections.skip(number, newest(&collecting));
             return None;
         }

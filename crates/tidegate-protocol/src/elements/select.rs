@@ -87,9 +87,8 @@ pub fn has_news(collection: CollectionId, members: &[CollectingMember<'_>], seen
                 source.store.since(seen).filter(matching).any(|stored| is_shown(stored, member))
             })
         } else {
-            shown_by.any(|member| {
-                source.store.matching(member.pattern, seen).any(|stored| is_shown(stored, member))
-            })
+            shown_by
+                .any(|member| source.store.has_since(member.pattern, seen, |stored| is_shown(stored, member)))
         };
         has_shown || count_removed(collection, members, source, seen) > 0
     })
@@ -119,15 +118,16 @@ pub fn select<'m>(
     sent: Sent,
     now: Instant,
 ) -> Selection<'m> {
-    let mut selection = Selection::default();
+    let room = members.len().min(MAX_SELECTED);
+    let mut selection = Selection { elements: Vec::with_capacity(room), ..Selection::default() };
+    let mut found = Vec::new();
     let mut by_key = HashMap::new();
     let mut expired = Vec::new();
     let foreign = foreign(members);
     for (at, member) in members.iter().enumerate() {
-        let mut found = Vec::new();
         for source in sources(at, &foreign).filter_map(|of| members.get(of)) {
             let due_since = sent.seen.max(member.joined).max(source.joined);
-            let shown = source.store.matching(member.pattern, 0);
+            let shown = source.store.matching(member.pattern);
             let shown = shown.filter(|stored| is_shown(stored, collection, member, source));
             let shown = shown.filter(|stored| {
                 let is_expired = stored.expires.is_some_and(|expires| expires <= now);
@@ -137,7 +137,7 @@ pub fn select<'m>(
             take_newest(shown, sent.told_left_out, &mut found);
         }
         found.sort_unstable_by_key(|stored| stored.place);
-        for stored in found {
+        for stored in found.drain(..) {
             put(stored, &mut selection.elements, &mut by_key);
         }
         selection.removed += count_removed(collection, members, member, sent.seen);

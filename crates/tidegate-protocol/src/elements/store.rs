@@ -240,23 +240,35 @@ impl ElementStore {
         found
     }
 
-    /// The elements with greater numbers than `seen` of the channels that a pattern matches, those with the greatest
-    /// numbers first.
-    pub(super) fn matching<'s>(
-        &'s self,
-        pattern: &'s Pattern,
-        seen: u64,
-    ) -> impl Iterator<Item = &'s StoredElement> {
+    /// The elements of the channels that a pattern matches, those with the greatest numbers first.
+    pub(super) fn matching<'s>(&'s self, pattern: &'s Pattern) -> impl Iterator<Item = &'s StoredElement> {
         let (literal, wildcard) = if pattern.is_literal() {
             let channel = pattern.text();
-            let numbers = (Arc::clone(channel), seen + 1)..=(Arc::clone(channel), u64::MAX);
+            let numbers = (Arc::clone(channel), 0)..=(Arc::clone(channel), u64::MAX);
             (Some(self.by_channel.range(numbers).rev()), None)
         } else {
-            let matches = |(_, stored): &(&u64, &StoredElement)| pattern.matches(&stored.element.channel);
-            (None, Some(self.by_number.range(seen + 1..).rev().filter(matches)))
+            let matches = |stored: &&StoredElement| pattern.matches(&stored.element.channel);
+            (None, Some(self.by_number.values().rev().filter(matches)))
         };
         let literal = literal.into_iter().flatten().filter_map(|(_, number)| self.by_number.get(number));
-        literal.chain(wildcard.into_iter().flatten().map(|(_, stored)| stored))
+        literal.chain(wildcard.into_iter().flatten())
+    }
+
+    /// Whether a wanted element of the channels that a pattern matches has a greater number than `seen`.
+    pub(super) fn has_since(
+        &self,
+        pattern: &Pattern,
+        seen: u64,
+        is_wanted: impl Fn(&StoredElement) -> bool,
+    ) -> bool {
+        if !pattern.is_literal() {
+            let matches = |stored: &&StoredElement| pattern.matches(&stored.element.channel);
+            return self.since(seen).filter(matches).any(is_wanted);
+        }
+        let channel = pattern.text();
+        let numbers = (Arc::clone(channel), seen + 1)..=(Arc::clone(channel), u64::MAX);
+        let mut found = self.by_channel.range(numbers).filter_map(|(_, number)| self.by_number.get(number));
+        found.any(is_wanted)
     }
 
     /// The elements with greater numbers than `seen`.

@@ -164,7 +164,7 @@ fn a_client_that_was_told_costs_no_more_than_a_message() {
         assert_eq!(texts(&all), texts(&told));
         assert_eq!((all.left_out, told.left_out), (10_000 - 256, 1));
         let (mut looked_at, mut found) = (0, Vec::new());
-        let newest_first = shard.stores[0].1.matching(&shard.stores[0].0, 0).inspect(|_| looked_at += 1);
+        let newest_first = shard.stores[0].1.matching(&shard.stores[0].0).inspect(|_| looked_at += 1);
         take_newest(newest_first, true, &mut found);
         assert_eq!((looked_at, found.len()), (MAX_SELECTED + 1, MAX_SELECTED + 1));
     }

@@ -20,7 +20,7 @@ fn shown(store: &ElementStore, pattern: &str) -> Vec<(String, u64, u64)> {
     let show = |stored: &StoredElement| {
         (stored.element.json().unwrap_or_default().to_owned(), stored.number, stored.place)
     };
-    let mut found: Vec<_> = store.matching(&pattern, 0).map(show).collect();
+    let mut found: Vec<_> = store.matching(&pattern).map(show).collect();
     assert!(found.is_sorted_by_key(|(_, number, _)| std::cmp::Reverse(*number)));
     found.sort_unstable_by_key(|(.., place)| *place);
     found
