@@ -152,6 +152,8 @@ async def connected(stage: kit.Stage, page: Page) -> AsyncIterator[kit.Socket]:
         if page.live:
             subject, members = page.live
             await socket.live(subject, **members)
+        elif page.sends:
+            await socket.raw()
         while True:
             try:
                 await socket.raw(kit.QUIET_S)

@@ -110,8 +110,11 @@ export class Socket {
     }
   }
 
-  /** Publishes probes until one arrives, so that the subscription is live. `expect` ignores probes. */
+  /** Publishes probes until one arrives, so that the subscription is live. `expect` ignores probes. Not for `signals`: a
+      node of Sentio keeps the probe, so its pages would get it in each list, which they ignore. */
   async live(subject, members = {}) {
+    if (/^signals(\.|$)/.test(subject) && !members.symbol)
+      throw new Error(`a probe on ${subject} would hide the lists of Sentio's pages`);
     const mine = [];
     const deadline = performance.now() + LIMIT_MS;
     while (!mine.some((probe) => this.#probes.has(probe))) {

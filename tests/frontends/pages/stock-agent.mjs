@@ -38,7 +38,6 @@ const pushed = (channel, subject, type, data) => async (stage) => {
   // The last message of another row may arrive first.
   socket.only = stage.tag;
   await join(socket, channel);
-  await socket.live(subject);
   const mine = { ...data, tag: stage.tag };
   await stage.publish(subject, mine);
   await socket.expect({ type, data: mine, timestamp: SECONDS });
@@ -199,9 +198,6 @@ export const rows = {
     await join(first, 'prices', { symbols: [aapl, msft] });
     await join(first, 'alerts');
     await join(second, 'signals');
-    await first.live(`prices.${msft}`);
-    await first.live('alerts');
-    await second.live('signals');
     const token = await stage.token('root', 'admin');
     const shape = {
       total_connections: atLeast(1),

@@ -18,7 +18,8 @@ class Page:
     # The message that subscribes, and later the one that requests.
     sends: dict[str, object] | None = None
     asks: dict[str, object] | None = None
-    # A subject that arrives once the page is subscribed, with the members that its messages need.
+    # A subject that arrives once the page is subscribed, with the members that its messages need. Without it, the answer
+    # to the first message says that the page is subscribed.
     live: tuple[str, dict[str, object]] | None = None
 
 
@@ -331,9 +332,9 @@ print(json.dumps(counts))
 # Stock Agent
 
 
-def stock_agent(channel: str, live: str, *wants: dict[str, object], **members: object) -> Page:
+def stock_agent(channel: str, *wants: dict[str, object], **members: object) -> Page:
     sends = {"type": "subscribe", "channel": channel, **members}
-    return Page("/ws/browser-test", "", list(wants), sends=sends, live=(live, {}))
+    return Page("/ws/browser-test", "", list(wants), sends=sends)
 
 
 QUOTES = {"type": "price_update", "symbol": "AAPL"}
@@ -342,7 +343,7 @@ STOCK_AGENT = [
     Case(
         "price_streaming_task",
         "update_interval = 1",
-        [stock_agent("prices", "prices.AAPL", QUOTES, QUOTES, symbols=["AAPL"])],
+        [stock_agent("prices", QUOTES, QUOTES, symbols=["AAPL"])],
         before="from api.websocket import price_streaming_task\n",
         ours="update_interval = 1\n",
         after='print("ready", flush=True)\nawait price_streaming_task(update_interval)\n',
@@ -352,10 +353,10 @@ STOCK_AGENT = [
         "the functions of the manager",
         "",
         [
-            stock_agent("alerts", "alerts", {"type": "alert_triggered", "data": {"id": "alert-123"}}),
-            stock_agent("signals", "signals", {"type": "trading_signal", "data": {"symbol": "AAPL", "action": "buy"}}),
-            stock_agent("notifications", "system.notifications", {"type": "notification", "data": {"id": "notif-456"}}),
-            stock_agent("prices", "prices.MSFT", QUOTES | {"symbol": "MSFT", "data": {"price": 1}}, symbols=["MSFT"]),
+            stock_agent("alerts", {"type": "alert_triggered", "data": {"id": "alert-123"}}),
+            stock_agent("signals", {"type": "trading_signal", "data": {"symbol": "AAPL", "action": "buy"}}),
+            stock_agent("notifications", {"type": "notification", "data": {"id": "notif-456"}}),
+            stock_agent("prices", QUOTES | {"symbol": "MSFT", "data": {"price": 1}}, symbols=["MSFT"]),
         ],
         ours="""
 from api.websocket import manager

@@ -107,6 +107,7 @@ class Socket:
         self.only = ""
         self._frames: asyncio.Queue[str] = asyncio.Queue()
         self._probes: set[str] = set()
+        self._ignored = 0
         self._probed = asyncio.Event()
         self._reading = asyncio.create_task(self._read())
 
@@ -117,6 +118,7 @@ class Socket:
                 if probe := PROBE.search(text):
                     self._probes.add(probe[1])
                     self._probed.set()
+                    self._ignored += 1
                 elif self.only in text:
                     self._frames.put_nowait(text)
         except ConnectionClosed:
@@ -146,8 +148,11 @@ class Socket:
         try:
             return await asyncio.wait_for(self._frames.get(), within_s)
         except TimeoutError:
-            closed = self.connection.close_code
-            raise Wrong(f"no message arrived{f', the socket was closed with {closed}' if closed else ''}") from None
+            closed, ignored = self.connection.close_code, self._ignored
+            what = f", except {ignored} with probes" if ignored else ""
+            raise Wrong(
+                f"no message arrived{what}{f'; the socket was closed with {closed}' if closed else ''}"
+            ) from None
 
     async def expect(self, wanted: object, within_s: float = LIMIT_S) -> None:
         try:
@@ -165,7 +170,12 @@ class Socket:
             raise Wrong(f"sent {short(message)}, {wrong}") from None
 
     async def live(self, subject: str, **members: object) -> None:
-        """Publishes probes until one arrives, so that the subscription is live. `expect` ignores probes."""
+        """Publishes probes until one arrives, so that the subscription is live. `expect` ignores probes.
+
+        Not for `signals`: a node of Sentio keeps the probe, so its pages would get it in each list, which they ignore.
+        """
+        if subject.split(".")[0] == "signals" and "symbol" not in members:
+            raise ValueError(f"a probe on {subject} would hide the lists of Sentio's pages")
         mine: set[str] = set()
         deadline = time.monotonic() + LIMIT_S
         while not mine & self._probes:
@@ -190,17 +200,18 @@ class Socket:
         def is_wanted(text: str) -> bool:
             return wanted(text) if callable(wanted) else same(wanted, json.loads(text))
 
-        deadline, last = time.monotonic() + LIMIT_S, "no message arrived"
+        deadline, last = time.monotonic() + LIMIT_S, ""
         while True:
             await publish()
             try:
                 while not is_wanted(last := await self.raw(AGAIN_S)):
                     pass
                 break
-            except Wrong:
+            except Wrong as wrong:
                 if time.monotonic() > deadline:
                     what = "the message that is checked" if callable(wanted) else short(wanted)
-                    raise Wrong(f"expected {what}; the last message: {short(last)}") from None
+                    seen = f"the last message: {short(last)}" if last else str(wrong)
+                    raise Wrong(f"expected {what}; {seen}") from None
         try:
             while True:
                 await self.raw(QUIET_S)

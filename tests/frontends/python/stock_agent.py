@@ -177,7 +177,6 @@ def pushed(channel: str, subject: str, kind: str, data: dict[str, object]) -> No
             # The last message of another row may arrive first.
             socket.only = stage.tag
             await join(socket, channel)
-            await socket.live(subject)
             mine = data | {"tag": stage.tag}
             await stage.publish(subject, mine)
             await socket.expect({"type": kind, "data": mine, "timestamp": SECONDS})
@@ -244,7 +243,6 @@ async def compression(stage: Stage) -> None:
     async with Page(stage, "test") as socket:
         socket.only = stage.tag
         await join(socket, "signals")
-        await socket.live("signals")
         compressed = socket.compressed()
         large = SIGNAL | {"reasoning": "Strong bullish momentum ₹… " * 100, "tag": stage.tag}
         for data in (large, SIGNAL | {"tag": stage.tag}, large):
@@ -302,8 +300,6 @@ async def stats(stage: Stage) -> None:
         await join(one, "prices", symbols=[aapl, msft])
         await join(one, "alerts")
         await join(two, "signals")
-        for socket, subject in ((one, f"prices.{msft}"), (one, "alerts"), (two, "signals")):
-            await socket.live(subject)
 
         async def of(client: str, channels: list[str], symbols: list[str] | None) -> None:
             status, got = await stage.http("GET", "/ws/stats", stage.token("root", "admin"))
