@@ -11,9 +11,9 @@ use async_nats::AuthError;
 use async_nats::ConnectOptions;
 use async_nats::Event;
 use async_nats::client::PublishErrorKind;
-use async_nats::jetstream;
-use async_nats::jetstream::context::AccountErrorKind;
+use async_nats::client::RequestErrorKind;
 use bytes::Bytes;
+use serde_json::Value;
 use tidegate_protocol::subject::Subject;
 use tokio::time::timeout;
 use tracing::debug;
@@ -41,6 +41,9 @@ pub enum JetStream {
     /// NATS did not answer in time, or its permissions forbid the question.
     Unknown,
 }
+
+/// Where nats-server answers with the account's use of JetStream.
+const JETSTREAM_INFO: &str = "$JS.API.INFO";
 
 /// A connection that async-nats maintains. Clones share it.
 #[derive(Clone, Debug)]
@@ -80,15 +83,27 @@ impl Client {
         if !matches!(timeout(self.limit, self.connected()).await, Ok(Ok(()))) {
             return JetStream::Unknown;
         }
-        match jetstream::new(self.client.clone()).query_account().await {
-            Ok(account) => JetStream::Enabled { streams: account.streams },
+        match self.client.request(JETSTREAM_INFO, Bytes::new()).await {
+            Ok(answer) => jetstream_of(&answer.payload),
             Err(error) => match error.kind() {
-                AccountErrorKind::JetStream(_) | AccountErrorKind::JetStreamUnavailable => {
-                    JetStream::Disabled
-                }
-                AccountErrorKind::TimedOut | AccountErrorKind::Other => JetStream::Unknown,
+                RequestErrorKind::NoResponders => JetStream::Disabled,
+                RequestErrorKind::TimedOut
+                | RequestErrorKind::InvalidSubject
+                | RequestErrorKind::MaxPayloadExceeded
+                | RequestErrorKind::Other => JetStream::Unknown,
             },
         }
+    }
+}
+
+/// Reads the answer from [`JETSTREAM_INFO`]: the account's figures, or an error.
+fn jetstream_of(answer: &[u8]) -> JetStream {
+    let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
+    let streams = answer.get("streams").and_then(Value::as_u64);
+    match (answer.get("error"), streams.and_then(|streams| usize::try_from(streams).ok())) {
+        (Some(_), _) => JetStream::Disabled,
+        (None, Some(streams)) => JetStream::Enabled { streams },
+        (None, None) => JetStream::Unknown,
     }
 }
 
@@ -158,6 +173,18 @@ fn log_event(name: &str, event: &Event) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_about_jetstream() {
+        let account = br#"{"type":"io.nats.jetstream.api.v1.account_info_response","memory":0,"streams":3}"#;
+        assert_eq!(jetstream_of(account), JetStream::Enabled { streams: 3 });
+        let error =
+            br#"{"error":{"code":503,"err_code":10039,"description":"JetStream not enabled for account"}}"#;
+        assert_eq!(jetstream_of(error), JetStream::Disabled);
+        for answer in [&b""[..], b"{}", b"[]", br#"{"streams":-1}"#] {
+            assert_eq!(jetstream_of(answer), JetStream::Unknown);
+        }
+    }
 
     #[test]
     fn reconnect_delays_grow_to_their_bound_and_differ() {
