@@ -225,9 +225,13 @@ impl LinkDriver {
 
     /// Acts on the clock. Returns whether that left something to deliver or to send.
     fn advance_time(&mut self, now: Instant) -> bool {
+        let is_due = |at: Instant| at <= now;
+        if !self.link.next_timeout().is_some_and(is_due) && !self.leave_at.is_some_and(is_due) {
+            return self.link.has_more();
+        }
         let unsent = self.link.unsent().len();
         self.link.on_timeout(now);
-        if self.leave_at.is_some_and(|leave| leave <= now) {
+        if self.leave_at.is_some_and(is_due) {
             self.leave_at = None;
             self.link.disconnect("the server is about to stop");
         }

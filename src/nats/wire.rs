@@ -212,8 +212,10 @@ fn message_head(
 fn plain_message_head(buffer: &[u8]) -> Option<MessageHead> {
     const VERB: &[u8] = b"MSG ";
     let arguments = buffer.strip_prefix(VERB)?;
-    let subject = arguments.iter().take(MAX_PLAIN_SUBJECT).position(|byte| *byte <= b' ')?;
-    if subject == 0 || arguments[subject] != b' ' {
+    let subject = memchr::memchr(b' ', &arguments[..arguments.len().min(MAX_PLAIN_SUBJECT)])?;
+    // Without a branch for each byte.
+    let has_control = arguments[..subject].iter().fold(false, |found, byte| found | (*byte < b' '));
+    if subject == 0 || has_control {
         return None;
     }
     let (sid, sid_size) = digits(&arguments[subject + 1..])?;
