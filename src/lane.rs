@@ -10,6 +10,7 @@ pub mod inbox;
 mod keys_by_subject;
 pub mod lane_index;
 mod malformed_log;
+mod message_headers;
 mod pending_reads;
 mod reader;
 pub mod shard_index;

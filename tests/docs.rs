@@ -20,6 +20,7 @@ use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::Frame;
+use tidegate_protocol::headers::PublicationHeaders;
 use tidegate_protocol::message::Connected;
 use tidegate_protocol::message::GapCause;
 use tidegate_protocol::message::Push;
@@ -265,7 +266,7 @@ fn said() -> Vec<Frame> {
     let chat = |payload: &[u8], at: &str| publication("chat.general", payload, at);
     let (scratch, general) = (&mut Scratch::default(), "chat.general");
     let mut text = chat(b"plain text", "12.177");
-    text.headers = vec![("traceparent".to_owned(), "00-1".to_owned())];
+    text.headers = [("traceparent", "00-1")].into_iter().collect();
     frames.push(encode::publication(scratch, general, &chat(br#"{"text":"hello"}"#, "12.802")));
     frames.push(encode::publication(scratch, general, &text));
     frames.push(encode::publication(scratch, general, &chat(b"\xff\x00", "12.219")));
@@ -333,7 +334,7 @@ fn publication(subject: &str, payload: &[u8], at: &str) -> Publication {
     Publication {
         subject: subject.into(),
         payload: Payload::classify(Bytes::copy_from_slice(payload)),
-        headers: Vec::new(),
+        headers: PublicationHeaders::default(),
         key: subject.into(),
         time: time(at),
     }

@@ -30,12 +30,12 @@ use crate::lane::encoder::Encoder;
 use crate::lane::encoder::encode_plain;
 use crate::lane::inbox::Item;
 use crate::lane::inbox::Snapshot;
+use crate::lane::message_headers::MessageHeaders;
 use crate::lane::shard_index::ShardIndex;
 use crate::lane::values::KeptValue;
 use crate::lane::values::LastValues;
 use crate::lane::values::ValueLimits;
 use crate::lane::values::fresh;
-use crate::nats::message::HeaderValue;
 use crate::nats::message::Malformed;
 use crate::nats::message::Message;
 
@@ -433,16 +433,13 @@ impl Feed {
     }
 
     fn publication(&self, message: &Message, time: SystemTime) -> Result<(Publication, Priority), Malformed> {
-        let same = message.subject() == self.pattern.as_str();
+        let same = message.is_on(self.pattern.as_str());
         let subject = if same { Arc::clone(self.pattern.text()) } else { message.subject().into() };
         let payload = Payload::classify(message.payload());
-        let [key, priority] = message.last_headers(["Tidegate-Key", "Tidegate-Priority"]);
-        let key = key.map(HeaderValue::read).transpose()?;
-        let priority = priority.and_then(|priority| priority.read().ok());
+        let MessageHeaders { key, priority, shown: headers } =
+            MessageHeaders::read(message, &self.class.headers)?;
         let given = DeliveryHeaders { key: key.as_deref(), priority: priority.as_deref() };
         let (key, priority) = self.class.key_and_priority(&subject, &payload, given);
-        let headers =
-            if self.class.headers.is_empty() { Vec::new() } else { message.headers(&self.class.headers)? };
         Ok((Publication { subject, payload, headers, key, time }, priority))
     }
 }

@@ -257,8 +257,8 @@ fn to_usize(limit: u32) -> usize {
 }
 
 fn size(publication: &Publication) -> usize {
-    let headers: usize = publication.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-    publication.payload.bytes().len() + publication.subject.len() + publication.key.len() + headers
+    let texts = publication.subject.len() + publication.key.len() + publication.headers.size();
+    publication.payload.bytes().len() + texts
 }
 
 #[cfg(test)]
@@ -271,6 +271,7 @@ mod tests {
     use proptest::sample::select;
 
     use super::*;
+    use tidegate_protocol::headers::PublicationHeaders;
     use tidegate_protocol::payload::Payload;
 
     fn publication(key: &str, text: &'static str) -> Publication {
@@ -281,7 +282,7 @@ mod tests {
         Publication {
             subject: subject.into(),
             payload: Payload::Text(Bytes::from_static(text.as_bytes())),
-            headers: Vec::new(),
+            headers: PublicationHeaders::default(),
             key: key.into(),
             time: SystemTime::UNIX_EPOCH,
         }

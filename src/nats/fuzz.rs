@@ -9,6 +9,7 @@ use tidegate_protocol::subject::Pattern;
 use crate::nats::incoming::Incoming;
 use crate::nats::info::ServerInfo;
 use crate::nats::link::Link;
+use crate::nats::message::HeaderLine;
 use crate::nats::message::Message;
 
 /// Returns the events that a link produces from these bytes, read in chunks of `piece` bytes, and what it sends. The
@@ -61,7 +62,8 @@ fn describe(incoming: &Incoming) -> String {
 }
 
 fn describe_message(message: &Message) -> String {
-    let headers = message.headers(&["*".to_owned()]);
+    let read = |line: HeaderLine<'_>| line.parts().map(|(name, value)| format!("{name}: {:?}", value.read()));
+    let headers: Vec<_> = message.header_lines().map(read).collect();
     let key = message.header("Tidegate-Key");
     format!("{} {:?} {key:?} {headers:?}", message.subject(), message.payload())
 }

@@ -41,12 +41,16 @@ impl Parts {
 
 /// The value of a header, which may be unreadable.
 #[derive(Clone, Copy, Debug)]
-pub struct HeaderValue<'m>(&'m [u8]);
+pub struct HeaderValue<'m> {
+    bytes: &'m [u8],
+    is_folded: bool,
+}
 
 impl<'m> HeaderValue<'m> {
     /// Its text, on one line.
     pub fn read(self) -> Result<Cow<'m, str>, Malformed> {
-        readable(self.0)
+        let text = std::str::from_utf8(self.bytes).map_err(|_| Malformed)?;
+        Ok(if self.is_folded { Cow::Owned(text.lines().collect()) } else { Cow::Borrowed(text) })
     }
 }
 
@@ -54,7 +58,8 @@ impl Message {
     /// The message in these bytes, with its protocol line and final line end. `None` if the subject is not UTF-8.
     pub(super) fn new(whole: Bytes, parts: Parts) -> Option<Self> {
         let message = Self { whole, parts };
-        std::str::from_utf8(message.part(parts.subject)).is_ok().then_some(message)
+        let subject = message.part(parts.subject);
+        (subject.is_ascii() || std::str::from_utf8(subject).is_ok()).then_some(message)
     }
 
     pub fn subject(&self) -> &str {
@@ -100,72 +105,57 @@ impl Message {
         self.whole.len() - 2 - self.parts.payload as usize
     }
 
+    /// Whether it was published on this subject.
+    pub fn is_on(&self, subject: &str) -> bool {
+        self.part(self.parts.subject) == subject.as_bytes()
+    }
+
+    pub fn has_headers(&self) -> bool {
+        self.parts.headers != self.parts.payload
+    }
+
     /// The last value of this header. Its name is compared without regard to case.
     pub fn header(&self, name: &str) -> Result<Option<Cow<'_, str>>, Malformed> {
-        let named =
-            |line: &Line<'_>| line.name.is_some_and(|known| known.eq_ignore_ascii_case(name.as_bytes()));
-        match self.lines().filter(named).last() {
-            Some(line) => readable(line.value).map(Some),
-            None => Ok(None),
-        }
+        self.header_lines().filter_map(|line| line.value_of(name)).last().map(HeaderValue::read).transpose()
     }
 
-    /// The last value of each of these headers, found in one pass.
-    pub fn last_headers<const N: usize>(&self, names: [&str; N]) -> [Option<HeaderValue<'_>>; N] {
-        let mut found = [None; N];
-        if self.parts.headers == self.parts.payload {
-            return found;
-        }
-        for Line { name, value } in self.lines() {
-            let Some(name) = name else { continue };
-            for (found, wanted) in found.iter_mut().zip(names) {
-                if name.eq_ignore_ascii_case(wanted.as_bytes()) {
-                    *found = Some(HeaderValue(value));
-                }
-            }
-        }
-        found
-    }
-
-    /// The headers with these names (`*` means all), sorted by name; repeated headers stay in order. Names are compared
-    /// without regard to case, and returned as they are in `names`, or with `*` as the producer wrote them.
-    pub fn headers(&self, names: &[String]) -> Result<Vec<(String, String)>, Malformed> {
-        let all = names.iter().any(|name| name == "*");
-        let mut found: Vec<(String, String)> = Vec::new();
-        for Line { name, value } in self.lines() {
-            match name.filter(|name| is_name(name)).map(std::str::from_utf8) {
-                Some(Ok(name)) => {
-                    let wanted = names.iter().find(|wanted| wanted.eq_ignore_ascii_case(name));
-                    if let Some(name) = wanted.map(String::as_str).or_else(|| all.then_some(name)) {
-                        found.push((name.to_owned(), readable(value)?.into_owned()));
-                    }
-                }
-                // A header without a valid name matters only if all headers are requested.
-                Some(Err(_)) | None if all => return Err(Malformed),
-                Some(Err(_)) | None => {}
-            }
-        }
-        found.sort_by(|(one, _), (other, _)| one.cmp(other));
-        Ok(found)
+    /// The header lines after the first, which has the version and sometimes a status.
+    pub fn header_lines(&self) -> impl Iterator<Item = HeaderLine<'_>> {
+        const PLAIN: &[u8] = b"NATS/1.0\r\n";
+        let block = self.part((self.parts.headers, self.parts.payload));
+        HeaderLines { rest: block.strip_prefix(PLAIN).unwrap_or_else(|| &block[line_end(block)..]) }
     }
 
     fn part(&self, (start, end): (u32, u32)) -> &[u8] {
         &self.whole[start as usize..end as usize]
     }
-
-    /// The header lines after the first, which has the version and sometimes a status.
-    fn lines(&self) -> HeaderLines<'_> {
-        let block = self.part((self.parts.headers, self.parts.payload));
-        let first = memchr::memchr(b'\n', block).map_or(block.len(), |end| end + 1);
-        HeaderLines { rest: &block[first..] }
-    }
 }
 
-/// One header; folded lines are part of the value.
-struct Line<'m> {
-    /// `None` for a line without a colon.
-    name: Option<&'m [u8]>,
-    value: &'m [u8],
+/// One header, without the white space at its end. It has a line end only if it is folded.
+#[derive(Clone, Copy, Debug)]
+pub struct HeaderLine<'m> {
+    line: &'m [u8],
+    is_folded: bool,
+}
+
+impl<'m> HeaderLine<'m> {
+    /// The value, if the header has this name, which is compared without regard to case and must have no colon.
+    pub fn value_of(self, name: &str) -> Option<HeaderValue<'m>> {
+        let (known, value) = self.line.split_at_checked(name.len())?;
+        let value = value.strip_prefix(b":")?;
+        known.eq_ignore_ascii_case(name.as_bytes()).then_some(self.value(value))
+    }
+
+    /// The name and the value. `None` if the name is not valid, or missing.
+    pub fn parts(self) -> Option<(&'m str, HeaderValue<'m>)> {
+        let (name, value) = self.line.split_at(memchr::memchr(b':', self.line)?);
+        let name = std::str::from_utf8(name).ok().filter(|name| is_name(name.as_bytes()))?;
+        Some((name, self.value(&value[1..])))
+    }
+
+    fn value(self, value: &'m [u8]) -> HeaderValue<'m> {
+        HeaderValue { bytes: value.trim_ascii(), is_folded: self.is_folded }
+    }
 }
 
 struct HeaderLines<'m> {
@@ -173,22 +163,21 @@ struct HeaderLines<'m> {
 }
 
 impl<'m> Iterator for HeaderLines<'m> {
-    type Item = Line<'m>;
+    type Item = HeaderLine<'m>;
 
-    fn next(&mut self) -> Option<Line<'m>> {
+    fn next(&mut self) -> Option<HeaderLine<'m>> {
         while !self.rest.is_empty() {
-            let mut end = line_end(self.rest);
+            let (mut end, mut is_folded) = (line_end(self.rest), false);
             // A line that begins with a space continues the value before it.
             while matches!(self.rest.get(end), Some(b' ' | b'\t')) {
                 end += line_end(&self.rest[end..]);
+                is_folded = true;
             }
             let (line, rest) = self.rest.split_at(end);
             self.rest = rest;
             let line = line.trim_ascii_end();
             if !line.is_empty() {
-                let colon = memchr::memchr(b':', line);
-                let (name, value) = colon.map_or((None, line), |at| (Some(&line[..at]), &line[at + 1..]));
-                return Some(Line { name, value: value.trim_ascii() });
+                return Some(HeaderLine { line, is_folded });
             }
         }
         None
@@ -201,15 +190,6 @@ fn line_end(bytes: &[u8]) -> usize {
 
 fn is_name(name: &[u8]) -> bool {
     !name.is_empty() && name.iter().all(|byte| (33..=126).contains(byte))
-}
-
-/// The value as text, unfolded.
-fn readable(value: &[u8]) -> Result<Cow<'_, str>, Malformed> {
-    let text = std::str::from_utf8(value).map_err(|_| Malformed)?;
-    if memchr::memchr(b'\n', value).is_none() {
-        return Ok(Cow::Borrowed(text));
-    }
-    Ok(Cow::Owned(text.lines().collect()))
 }
 
 #[cfg(any(test, feature = "instructions"))]

@@ -15,6 +15,7 @@ pub mod deflate;
 pub mod delivery_counts;
 pub mod elements;
 pub mod frame;
+pub mod headers;
 pub mod json;
 pub mod list_element;
 pub mod members;

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use crate::class::Class;
 use crate::class::Priority;
 use crate::frame::Frame;
+use crate::headers::PublicationHeaders;
 use crate::json::paths::JsonSpans;
 use crate::payload::Payload;
 use crate::subscription_context::SubscriptionContext;
@@ -20,7 +21,7 @@ pub struct Publication {
     /// Its body, classified.
     pub payload: Payload,
     /// The NATS headers that its class shows to clients, in order.
-    pub headers: Vec<(String, String)>,
+    pub headers: PublicationHeaders,
     /// What it replaces under class `latest`: see `Class::key`.
     pub key: Arc<str>,
     /// When this node received it.

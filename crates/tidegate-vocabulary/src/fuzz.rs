@@ -331,7 +331,7 @@ fn assert_json(frame: Option<Frame>) {
 }
 
 fn publication(subject: Arc<str>, payload: Payload) -> Publication {
-    let headers = vec![("Name".to_owned(), "\"\\\u{2028}".to_owned())];
+    let headers = [("Name", "\"\\\u{2028}")].into_iter().collect();
     Publication { key: Arc::clone(&subject), subject, payload, headers, time: SystemTime::UNIX_EPOCH }
 }
 

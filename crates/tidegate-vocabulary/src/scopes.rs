@@ -222,8 +222,8 @@ impl Resolve for PublicationScope<'_> {
             }
             Source::Time | Source::Now => Some(SourceValue::Time(publication.time)),
             Source::NatsHeader(name) => {
-                let found = publication.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
-                text(&found?.1)
+                let mut headers = publication.headers.iter();
+                text(headers.find(|(known, _)| known.eq_ignore_ascii_case(name))?.1)
             }
             Source::User
             | Source::Claims

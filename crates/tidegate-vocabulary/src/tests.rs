@@ -209,7 +209,7 @@ impl Shipped {
             let subject: Arc<str> = pattern.as_str().replace('*', &input.token).into();
             let payload = Payload::classify(input.payload.clone());
             let spread = serde_json::from_slice(&input.payload).unwrap_or_default();
-            let headers = vec![("Name".to_owned(), input.text.clone())];
+            let headers = [("Name", &input.text)].into_iter().collect();
             let time = std::time::SystemTime::UNIX_EPOCH;
             let publication = Publication { key: Arc::clone(&subject), subject, payload, headers, time };
             let template = &rule["send"];

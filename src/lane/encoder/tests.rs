@@ -10,6 +10,7 @@ use tidegate_protocol::deflate::Inflater;
 use tidegate_protocol::frame::Encoding;
 use tidegate_protocol::frame::RouteId;
 use tidegate_protocol::frame::VocabularyId;
+use tidegate_protocol::headers::PublicationHeaders;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::renderers::Renderers;
 use tidegate_protocol::scratch::Scratch;
@@ -28,7 +29,7 @@ fn publication(payload: Vec<u8>) -> Publication {
     Publication {
         subject: "orders.1".into(),
         payload: Payload::classify(payload.into()),
-        headers: Vec::new(),
+        headers: PublicationHeaders::default(),
         key: "orders.1".into(),
         time: SystemTime::UNIX_EPOCH,
     }

@@ -6,15 +6,6 @@ fn message(headers: &[u8]) -> Message {
     Message::with_headers("a.b", headers, b"payload")
 }
 
-fn headers(message: &Message, names: &[&str]) -> Result<Vec<(String, String)>, Malformed> {
-    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-    message.headers(&names)
-}
-
-fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
-    expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
-}
-
 #[test]
 fn the_last_value_of_a_repeated_header_counts() {
     let message = message(b"NATS/1.0\r\nNats-Sequence: 999\r\nTidegate-Key:k\r\nNats-Sequence: 7 \r\n\r\n");
@@ -22,15 +13,6 @@ fn the_last_value_of_a_repeated_header_counts() {
     assert_eq!(message.header("Tidegate-Key"), Ok(Some("k".into())));
     assert_eq!(message.header("tidegate-key"), Ok(Some("k".into())), "whatever the case");
     assert_eq!((message.subject(), &message.payload()[..]), ("a.b", &b"payload"[..]));
-}
-
-#[test]
-fn headers_are_listed_by_name_whatever_the_case_asked_for() {
-    let message = message(b"NATS/1.0\r\nb: 2\r\na: 1\r\nB: 3\r\nb:\r\n\r\n");
-    assert_eq!(headers(&message, &["B"]), Ok(pairs(&[("B", "2"), ("B", "3"), ("B", "")])));
-    assert_eq!(headers(&message, &["*", "b"]), Ok(pairs(&[("a", "1"), ("b", "2"), ("b", "3"), ("b", "")])));
-    assert_eq!(headers(&message, &["*"]), Ok(pairs(&[("B", "3"), ("a", "1"), ("b", "2"), ("b", "")])));
-    assert_eq!(headers(&message, &["c"]), Ok(Vec::new()));
 }
 
 #[test]
@@ -54,7 +36,6 @@ fn nat_09_malformed_headers_that_are_not_requested_do_no_harm() {
         let message = message(form);
         assert_eq!(message.header("a"), Ok(Some("1".into())), "{form:?}");
         assert_eq!(message.header("Tidegate-Key"), Ok(None), "{form:?}");
-        assert_eq!(headers(&message, &["a"]), Ok(pairs(&[("a", "1")])), "{form:?}");
     }
 }
 
@@ -62,19 +43,13 @@ fn nat_09_malformed_headers_that_are_not_requested_do_no_harm() {
 fn nat_09_malformed_requested_headers_are_errors() {
     let bad_value = message(b"NATS/1.0\r\na: \xff\r\n\r\n");
     assert_eq!(bad_value.header("a"), Err(Malformed));
-    assert_eq!(headers(&bad_value, &["A"]), Err(Malformed));
     let repaired = message(b"NATS/1.0\r\na: \xff\r\na: 1\r\n\r\n");
     assert_eq!(repaired.header("a"), Ok(Some("1".into())), "the last one counts");
-    for form in [&b"NATS/1.0\r\nno colon\r\n\r\n"[..], b"NATS/1.0\r\nbad name: x\r\n\r\n"] {
-        assert_eq!(headers(&message(form), &["*"]), Err(Malformed), "{form:?}");
-    }
-    assert_eq!(headers(&message(b"NATS/1.0 abc\r\na: 1\r\n\r\n"), &["*"]), Ok(pairs(&[("a", "1")])));
 }
 
 #[test]
 fn a_message_without_headers_has_none() {
     for block in [&b""[..], b"NATS/1.0", b"NATS/1.0\r\n\r\n"] {
         assert_eq!(message(block).header("a"), Ok(None));
-        assert_eq!(headers(&message(block), &["*"]), Ok(Vec::new()));
     }
 }

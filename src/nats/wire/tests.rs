@@ -4,13 +4,19 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::nats::message::HeaderLine;
+use crate::nats::message::Malformed;
 
 fn describe(op: ServerOp) -> String {
     match op {
         ServerOp::Info(json) => format!("info {}", String::from_utf8_lossy(&json)),
         ServerOp::Message(sid, message) => {
             let payload = message.payload();
-            let headers = message.headers(&["*".to_owned()]);
+            let read = |line: HeaderLine<'_>| {
+                let (name, value) = line.parts().ok_or(Malformed)?;
+                Ok((name.to_owned(), value.read()?.into_owned()))
+            };
+            let headers: Result<Vec<_>, Malformed> = message.header_lines().map(read).collect();
             format!("{sid} {} {} {headers:?}", message.subject(), String::from_utf8_lossy(&payload))
         }
         ServerOp::Malformed(sid) => format!("{sid} malformed"),

@@ -1,6 +1,7 @@
 //! Encodes replies, pushes and publications as JSON of the native protocol.
 
 use crate::frame::Frame;
+use crate::headers::PublicationHeaders;
 use crate::message::Connected;
 use crate::message::Push;
 use crate::message::Reply;
@@ -39,13 +40,13 @@ pub fn publication(scratch: &mut Scratch, channel: &str, publication: &Publicati
 }
 
 /// One member per name. If a name occurs several times, the member is an array of its values.
-fn put_headers(object: &mut ObjectWriter<'_>, headers: &[(String, String)]) {
+fn put_headers(object: &mut ObjectWriter<'_>, headers: &PublicationHeaders) {
     for (at, (name, _)) in headers.iter().enumerate() {
-        if headers[..at].iter().any(|(earlier, _)| earlier == name) {
+        if headers.iter().take(at).any(|(earlier, _)| earlier == name) {
             continue;
         }
-        let named = headers[at..].iter().filter(|(other, _)| other == name);
-        object.texts(name, named.map(|(_, value)| value.as_str()));
+        let named = headers.iter().skip(at).filter(|(other, _)| *other == name);
+        object.texts(name, named.map(|(_, value)| value));
     }
 }
 
@@ -196,9 +197,9 @@ mod tests {
         members.push(format!(r#""time":"{}""#, humantime::format_rfc3339_millis(publication.time)));
         let mut names: Vec<_> = publication.headers.iter().map(|(name, _)| name).collect();
         let mut seen = std::collections::HashSet::new();
-        names.retain(|name| seen.insert(name.as_str()));
-        let header = |name: &&String| {
-            let values = publication.headers.iter().filter(|(other, _)| other == *name);
+        names.retain(|name| seen.insert(*name));
+        let header = |name: &&str| {
+            let values = publication.headers.iter().filter(|(other, _)| other == name);
             let values: Vec<_> = values.map(|(_, value)| text(value)).collect();
             let value = if values.len() == 1 { values.concat() } else { format!("[{}]", values.join(",")) };
             format!("{}:{value}", text(name))
@@ -228,7 +229,7 @@ mod tests {
             Publication {
                 subject: subject.into(),
                 payload: Payload::classify(Bytes::from(payload)),
-                headers,
+                headers: headers.into_iter().collect(),
                 key: subject.into(),
                 time: SystemTime::UNIX_EPOCH + Duration::from_millis(millis),
             }

@@ -11,6 +11,7 @@ use crate::fuzz::Target;
 use crate::route::PathIndex;
 use crate::transcript::Transcript;
 use crate::transcript::play::play;
+use tidegate_protocol::headers::PublicationHeaders;
 use tidegate_protocol::message::Command;
 use tidegate_protocol::scratch::Scratch;
 
@@ -170,7 +171,7 @@ fn the_tokens_of_a_subject_are_shown_from_any_place_to_the_end() {
         key: "k".into(),
         subject: "a.b.c.d".into(),
         payload: Payload::classify(Bytes::new()),
-        headers: Vec::new(),
+        headers: PublicationHeaders::default(),
         time: std::time::SystemTime::UNIX_EPOCH,
     };
     let Rendered::Frame(frame) =

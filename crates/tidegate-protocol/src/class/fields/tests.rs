@@ -9,6 +9,7 @@ use crate::class::Class;
 use crate::class::DeliveryHeaders;
 use crate::class::KeyScope;
 use crate::class::Priority;
+use crate::headers::PublicationHeaders;
 use crate::publication::Publication;
 use crate::subject::Pattern;
 
@@ -76,7 +77,7 @@ fn elements_of_a_list_have_keys_of_their_own() {
         let payload = Payload::classify(Bytes::copy_from_slice(payload.as_bytes()));
         let (key, _) = class.key_and_priority(&subject, &payload, headers);
         let time = std::time::SystemTime::UNIX_EPOCH;
-        let publication = Publication { subject, payload, headers: Vec::new(), key, time };
+        let publication = Publication { subject, payload, headers: PublicationHeaders::default(), key, time };
         let separate = publication.separate(&class);
         separate.map(|values| {
             let text = |value: &Publication| String::from_utf8_lossy(value.payload.bytes()).into_owned();

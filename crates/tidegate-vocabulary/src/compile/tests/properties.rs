@@ -21,6 +21,7 @@ use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::frame::Encoding;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::VocabularyId;
+use tidegate_protocol::headers::PublicationHeaders;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::message::Command;
 use tidegate_protocol::message::Reply;
@@ -237,7 +238,7 @@ fn render(vocabulary: &Binding, scope: SessionScope<'_>, wanted: &SubscribeReque
                 key: Arc::clone(&subject),
                 subject: Arc::clone(&subject),
                 payload: Payload::classify(payload.into()),
-                headers: Vec::new(),
+                headers: PublicationHeaders::default(),
                 time: std::time::SystemTime::UNIX_EPOCH,
             };
             let shown =
