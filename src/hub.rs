@@ -18,12 +18,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
+use slab::Slab;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::elements::Elements;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::session::subscription::SubscriptionId;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::subscription_context::SubscriptionContext;
+use tidegate_protocol::topic_id::TopicId;
 
 use crate::hub::effects::Effects;
 use crate::hub::subscriber::Collecting;
@@ -52,9 +54,21 @@ pub struct Subscribe {
 /// The topics of one shard.
 #[derive(Debug, Default)]
 pub struct Hub {
-    topics: HashMap<Pattern, Topic>,
+    /// Where each topic is in the table.
+    places: HashMap<Pattern, u32>,
+    topics: Slab<NumberedTopic>,
+    /// The number of the newest topic: see [`TopicId`].
+    last_topic: u32,
     /// The number of the last element that any topic has stored.
     last_element: Cell<u64>,
+}
+
+/// A topic in the table.
+#[derive(Debug)]
+struct NumberedTopic {
+    /// See [`TopicId::number`].
+    number: u32,
+    topic: Topic,
 }
 
 impl Hub {
@@ -66,7 +80,7 @@ impl Hub {
                 .as_ref()
                 .is_some_and(|subscription_context| subscription_context.is_tailored);
         let takes_elements = subscription_context.as_ref().is_some_and(|context| context.takes_elements);
-        let topic = self.topics.entry(pattern.clone()).or_insert_with(|| Topic::new(Arc::clone(&class)));
+        let topic = self.topic_or_new(&pattern, &class);
         let store = takes_elements.then(|| topic.store_for(&pattern, format));
         subscriber.add_member(subscription, pattern, class, max_rate, subscription_context);
         if let Some(store) = store {
@@ -78,25 +92,26 @@ impl Hub {
     /// The subscribers for whom the lane has read the last values of a format: those that wait, and the one that caused
     /// the request, even if it has left. Each once for each of its subscriptions that wait.
     pub fn readers(&self, pattern: &Pattern, format: Format) -> Vec<Rc<Subscriber>> {
-        self.topics.get(pattern).map(|topic| topic.readers(format)).unwrap_or_default()
+        self.topic(pattern).map(|topic| topic.readers(format)).unwrap_or_default()
     }
 
     /// Handles a successful join: the subscriptions that waited for this format become held.
     pub fn joined(&mut self, pattern: &Pattern, format: Format) -> Vec<TopicMember> {
-        let Some(topic) = self.topics.get_mut(pattern) else {
+        let last_element = self.last_element.get();
+        let Some(topic) = self.topic_mut(pattern) else {
             return Vec::new();
         };
         let members = topic.take_joining(format);
         for member in &members {
             topic.hold(member.clone());
-            topic.show_elements(member, self.last_element.get());
+            topic.show_elements(member, last_element);
         }
         members
     }
 
     /// Stores the elements of a channel's last values, before the subscriptions that wait for this format join.
     pub fn seed(&self, pattern: &Pattern, format: Format, snapshot: &[Elements], now: Instant) {
-        if let Some(topic) = self.topics.get(pattern) {
+        if let Some(topic) = self.topic(pattern) {
             let mut last = self.last_element.get();
             topic.seed(format, snapshot, now, &mut last);
             self.last_element.set(last);
@@ -112,7 +127,7 @@ impl Hub {
         now: Instant,
         effects: &mut Effects,
     ) -> bool {
-        let Some(topic) = self.topics.get(pattern) else { return false };
+        let Some(topic) = self.topic(pattern) else { return false };
         let mut last = self.last_element.get();
         topic.publish_elements(format, elements, now, &mut last, effects);
         self.last_element.set(last);
@@ -122,21 +137,21 @@ impl Hub {
     /// Publications of a pattern were lost, or could not be rendered in a format: who joins later is not shown the
     /// elements that are stored now.
     pub fn note_loss(&self, pattern: &Pattern, format: Option<Format>) {
-        if let Some(topic) = self.topics.get(pattern) {
+        if let Some(topic) = self.topic(pattern) {
             topic.note_loss(format, self.last_element.get());
         }
     }
 
     /// Handles a failed join: removes the subscriptions that waited for this format. Their sessions leave.
     pub fn join_failed(&mut self, pattern: &Pattern, format: Format) -> Vec<TopicMember> {
-        self.topics.get_mut(pattern).map(|topic| topic.take_joining(format)).unwrap_or_default()
+        self.topic_mut(pattern).map(|topic| topic.take_joining(format)).unwrap_or_default()
     }
 
     /// Moves a subscription from held to live.
     pub fn go_live(&mut self, subscriber: &Subscriber, subscription: SubscriptionId) {
         let found = subscriber.with_member(subscription, |member| (member.pattern.clone(), member.state));
         if let Some((pattern, MemberState::Held(at))) = found
-            && let Some(topic) = self.topics.get_mut(&pattern)
+            && let Some(topic) = self.topic_mut(&pattern)
         {
             topic.go_live(at);
         }
@@ -146,7 +161,7 @@ impl Hub {
     /// has to answer a join, [`Hub::remove_if_unused`] reports that later.
     pub fn leave(&mut self, subscriber: &Rc<Subscriber>, subscription: SubscriptionId) -> Option<Pattern> {
         let (pattern, state) = subscriber.leave(subscription).map(|member| (member.pattern, member.state))?;
-        let topic = self.topics.get_mut(&pattern)?;
+        let topic = self.topic_mut(&pattern)?;
         topic.leave(subscriber, subscription, state);
         (topic.is_empty() && self.remove_if_unused(&pattern)).then_some(pattern)
     }
@@ -154,9 +169,12 @@ impl Hub {
     /// Removes a topic without subscribers. Returns true if the pattern has no topic now, so that its lane should be
     /// told.
     pub fn remove_if_unused(&mut self, pattern: &Pattern) -> bool {
-        if self.topics.get(pattern).is_some_and(Topic::is_empty) {
-            self.topics.remove(pattern);
-            if self.topics.capacity() > SPARE + 4 * self.topics.len() {
+        if self.topic(pattern).is_some_and(Topic::is_empty)
+            && let Some(place) = self.places.remove(pattern)
+        {
+            self.topics.try_remove(place as usize);
+            if self.places.capacity() > SPARE + 4 * self.places.len() {
+                self.places.shrink_to_fit();
                 self.topics.shrink_to_fit();
             }
         }
@@ -165,21 +183,54 @@ impl Hub {
 
     /// Whether a subscription on this shard uses the pattern.
     pub fn has_topic(&self, pattern: &Pattern) -> bool {
-        self.topics.contains_key(pattern)
+        self.places.contains_key(pattern)
     }
 
     /// Whether a subscription waits for the lane to join this format.
     pub fn is_joining(&self, pattern: &Pattern, format: Format) -> bool {
-        self.topics.get(pattern).is_some_and(|topic| topic.is_joining(format))
+        self.topic(pattern).is_some_and(|topic| topic.is_joining(format))
     }
 
     /// All held and live subscriptions of a pattern: those that get gaps and stale notices.
     pub fn members(&self, pattern: &Pattern) -> Vec<TopicMember> {
-        self.topics.get(pattern).map(|topic| topic.members().cloned().collect()).unwrap_or_default()
+        self.topic(pattern).map(|topic| topic.members().cloned().collect()).unwrap_or_default()
     }
 
     pub fn topic(&self, pattern: &Pattern) -> Option<&Topic> {
-        self.topics.get(pattern)
+        let place = *self.places.get(pattern)?;
+        self.topics.get(place as usize).map(|numbered| &numbered.topic)
+    }
+
+    /// The number with which lanes send publications of a pattern.
+    pub fn topic_id(&self, pattern: &Pattern) -> Option<TopicId> {
+        let place = *self.places.get(pattern)?;
+        self.topics.get(place as usize).map(|numbered| TopicId { place, number: numbered.number })
+    }
+
+    /// The topic with this number, if it has not ended.
+    pub fn numbered(&self, id: TopicId) -> Option<&Topic> {
+        let numbered = self.topics.get(id.place as usize)?;
+        (numbered.number == id.number).then_some(&numbered.topic)
+    }
+
+    fn topic_mut(&mut self, pattern: &Pattern) -> Option<&mut Topic> {
+        let place = *self.places.get(pattern)?;
+        self.topics.get_mut(place as usize).map(|numbered| &mut numbered.topic)
+    }
+
+    fn topic_or_new(&mut self, pattern: &Pattern, class: &Arc<Class>) -> &mut Topic {
+        let place = match self.places.get(pattern) {
+            Some(place) => *place as usize,
+            None => {
+                self.last_topic = self.last_topic.wrapping_add(1);
+                let topic = Topic::new(Arc::clone(class));
+                let place = self.topics.insert(NumberedTopic { number: self.last_topic, topic });
+                // A shard has no more topics than subscriptions, which need more than a byte each.
+                self.places.insert(pattern.clone(), u32::try_from(place).unwrap_or(u32::MAX));
+                place
+            }
+        };
+        &mut self.topics[place].topic
     }
 }
 

@@ -179,16 +179,13 @@ impl Node {
                         .is_some_and(|subscription_context| subscription_context.is_tailored);
                     let encoding = self.clients[client].encoding;
                     let format = if is_tailored { format } else { Format { encoding, ..format } };
-                    let join = Join {
-                        shard: ShardIndex(0),
-                        pattern: pattern.clone(),
-                        class: Arc::clone(&class),
-                        format,
-                    };
+                    let (of, by) = (pattern.clone(), Arc::clone(&class));
                     let subscribe =
                         Subscribe { subscription, pattern, format, class, max_rate, subscription_context };
                     if self.hub.join(&subscriber, subscribe) {
-                        self.join_feed(join);
+                        let topic = self.hub.topic_id(&of).unwrap();
+                        let shard = ShardIndex(0);
+                        self.join_feed(Join { shard, topic, pattern: of, class: by, format });
                     }
                 }
                 Output::GoLive { subscription } => self.hub.go_live(&subscriber, subscription),
@@ -264,8 +261,8 @@ impl Node {
         let mut items = batch.into_iter().flat_map(|batch| batch.items).peekable();
         while let Some(item) = items.next() {
             match item {
-                Item::Publication { pattern, key, priority, frames } => {
-                    let topic = self.hub.topic(&pattern).unwrap();
+                Item::Publication { topic: id, key, priority, frames, .. } => {
+                    let topic = self.hub.numbered(id).unwrap();
                     let expires = topic.expiry(self.now);
                     let mut next = Some((key, frames));
                     let mut count = 0;
@@ -279,7 +276,8 @@ impl Node {
                                 None => self.run.push((format, vec![delivery])),
                             }
                         }
-                        let same = |item: &Item| matches!(item, Item::Publication { pattern: of, .. } if *of == pattern);
+                        let same =
+                            |item: &Item| matches!(item, Item::Publication { topic: of, .. } if *of == id);
                         if count < RUN_ITEMS
                             && let Some(Item::Publication { key, frames, .. }) = items.next_if(same)
                         {

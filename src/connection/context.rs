@@ -115,12 +115,14 @@ impl Context {
     pub(super) fn join(self: &Rc<Self>, subscriber: &Rc<Subscriber>, subscribe: Subscribe) {
         let (pattern, format, class) =
             (subscribe.pattern.clone(), subscribe.format, Arc::clone(&subscribe.class));
-        let needs_join = self.hub.borrow_mut().join(subscriber, subscribe);
-        if !needs_join {
-            return;
-        }
+        let topic = {
+            let mut hub = self.hub.borrow_mut();
+            let needs_join = hub.join(subscriber, subscribe);
+            hub.topic_id(&pattern).filter(|_| needs_join)
+        };
+        let Some(topic) = topic else { return };
         let lane = self.node.lanes.join(&pattern, &class, self.shard);
-        self.send_join(lane, Join { shard: self.shard, pattern, class, format });
+        self.send_join(lane, Join { shard: self.shard, topic, pattern, class, format });
     }
 
     /// Sends a join to a lane, after the joins that wait for it.

@@ -279,6 +279,38 @@ fn the_last_member_to_leave_removes_the_topic() {
 }
 
 #[test]
+fn a_number_is_of_one_topic_even_after_that_has_ended() {
+    let (mut hub, a) = (Hub::default(), subscriber(0));
+    let mut ended = Vec::new();
+    for (id, on) in (0..).zip(["x", "y", "x", "x", "z"]) {
+        hub.join(&a, subscribe(id, on, 0, None));
+        hub.joined(&pattern(on), format(0));
+        let number = hub.topic_id(&pattern(on)).unwrap();
+        assert_eq!(number.place, 0, "it reuses the place");
+        assert!(hub.numbered(number).is_some() && !ended.contains(&number));
+        assert!(ended.iter().all(|ended| hub.numbered(*ended).is_none()));
+        assert_eq!(hub.leave(&a, SubscriptionId(id)), Some(pattern(on)));
+        assert!(hub.numbered(number).is_none() && hub.topic_id(&pattern(on)).is_none());
+        ended.push(number);
+    }
+}
+
+#[test]
+fn topics_have_different_numbers_and_are_found_by_them() {
+    let (mut hub, a) = (Hub::default(), subscriber(0));
+    for (id, on) in (0..).zip(["x", "y", "z"]) {
+        hub.join(&a, subscribe(id, on, 0, None));
+        hub.joined(&pattern(on), format(0));
+    }
+    assert_eq!(hub.leave(&a, SubscriptionId(1)), Some(pattern("y")));
+    for on in ["x", "z"] {
+        let number = hub.topic_id(&pattern(on)).unwrap();
+        let by_pattern = hub.topic(&pattern(on)).unwrap();
+        assert!(std::ptr::eq(hub.numbered(number).unwrap(), by_pattern), "{on}");
+    }
+}
+
+#[test]
 fn a_late_answer_is_not_taken_for_the_answer_to_a_later_join() {
     let (mut hub, a, b) = (Hub::default(), subscriber(0), subscriber(1));
     assert!(hub.join(&a, subscribe(0, "x", 0, None)));

@@ -25,6 +25,7 @@ use tidegate_protocol::publication::Publication;
 use tidegate_protocol::renderers::Renderers;
 use tidegate_protocol::scratch::Scratch;
 use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::topic_id::TopicId;
 
 use crate::lane::encoder::Encoder;
 use crate::lane::encoder::encode_plain;
@@ -45,11 +46,20 @@ pub struct ShardItem {
     pub item: Item,
 }
 
+/// A shard, and its number for the pattern of the feed.
+#[derive(Clone, Copy, Debug)]
+pub struct ShardTopic {
+    pub shard: ShardIndex,
+    pub topic: TopicId,
+}
+
 /// A format that a shard wants.
 #[derive(Debug)]
 struct FeedReader {
     shard: ShardIndex,
     format: Format,
+    /// The shard's number for the pattern.
+    topic: TopicId,
 }
 
 /// A shard that waits for the feed to open.
@@ -57,6 +67,7 @@ struct FeedReader {
 struct Waiter {
     shard: ShardIndex,
     format: Format,
+    topic: TopicId,
 }
 
 /// The time of the last message.
@@ -112,25 +123,32 @@ impl Feed {
     /// Adds a shard that wants this format. If the feed is open, returns the answer at once.
     pub fn join(
         &mut self,
-        shard: ShardIndex,
+        ShardTopic { shard, topic }: ShardTopic,
         format: Format,
         renderers: &Renderers,
         now: Instant,
     ) -> Option<ShardItem> {
         self.idle_since = None;
         if !self.open {
-            self.waiting.push(Waiter { shard, format });
+            self.waiting.push(Waiter { shard, format, topic });
             return None;
         }
         self.gap_reported = false;
+        // The shard may have left and joined again, and so have a new number, before it could say that it has left.
+        self.readers
+            .iter_mut()
+            .filter(|reader| reader.shard == shard)
+            .for_each(|reader| reader.topic = topic);
         if !self.readers.iter().any(|reader| (reader.shard, reader.format) == (shard, format)) {
             let last = self.readers.iter().rposition(|reader| reader.shard == shard);
             // Most feeds have one reader; by itself the list would start with room for four.
             if self.readers.capacity() == 0 {
                 self.readers.reserve_exact(1);
             }
-            self.readers
-                .insert(last.map_or(self.readers.len(), |last| last + 1), FeedReader { shard, format });
+            self.readers.insert(
+                last.map_or(self.readers.len(), |last| last + 1),
+                FeedReader { shard, format, topic },
+            );
         }
         let snapshot = self.snapshot(format, renderers, now);
         let stale = self.silent_since(now);
@@ -142,7 +160,9 @@ impl Feed {
     pub fn opened(&mut self, renderers: &Renderers, now: Instant, outgoing: &mut Vec<ShardItem>) {
         self.open = true;
         let waiting = std::mem::take(&mut self.waiting);
-        let join = |waiter: Waiter| self.join(waiter.shard, waiter.format, renderers, now);
+        let join = |Waiter { shard, format, topic }: Waiter| {
+            self.join(ShardTopic { shard, topic }, format, renderers, now)
+        };
         outgoing.extend(waiting.into_iter().filter_map(join));
     }
 
@@ -150,7 +170,7 @@ impl Feed {
     pub fn refuse(&mut self, error: &ClientError, now: Instant, outgoing: &mut Vec<ShardItem>) {
         let before = self.waiting.len();
         let refused = std::mem::take(&mut self.waiting).into_iter();
-        outgoing.extend(refused.map(|Waiter { shard, format }| {
+        outgoing.extend(refused.map(|Waiter { shard, format, .. }| {
             let item = Item::JoinFailed { pattern: self.pattern.clone(), format, error: error.clone() };
             ShardItem { shard, item }
         }));
@@ -313,9 +333,10 @@ impl Feed {
             if frames.is_empty() {
                 continue;
             }
+            let Some(&FeedReader { shard, topic, .. }) = readers.first() else { continue };
             let (pattern, key) = (self.pattern.clone(), Arc::clone(key));
-            let item = Item::Publication { pattern, key, priority, frames };
-            outgoing.extend(readers.first().map(|reader| ShardItem { shard: reader.shard, item }));
+            let item = Item::Publication { topic, pattern, key, priority, frames };
+            outgoing.push(ShardItem { shard, item });
         }
     }
 

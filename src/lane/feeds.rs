@@ -18,10 +18,12 @@ use tidegate_protocol::message::GapCause;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::renderers::Renderers;
 use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::topic_id::TopicId;
 
 use crate::lane::encoder::Encoder;
 use crate::lane::feed::Feed;
 use crate::lane::feed::ShardItem;
+use crate::lane::feed::ShardTopic;
 use crate::lane::inbox::Item;
 use crate::lane::shard_index::ShardIndex;
 use crate::lane::values::ValueLimits;
@@ -39,6 +41,8 @@ type FeedId = usize;
 #[derive(Debug)]
 pub struct Join {
     pub shard: ShardIndex,
+    /// The shard's number for the pattern.
+    pub topic: TopicId,
     pub pattern: Pattern,
     pub class: Arc<Class>,
     pub format: Format,
@@ -116,7 +120,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         mut subscribe: impl FnMut(&Pattern) -> K,
         outgoing: &mut Vec<ShardItem>,
     ) {
-        let Join { shard, pattern, class, format } = join;
+        let Join { shard, topic, pattern, class, format } = join;
         self.keep(&class, now, &mut subscribe);
         let id = match self.by_pattern.get(&pattern) {
             Some(&id) => id,
@@ -131,7 +135,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
             None => self.insert(pattern, class, now, subscribe),
         };
         if let Some(entry) = self.entries.get_mut(id) {
-            outgoing.extend(entry.feed.join(shard, format, &self.renderers, now.0));
+            outgoing.extend(entry.feed.join(ShardTopic { shard, topic }, format, &self.renderers, now.0));
             if entry.feed.needs_sweep() {
                 self.watched.insert(id);
             }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
+use std::vec::Drain;
 
 use smallvec::SmallVec;
 use tidegate_protocol::class::Priority;
@@ -15,6 +16,7 @@ use tidegate_protocol::frame::Frame;
 use tidegate_protocol::message::GapCause;
 use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::topic_id::TopicId;
 use tokio::sync::mpsc;
 
 /// The most batches in an inbox, whatever their bytes.
@@ -31,6 +33,8 @@ pub enum Item {
     JoinFailed { pattern: Pattern, format: Format, error: ClientError },
     /// A publication, encoded in each format that the shard wants, nearly always one.
     Publication {
+        /// The shard's number for the pattern when it joined.
+        topic: TopicId,
         pattern: Pattern,
         key: Arc<str>,
         priority: Priority,
@@ -102,7 +106,7 @@ impl Batch {
     }
 
     /// Removes and returns all items. The batch keeps its memory for the next ones.
-    pub fn drain(&mut self) -> impl Iterator<Item = Item> {
+    pub fn drain(&mut self) -> Drain<'_, Item> {
         self.bytes = 0;
         self.items.drain(..)
     }

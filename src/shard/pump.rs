@@ -4,12 +4,12 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::iter::Peekable;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
+use std::vec::Drain;
 
 use smallvec::SmallVec;
 use tidegate_protocol::class::Priority;
@@ -22,6 +22,7 @@ use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::session::Input;
 use tidegate_protocol::session::limits::VALUES_PER_COMMAND;
 use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::topic_id::TopicId;
 
 use crate::connection::context::Context;
 use crate::connection::table::Connections;
@@ -66,7 +67,7 @@ impl Pump {
     pub fn deliver(&self, batch: &mut Batch, more_waits: bool) {
         let (connections, lists, now) = (&*self.connections, self.lists.take(), Instant::now());
         let mut turn = PumpTurn { connections, context: &connections.context, now, lists };
-        let mut items = batch.drain().peekable();
+        let mut items = batch.drain();
         while let Some(item) = items.next() {
             turn.handle(item, &mut items);
             connections.flush_urgent(&mut turn.lists.effects, now);
@@ -85,11 +86,11 @@ struct PumpTurn<'a> {
 }
 
 impl PumpTurn<'_> {
-    fn handle(&mut self, item: Item, rest: &mut Peekable<impl Iterator<Item = Item>>) {
+    fn handle(&mut self, item: Item, rest: &mut Drain<'_, Item>) {
         let context = self.context;
         match item {
-            Item::Publication { pattern, key, priority, frames } => {
-                self.publish(pattern, &key, priority, frames, rest)
+            Item::Publication { topic, pattern, key, priority, frames } => {
+                self.publish((topic, pattern), &key, priority, frames, rest)
             }
             Item::Elements { pattern, format, elements } => self.publish_elements(pattern, format, &elements),
             Item::Joined { pattern, format, snapshot, stale } => {
@@ -171,17 +172,18 @@ impl PumpTurn<'_> {
         }
     }
 
-    /// Appends a publication, and the next ones of the same pattern and priority, to the outboxes of its subscribers.
+    /// Appends a publication, and the next ones of the same topic and priority, to the outboxes of its subscribers. A
+    /// topic that has ended has none: the pattern may have a new one, to which the publication does not belong.
     fn publish(
         &mut self,
-        pattern: Pattern,
+        (id, pattern): (TopicId, Pattern),
         key: &Arc<str>,
         priority: Priority,
         frames: SmallVec<[(Format, Frame); 1]>,
-        rest: &mut Peekable<impl Iterator<Item = Item>>,
+        rest: &mut Drain<'_, Item>,
     ) {
         let hub = self.context.hub.borrow();
-        let Some(topic) = hub.topic(&pattern) else {
+        let Some(topic) = hub.numbered(id) else {
             return self.context.leave_later(pattern);
         };
         let terms = (priority, topic.expiry(self.now));
@@ -190,10 +192,11 @@ impl PumpTurn<'_> {
         let (max_items, max_bytes) = (BATCH_ITEMS.min(outbox.frames / 2), BATCH_BYTES.min(outbox.bytes / 4));
         let (mut items, mut bytes) = (1, collect(&mut self.lists.consecutive, key, terms, frames));
         while items < max_items && bytes < max_bytes {
-            let next = rest.next_if(|item| {
-                matches!(item, Item::Publication { pattern: of, priority, .. } if *priority == terms.0 && *of == pattern)
-            });
-            let Some(Item::Publication { key, frames, .. }) = next else {
+            let is_next = |item: &Item| matches!(item, Item::Publication { topic: of, priority, .. } if *priority == terms.0 && *of == id);
+            if !rest.as_slice().first().is_some_and(is_next) {
+                break;
+            }
+            let Some(Item::Publication { key, frames, .. }) = rest.next() else {
                 break;
             };
             items += 1;

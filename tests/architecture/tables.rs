@@ -120,7 +120,7 @@ pub(crate) const DOORS: [(&str, &[&str]); 42] = [
             "shard/cluster",
         ],
     ),
-    ("slab", &["connection", "lane", "tidegate-bench"]),
+    ("slab", &["connection", "hub", "lane", "tidegate-bench"]),
     ("smallvec", &["lane", "shard"]),
     ("socket2", &["net", "http", "tidegate-bench"]),
     ("thiserror", &[""]),

@@ -24,6 +24,7 @@ pub mod publication;
 pub mod scratch;
 pub mod slots;
 pub mod timestamp;
+pub mod topic_id;
 pub mod websocket;
 pub mod writer;
 

@@ -17,6 +17,10 @@ fn format(route: u16) -> Format {
     Format { vocabulary: VocabularyId::NATIVE, route: RouteId(route), encoding: Encoding::JSON }
 }
 
+fn of_shard(shard: usize) -> ShardTopic {
+    ShardTopic { shard: ShardIndex(shard), topic: TopicId::default() }
+}
+
 fn feed(class: Class, now: Instant) -> Feed {
     let pattern = class.pattern.clone();
     let now = (now, SystemTime::UNIX_EPOCH);
@@ -71,9 +75,9 @@ fn waiting_shards_are_answered_when_the_feed_opens_and_refused_if_it_cannot() {
     let start = Instant::now();
     let at = |seconds| start + Duration::from_secs(seconds);
     let mut feed = feed(plain(), start);
-    assert!(feed.join(ShardIndex(0), format(0), &Renderers::default(), start).is_none());
+    assert!(feed.join(of_shard(0), format(0), &Renderers::default(), start).is_none());
     assert_eq!(answer(|outgoing| feed.refuse(&error(), at(5), outgoing)), [to_shard(0, "unjoined")]);
-    assert!(feed.join(ShardIndex(1), format(0), &Renderers::default(), at(6)).is_none());
+    assert!(feed.join(of_shard(1), format(0), &Renderers::default(), at(6)).is_none());
     assert!(!feed.is_idle(Duration::ZERO, at(1_000_000)), "however long that takes");
     assert_eq!(
         answer(|outgoing| feed.opened(&Renderers::default(), at(7), outgoing)),
@@ -96,11 +100,11 @@ fn a_shard_gets_publications_from_its_join_to_its_leave() {
             .unwrap()),
         []
     );
-    let joined = feed.join(ShardIndex(0), format(0), &Renderers::default(), start);
+    let joined = feed.join(of_shard(0), format(0), &Renderers::default(), start);
     assert_eq!(describe(joined.as_slice()), [to_shard(0, "joined 0 false")]);
-    feed.join(ShardIndex(1), format(0), &Renderers::default(), start);
-    feed.join(ShardIndex(1), format(1), &Renderers::default(), start);
-    feed.join(ShardIndex(1), format(1), &Renderers::default(), start);
+    feed.join(of_shard(1), format(0), &Renderers::default(), start);
+    feed.join(of_shard(1), format(1), &Renderers::default(), start);
+    feed.join(of_shard(1), format(1), &Renderers::default(), start);
     let publication = outgoing_of(|outgoing| {
         feed.publish(&Message::plain("chat.a", b"2"), at(start, 2), &mut encoder(), outgoing).unwrap()
     });
@@ -124,11 +128,11 @@ fn nat_03_a_lost_link_is_one_gap_until_a_message_or_a_join() {
     let start = Instant::now();
     let mut feed = feed(plain(), start);
     outgoing_of(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
-    feed.join(ShardIndex(0), format(0), &Renderers::default(), start);
+    feed.join(of_shard(0), format(0), &Renderers::default(), start);
     assert_eq!(answer(|outgoing| feed.link_lost(outgoing)), [to_shard(0, "lost nats None")]);
     assert_eq!(answer(|outgoing| feed.link_lost(outgoing)), [], "nothing has come since");
     assert!(
-        feed.join(ShardIndex(1), format(0), &Renderers::default(), start).is_none(),
+        feed.join(of_shard(1), format(0), &Renderers::default(), start).is_none(),
         "the server does not know the subscription"
     );
     assert_eq!(
@@ -154,7 +158,7 @@ fn a_gap_with_a_count_does_not_replace_one_without() {
     let start = Instant::now();
     let mut feed = feed(plain(), start);
     outgoing_of(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
-    feed.join(ShardIndex(0), format(0), &Renderers::default(), start);
+    feed.join(of_shard(0), format(0), &Renderers::default(), start);
     assert_eq!(
         answer(|outgoing| feed.gap(GapCause::Overflow, Some(3), outgoing)),
         [to_shard(0, "lost overflow Some(3)")]
@@ -172,7 +176,7 @@ fn nat_09_a_malformed_requested_header_affects_only_its_own_message() {
     let start = Instant::now();
     let mut feed = feed(Class { headers: vec!["a".to_owned()], snapshot: true, ..plain() }, start);
     outgoing_of(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
-    feed.join(ShardIndex(0), format(0), &Renderers::default(), start);
+    feed.join(of_shard(0), format(0), &Renderers::default(), start);
     let mut publish = |headers: &[u8]| {
         let (message, mut outgoing) = (Message::with_headers("chat.a", headers, b"1"), Vec::new());
         feed.publish(&message, at(start, 1), &mut encoder(), &mut outgoing).map(|()| describe(&outgoing))
@@ -270,7 +274,7 @@ fn a_publication_has_the_priority_of_its_header_its_payload_or_its_class() {
     ] {
         let mut feed = feed(Class { fields, priority: Priority::Low, ..plain() }, start);
         outgoing_of(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
-        feed.join(ShardIndex(0), format(0), &Renderers::default(), start);
+        feed.join(of_shard(0), format(0), &Renderers::default(), start);
         let block = format!("NATS/1.0\r\n{headers}\r\n\r\n");
         // A header that is not UTF-8 counts as absent.
         let block: Vec<u8> =
@@ -284,11 +288,34 @@ fn a_publication_has_the_priority_of_its_header_its_payload_or_its_class() {
 }
 
 #[test]
+fn publications_have_the_number_of_the_shards_last_join() {
+    let start = Instant::now();
+    let mut feed = feed(plain(), start);
+    let topic = |number| TopicId { place: 0, number };
+    let join = |feed: &mut Feed, route, number| {
+        let of_shard = ShardTopic { shard: ShardIndex(0), topic: topic(number) };
+        feed.join(of_shard, format(route), &Renderers::default(), start);
+    };
+    join(&mut feed, 0, 1);
+    outgoing_of(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
+    let published = |feed: &mut Feed| {
+        let message = Message::plain("chat.a", b"1");
+        let made = outgoing_of(|made| feed.publish(&message, at(start, 1), &mut encoder(), made).unwrap());
+        let Item::Publication { topic, .. } = made[0].item else { panic!("{:?}", made[0].item) };
+        topic
+    };
+    assert_eq!(published(&mut feed), topic(1), "it waited for the feed to open");
+    // The shard has left and joined again, but the lane was told only of the join.
+    join(&mut feed, 1, 2);
+    assert_eq!(published(&mut feed), topic(2), "also in the format of the first join");
+}
+
+#[test]
 fn pan_01_a_panic_while_encoding_is_a_gap_of_one() {
     let start = Instant::now();
     let mut feed = feed(plain(), start);
     outgoing_of(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
-    feed.join(ShardIndex(0), format(0), &Renderers::default(), start);
+    feed.join(of_shard(0), format(0), &Renderers::default(), start);
     let lost = outgoing_of(|outgoing| {
         feed.publish(
             &Message::plain("chat.a", b"\"panic in encode\""),
@@ -315,7 +342,7 @@ fn the_last_values_come_with_the_join_while_they_are_fresh() {
         });
     }
     assert!(
-        feed.join(ShardIndex(0), format(0), &Renderers::default(), at(start, 4).0).is_none(),
+        feed.join(of_shard(0), format(0), &Renderers::default(), at(start, 4).0).is_none(),
         "it is not open"
     );
     assert_eq!(
@@ -323,7 +350,7 @@ fn the_last_values_come_with_the_join_while_they_are_fresh() {
         [to_shard(0, "joined 2 false")]
     );
     let joined = |feed: &mut Feed, seconds| {
-        feed.join(ShardIndex(1), format(0), &Renderers::default(), at(start, seconds).0)
+        feed.join(of_shard(1), format(0), &Renderers::default(), at(start, seconds).0)
     };
     assert_eq!(describe(joined(&mut feed, 12).as_slice()), [to_shard(1, "joined 1 false")]);
     assert_eq!(describe(joined(&mut feed, 13).as_slice()), [to_shard(1, "joined 0 false")]);
@@ -335,12 +362,12 @@ fn staleness_is_reported_once_and_to_later_joins() {
     let stale_after = Some(Duration::from_secs(5));
     let mut feed = feed(Class { stale_after, ..plain() }, start);
     outgoing_of(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
-    feed.join(ShardIndex(0), format(0), &Renderers::default(), start);
+    feed.join(of_shard(0), format(0), &Renderers::default(), start);
     assert_eq!(answer(|outgoing| feed.check_stale(at(start, 4).0, outgoing)), []);
     assert_eq!(answer(|outgoing| feed.check_stale(at(start, 5).0, outgoing)), [to_shard(0, "stale")]);
     assert_eq!(answer(|outgoing| feed.check_stale(at(start, 6).0, outgoing)), []);
     assert_eq!(
-        describe(feed.join(ShardIndex(1), format(0), &Renderers::default(), at(start, 6).0).as_slice()),
+        describe(feed.join(of_shard(1), format(0), &Renderers::default(), at(start, 6).0).as_slice()),
         [to_shard(1, "joined 0 true")]
     );
     outgoing_of(|outgoing| {
@@ -360,16 +387,16 @@ fn a_feed_is_idle_from_when_the_last_shard_left() {
     let idle = |feed: &Feed, seconds| feed.is_idle(linger, at(start, seconds).0);
     let mut feed = feed(plain(), start);
     assert!(!idle(&feed, 4) && idle(&feed, 5), "no shard has ever wanted it");
-    feed.join(ShardIndex(0), format(0), &Renderers::default(), start);
+    feed.join(of_shard(0), format(0), &Renderers::default(), start);
     assert!(!idle(&feed, 100), "a shard waits for it");
     outgoing_of(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
-    feed.join(ShardIndex(1), format(0), &Renderers::default(), start);
+    feed.join(of_shard(1), format(0), &Renderers::default(), start);
     feed.leave(ShardIndex(0), at(start, 10).0);
     assert!(!idle(&feed, 100) && !feed.needs_sweep());
     feed.leave(ShardIndex(1), at(start, 20).0);
     feed.leave(ShardIndex(1), at(start, 24).0);
     assert!(feed.needs_sweep() && !idle(&feed, 24) && idle(&feed, 25), "a repeated leave changes nothing");
-    feed.join(ShardIndex(1), format(0), &Renderers::default(), at(start, 24).0);
+    feed.join(of_shard(1), format(0), &Renderers::default(), at(start, 24).0);
     assert!(!idle(&feed, 100), "it is wanted again");
 }
 
@@ -464,7 +491,7 @@ proptest! {
         for event in events {
             let answer = match &event {
                 Event::Join { shard, route } => {
-                    feed.join(ShardIndex(*shard), format(*route), &Renderers::default(), start).into_iter().collect()
+                    feed.join(of_shard(*shard), format(*route), &Renderers::default(), start).into_iter().collect()
                 }
                 Event::Leave { shard } => {
                     feed.leave(ShardIndex(*shard), start);

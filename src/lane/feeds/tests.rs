@@ -70,8 +70,13 @@ impl TestFeeds {
 
     fn join(&mut self, shard: usize, channel: &str) -> Vec<String> {
         let pattern = pattern(channel);
-        let join =
-            Join { shard: ShardIndex(shard), class: self.classes.of(&pattern), pattern, format: format() };
+        let join = Join {
+            shard: ShardIndex(shard),
+            topic: TopicId::default(),
+            class: self.classes.of(&pattern),
+            pattern,
+            format: format(),
+        };
         let (now, made) = (self.at(0), &mut self.made);
         let mut outgoing = Vec::new();
         let subscribe = |pattern: &Pattern| {
@@ -272,7 +277,13 @@ fn a_refused_subscription_costs_no_look_at_the_feeds_of_others() {
     let now = (Instant::now(), SystemTime::UNIX_EPOCH);
     for number in 0..200 {
         let (shard, pattern) = (ShardIndex(0), pattern(&format!("user.{number}")));
-        let join = Join { shard, class: Arc::new(Class::plain(pattern.clone())), pattern, format: format() };
+        let join = Join {
+            shard,
+            topic: TopicId::default(),
+            class: Arc::new(Class::plain(pattern.clone())),
+            pattern,
+            format: format(),
+        };
         feeds.join(join, now, |_| CountingKey(number), &mut outgoing);
     }
     COMPARED.set(0);
@@ -414,6 +425,7 @@ fn a_class_that_always_keeps_values_has_them_for_every_first_channel() {
     for (channel, expected) in [("room.a", 1), ("room.x", 0), ("room.>", 3)] {
         let join = Join {
             shard: ShardIndex(0),
+            topic: TopicId::default(),
             class: Arc::clone(&class),
             pattern: pattern(channel),
             format: format(),

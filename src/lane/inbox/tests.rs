@@ -23,6 +23,7 @@ fn pattern(text: &str) -> Pattern {
 fn publication(on: &str, number: usize) -> Item {
     let frame = Frame::text(34, |out| out.extend_from_slice(format!("{number:034}").as_bytes()));
     let item = Item::Publication {
+        topic: TopicId::default(),
         pattern: pattern(on),
         key: "key".into(),
         priority: Priority::Normal,

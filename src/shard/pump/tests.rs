@@ -119,6 +119,7 @@ fn batch(pattern: &str, items: usize) -> Batch {
     let mut batch = Batch::default();
     for _ in 0..items {
         batch.push(Item::Publication {
+            topic: TopicId::default(),
             pattern: pattern.clone(),
             key: "k".into(),
             priority: Priority::Normal,
