@@ -11,6 +11,7 @@ mod keys_by_subject;
 pub mod lane_index;
 mod malformed_log;
 mod message_headers;
+mod number_hasher;
 mod pending_reads;
 mod reader;
 pub mod shard_index;

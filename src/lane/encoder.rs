@@ -98,7 +98,14 @@ impl Encoder {
             let mut encoded = Encoded::default();
             let (mut unmatched, mut unrenderable) = (SmallVec::new(), SmallVec::new());
             for &format in formats {
-                match self.frame(format, channel, publication, &mut rendered) {
+                // Nearly always there is one, and nothing to keep for the next.
+                let is_only = formats.len() == 1 && format.encoding.deflate.is_none();
+                let outcome = if is_only {
+                    plain(&self.renderers, format, channel, publication, &mut self.scratch)
+                } else {
+                    self.frame(format, channel, publication, &mut rendered)
+                };
+                match outcome {
                     Rendered::Frame(frame) => encoded.frames.push((format, frame)),
                     Rendered::Elements { list, is_complete } => {
                         if !is_complete {

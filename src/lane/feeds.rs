@@ -25,6 +25,7 @@ use crate::lane::feed::Feed;
 use crate::lane::feed::ShardItem;
 use crate::lane::feed::ShardTopic;
 use crate::lane::inbox::Item;
+use crate::lane::number_hasher::NumberHasher;
 use crate::lane::shard_index::ShardIndex;
 use crate::lane::values::ValueLimits;
 use crate::lane::wildcards::Wildcards;
@@ -85,7 +86,7 @@ pub struct FeedLimits {
 pub struct Feeds<K> {
     entries: Slab<FeedEntry<K>>,
     by_pattern: HashMap<Pattern, FeedId>,
-    sources: HashMap<K, Source>,
+    sources: HashMap<K, Source, NumberHasher>,
     /// The shared subscriptions, by pattern.
     shared: HashMap<Pattern, K>,
     /// The feeds that [`Feeds::sweep`] must check.
@@ -102,7 +103,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         Self {
             entries: Slab::new(),
             by_pattern: HashMap::new(),
-            sources: HashMap::new(),
+            sources: HashMap::default(),
             shared: HashMap::new(),
             watched: HashSet::new(),
             limits,

@@ -28,7 +28,8 @@ impl<'a> ObjectWriter<'a> {
         Self { out, first: false }
     }
 
-    /// Begins a member whose name needs no escapes.
+    /// Begins a member whose name needs no escapes. Inlined, so that the length of the name is known.
+    #[inline]
     fn key(&mut self, key: &'static str) -> &mut Vec<u8> {
         debug_assert!(is_plain(key.as_bytes()), "{key} needs escapes");
         self.out.extend_from_slice(if self.first { b"\"" } else { b",\"" });
@@ -49,6 +50,7 @@ impl<'a> ObjectWriter<'a> {
         self.out
     }
 
+    #[inline]
     pub fn text(&mut self, key: &'static str, value: &str) {
         put_string(self.key(key), value);
     }
@@ -72,11 +74,13 @@ impl<'a> ObjectWriter<'a> {
     }
 
     /// A member whose value is JSON already.
+    #[inline]
     pub fn raw(&mut self, key: &'static str, json: &[u8]) {
         self.key(key).extend_from_slice(json);
     }
 
     /// An instant, as a string.
+    #[inline]
     pub fn timestamp(&mut self, key: &'static str, timestamp: &Timestamp) {
         let out = self.key(key);
         out.push(b'"');
@@ -111,6 +115,7 @@ impl<'a> ObjectWriter<'a> {
         out.push(b']');
     }
 
+    #[inline]
     pub fn object(&mut self, key: &'static str, write: impl FnOnce(&mut ObjectWriter<'_>)) {
         let mut inner = ObjectWriter::begin(self.key(key));
         write(&mut inner);
