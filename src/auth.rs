@@ -7,6 +7,7 @@ pub mod credential;
 pub mod error;
 pub mod jwt;
 pub mod policy;
+pub mod revocation;
 pub mod roles;
 pub mod setup_error;
 pub mod user;
@@ -199,6 +200,8 @@ impl Authenticator {
                 issuer,
                 claims: claims.select(&self.exposed_claims).map(Arc::from),
                 expires,
+                token_id: claims.id().map(Arc::from),
+                issued: validity.issued.and_then(|issued| UNIX_EPOCH.checked_add(issued)),
                 anonymous: false,
             }),
             from: validity.from,

@@ -16,6 +16,7 @@ mod log;
 mod log_context;
 mod pending_input;
 mod reading;
+mod revoking;
 pub mod table;
 pub mod transport;
 pub mod upstream;
@@ -349,6 +350,8 @@ impl Connection {
         credential: &str,
         now: Instant,
     ) -> Input {
+        let wall = self.context.clock.at(now).wall;
+        let result = result.and_then(|identity| self.context.node.revocations.apply(identity, wall));
         match &result {
             Ok(identity) if self.log_context.is_another_user(identity) => {
                 self.log_rejected_credential("other_user", credential);

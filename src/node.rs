@@ -10,6 +10,7 @@ pub mod limits;
 pub mod permit;
 pub mod readiness;
 mod replacement_flag;
+pub mod revocations;
 pub mod slots;
 pub mod user_slots;
 
@@ -31,6 +32,7 @@ use crate::node::call_limiter::CallLimiter;
 use crate::node::latest_connections::LatestConnections;
 use crate::node::limits::NodeLimits;
 use crate::node::readiness::Readiness;
+use crate::node::revocations::Revocations;
 use crate::node::user_slots::UserSlots;
 
 /// State shared by all threads. A shard keeps its own state in its `Context`, in plain cells.
@@ -42,6 +44,8 @@ pub struct Node {
     pub session_prefix: Box<str>,
     /// Verifies credentials; see [`Node::authenticator`].
     pub current_authenticator: CurrentAuthenticator,
+    /// Which credentials are revoked, and which permissions are withdrawn.
+    pub revocations: Revocations,
     /// Limits the connections of each user.
     pub user_slots: UserSlots,
     /// The newest connection of each user, at endpoints with `replace_connections`.

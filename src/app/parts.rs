@@ -56,6 +56,7 @@ use crate::node::limits::ConnectionLimits;
 use crate::node::limits::NodeLimits;
 use crate::node::limits::RequestLimits;
 use crate::node::readiness::Readiness;
+use crate::node::revocations::Revocations;
 use crate::node::user_slots::UserSlots;
 use crate::shard::ShardParts;
 use crate::shard::cluster::Cluster;
@@ -144,6 +145,7 @@ fn node(
         current_authenticator: CurrentAuthenticator::new(
             authenticator.with_exposed_claims(vocabulary_claims(config)),
         ),
+        revocations: Revocations::default(),
         user_slots: UserSlots::new(limits.connections_per_user, limits.connections_per_user_policy),
         vocabularies: vocabularies(config),
         lanes,

@@ -218,17 +218,17 @@ impl Gate {
             (Via::Socket, None) | (Via::Http, _) => &endpoint.policy,
         };
         let authenticator = self.node.authenticator();
-        match (credential, binding.and_then(|binding| endpoint.claimed_user(via, binding))) {
+        let identity = match (credential, binding.and_then(|binding| endpoint.claimed_user(via, binding))) {
             (Some(credential), _) => {
                 let identity = authenticator.identify_at(policy, via, credential, now);
-                identity.map(Some).map_err(|error| unauthorized(&error))
+                identity.map_err(|error| unauthorized(&error))?
             }
-            (None, Some(user)) => {
-                let identity = authenticator.trust_client_identity(policy, &user).map(Some);
-                identity.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad_user", error.to_string()))
-            }
-            (None, None) => Ok(policy.anonymous(via)),
-        }
+            (None, Some(user)) => authenticator
+                .trust_client_identity(policy, &user)
+                .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad_user", error.to_string()))?,
+            (None, None) => return Ok(policy.anonymous(via)),
+        };
+        self.node.revocations.apply(identity, now).map(Some).map_err(|error| unauthorized(&error))
     }
 }
 

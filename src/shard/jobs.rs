@@ -27,6 +27,7 @@ use crate::shard::job::OneMessage;
 use crate::shard::job::ShardJob;
 use crate::shard::last_values::LastValuesCall;
 use crate::shard::last_values::overloaded;
+use crate::shard::stretch::Stretch;
 
 /// Runs a job. If the caller has gone in the meantime, the answer is dropped.
 pub(super) async fn run(connections: Rc<Connections>, cluster: Cluster, job: ShardJob) {
@@ -40,7 +41,20 @@ pub(super) async fn run(connections: Rc<Connections>, cluster: Cluster, job: Sha
         ShardJob::Statistics { id, vocabulary, with_names, answer } => {
             let _ = answer.send(statistics(&connections, id, &vocabulary, with_names));
         }
+        ShardJob::CheckRevocations { answer } => {
+            let _ = answer.send(check_revocations(&connections).await);
+        }
     }
+}
+
+/// Checks all connections against the node's revocations. Those that start meanwhile check themselves.
+async fn check_revocations(connections: &Connections) -> usize {
+    let (mut changed, mut stretch) = (0, Stretch::default());
+    for connection in connections.all() {
+        stretch.step().await;
+        changed += usize::from(connection.check_revocations(Instant::now()));
+    }
+    changed
 }
 
 /// Statistics of the sessions of a vocabulary, and of its publications.

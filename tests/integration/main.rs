@@ -48,6 +48,7 @@ mod publishing;
 mod regressions;
 mod replacement;
 mod request;
+mod revocation;
 mod shared_feeds;
 mod slow_clients;
 mod slow_shards;

@@ -36,6 +36,7 @@ use crate::node::limits::ConnectionLimits;
 use crate::node::limits::NodeLimits;
 use crate::node::limits::RequestLimits;
 use crate::node::readiness::Readiness;
+use crate::node::revocations::Revocations;
 use crate::node::user_slots::UserSlots;
 use tidegate_protocol::class::Priority;
 use tidegate_protocol::native::Native;
@@ -85,6 +86,7 @@ fn shard(capacity: usize) -> (Rc<Connections>, mpsc::Receiver<LaneRequest>) {
             Authenticator::new(config.auth, Vec::new()).unwrap(),
         ),
         user_slots: UserSlots::new(0, UserLimitPolicy::Reject),
+        revocations: Revocations::default(),
         latest_connections: Arc::new(LatestConnections::new("node", false)),
         vocabularies: Vocabularies::default(),
         lanes: Lanes::new(vec![lane]),
