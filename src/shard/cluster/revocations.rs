@@ -90,7 +90,10 @@ pub(super) async fn follow(context: &Context, local: &LocalNode) {
                 Some(query) => on_change(context, local, &mut known, &query).await,
                 None => return,
             },
-            _ = tick.tick(), if context.nats.is_ready() => {
+            _ = tick.tick() => {
+                if !context.nats.is_ready() {
+                    continue;
+                }
                 store(context, &mut known).await;
                 let is_new = context.nats.times_ready() != times_ready;
                 if is_new || checked.elapsed() >= known.next_check() {
