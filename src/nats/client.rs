@@ -14,6 +14,7 @@ use async_nats::client::PublishErrorKind;
 use async_nats::jetstream;
 use async_nats::jetstream::context::AccountErrorKind;
 use bytes::Bytes;
+use futures_util::StreamExt;
 use tidegate_protocol::subject::Subject;
 use tokio::time::timeout;
 use tracing::debug;
@@ -69,6 +70,25 @@ impl Client {
             }
         })?;
         self.connected().await
+    }
+
+    /// Sends a request to all subscribers of a subject, and returns their answers: until none has come for this time.
+    pub async fn ask_all(&self, subject: &str, data: Bytes, wait: Duration) -> Result<Vec<Bytes>, NatsError> {
+        timeout(self.limit, self.connected()).await.map_err(|_| NatsError::Timeout)??;
+        let inbox = self.client.new_inbox();
+        let mut answers =
+            self.client.subscribe(inbox.clone()).await.map_err(|_| NatsError::ConnectionLost)?;
+        let published = self.client.publish_with_reply(subject.to_owned(), inbox, data).await;
+        published.map_err(|error| NatsError::Refused(error.to_string()))?;
+        self.connected().await?;
+        let mut found = Vec::new();
+        while let Ok(Some(answer)) = timeout(wait, answers.next()).await {
+            if answer.status.is_some() {
+                break;
+            }
+            found.push(answer.payload);
+        }
+        Ok(found)
     }
 
     /// Waits until there is a connection and everything has been written to it.

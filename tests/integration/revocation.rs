@@ -238,3 +238,33 @@ async fn rev_02_a_withdrawn_permission_ends_its_channel_and_leaves_no_hole_in_th
     assert_eq!(again.expect("error").await["code"], "forbidden");
     again.subscribe("chat.kept").await;
 }
+
+#[tokio::test]
+async fn rev_01_the_command_revokes_on_every_node_and_says_what_it_did() {
+    let edge = TestEdge::start().await;
+    let second = edge.another_node().await;
+    let mut clients =
+        [edge.client("alice").await, Client::connect(&second.address.to_string(), &token("alice")).await];
+    let url = format!("nats.url={}", edge.nats.url());
+    let run = async |flags: &[&str]| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        let output = command.arg("revoke").args(flags).args(["--set", &url]).output().await.unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let (code, said, errors) = run(&["--user", "alice"]).await;
+    assert_eq!((code, said.lines().count()), (Some(0), 2), "{said}{errors}");
+    assert!(
+        said.lines().all(|line| line.contains("1 connections ended or narrowed, kept in memory only")),
+        "{said}"
+    );
+    for client in &mut clients {
+        assert_revoked(client).await;
+    }
+    let (code, _, errors) = run(&[]).await;
+    assert_eq!(code, Some(64), "{errors}");
+    assert!(errors.contains("say what to revoke"), "{errors}");
+}
