@@ -8,7 +8,7 @@ use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::session::Input;
 use tracing::debug;
 
-use crate::auth::revocation::table::Verdict;
+use crate::auth::revocation::table::RevocationEffect;
 use crate::connection::Connection;
 
 impl Connection {
@@ -16,9 +16,9 @@ impl Connection {
     pub fn check_revocations(self: &Rc<Self>, now: Instant) -> bool {
         let Some(identity) = self.session.borrow().identity().map(Arc::clone) else { return false };
         match self.context.node.revocations.check(&identity, self.context.clock.at(now).wall) {
-            Verdict::Unchanged => return false,
-            Verdict::Revoked => self.disconnect(Disconnect::Revoked, None, now),
-            Verdict::Narrowed(narrowed) => {
+            RevocationEffect::Unchanged => return false,
+            RevocationEffect::Revoked => self.disconnect(Disconnect::Revoked, None, now),
+            RevocationEffect::Narrowed(narrowed) => {
                 debug!(user = &*narrowed.user, "permissions withdrawn");
                 self.log_context.set_identity(&narrowed);
                 self.apply(Input::Narrowed(narrowed), now);

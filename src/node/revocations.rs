@@ -14,8 +14,8 @@ use std::time::SystemTime;
 use tidegate_protocol::identity::Identity;
 
 use crate::auth::error::AuthError;
+use crate::auth::revocation::table::RevocationEffect;
 use crate::auth::revocation::table::RevocationTable;
-use crate::auth::revocation::table::Verdict;
 
 /// All revocations that the node knows.
 #[derive(Debug, Default)]
@@ -27,9 +27,9 @@ pub struct Revocations {
 
 impl Revocations {
     /// What the revocations mean for an identity now.
-    pub fn check(&self, identity: &Identity, now: SystemTime) -> Verdict {
+    pub fn check(&self, identity: &Identity, now: SystemTime) -> RevocationEffect {
         if !self.has_some.load(Ordering::Acquire) {
-            return Verdict::Unchanged;
+            return RevocationEffect::Unchanged;
         }
         self.table.read().unwrap_or_else(PoisonError::into_inner).check(identity, now)
     }
@@ -37,9 +37,9 @@ impl Revocations {
     /// The identity with what it may still do, or an error if it may not connect any more.
     pub fn apply(&self, identity: Arc<Identity>, now: SystemTime) -> Result<Arc<Identity>, AuthError> {
         match self.check(&identity, now) {
-            Verdict::Unchanged => Ok(identity),
-            Verdict::Narrowed(narrowed) => Ok(narrowed),
-            Verdict::Revoked => Err(AuthError::Revoked),
+            RevocationEffect::Unchanged => Ok(identity),
+            RevocationEffect::Narrowed(narrowed) => Ok(narrowed),
+            RevocationEffect::Revoked => Err(AuthError::Revoked),
         }
     }
 

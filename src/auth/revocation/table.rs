@@ -15,7 +15,7 @@ use crate::auth::revocation::target::TargetKind;
 
 /// What the revocations mean for an identity.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Verdict {
+pub enum RevocationEffect {
     /// Nothing.
     Unchanged,
     /// The same user may do less.
@@ -124,9 +124,9 @@ impl RevocationTable {
 
     /// What the revocations mean for an identity. Clients that have proven no identity are never concerned: they have
     /// nothing to take away.
-    pub fn check(&self, identity: &Identity, now: SystemTime) -> Verdict {
+    pub fn check(&self, identity: &Identity, now: SystemTime) -> RevocationEffect {
         if identity.anonymous {
-            return Verdict::Unchanged;
+            return RevocationEffect::Unchanged;
         }
         let now = since_1970(now);
         let token = identity.token_id.as_deref().and_then(|id| self.tokens.get(id));
@@ -137,18 +137,21 @@ impl RevocationTable {
             rule.concerns(identity, now) && rule.rule.revokes(identity.has_token(), issued)
         };
         if rules.into_iter().any(revokes) {
-            return Verdict::Revoked;
+            return RevocationEffect::Revoked;
         }
-        let Some(denied) = self.permissions.get(&*identity.user) else { return Verdict::Unchanged };
+        let Some(denied) = self.permissions.get(&*identity.user) else { return RevocationEffect::Unchanged };
         let mut permissions = Permissions::clone(&identity.permissions);
         let mut has_changed = false;
         for rule in denied.iter().filter(|rule| rule.concerns(identity, now)) {
             has_changed |= rule.rule.narrow(&mut permissions);
         }
         if !has_changed {
-            return Verdict::Unchanged;
+            return RevocationEffect::Unchanged;
         }
-        Verdict::Narrowed(Arc::new(Identity { permissions: Arc::new(permissions), ..identity.clone() }))
+        RevocationEffect::Narrowed(Arc::new(Identity {
+            permissions: Arc::new(permissions),
+            ..identity.clone()
+        }))
     }
 }
 
@@ -211,7 +214,7 @@ mod tests {
         ] {
             let table = table(&[json]);
             for (issuer, expected) in [(Some("a"), own), (Some("b"), others), (None, others)] {
-                let is_revoked = table.check(&alice(issuer), at(5000)) == Verdict::Revoked;
+                let is_revoked = table.check(&alice(issuer), at(5000)) == RevocationEffect::Revoked;
                 assert_eq!(is_revoked, expected, "{json} {issuer:?}");
             }
         }
@@ -221,11 +224,11 @@ mod tests {
     fn an_api_key_is_revoked_with_its_user_but_not_by_age_and_an_anonymous_client_never() {
         let key = Identity { token_id: None, issued: None, expires: None, ..alice(None) };
         let check = |json, identity: &Identity| table(&[json]).check(identity, at(0));
-        assert_eq!(check(r#"{"user":"alice"}"#, &key), Verdict::Revoked);
-        assert_eq!(check(r#"{"user":"alice","issued_before":5000}"#, &key), Verdict::Unchanged);
-        assert_eq!(check(r#"{"everyone":true,"issued_before":5000}"#, &key), Verdict::Unchanged);
+        assert_eq!(check(r#"{"user":"alice"}"#, &key), RevocationEffect::Revoked);
+        assert_eq!(check(r#"{"user":"alice","issued_before":5000}"#, &key), RevocationEffect::Unchanged);
+        assert_eq!(check(r#"{"everyone":true,"issued_before":5000}"#, &key), RevocationEffect::Unchanged);
         let guest = Identity { anonymous: true, ..alice(None) };
-        assert_eq!(check(r#"{"user":"alice"}"#, &guest), Verdict::Unchanged);
+        assert_eq!(check(r#"{"user":"alice"}"#, &guest), RevocationEffect::Unchanged);
     }
 
     #[test]
@@ -235,13 +238,15 @@ mod tests {
             r#"{"user":"alice","issuer":"b","deny":{"subscribe":["prices.oil"]}}"#,
         ]);
         let alice = alice(Some("a"));
-        let Verdict::Narrowed(narrowed) = table.check(&alice, at(0)) else { panic!("nothing was withdrawn") };
+        let RevocationEffect::Narrowed(narrowed) = table.check(&alice, at(0)) else {
+            panic!("nothing was withdrawn")
+        };
         let may = |pattern| {
             narrowed.permissions.decide(Operation::Subscribe, &Pattern::parse(pattern).unwrap()).is_allowed()
         };
         assert_eq!([may("prices.gold.eu"), may("prices.>"), may("prices.oil")], [false, false, true]);
         assert_eq!(Identity { permissions: Arc::clone(&alice.permissions), ..(*narrowed).clone() }, alice);
-        assert_eq!(table.check(&narrowed, at(0)), Verdict::Unchanged, "a second time");
+        assert_eq!(table.check(&narrowed, at(0)), RevocationEffect::Unchanged, "a second time");
     }
 
     #[test]
@@ -260,9 +265,9 @@ mod tests {
         table.remove_ended(at(15));
         assert_eq!(table.len(), 2);
         table.remove(&target);
-        assert_eq!(table.check(&alice(None), at(15)), Verdict::Revoked, "by its id");
+        assert_eq!(table.check(&alice(None), at(15)), RevocationEffect::Revoked, "by its id");
         table.remove(&RevocationTarget { kind: TargetKind::Token("f00d".into()), issuer: None });
         assert!(table.is_empty());
-        assert_eq!(table.check(&alice(None), at(15)), Verdict::Unchanged);
+        assert_eq!(table.check(&alice(None), at(15)), RevocationEffect::Unchanged);
     }
 }

@@ -43,6 +43,7 @@ const CHECK_NEEDED: Duration = Duration::from_secs(1);
 
 static BAD_MESSAGE: LogLimit = LogLimit::per_second(1);
 static NOT_STORED: LogLimit = LogLimit::every(60, 1);
+static NO_BUCKET: LogLimit = LogLimit::every(60, 1);
 static REVOKED: LogLimit = LogLimit::per_second(10);
 
 /// What the node knows of the bucket.
@@ -189,10 +190,11 @@ async fn read(context: &Context, local: &LocalNode, known: &mut KnownBucket, is_
     let (mut from, mut changes) = (if is_whole { 1 } else { known.last }, Vec::new());
     loop {
         let Some(page) = revocation_bucket::page(context, from).await else {
-            if context.nats.is_ready() && !std::mem::replace(&mut known.is_missed, true) {
+            let is_news = context.nats.is_ready() && !std::mem::replace(&mut known.is_missed, true);
+            if is_news && let Some(suppressed) = NO_BUCKET.pass() {
                 let advice = "revocations are kept in memory only: a node that starts later does not know them. Enable \
                               JetStream, and create the bucket with `tidegate streams apply`";
-                info!("{advice}");
+                info!(suppressed, "{advice}");
             }
             return known.is_there = false;
         };
