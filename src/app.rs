@@ -33,6 +33,7 @@ use crate::lane::inbox::InboxSender;
 use crate::nats::probe;
 use crate::nats::version::OLDEST_SERVER;
 use crate::nats::version::is_new_enough;
+use crate::net::listen;
 use crate::node::Node;
 use crate::shard;
 use crate::shard::ShardError;
@@ -74,7 +75,11 @@ impl App {
     pub async fn start(options: AppOptions) -> anyhow::Result<Self> {
         let address = options.listener.local_addr().context("the listener has no address")?;
         let config = &options.config;
-        let (endpoint_addresses, endpoint_listeners) = listen_for_endpoints(config).await?;
+        let (mut endpoint_addresses, mut endpoint_listeners) = (Vec::new(), Vec::new());
+        for (listen, listener) in listen_for_endpoints(config)? {
+            endpoint_addresses.push((listen, listener.local_addr().context("the listener has no address")?));
+            endpoint_listeners.push(listener);
+        }
         let stop_shards = CancellationToken::new();
         let shards = parts::shard_count(config);
         let budget = descriptors::budget(shards, config.limits.connections);
@@ -113,6 +118,9 @@ impl App {
         info!(%address, node = %app.node.name, version, shards, connections = budget.connections, "listening");
         for (listen, address) in &app.endpoint_addresses {
             info!(%address, endpoint_listen = %listen, "listening");
+        }
+        if let Some(warning) = listen::short_queue() {
+            warn!("{warning}");
         }
         Ok(app)
     }
@@ -183,26 +191,18 @@ const LISTEN_HELP: [(ErrorKind, &str); 3] = [
 ];
 
 /// Opens a listener. `key` is the configuration key of its address, for the error.
-pub async fn listen(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
+pub fn listen(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+    listen::listen(address).map_err(|error| {
         let known = LISTEN_HELP.iter().find(|(kind, _)| *kind == error.kind());
         let help = known.map_or("Choose another address", |(_, help)| help);
         anyhow::anyhow!("cannot listen on {address} ({key}): {error}. {help}")
     })
 }
 
-/// Opens the listeners of endpoints, in the order of the endpoints. Returns their configured and local addresses, and
-/// the listeners.
-async fn listen_for_endpoints(
-    config: &Config,
-) -> anyhow::Result<(Vec<(SocketAddr, SocketAddr)>, Vec<TcpListener>)> {
-    let (mut addresses, mut listeners) = (Vec::new(), Vec::new());
-    for listen in endpoint::extra_listeners(&config.endpoints) {
-        let listener = self::listen(listen, "endpoint.listen").await?;
-        addresses.push((listen, listener.local_addr().context("the listener has no address")?));
-        listeners.push(listener);
-    }
-    Ok((addresses, listeners))
+/// Opens the listeners of endpoints, in the order of the endpoints. Returns each with its configured address.
+fn listen_for_endpoints(config: &Config) -> anyhow::Result<Vec<(SocketAddr, TcpListener)>> {
+    let listens = endpoint::extra_listeners(&config.endpoints);
+    listens.map(|listen| Ok((listen, self::listen(listen, "endpoint.listen")?))).collect()
 }
 
 /// A builder for a thread, with this stack size if there is one.

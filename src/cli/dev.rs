@@ -17,7 +17,6 @@ use tidegate_protocol::permissions::Role;
 use tidegate_protocol::permissions::RuleTemplates;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::template::Template;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -122,14 +121,9 @@ async fn with_nats(demo: Demo, publishes: bool, mut signals: Signals) -> anyhow:
     let Demo { config, users, has_demo_roles } = demo;
     let tokens = users.into_iter().map(|user| user.with_token(&config)).collect::<Result<Vec<_>, _>>()?;
     let listen = config.http.listen;
-    let listener = match TcpListener::bind(listen).await {
-        Ok(listener) => listener,
-        // The port is probably in use. For a demo, any other will do.
-        Err(_) => {
-            let any = SocketAddr::new(listen.ip(), 0);
-            app::listen(any, "http.listen").await?
-        }
-    };
+    // If it fails, the port is probably in use. For a demo, any other will do.
+    let listener = app::listen(listen, "http.listen")
+        .or_else(|_| app::listen(SocketAddr::new(listen.ip(), 0), "http.listen"))?;
     let start = App::start(serve::options(config.clone(), listener));
     let Some(app) = signals.unless_ended(start).await? else { return Ok(()) };
     let producer = if publishes {

@@ -4,7 +4,7 @@
 /// `docs/ARCHITECTURE.md` in the same commit. `hooks` does nothing outside tests.
 pub(crate) const LAYERS: [(&str, &[&str]); 15] = [
     ("main", &["cli"]),
-    ("cli", &["app", "config", "telemetry", "auth", "nats"]),
+    ("cli", &["app", "config", "telemetry", "auth", "nats", "net"]),
     (
         "app",
         &[

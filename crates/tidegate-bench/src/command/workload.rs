@@ -171,6 +171,9 @@ pub(super) struct HeartbeatsArgs {
     /// with more than one.
     #[arg(long, value_name = "N", default_value_t = 1)]
     processes: usize,
+    /// One subject per socket, instead of one for all.
+    #[arg(long)]
+    private: bool,
     /// Seconds from one ping to the next (`limits.ping_interval_s`). The measurement takes a second more, unless
     /// --seconds is set.
     #[arg(long, value_name = "S", default_value_t = 25)]
@@ -461,6 +464,7 @@ impl HeartbeatsArgs {
         Ok(suite::heartbeats_entry(Heartbeats {
             sockets: self.sockets,
             processes: self.processes,
+            private: self.private,
             interval_s: self.interval,
         }))
     }
