@@ -28,6 +28,7 @@ use crate::config::endpoint;
 use crate::config::nats::NatsConfig;
 use crate::http::accept;
 use crate::http::accept::Listener;
+use crate::http::socket_gate::SocketGate;
 use crate::lane::LaneStatus;
 use crate::lane::inbox::InboxSender;
 use crate::nats::probe;
@@ -93,7 +94,9 @@ impl App {
         let limits = parts::socket_limits(config, budget);
         let sockets = Arc::default();
         for (id, socket) in std::iter::once(options.listener).chain(endpoint_listeners).enumerate() {
-            let listener = Listener { id: ListenerId(id), socket, sockets: Arc::clone(&sockets) };
+            let (sockets, gate) = (Arc::clone(&sockets), SocketGate::new(&built.node));
+            let has_tls = options.tls.is_some() && id == 0;
+            let listener = Listener { id: ListenerId(id), socket, sockets, gate, has_tls };
             tokio::spawn(accept::accept(listener, built.shards.clone(), limits, stop_accepting.clone()));
         }
         let (lame_duck, drain) = (config.server.lame_duck, config.server.drain);

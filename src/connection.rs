@@ -41,6 +41,7 @@ use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::echo::Echo;
 use tidegate_protocol::error::ClientError;
+use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::Encoding;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
@@ -289,7 +290,7 @@ impl Connection {
             Output::Join { subscription, pattern, format, class, max_rate, subscription_context } => {
                 let subscribe =
                     Subscribe { subscription, pattern, format, class, max_rate, subscription_context };
-                self.join(subscribe);
+                return self.join(subscribe);
             }
             // The hub shares the context in which the session has set the filter.
             Output::Filter { subscription, .. } => self.subscriber.note_filtered(subscription),
@@ -324,8 +325,8 @@ impl Connection {
     }
 
     /// Joins a channel. The encoding belongs to the transport, so it is added to the format here and not by the
-    /// session.
-    fn join(&self, subscribe: Subscribe) {
+    /// session. Returns an input if the channel has no room.
+    fn join(&self, subscribe: Subscribe) -> Option<Input> {
         let (session, channel) = (self.session.borrow(), subscribe.pattern.as_str());
         debug!(session = &**session.id(), channel, "subscribe");
         drop(session);
@@ -333,7 +334,16 @@ impl Connection {
         let is_tailored = subscribe.subscription_context.as_ref().is_some_and(|context| context.is_tailored);
         let encoding = if is_tailored { subscribe.format.encoding } else { self.encoding };
         let format = Format { encoding, ..subscribe.format };
-        self.context.join(&self.subscriber, Subscribe { format, ..subscribe });
+        let (subscription, max) = (subscribe.subscription, subscribe.class.max_listeners);
+        if self.context.join(&self.subscriber, Subscribe { format, ..subscribe }) {
+            return None;
+        }
+        self.log_full_channel(max);
+        let message = format!(
+            "this channel has as many listeners on this node as allowed ({max}): try again later, or use another one"
+        );
+        let error = ClientError::new(ErrorCode::LimitExceeded, message);
+        Some(Input::JoinFailed { subscription, error })
     }
 
     /// Sends a ping. A client that cannot answer counts as alive while it reads what it is sent.

@@ -1,6 +1,7 @@
 //! `Hub`: the subscribers of each channel on one shard. It appends publications to their outboxes, without I/O and
 //! without waiting.
 
+pub mod channel_listeners;
 pub mod collections;
 pub mod conflation;
 pub mod delivery_batch;
@@ -25,8 +26,10 @@ use tidegate_protocol::session::subscription::SubscriptionId;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::subscription_context::SubscriptionContext;
 
+use crate::hub::channel_listeners::ChannelListeners;
 use crate::hub::effects::Effects;
 use crate::hub::subscriber::Collecting;
+use crate::hub::subscriber::Member;
 use crate::hub::subscriber::MemberState;
 use crate::hub::subscriber::Subscriber;
 use crate::hub::topic::Topic;
@@ -55,10 +58,32 @@ pub struct Hub {
     topics: HashMap<Pattern, Topic>,
     /// The number of the last element that any topic has stored.
     last_element: Cell<u64>,
+    /// The listeners of channels that may have only some, of the whole node.
+    listeners: Arc<ChannelListeners>,
 }
 
 impl Hub {
-    /// Adds a subscription that waits for its lane. Returns true if the caller has to send the lane a join.
+    /// A hub without subscribers. `listeners` are those of all shards.
+    pub fn new(listeners: Arc<ChannelListeners>) -> Self {
+        Self { listeners, ..Self::default() }
+    }
+
+    /// Counts a subscription that is about to join, if its class limits the listeners of a channel. Returns false if the
+    /// channel has as many as it may have. A client that listens already is not refused: it may ask for the channel in
+    /// another group, or for the same one again.
+    pub fn has_room(&self, subscriber: &Subscriber, subscribe: &Subscribe) -> bool {
+        let (channel, max) = (&subscribe.pattern, subscribe.class.max_listeners);
+        if max == 0 || self.listeners.try_join(channel, max) {
+            return true;
+        }
+        let listens = subscriber.has_channel(channel);
+        if listens {
+            self.listeners.join(channel);
+        }
+        listens
+    }
+
+    /// Adds a subscription that waits for its lane, after [`Hub::has_room`]. Returns true if the caller has to send the lane a join.
     pub fn join(&mut self, subscriber: &Rc<Subscriber>, subscribe: Subscribe) -> bool {
         let Subscribe { subscription, pattern, format, class, max_rate, subscription_context } = subscribe;
         let per_message = max_rate.is_some()
@@ -145,7 +170,10 @@ impl Hub {
     /// Removes a subscription. Returns the pattern if it has no subscribers on this shard any more. If the lane still
     /// has to answer a join, [`Hub::remove_if_unused`] reports that later.
     pub fn leave(&mut self, subscriber: &Rc<Subscriber>, subscription: SubscriptionId) -> Option<Pattern> {
-        let (pattern, state) = subscriber.leave(subscription).map(|member| (member.pattern, member.state))?;
+        let Member { pattern, state, class, .. } = subscriber.leave(subscription)?;
+        if class.max_listeners > 0 {
+            self.listeners.leave(&pattern);
+        }
         let topic = self.topics.get_mut(&pattern)?;
         topic.leave(subscriber, subscription, state);
         (topic.is_empty() && self.remove_if_unused(&pattern)).then_some(pattern)

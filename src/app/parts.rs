@@ -44,6 +44,8 @@ use crate::lane::inbox::ShardQueue;
 use crate::lane::shard_index::ShardIndex;
 use crate::lane::values::ValueLimits;
 use crate::node::Node;
+use crate::node::address_limiter::AddressLimiter;
+use crate::node::address_limiter::AddressLimits;
 use crate::node::admission::Admission;
 use crate::node::admission::AdmissionLimits;
 use crate::node::answer_budget::AnswerBudget;
@@ -56,6 +58,7 @@ use crate::node::limits::ConnectionLimits;
 use crate::node::limits::NodeLimits;
 use crate::node::limits::RequestLimits;
 use crate::node::readiness::Readiness;
+use crate::node::refusals::Refusals;
 use crate::node::revocations::Revocations;
 use crate::node::user_slots::UserSlots;
 use crate::shard::ShardParts;
@@ -146,6 +149,9 @@ fn node(
             authenticator.with_exposed_claims(vocabulary_claims(config)),
         ),
         revocations: Revocations::default(),
+        address_limiter: AddressLimiter::new(address_limits(limits), Instant::now()),
+        refusals: Refusals::default(),
+        listeners: Arc::default(),
         user_slots: UserSlots::new(limits.connections_per_user, limits.connections_per_user_policy),
         vocabularies: vocabularies(config),
         lanes,
@@ -281,6 +287,13 @@ fn admission_limits(limits: &Limits, budget: DescriptorBudget) -> AdmissionLimit
         connections: budget.connections,
         handshakes: rate(limits.handshakes_per_s, limits.handshakes_burst),
         wait: limits.handshake_wait,
+    }
+}
+
+fn address_limits(limits: &Limits) -> AddressLimits {
+    AddressLimits {
+        connections: to_u32(limits.connections_per_address),
+        handshakes: rate(limits.address_handshakes_per_s, limits.address_handshakes_burst),
     }
 }
 

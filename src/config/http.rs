@@ -16,6 +16,8 @@ pub struct HttpConfig {
     pub console: bool,
     /// The proxies whose `X-Forwarded-For` and `Forwarded` headers are trusted.
     pub trusted_proxies: Vec<Network>,
+    /// Whether trusted proxies must send a PROXY header.
+    pub proxy_protocol: bool,
     /// How long a connection may wait for its next request.
     pub keep_alive: Duration,
 }
@@ -26,6 +28,7 @@ impl Default for HttpConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             console: false,
             trusted_proxies: Vec::new(),
+            proxy_protocol: false,
             keep_alive: Duration::from_secs(75),
         }
     }
@@ -34,10 +37,19 @@ impl Default for HttpConfig {
 impl HttpConfig {
     pub(super) fn read(table: &ConfigTable<'_>) -> Self {
         let default = Self::default();
+        let trusted_proxies = table.list("trusted_proxies", network).unwrap_or_default();
+        let proxy_protocol = table.boolean("proxy_protocol", default.proxy_protocol);
+        if proxy_protocol && trusted_proxies.is_empty() {
+            let key = table.conflict_key("proxy_protocol", "trusted_proxies");
+            let message = "http.proxy_protocol is true, but http.trusted_proxies lists no proxy, so no PROXY header would \
+                           be read";
+            table.error(key, message, "list the proxies, or set it to false");
+        }
         Self {
             listen: table.parsed("listen", default.listen, address),
             console: table.boolean("console", default.console),
-            trusted_proxies: table.list("trusted_proxies", network).unwrap_or_default(),
+            trusted_proxies,
+            proxy_protocol,
             keep_alive: table.duration("keep_alive_s", default.keep_alive, 1..=3600),
         }
     }

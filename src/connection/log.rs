@@ -6,6 +6,7 @@ use tracing::info;
 
 use crate::auth::jwt;
 use crate::connection::Connection;
+use crate::node::refusals::Refused;
 use crate::telemetry::limit::LimitByReason;
 
 /// Lines a second for each reason of a refusal or a close.
@@ -44,6 +45,24 @@ impl Connection {
             node = &*self.context.settings.node,
             suppressed,
             "credential rejected"
+        );
+    }
+
+    /// Counts and logs a subscription to a channel that has `max_listeners`.
+    pub(super) fn log_full_channel(&self, max_listeners: u32) {
+        self.context.node.refusals.count(Refused::Listeners);
+        let reason = Refused::Listeners.name();
+        let Some(suppressed) = REJECTIONS.pass(reason) else { return };
+        info!(
+            reason,
+            max_listeners,
+            session = &**self.session.borrow().id(),
+            peer = %self.log_context.client_address.peer,
+            forwarded = self.log_context.client_address.forwarded.map(display),
+            endpoint = &*self.policy.endpoint,
+            node = &*self.context.settings.node,
+            suppressed,
+            "subscription rejected: the channel has as many listeners as its class allows; see max_listeners"
         );
     }
 

@@ -1,6 +1,6 @@
 //! HTTP calls: the requests that a vocabulary's file describes. A caller has the same permissions as over a WebSocket.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -43,6 +43,7 @@ use crate::http::gate::Gate;
 use crate::http::problem::Problem;
 use crate::http::problem::retry_after_seconds;
 use crate::http::rejection_log::RejectedRequest;
+use crate::http::socket_gate::RequestKind;
 use crate::http::test_page;
 use crate::node::Node;
 use crate::node::answer_budget::HeldAnswer;
@@ -53,8 +54,6 @@ use crate::shard::job::CallAnswer;
 use crate::shard::job::OneMessage;
 use crate::shard::job::ShardJob;
 
-/// How long a request body may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Each further 50 channels of one call count as one more call for the rate limit.
 const CHANNELS_PER_CALL: usize = 50;
 
@@ -87,7 +86,7 @@ pub fn route(endpoint: Endpoint, gate: Arc<Gate>) -> Routes {
                 let (endpoint, gate) = (Arc::clone(&endpoint), Arc::clone(&gate));
                 async move {
                     let ConnectionInfo { peer, shard, request_id: id, .. } = connection;
-                    let request = CallRequest { path, query, headers, method, peer: peer.ip(), shard };
+                    let request = CallRequest { path, query, headers, method, peer, shard };
                     let answer = answer(&request, body, &endpoint, &gate).await;
                     if let Err(problem) = &answer
                         && [401, 403, 429, 503].contains(&problem.status.as_u16())
@@ -108,7 +107,7 @@ struct CallRequest {
     query: Option<String>,
     headers: HeaderMap,
     method: Method,
-    peer: IpAddr,
+    peer: SocketAddr,
     shard: ShardHandle,
 }
 
@@ -135,9 +134,9 @@ where
     let route = route_of(request, number, vocabulary)?;
     let query = request.query.as_deref();
     let call_limiter = &gate.node.call_limiter;
-    let address = call_limiter.by_address(gate.trusted_proxies.client(request.peer, &request.headers));
+    let address = call_limiter.by_address(gate.trusted_proxies.client(request.peer.ip(), &request.headers));
     call_limiter.charge(address, 1, Instant::now()).map_err(too_many_calls)?;
-    let _connection = gate.admit().await?;
+    let _connection = gate.admit(request.peer, &request.headers, RequestKind::Call).await?;
     let now = SystemTime::now();
     let (via, binding, headers) = (Via::Http, Some(route.binding()), &request.headers);
     let identity = gate.identify_by_header(endpoint, via, binding, headers, now).await?;
@@ -153,7 +152,8 @@ where
     if counted != address {
         call_limiter.charge(counted, 1, Instant::now()).map_err(too_many_calls)?;
     }
-    let body = read_body(body, gate.node.limits.max_body).await?;
+    let limits = &gate.node.limits;
+    let body = read_body(body, limits.max_body, limits.request.handshake_timeout).await?;
     let identity = identity.unwrap_or_default();
     let scope = SessionScope { identity: Some(&identity), now, ..SessionScope::default() };
     let accepted = route.accept(scope, body).map_err(refused)?;
@@ -223,10 +223,11 @@ fn preflight() -> Response {
     answer
 }
 
-/// The body as text; `None` if it is empty.
+/// The body as text; `None` if it is empty. It must arrive within `deadline`.
 async fn read_body<B: Buf>(
     body: impl Stream<Item = Result<B, warp::Error>>,
     max: usize,
+    deadline: Duration,
 ) -> Result<Option<String>, Problem> {
     let bad = |detail: &str| Problem::new(StatusCode::BAD_REQUEST, "bad_body", detail);
     let mut body = std::pin::pin!(body);
@@ -252,7 +253,7 @@ async fn read_body<B: Buf>(
     let late = |_| {
         Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not arrive in time: send it again")
     };
-    timeout(BODY_TIMEOUT, whole).await.map_err(late)??;
+    timeout(deadline, whole).await.map_err(late)??;
     let text = String::from_utf8(bytes).map_err(|_| bad("the body is not valid UTF-8"))?;
     Ok(Some(text).filter(|text| !text.is_empty()))
 }

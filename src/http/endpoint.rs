@@ -58,6 +58,8 @@ pub struct HandshakeRequest<'r> {
     pub headers: &'r HeaderMap,
     /// The address at the other end of the socket: the client, or a proxy.
     pub peer: SocketAddr,
+    /// Whether it is the first request of its socket.
+    pub is_first: bool,
 }
 
 impl Endpoint {

@@ -30,6 +30,7 @@ use crate::http::gate::Gate;
 use crate::http::problem::Problem;
 use crate::http::rejection_log::RejectedRequest;
 use crate::http::request_id;
+use crate::http::socket_gate::RequestKind;
 use crate::node::connection_guard::ConnectionGuard;
 use crate::shard::handle::PendingTransport;
 use crate::shard::handle::ShardRequest;
@@ -75,7 +76,8 @@ async fn open(
     gate: &Gate,
 ) -> Result<Response, Problem> {
     let subscribe = subscribe(query)?;
-    let connection_permit = gate.admit().await?;
+    let kind = if connection.is_first { RequestKind::FirstHandshake } else { RequestKind::LaterHandshake };
+    let connection_permit = gate.admit(connection.peer, headers, kind).await?;
     let now = SystemTime::now();
     let identity = gate.identify_by_header(endpoint, Via::Socket, None, headers, now).await?;
     let Some(identity) = identity else {

@@ -31,10 +31,13 @@ use crate::http::extensions::Compression;
 use crate::http::handshake;
 use crate::http::problem::Problem;
 use crate::http::problem::retry_after_seconds;
+use crate::http::socket_gate::RequestKind;
+use crate::http::socket_gate::SocketGate;
 use crate::http::trusted_proxies::TrustedProxies;
 use crate::node::Node;
 use crate::node::admission::HandshakeSlot;
 use crate::node::permit::Permit;
+use crate::node::refusals::Refused;
 use crate::node::slots::Slot;
 use crate::node::user_slots::TooManyConnections;
 use crate::node::user_slots::UserKey;
@@ -53,6 +56,7 @@ pub struct Gate {
     pub node: Arc<Node>,
     /// The proxies whose `X-Forwarded-For` and `Forwarded` headers are trusted.
     pub trusted_proxies: TrustedProxies,
+    socket_gate: SocketGate,
     compression: Compression,
 }
 
@@ -110,6 +114,7 @@ impl Gate {
             endpoints: own_endpoints,
             node: Arc::clone(node),
             trusted_proxies: TrustedProxies::new(&node.http.trusted_proxies),
+            socket_gate: SocketGate::new(node),
             compression,
         })
     }
@@ -127,14 +132,24 @@ impl Gate {
         here.clone().find(requested).or_else(|| here.next())
     }
 
-    /// Takes a connection slot and waits for a handshake slot. Keep the permit for as long as the connection lives.
-    pub async fn admit(&self) -> Result<Permit, Problem> {
+    /// Takes a connection slot of the node and of the client's address, and waits for a handshake slot. Keep the permit
+    /// for as long as the connection lives.
+    pub async fn admit(
+        &self,
+        peer: SocketAddr,
+        headers: &HeaderMap,
+        kind: RequestKind,
+    ) -> Result<Permit, Problem> {
         self.reject_if_draining()?;
+        // First the address, so that one address takes no more of the node's slots than it may have.
+        let address_permit = self.socket_gate.admit_request(peer, headers, kind)?;
         let now = Instant::now();
-        let permit = self.node.admission.acquire_connection(now).map_err(|retry_after| {
+        let mut permit = self.node.admission.acquire_connection(now).map_err(|retry_after| {
+            self.node.refusals.count(Refused::Connections);
             let detail = "this node has reached its limit of connections: try again later";
             Problem::busy_retry_after(detail, retry_after)
         })?;
+        permit.count_address(address_permit);
         match self.node.admission.acquire_handshake(now) {
             HandshakeSlot::Now => {}
             HandshakeSlot::After(wait) => {
@@ -142,6 +157,7 @@ impl Gate {
                 self.reject_if_draining()?;
             }
             HandshakeSlot::Rejected(retry_after) => {
+                self.node.refusals.count(Refused::Handshakes);
                 let detail = "too many clients are connecting to this node at once: try again later";
                 return Err(Problem::busy_retry_after(detail, retry_after));
             }
@@ -180,7 +196,10 @@ impl Gate {
         loop {
             match self.node.user_slots.acquire(identity) {
                 Ok(slot) => return Ok(slot),
-                Err(error) if tries == 0 => return Err(too_many_connections(&error)),
+                Err(error) if tries == 0 => {
+                    self.node.refusals.count(Refused::UserConnections);
+                    return Err(too_many_connections(&error));
+                }
                 Err(_) => tokio::time::sleep(USER_SLOT_PAUSE).await,
             }
             tries -= 1;

@@ -228,6 +228,11 @@ impl Subscriber {
         Some(member)
     }
 
+    /// Whether a subscription has this channel.
+    pub fn has_channel(&self, channel: &Pattern) -> bool {
+        self.members.borrow().iter().any(|member| member.pattern == *channel)
+    }
+
     /// The ids of all subscriptions.
     pub fn member_ids(&self) -> Vec<SubscriptionId> {
         self.members.borrow().iter().map(|member| member.id).collect()

@@ -176,8 +176,8 @@ async fn after_a_storm_all_sockets_have_all_their_channels() {
 
 #[tokio::test]
 async fn well_behaved_clients_are_measured_during_an_attack() {
-    for attack in ["sockets", "last"] {
-        let arguments = format!("abuse --attack {attack} --sockets 5 --rate 100 --seconds 0.3");
+    for attack in ["sockets", "last", "mix"] {
+        let arguments = format!("abuse --attack {attack} --attackers 2 --sockets 5 --rate 100 --seconds 0.3");
         let metrics = metrics(&arguments, &["tidegate"]).await;
         for name in ["received", "p99_ms", "control_p99_ms", "ratio", "memory_mib"] {
             assert!(value(&metrics[0], name) > 0.0, "{attack}, {name}: {}", metrics[0]);

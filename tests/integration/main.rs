@@ -10,11 +10,13 @@ mod shipped;
 mod support;
 
 mod access;
+mod addresses;
 mod admission;
 mod auth;
 mod autobahn;
 mod bench;
 mod call_limits;
+mod channel_listeners;
 mod check;
 mod classes;
 mod compression;

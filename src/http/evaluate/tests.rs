@@ -49,7 +49,8 @@ fn evaluate(
         .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap()))
         .collect();
     let (method, version, peer) = (&Method::GET, Version::HTTP_11, SocketAddr::from(([192, 0, 2, 1], 4711)));
-    let handshake_request = HandshakeRequest { method, version, path, query, headers: &headers, peer };
+    let (headers, is_first) = (&headers, true);
+    let handshake_request = HandshakeRequest { method, version, path, query, headers, peer, is_first };
     ValidHandshake::evaluate(endpoint, Compression::Agreed, &handshake_request)
 }
 

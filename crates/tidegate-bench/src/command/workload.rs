@@ -259,10 +259,11 @@ pub(super) struct AbuseArgs {
     /// Publications per second to the well-behaved clients.
     #[arg(long, value_name = "N", default_value_t = 500.0)]
     rate: f64,
-    /// Attackers in `groups`, `lists` and `last`. The other attacks use a fixed number.
+    /// Attackers in `groups`, `lists` and `last`, and floods of pings in `mix`, with 52 times as many other attackers. The
+    /// other attacks use a fixed number.
     #[arg(long, value_name = "N", default_value_t = 1)]
     attackers: usize,
-    /// Run only this attack: groups, lists, patterns, rates, sockets or last. May be repeated.
+    /// Run only this attack: groups, lists, patterns, rates, sockets, last or mix. May be repeated.
     #[arg(long, value_name = "ATTACK")]
     attack: Vec<String>,
 }
