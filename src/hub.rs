@@ -3,9 +3,11 @@
 
 pub mod collections;
 pub mod conflation;
+pub mod delays;
 pub mod delivery_batch;
 pub mod effects;
 pub mod element_index;
+pub mod ended_subscriptions;
 pub mod outbox;
 pub mod subscriber;
 pub mod topic;
