@@ -8,9 +8,11 @@ pub mod delivery_batch;
 pub mod effects;
 pub mod element_index;
 pub mod ended_subscriptions;
+pub mod member_list;
 pub mod outbox;
 pub mod subscriber;
 pub mod topic;
+pub mod topic_member;
 pub mod waiting_elements;
 
 use std::cell::Cell;
@@ -32,7 +34,7 @@ use crate::hub::subscriber::Collecting;
 use crate::hub::subscriber::MemberState;
 use crate::hub::subscriber::Subscriber;
 use crate::hub::topic::Topic;
-use crate::hub::topic::TopicMember;
+use crate::hub::topic_member::TopicMember;
 
 /// Unused capacity that the table of topics may keep.
 const SPARE: usize = 64;
