@@ -70,7 +70,10 @@ impl Hub {
                 .as_ref()
                 .is_some_and(|subscription_context| subscription_context.is_tailored);
         let takes_elements = subscription_context.as_ref().is_some_and(|context| context.takes_elements);
-        let topic = self.topics.entry(pattern.clone()).or_insert_with(|| Topic::new(Arc::clone(&class)));
+        let topic = self.topics.entry(pattern);
+        // All subscriptions of a topic share the text of its pattern.
+        let pattern = topic.key().clone();
+        let topic = topic.or_insert_with(|| Topic::new(Arc::clone(&class)));
         let store = takes_elements.then(|| topic.store_for(&pattern, format));
         subscriber.add_member(subscription, pattern, class, max_rate, subscription_context);
         if let Some(store) = store {

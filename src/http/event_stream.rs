@@ -31,6 +31,7 @@ use crate::http::problem::Problem;
 use crate::http::rejection_log::RejectedRequest;
 use crate::http::request_id;
 use crate::node::connection_guard::ConnectionGuard;
+use crate::node::connection_guard::SocketPermit;
 use crate::shard::handle::PendingTransport;
 use crate::shard::handle::ShardRequest;
 
@@ -90,7 +91,7 @@ async fn open(
         policy: Arc::clone(&endpoint.policy),
         encoding: Encoding::JSON,
         identity: Some(identity),
-        guard: ConnectionGuard::new(connection.permit(), connection_permit, user_slot),
+        guard: ConnectionGuard::new(SocketPermit::Shared(connection.permit()), connection_permit, user_slot),
     };
     let (stream, body) = EventStream::new(vec![subscribe]);
     let transport = Transport::EventStream(Box::new(stream));
