@@ -4,12 +4,16 @@
 pub mod channel_listeners;
 pub mod collections;
 pub mod conflation;
+pub mod delays;
 pub mod delivery_batch;
 pub mod effects;
 pub mod element_index;
+pub mod ended_subscriptions;
+pub mod member_list;
 pub mod outbox;
 pub mod subscriber;
 pub mod topic;
+pub mod topic_member;
 pub mod waiting_elements;
 
 use std::cell::Cell;
@@ -33,7 +37,7 @@ use crate::hub::subscriber::Member;
 use crate::hub::subscriber::MemberState;
 use crate::hub::subscriber::Subscriber;
 use crate::hub::topic::Topic;
-use crate::hub::topic::TopicMember;
+use crate::hub::topic_member::TopicMember;
 
 /// Unused capacity that the table of topics may keep.
 const SPARE: usize = 64;
@@ -91,7 +95,10 @@ impl Hub {
                 .as_ref()
                 .is_some_and(|subscription_context| subscription_context.is_tailored);
         let takes_elements = subscription_context.as_ref().is_some_and(|context| context.takes_elements);
-        let topic = self.topics.entry(pattern.clone()).or_insert_with(|| Topic::new(Arc::clone(&class)));
+        let topic = self.topics.entry(pattern);
+        // All subscriptions of a topic share the text of its pattern.
+        let pattern = topic.key().clone();
+        let topic = topic.or_insert_with(|| Topic::new(Arc::clone(&class)));
         let store = takes_elements.then(|| topic.store_for(&pattern, format));
         subscriber.add_member(subscription, pattern, class, max_rate, subscription_context);
         if let Some(store) = store {

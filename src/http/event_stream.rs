@@ -32,6 +32,7 @@ use crate::http::rejection_log::RejectedRequest;
 use crate::http::request_id;
 use crate::http::socket_gate::RequestKind;
 use crate::node::connection_guard::ConnectionGuard;
+use crate::node::connection_guard::SocketPermit;
 use crate::shard::handle::PendingTransport;
 use crate::shard::handle::ShardRequest;
 
@@ -92,7 +93,7 @@ async fn open(
         policy: Arc::clone(&endpoint.policy),
         encoding: Encoding::JSON,
         identity: Some(identity),
-        guard: ConnectionGuard::new(connection.permit(), connection_permit, user_slot),
+        guard: ConnectionGuard::new(SocketPermit::Shared(connection.permit()), connection_permit, user_slot),
     };
     let (stream, body) = EventStream::new(vec![subscribe]);
     let transport = Transport::EventStream(Box::new(stream));

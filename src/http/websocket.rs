@@ -42,6 +42,7 @@ use crate::http::request_id;
 use crate::http::socket_gate::RequestKind;
 use crate::net::stream::Stream;
 use crate::node::connection_guard::ConnectionGuard;
+use crate::node::connection_guard::SocketPermit;
 use crate::node::permit::Permit;
 use crate::node::slots::Slot;
 use crate::node::user_slots::UserKey;
@@ -84,7 +85,7 @@ pub async fn open_fast_path(
                 policy: Arc::clone(endpoint.policy_for(&vocabulary)),
                 encoding,
                 identity,
-                guard: ConnectionGuard::new(Arc::new(permit), connection_permit, user_slot),
+                guard: ConnectionGuard::new(SocketPermit::Owned(permit), connection_permit, user_slot),
             };
             Some(NewConnection { transport: Transport::WebSocket(websocket), setup })
         }
@@ -211,7 +212,7 @@ async fn open(request: UpgradeRequest, endpoint: &Endpoint, gate: &Gate) -> Resu
         policy: Arc::clone(endpoint.policy_for(&vocabulary)),
         encoding,
         identity,
-        guard: ConnectionGuard::new(connection.permit(), connection_permit, user_slot),
+        guard: ConnectionGuard::new(SocketPermit::Shared(connection.permit()), connection_permit, user_slot),
     };
     let inflates = encoding.deflate.is_some();
     let transport = PendingTransport(Box::pin(async move {
