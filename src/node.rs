@@ -7,10 +7,12 @@ pub mod call_limiter;
 pub mod connection_guard;
 pub mod latest_connections;
 pub mod limits;
+mod local_tickets;
 pub mod permit;
 pub mod readiness;
 mod replacement_flag;
 pub mod slots;
+pub mod tickets;
 pub mod user_slots;
 
 use std::sync::Arc;
@@ -31,6 +33,7 @@ use crate::node::call_limiter::CallLimiter;
 use crate::node::latest_connections::LatestConnections;
 use crate::node::limits::NodeLimits;
 use crate::node::readiness::Readiness;
+use crate::node::tickets::Tickets;
 use crate::node::user_slots::UserSlots;
 
 /// State shared by all threads. A shard keeps its own state in its `Context`, in plain cells.
@@ -42,6 +45,8 @@ pub struct Node {
     pub session_prefix: Box<str>,
     /// Verifies credentials; see [`Node::authenticator`].
     pub current_authenticator: CurrentAuthenticator,
+    /// One-time credentials for one connect.
+    pub tickets: Tickets,
     /// Limits the connections of each user.
     pub user_slots: UserSlots,
     /// The newest connection of each user, at endpoints with `replace_connections`.

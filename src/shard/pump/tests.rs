@@ -23,6 +23,7 @@ use crate::lane::feeds::FeedLimits;
 use crate::lane::shard_index::ShardIndex;
 use crate::lane::values::ValueLimits;
 use crate::nats::Nats;
+use crate::nats::control::ControlConnection;
 use crate::node::Node;
 use crate::node::admission::Admission;
 use crate::node::admission::AdmissionLimits;
@@ -36,6 +37,7 @@ use crate::node::limits::ConnectionLimits;
 use crate::node::limits::NodeLimits;
 use crate::node::limits::RequestLimits;
 use crate::node::readiness::Readiness;
+use crate::node::tickets::Tickets;
 use crate::node::user_slots::UserSlots;
 use tidegate_protocol::class::Priority;
 use tidegate_protocol::native::Native;
@@ -84,6 +86,7 @@ fn shard(capacity: usize) -> (Rc<Connections>, mpsc::Receiver<LaneRequest>) {
         current_authenticator: CurrentAuthenticator::new(
             Authenticator::new(config.auth, Vec::new()).unwrap(),
         ),
+        tickets: Tickets::new(Duration::ZERO, ControlConnection::new(&config.nats, "test")),
         user_slots: UserSlots::new(0, UserLimitPolicy::Reject),
         latest_connections: Arc::new(LatestConnections::new("node", false)),
         vocabularies: Vocabularies::default(),
