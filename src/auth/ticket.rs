@@ -100,10 +100,7 @@ impl Ticket {
         Some(TicketGrant {
             credential: Secret::new(plain.get("credential")?.as_str()?),
             from_cookie: plain.get("from_cookie")?.as_bool()?,
-            origin: match plain.get("origin")? {
-                Value::Null => None,
-                origin => Some(origin.as_str()?.to_owned()),
-            },
+            origin: plain.get("origin")?.as_str().map(str::to_owned),
             expires: Duration::from_millis(plain.get("expires_ms")?.as_u64()?),
         })
     }

@@ -34,7 +34,7 @@ pub enum BucketError {
 
 /// NATS has not done what was asked, or has not confirmed it in time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Unconfirmed;
+pub struct NoConfirmation;
 
 impl Client {
     /// Opens a bucket, and creates it if it does not exist.
@@ -80,34 +80,34 @@ impl Client {
 
 impl Bucket {
     /// Adds a key that does not exist.
-    pub async fn create(&self, key: &str, value: Bytes) -> Result<(), Unconfirmed> {
+    pub async fn create(&self, key: &str, value: Bytes) -> Result<(), NoConfirmation> {
         self.reject_if_away()?;
         match timeout(self.limit, self.store.create(key, value)).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Unconfirmed),
+            Ok(Err(_)) | Err(_) => Err(NoConfirmation),
         }
     }
 
     /// Removes a key and returns its value. Of several callers, on any nodes, exactly one gets it: NATS removes the key
     /// only if it has not changed since it was read. `None` if the key does not exist any more.
-    pub async fn take(&self, key: &str) -> Result<Option<Bytes>, Unconfirmed> {
+    pub async fn take(&self, key: &str) -> Result<Option<Bytes>, NoConfirmation> {
         self.reject_if_away()?;
-        timeout(self.limit, self.take_when_connected(key)).await.unwrap_or(Err(Unconfirmed))
+        timeout(self.limit, self.take_when_connected(key)).await.unwrap_or(Err(NoConfirmation))
     }
 
-    async fn take_when_connected(&self, key: &str) -> Result<Option<Bytes>, Unconfirmed> {
-        let entry = self.store.entry(key).await.map_err(|_| Unconfirmed)?;
+    async fn take_when_connected(&self, key: &str) -> Result<Option<Bytes>, NoConfirmation> {
+        let entry = self.store.entry(key).await.map_err(|_| NoConfirmation)?;
         let Some(entry) = entry.filter(|entry| entry.operation == Operation::Put) else { return Ok(None) };
         match self.store.delete_expect_revision(key, Some(entry.revision)).await {
             Ok(()) => Ok(Some(entry.value)),
             Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => Ok(None),
-            Err(_) => Err(Unconfirmed),
+            Err(_) => Err(NoConfirmation),
         }
     }
 
     /// While it is disconnected, async-nats keeps requests for later: the caller could not be told the outcome.
-    fn reject_if_away(&self) -> Result<(), Unconfirmed> {
-        if self.client.connection_state() == State::Connected { Ok(()) } else { Err(Unconfirmed) }
+    fn reject_if_away(&self) -> Result<(), NoConfirmation> {
+        if self.client.connection_state() == State::Connected { Ok(()) } else { Err(NoConfirmation) }
     }
 }
 

@@ -16,10 +16,10 @@ const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// Sealed tickets by their ids. Their number and their bytes are limited.
 #[derive(Debug, Default)]
-pub(super) struct LocalTickets(Mutex<Kept>);
+pub(super) struct LocalTickets(Mutex<KeptTickets>);
 
 #[derive(Debug, Default)]
-struct Kept {
+struct KeptTickets {
     sealed: HashMap<TicketId, Vec<u8>>,
     bytes: usize,
     /// All of them, and those that were used, in the order in which they end.
@@ -56,12 +56,12 @@ impl LocalTickets {
     }
 
     /// A poisoned lock is used as it is: no code under it can panic halfway through a change.
-    fn locked(&self) -> MutexGuard<'_, Kept> {
+    fn locked(&self) -> MutexGuard<'_, KeptTickets> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Kept {
+impl KeptTickets {
     fn remove(&mut self, id: &TicketId) -> Option<Vec<u8>> {
         let sealed = self.sealed.remove(id)?;
         self.bytes -= sealed.len();

@@ -1,13 +1,15 @@
 //! `Tickets`: issues and takes one-time tickets. Nodes share them in a key-value bucket of NATS. Without JetStream, each
 //! node has its own.
 
+use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
 use thiserror::Error;
-use tokio::sync::RwLock;
+use tokio::sync::Semaphore;
+use tokio::sync::watch;
 use tracing::info;
 use tracing::warn;
 
@@ -21,8 +23,9 @@ use crate::nats::key_value::BucketError;
 use crate::node::local_tickets::LocalTickets;
 use crate::telemetry::limit::LogLimit;
 
-/// How long a node without JetStream waits before it looks for it again.
+/// How long a node without JetStream waits before it looks for it again, and how long one that NATS does not answer.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 static LOCAL: LogLimit = LogLimit::every(30, 1);
 static SHARED: LogLimit = LogLimit::every(30, 1);
@@ -33,7 +36,9 @@ pub struct Tickets {
     /// How long a ticket is valid. Zero: there are none.
     validity: Duration,
     control: ControlConnection,
-    store: RwLock<Option<Store>>,
+    store: watch::Sender<Option<Store>>,
+    /// Lets one request look for the bucket; the others wait for its result.
+    looking: Semaphore,
     local: LocalTickets,
 }
 
@@ -41,9 +46,11 @@ pub struct Tickets {
 #[derive(Clone, Debug)]
 enum Store {
     /// In the bucket, for all nodes.
-    Shared(Bucket),
+    Shared(Arc<Bucket>),
     /// In this process, until it is time to look for JetStream again.
     Local { until: Instant },
+    /// Unknown: NATS has not answered. Until then, it is not asked again.
+    Unknown { until: Instant },
 }
 
 /// Why there is no ticket, or why a ticket is refused.
@@ -64,7 +71,13 @@ pub enum TicketError {
 impl Tickets {
     /// `validity` is how long a ticket is valid.
     pub fn new(validity: Duration, control: ControlConnection) -> Self {
-        Self { validity, control, store: RwLock::default(), local: LocalTickets::default() }
+        Self {
+            validity,
+            control,
+            store: watch::Sender::new(None),
+            looking: Semaphore::new(1),
+            local: LocalTickets::default(),
+        }
     }
 
     /// The connection over which nodes share tickets.
@@ -92,14 +105,15 @@ impl Tickets {
         let ticket = Ticket::random().map_err(|_| TicketError::NoRandomNumbers)?;
         let grant = TicketGrant { credential, from_cookie, origin, expires };
         let sealed = ticket.seal(&grant).ok_or(TicketError::NoRandomNumbers)?;
-        match self.store().await? {
+        match self.store().await {
             Store::Shared(bucket) => {
                 let created = bucket.create(&ticket.id().text(), sealed.into()).await;
                 if created.is_err() {
-                    self.forget_store().await;
+                    self.forget_store();
                     return Err(TicketError::Away);
                 }
             }
+            Store::Unknown { .. } => return Err(TicketError::Away),
             Store::Local { .. } => {
                 let now = Instant::now();
                 self.local
@@ -117,13 +131,14 @@ impl Tickets {
         }
         let sealed = match self.local.take(&ticket.id()) {
             Some(sealed) => sealed,
-            None => match self.store().await? {
+            None => match self.store().await {
+                Store::Unknown { .. } => return Err(TicketError::Away),
                 Store::Local { .. } => return Err(TicketError::Unknown),
                 Store::Shared(bucket) => match bucket.take(&ticket.id().text()).await {
                     Ok(Some(sealed)) => sealed.into(),
                     Ok(None) => return Err(TicketError::Unknown),
                     Err(_) => {
-                        self.forget_store().await;
+                        self.forget_store();
                         return Err(TicketError::Away);
                     }
                 },
@@ -133,28 +148,26 @@ impl Tickets {
     }
 
     /// Where tickets are kept now.
-    async fn store(&self) -> Result<Store, TicketError> {
-        let is_current = |store: &Store| match store {
-            Store::Shared(_) => true,
-            Store::Local { until } => Instant::now() < *until,
+    async fn store(&self) -> Store {
+        if let Some(store) = self.current_store() {
+            return store;
+        }
+        let _one = self.looking.acquire().await;
+        if let Some(store) = self.current_store() {
+            return store;
+        }
+        let found = match self.control.client().await {
+            Some(client) => client.bucket(&buckets::TICKETS).await,
+            None => Err(BucketError::Away),
         };
-        if let Some(store) = self.store.read().await.as_ref().filter(|store| is_current(store)) {
-            return Ok(store.clone());
-        }
-        // One request looks for the bucket, and the others wait for its result.
-        let mut current = self.store.write().await;
-        if let Some(store) = current.as_ref().filter(|store| is_current(store)) {
-            return Ok(store.clone());
-        }
-        let client = self.control.client().await.ok_or(TicketError::Away)?;
-        let store = match client.bucket(&buckets::TICKETS).await {
+        let store = match found {
             Ok(bucket) => {
                 if let Some(suppressed) = SHARED.pass() {
                     info!(bucket = buckets::TICKETS.name, suppressed, "tickets are valid on all nodes");
                 }
-                Store::Shared(bucket)
+                Store::Shared(Arc::new(bucket))
             }
-            Err(BucketError::Away) => return Err(TicketError::Away),
+            Err(BucketError::Away) => Store::Unknown { until: Instant::now() + ASK_AGAIN },
             Err(BucketError::Absent(problem)) => {
                 if let Some(suppressed) = LOCAL.pass() {
                     warn!(
@@ -167,12 +180,24 @@ impl Tickets {
                 Store::Local { until: Instant::now() + LOOK_AGAIN }
             }
         };
-        *current = Some(store.clone());
-        Ok(store)
+        self.store.send_replace(Some(store.clone()));
+        store
+    }
+
+    /// What is known, if it is not too old.
+    fn current_store(&self) -> Option<Store> {
+        let store = self.store.borrow();
+        store
+            .as_ref()
+            .filter(|store| match store {
+                Store::Shared(_) => true,
+                Store::Local { until } | Store::Unknown { until } => Instant::now() < *until,
+            })
+            .cloned()
     }
 
     /// The bucket may have been removed: looks for it again at the next use.
-    async fn forget_store(&self) {
-        *self.store.write().await = None;
+    fn forget_store(&self) {
+        self.store.send_replace(None);
     }
 }

@@ -285,7 +285,6 @@ async fn a_rejected_page_is_logged_with_its_reason() {
 
 #[tokio::test]
 async fn org_01_in_a_browser_a_foreign_page_cannot_use_the_cookie() {
-    // The pages have free ports, which Chromium's script cannot know before the node starts: it starts them first.
     let nats = NatsServer::start().await;
     browser::check("origins.mjs", [env!("CARGO_BIN_EXE_tidegate"), &nats.url()]).await;
 }

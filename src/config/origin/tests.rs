@@ -1,3 +1,5 @@
+//! Tests of parsing origins.
+
 use super::*;
 
 fn parsed(text: &str) -> String {

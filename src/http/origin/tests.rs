@@ -1,3 +1,5 @@
+//! Tests of which pages an endpoint lets in.
+
 use warp::http::HeaderName;
 
 use super::*;
