@@ -99,6 +99,8 @@ impl App {
             let listener = Listener { id: ListenerId(id), socket, sockets, gate, has_tls };
             tokio::spawn(accept::accept(listener, built.shards.clone(), limits, stop_accepting.clone()));
         }
+        let (node, stop) = (Arc::clone(&built.node), stop_shards.clone());
+        tokio::spawn(async move { node.tickets.control().run(&stop).await });
         let (lame_duck, drain) = (config.server.lame_duck, config.server.drain);
         let nats = config.nats.clone();
         let (stop_accepting, stop_shards) = (stop_accepting.drop_guard(), stop_shards.drop_guard());

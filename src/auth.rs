@@ -10,6 +10,7 @@ pub mod policy;
 pub mod revocation;
 pub mod roles;
 pub mod setup_error;
+pub mod ticket;
 pub mod user;
 
 use std::sync::Arc;
@@ -156,6 +157,11 @@ impl Authenticator {
     /// Removes tokens from the cache, so that they are verified again; returns how many.
     pub fn forget(&self, revocation: Revocation<'_>) -> usize {
         self.cache.as_ref().map_or(0, |cache| cache.revoke(revocation))
+    }
+
+    /// The name of the cookie that may hold a token. Empty: cookies are not read.
+    pub fn cookie(&self) -> &str {
+        &self.config.cookie
     }
 
     /// The number of tokens in the cache.

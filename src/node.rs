@@ -9,6 +9,7 @@ pub mod call_limiter;
 pub mod connection_guard;
 pub mod latest_connections;
 pub mod limits;
+mod local_tickets;
 pub mod permit;
 mod rate_buckets;
 pub mod readiness;
@@ -16,6 +17,7 @@ pub mod refusals;
 mod replacement_flag;
 pub mod revocations;
 pub mod slots;
+pub mod tickets;
 pub mod user_slots;
 
 use std::sync::Arc;
@@ -40,6 +42,7 @@ use crate::node::limits::NodeLimits;
 use crate::node::readiness::Readiness;
 use crate::node::refusals::Refusals;
 use crate::node::revocations::Revocations;
+use crate::node::tickets::Tickets;
 use crate::node::user_slots::UserSlots;
 
 /// State shared by all threads. A shard keeps its own state in its `Context`, in plain cells.
@@ -59,6 +62,8 @@ pub struct Node {
     pub refusals: Refusals,
     /// Limits the listeners of each channel.
     pub listeners: Arc<ChannelListeners>,
+    /// One-time credentials for one connect.
+    pub tickets: Tickets,
     /// Limits the connections of each user.
     pub user_slots: UserSlots,
     /// The newest connection of each user, at endpoints with `replace_connections`.

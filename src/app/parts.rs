@@ -43,6 +43,7 @@ use crate::lane::inbox::InboxSender;
 use crate::lane::inbox::ShardQueue;
 use crate::lane::shard_index::ShardIndex;
 use crate::lane::values::ValueLimits;
+use crate::nats::control::ControlConnection;
 use crate::node::Node;
 use crate::node::address_limiter::AddressLimiter;
 use crate::node::address_limiter::AddressLimits;
@@ -60,6 +61,7 @@ use crate::node::limits::RequestLimits;
 use crate::node::readiness::Readiness;
 use crate::node::refusals::Refusals;
 use crate::node::revocations::Revocations;
+use crate::node::tickets::Tickets;
 use crate::node::user_slots::UserSlots;
 use crate::shard::ShardParts;
 use crate::shard::cluster::Cluster;
@@ -141,8 +143,11 @@ fn node(
     let limits = &config.limits;
     let session_prefix = session_prefix()?;
     let replaces_connections = config.endpoints.iter().any(|endpoint| endpoint.replace_connections);
+    let name = node_name(config)?;
+    let control = ControlConnection::new(&config.nats, &format!("tidegate/{name}/control"));
     Ok(Node {
-        name: node_name(config)?,
+        name,
+        tickets: Tickets::new(config.auth.ticket, control),
         latest_connections: Arc::new(LatestConnections::new(&session_prefix, replaces_connections)),
         session_prefix: session_prefix.into(),
         current_authenticator: CurrentAuthenticator::new(

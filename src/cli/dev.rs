@@ -90,8 +90,9 @@ pub fn run(args: &DevArgs) -> ExitCode {
     };
     telemetry::init(&loaded.config.log, LogFormat::Text);
     telemetry::panics::install_hook();
-    // The demo adds a key and roles, so warnings about missing ones do not apply.
-    for warning in loaded.warnings.iter().filter(|warning| !["auth.key", "role"].contains(&&*warning.key)) {
+    // The demo adds a key and roles and lets its own pages in, so warnings about missing ones do not apply.
+    let is_added = |key: &str| ["auth.key", "role", "http.public_url"].contains(&key);
+    for warning in loaded.warnings.iter().filter(|warning| !is_added(&warning.key)) {
         warn!("{warning}");
     }
     let publishes = server == NatsFrom::Started || args.demo_data;
@@ -139,7 +140,7 @@ async fn with_nats(demo: Demo, publishes: bool, mut signals: Signals) -> anyhow:
     }
 }
 
-/// Adds what the demo needs and the configuration lacks: a key, the web pages, and for the demo page roles and classes. A
+/// Adds what the demo needs and the configuration lacks: a key, the web pages, pages of this machine, and for the demo page roles and classes. A
 /// configuration of vocabularies keeps its roles as they are.
 fn with_demo(config: Config) -> anyhow::Result<Demo> {
     let mut key = [0; 32];
@@ -147,6 +148,7 @@ fn with_demo(config: Config) -> anyhow::Result<Demo> {
     let secret: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
     let mut config = config;
     config.http.console = true;
+    config.http.allows_loopback_origins = true;
     // No waiting: after Ctrl-C, the demo should stop at once.
     config.server.drain = Duration::ZERO;
     config.server.lame_duck = Duration::ZERO;

@@ -14,6 +14,7 @@ use tidegate_protocol::template::Template;
 
 use crate::config::Config;
 use crate::config::auth::AuthConfig;
+use crate::config::browsers;
 use crate::config::endpoint;
 use crate::config::endpoint::EndpointConfig;
 use crate::config::endpoint::VocabularyFile;
@@ -30,6 +31,7 @@ pub(super) fn sections(root: &ConfigTable<'_>, config: &Config) {
     listeners(root, config);
     addresses(root, config);
     endpoints(root, config);
+    browsers::check(root, config);
     vocabularies(root, config);
     dotted_names(root, config);
     classes(root, config);

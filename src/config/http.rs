@@ -6,12 +6,20 @@ use std::time::Duration;
 
 use tidegate_document::diagnostic::ValueError;
 
+use crate::config::allowed_origins;
 use crate::config::network::Network;
+use crate::config::origin::WebOrigin;
 use crate::config::table::ConfigTable;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpConfig {
     pub listen: SocketAddr,
+    /// The origin that browsers see this node at; `None` if only other origins' pages use it.
+    pub public_url: Option<WebOrigin>,
+    /// The pages that may talk to this node, besides its own.
+    pub allowed_origins: Vec<WebOrigin>,
+    /// Whether all pages of this machine may too. Not a key: `tidegate dev` sets it.
+    pub allows_loopback_origins: bool,
     /// Whether `/` serves the demo page, and `/console/<name>` the test page of each vocabulary.
     pub console: bool,
     /// The proxies whose `X-Forwarded-For` and `Forwarded` headers are trusted.
@@ -26,6 +34,9 @@ impl Default for HttpConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            public_url: None,
+            allowed_origins: Vec::new(),
+            allows_loopback_origins: false,
             console: false,
             trusted_proxies: Vec::new(),
             proxy_protocol: false,
@@ -47,6 +58,10 @@ impl HttpConfig {
         }
         Self {
             listen: table.parsed("listen", default.listen, address),
+            public_url: table.parsed("public_url", default.public_url, allowed_origins::public_url),
+            allowed_origins: allowed_origins::list(table, "allowed_origins")
+                .unwrap_or(default.allowed_origins),
+            allows_loopback_origins: default.allows_loopback_origins,
             console: table.boolean("console", default.console),
             trusted_proxies,
             proxy_protocol,

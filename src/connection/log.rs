@@ -8,8 +8,8 @@ use tracing::info;
 
 use crate::auth::jwt;
 use crate::connection::Connection;
-use crate::node::refusals::Refused;
 use crate::connection::log_context::LoggedEnd;
+use crate::node::refusals::Refused;
 use crate::telemetry::limit::LimitByReason;
 
 /// Lines a second for each reason of a refusal or a close.

@@ -36,12 +36,15 @@ use warp::reply::Response;
 
 use crate::auth::policy::Via;
 use crate::http::connection_info::ConnectionInfo;
+use crate::http::cors;
 use crate::http::endpoint::Endpoint;
 use crate::http::filters::Routes;
 use crate::http::filters::query;
 use crate::http::gate::Gate;
+use crate::http::presented::PresentedCredential;
 use crate::http::problem::Problem;
-use crate::http::problem::retry_after_seconds;
+use crate::http::problem::rate_limited;
+use crate::http::problem::too_many_calls;
 use crate::http::rejection_log::RejectedRequest;
 use crate::http::socket_gate::RequestKind;
 use crate::http::test_page;
@@ -95,7 +98,9 @@ pub fn route(endpoint: Endpoint, gate: Arc<Gate>) -> Routes {
                         RejectedRequest { what, endpoint, peer, headers, handshake: None, id: &id }
                             .log(problem, &gate);
                     }
-                    Ok::<_, Rejection>(allow_any_origin(answer.unwrap_or_else(Reply::into_response)))
+                    let mut answer = answer.unwrap_or_else(Reply::into_response);
+                    cors::apply(&endpoint.origins, &request.headers, &mut answer);
+                    Ok::<_, Rejection>(answer)
                 }
             },
         )
@@ -111,12 +116,6 @@ struct CallRequest {
     shard: ShardHandle,
 }
 
-/// Pages of any origin may call: a call is authorized by its token alone, and cookies are ignored.
-fn allow_any_origin(mut answer: Response) -> Response {
-    answer.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    answer
-}
-
 async fn answer<S, B>(
     request: &CallRequest,
     body: S,
@@ -129,7 +128,7 @@ where
 {
     let (number, vocabulary) = endpoint.file().ok_or_else(nothing)?;
     if request.method == Method::OPTIONS {
-        return Ok(preflight());
+        return cors::preflight(&endpoint.origins, &request.headers);
     }
     let route = route_of(request, number, vocabulary)?;
     let query = request.query.as_deref();
@@ -137,17 +136,21 @@ where
     let address = call_limiter.by_address(gate.trusted_proxies.client(request.peer.ip(), &request.headers));
     call_limiter.charge(address, 1, Instant::now()).map_err(too_many_calls)?;
     let _connection = gate.admit(request.peer, &request.headers, RequestKind::Call).await?;
+    let sender = endpoint.origins.decide(&request.headers)?;
     let now = SystemTime::now();
-    let (via, binding, headers) = (Via::Http, Some(route.binding()), &request.headers);
-    let identity = gate.identify_by_header(endpoint, via, binding, headers, now).await?;
+    let credential = PresentedCredential::in_request(&endpoint.origins, &sender, &request.headers)?;
+    if let Some(credential) = &credential {
+        credential.check_content_type(&request.method, &request.headers)?;
+    }
+    let (via, binding) = (Via::Http, Some(route.binding()));
+    let identity = gate.identify(endpoint, via, binding, credential.as_ref(), &sender, now).await?;
     if identity.is_none() && route.needs_identity() {
         let detail =
             "this call needs a credential: send the header `Authorization: Bearer <token or API key>`";
         return Err(Problem::unauthorized(detail));
     }
     // A user that the client only claims is not counted as an identity: anyone can claim it.
-    let has_credential = request.headers.contains_key(header::AUTHORIZATION);
-    let counted = identity.as_deref().filter(|_| has_credential);
+    let counted = identity.as_deref().filter(|_| credential.is_some());
     let counted = counted.map_or(address, |identity| call_limiter.by_identity(identity));
     if counted != address {
         call_limiter.charge(counted, 1, Instant::now()).map_err(too_many_calls)?;
@@ -207,20 +210,6 @@ fn route_of(
 fn nothing() -> Problem {
     let detail = "this node serves nothing at this path: check the URL";
     Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
-}
-
-/// The response to a CORS preflight request.
-fn preflight() -> Response {
-    let mut answer = Response::default();
-    *answer.status_mut() = StatusCode::NO_CONTENT;
-    let headers = answer.headers_mut();
-    // MCP clients send the last two.
-    let allowed =
-        HeaderValue::from_static("authorization, content-type, mcp-protocol-version, mcp-session-id");
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
-    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PUT, DELETE"));
-    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
-    answer
 }
 
 /// The body as text; `None` if it is empty. It must arrive within `deadline`.
@@ -334,15 +323,6 @@ fn json_answer(status: u16, body: Option<Bytes>) -> Response {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     answer
-}
-
-fn too_many_calls(retry_after: Duration) -> Problem {
-    rate_limited("too many calls: slow down, and try again after the time in `Retry-After`", retry_after)
-}
-
-fn rate_limited(detail: impl Into<String>, retry_after: Duration) -> Problem {
-    let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail);
-    problem.with_header(header::RETRY_AFTER, &retry_after_seconds(retry_after).to_string())
 }
 
 /// A session's error as an HTTP response.

@@ -1,5 +1,5 @@
 //! `Gate`: decides whether a handshake is accepted. It checks the node's limits first, then the request, then the
-//! credential.
+//! origin of the page, then the credential.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,12 +25,15 @@ use crate::http::endpoint::Endpoint;
 use crate::http::endpoint::HandshakeRequest;
 use crate::http::evaluate::Accepted;
 use crate::http::evaluate::ValidHandshake;
-use crate::http::evaluate::authorization;
-use crate::http::evaluate::credentials;
 use crate::http::extensions::Compression;
 use crate::http::handshake;
+use crate::http::origin::OriginPolicy;
+use crate::http::origin::Sender;
+use crate::http::presented::Carrier;
+use crate::http::presented::PresentedCredential;
 use crate::http::problem::Problem;
 use crate::http::problem::retry_after_seconds;
+use crate::http::redeem;
 use crate::http::socket_gate::RequestKind;
 use crate::http::socket_gate::SocketGate;
 use crate::http::trusted_proxies::TrustedProxies;
@@ -87,7 +90,7 @@ impl Gate {
         let mut own_endpoints = Vec::new();
         let authenticator = node.authenticator();
         for (at, endpoint) in endpoints.iter().enumerate() {
-            let EndpointConfig { listen: own, path, vocabulary, file, access, replace_connections } =
+            let EndpointConfig { listen: own, path, vocabulary, file, access, replace_connections, .. } =
                 endpoint;
             number.0 += u16::from(file.is_some());
             if *own != listen {
@@ -97,14 +100,15 @@ impl Gate {
             if *replace_connections {
                 policy = policy.with_one_connection_at(&name_on_all_nodes(endpoint, &endpoints[..at]));
             }
+            let origins = OriginPolicy::new(&node.http, endpoint, authenticator.cookie());
             own_endpoints.push(match file {
                 Some(VocabularyFile(vocabulary)) => {
-                    Endpoint::from_file(number, Arc::clone(vocabulary), policy)
+                    Endpoint::from_file(number, Arc::clone(vocabulary), policy, origins)
                 }
                 None => {
                     let named = Vocabulary::by_name(vocabulary);
                     let vocabulary = named.ok_or_else(|| UnknownVocabulary(vocabulary.clone()))?;
-                    Endpoint::built_in(path.clone(), vocabulary, policy)
+                    Endpoint::built_in(path.clone(), vocabulary, policy, origins)
                 }
             });
         }
@@ -180,8 +184,8 @@ impl Gate {
         now: SystemTime,
     ) -> Result<Accepted, Problem> {
         let valid = ValidHandshake::evaluate(endpoint, self.compression, handshake_request)?;
-        let (binding, credential) = (valid.binding(), valid.credential());
-        let identity = self.identify(endpoint, Via::Socket, binding, credential, now).await?;
+        let (binding, credential) = (valid.binding(), valid.credential.as_ref());
+        let identity = self.identify(endpoint, Via::Socket, binding, credential, &valid.sender, now).await?;
         valid.authorize(identity)
     }
 
@@ -206,35 +210,29 @@ impl Gate {
         }
     }
 
-    /// The identity of a request that is not an upgrade. It comes from the header `Authorization`, or from the
-    /// endpoint's rules for requests without a credential.
-    pub async fn identify_by_header(
-        &self,
-        endpoint: &Endpoint,
-        via: Via,
-        binding: Option<&Binding>,
-        headers: &HeaderMap,
-        now: SystemTime,
-    ) -> Result<Option<Arc<Identity>>, Problem> {
-        let credentials = credentials(authorization(headers)?, std::iter::empty(), &[])?;
-        self.identify(endpoint, via, binding, credentials.token(), now).await
-    }
-
     /// The identity for this credential. Without a credential: the user that the client claims if the endpoint trusts
-    /// it, else the anonymous identity, else `None`. It never waits today; it is `async` for credentials that need a
-    /// lookup, such as a key set that must be fetched.
-    #[expect(clippy::unused_async, reason = "callers are ready for a credential that is verified elsewhere")]
-    async fn identify(
+    /// it, else the anonymous identity, else `None`. Only a ticket makes it wait.
+    pub async fn identify(
         &self,
         endpoint: &Endpoint,
         via: Via,
         binding: Option<&Binding>,
-        credential: Option<&str>,
+        credential: Option<&PresentedCredential>,
+        sender: &Sender,
         now: SystemTime,
     ) -> Result<Option<Arc<Identity>>, Problem> {
         let policy = match (via, binding) {
             (Via::Socket, Some(binding)) => endpoint.policy_at(binding),
             (Via::Socket, None) | (Via::Http, _) => &endpoint.policy,
+        };
+        let redeemed;
+        let credential = match credential {
+            Some(PresentedCredential { carrier: Carrier::Ticket, secret: ticket }) => {
+                let (tickets, origins) = (&self.node.tickets, &endpoint.origins);
+                redeemed = redeem::redeem(tickets, ticket.expose(), origins, sender, now).await?;
+                Some(redeemed.expose())
+            }
+            presented => presented.map(|presented| presented.secret.expose()),
         };
         let authenticator = self.node.authenticator();
         let identity = match (credential, binding.and_then(|binding| endpoint.claimed_user(via, binding))) {
@@ -266,7 +264,7 @@ fn name_on_all_nodes(endpoint: &EndpointConfig, earlier: &[EndpointConfig]) -> S
 }
 
 /// RFC 6750 §3 and §3.1: a request with an invalid or expired token gets 401 and the error `invalid_token`.
-fn unauthorized(error: &AuthError) -> Problem {
+pub fn unauthorized(error: &AuthError) -> Problem {
     let challenge = format!("Bearer error=\"invalid_token\", error_description=\"{}\"", error.reason());
     let code = if *error == AuthError::Expired { error.code().name() } else { "invalid_token" };
     Problem::new(StatusCode::UNAUTHORIZED, code, error.to_string())

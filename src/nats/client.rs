@@ -1,5 +1,5 @@
-//! The only user of async-nats. It serves what is not on the path of client messages: `tidegate dev` publishes with it,
-//! and `tidegate check` uses it to ask about JetStream.
+//! A connection of async-nats. It serves what is not on the path of client messages: `tidegate dev` publishes with it,
+//! `tidegate check` uses it to ask about JetStream, and nodes share tickets over it (`key_value`).
 
 use std::future::ready;
 use std::hash::BuildHasher;
@@ -46,8 +46,9 @@ pub enum JetStream {
 /// A connection that async-nats maintains. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Client {
-    client: async_nats::Client,
-    limit: Duration,
+    pub(super) client: async_nats::Client,
+    /// How long to wait for an answer.
+    pub(super) limit: Duration,
 }
 
 impl Client {
@@ -92,7 +93,7 @@ impl Client {
     }
 
     /// Waits until there is a connection and everything has been written to it.
-    async fn connected(&self) -> Result<(), NatsError> {
+    pub(super) async fn connected(&self) -> Result<(), NatsError> {
         self.client.flush().await.map_err(|_| NatsError::ConnectionLost)
     }
 

@@ -23,6 +23,7 @@ use crate::lane::feeds::FeedLimits;
 use crate::lane::shard_index::ShardIndex;
 use crate::lane::values::ValueLimits;
 use crate::nats::Nats;
+use crate::nats::control::ControlConnection;
 use crate::node::Node;
 use crate::node::address_limiter::AddressLimiter;
 use crate::node::address_limiter::AddressLimits;
@@ -40,6 +41,7 @@ use crate::node::limits::RequestLimits;
 use crate::node::readiness::Readiness;
 use crate::node::refusals::Refusals;
 use crate::node::revocations::Revocations;
+use crate::node::tickets::Tickets;
 use crate::node::user_slots::UserSlots;
 use tidegate_protocol::class::Priority;
 use tidegate_protocol::native::Native;
@@ -94,6 +96,7 @@ fn shard(capacity: usize) -> (Rc<Connections>, mpsc::Receiver<LaneRequest>) {
         ),
         refusals: Refusals::default(),
         listeners: Arc::default(),
+        tickets: Tickets::new(Duration::ZERO, ControlConnection::new(&config.nats, "test")),
         user_slots: UserSlots::new(0, UserLimitPolicy::Reject),
         revocations: Revocations::default(),
         latest_connections: Arc::new(LatestConnections::new("node", false)),
