@@ -166,6 +166,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn ex_01_a_client_whose_address_is_at_its_limit_gets_the_problem() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut busy_replies = BusyReplies::new(16);
+        let (mut client, stream) = pair(&listener);
+        client.write_all(b"GET /ws HTTP/1.1\r\n").unwrap();
+        let problem = Problem::new(warp::http::StatusCode::TOO_MANY_REQUESTS, "limit_exceeded", "close one");
+        busy_replies.reject(stream, problem);
+        let received = tokio::task::spawn_blocking(|| received(client));
+        let received = tokio::select! {
+            received = received => received.unwrap(),
+            () = async { loop { busy_replies.next_done().await } } => unreachable!(),
+        };
+        let text = String::from_utf8(received).unwrap();
+        assert!(text.starts_with("HTTP/1.1 429 Too Many Requests\r\n"), "{text}");
+        assert!(
+            text.contains("\r\nconnection: close\r\n") && text.contains("\"detail\":\"close one\""),
+            "{text}"
+        );
+    }
+
+    #[tokio::test]
     async fn a_health_check_gets_200_even_among_silent_clients() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut busy_replies = BusyReplies::new(4);
