@@ -100,6 +100,11 @@ fn message(args: &RevokeArgs, now: u64) -> Result<RevocationMessage, String> {
         publish: denied(&args.deny_publish)?,
         request: denied(&args.deny_request)?,
     };
+    if args.user.is_none() && (args.for_good || rule.denies()) {
+        return Err(
+            "only the permissions of one user can be withdrawn, or revoked for good: add --user".to_owned()
+        );
+    }
     // Tokens that were issued in this second are revoked too.
     let until_now = Some(now + 1);
     let (kind, issued_before) = match (&args.user, &args.token, args.everyone) {
@@ -162,11 +167,16 @@ mod tests {
 
     #[test]
     fn rev_01_wrong_flags_are_refused() {
-        for flags in
-            ["--user a --token b", "--everyone --user a", "--for-good --token b", "--deny-subscribe a"]
-        {
+        for flags in [
+            "--user a --token b",
+            "--everyone --user a",
+            "--for-good --token b",
+            "--deny-subscribe a",
+            "--token b --deny-publish a",
+        ] {
             let parsed = Line::try_parse_from(std::iter::once("revoke").chain(flags.split(' ')));
-            assert!(parsed.is_err(), "{flags}");
+            let refused = parsed.map_err(|_| ()).and_then(|line| message(&line.args, 0).map_err(|_| ()));
+            assert!(refused.is_err(), "{flags}");
         }
         let line = Line::try_parse_from(["revoke"]).unwrap();
         assert!(message(&line.args, 0).unwrap_err().contains("say what to revoke"));
