@@ -28,11 +28,13 @@ use crate::config::endpoint;
 use crate::config::nats::NatsConfig;
 use crate::http::accept;
 use crate::http::accept::Listener;
+use crate::http::socket_gate::SocketGate;
 use crate::lane::LaneStatus;
 use crate::lane::inbox::InboxSender;
 use crate::nats::probe;
 use crate::nats::version::OLDEST_SERVER;
 use crate::nats::version::is_new_enough;
+use crate::net::listen;
 use crate::node::Node;
 use crate::shard;
 use crate::shard::ShardError;
@@ -74,7 +76,11 @@ impl App {
     pub async fn start(options: AppOptions) -> anyhow::Result<Self> {
         let address = options.listener.local_addr().context("the listener has no address")?;
         let config = &options.config;
-        let (endpoint_addresses, endpoint_listeners) = listen_for_endpoints(config).await?;
+        let (mut endpoint_addresses, mut endpoint_listeners) = (Vec::new(), Vec::new());
+        for (listen, listener) in listen_for_endpoints(config)? {
+            endpoint_addresses.push((listen, listener.local_addr().context("the listener has no address")?));
+            endpoint_listeners.push(listener);
+        }
         let stop_shards = CancellationToken::new();
         let shards = parts::shard_count(config);
         let budget = descriptors::budget(shards, config.limits.connections);
@@ -88,9 +94,13 @@ impl App {
         let limits = parts::socket_limits(config, budget);
         let sockets = Arc::default();
         for (id, socket) in std::iter::once(options.listener).chain(endpoint_listeners).enumerate() {
-            let listener = Listener { id: ListenerId(id), socket, sockets: Arc::clone(&sockets) };
+            let (sockets, gate) = (Arc::clone(&sockets), SocketGate::new(&built.node));
+            let has_tls = options.tls.is_some() && id == 0;
+            let listener = Listener { id: ListenerId(id), socket, sockets, gate, has_tls };
             tokio::spawn(accept::accept(listener, built.shards.clone(), limits, stop_accepting.clone()));
         }
+        let (node, stop) = (Arc::clone(&built.node), stop_shards.clone());
+        tokio::spawn(async move { node.tickets.control().run(&stop).await });
         let (lame_duck, drain) = (config.server.lame_duck, config.server.drain);
         let nats = config.nats.clone();
         let (stop_accepting, stop_shards) = (stop_accepting.drop_guard(), stop_shards.drop_guard());
@@ -113,6 +123,9 @@ impl App {
         info!(%address, node = %app.node.name, version, shards, connections = budget.connections, "listening");
         for (listen, address) in &app.endpoint_addresses {
             info!(%address, endpoint_listen = %listen, "listening");
+        }
+        if let Some(warning) = listen::short_queue() {
+            warn!("{warning}");
         }
         Ok(app)
     }
@@ -183,26 +196,18 @@ const LISTEN_HELP: [(ErrorKind, &str); 3] = [
 ];
 
 /// Opens a listener. `key` is the configuration key of its address, for the error.
-pub async fn listen(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
+pub fn listen(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+    listen::listen(address).map_err(|error| {
         let known = LISTEN_HELP.iter().find(|(kind, _)| *kind == error.kind());
         let help = known.map_or("Choose another address", |(_, help)| help);
         anyhow::anyhow!("cannot listen on {address} ({key}): {error}. {help}")
     })
 }
 
-/// Opens the listeners of endpoints, in the order of the endpoints. Returns their configured and local addresses, and
-/// the listeners.
-async fn listen_for_endpoints(
-    config: &Config,
-) -> anyhow::Result<(Vec<(SocketAddr, SocketAddr)>, Vec<TcpListener>)> {
-    let (mut addresses, mut listeners) = (Vec::new(), Vec::new());
-    for listen in endpoint::extra_listeners(&config.endpoints) {
-        let listener = self::listen(listen, "endpoint.listen").await?;
-        addresses.push((listen, listener.local_addr().context("the listener has no address")?));
-        listeners.push(listener);
-    }
-    Ok((addresses, listeners))
+/// Opens the listeners of endpoints, in the order of the endpoints. Returns each with its configured address.
+fn listen_for_endpoints(config: &Config) -> anyhow::Result<Vec<(SocketAddr, TcpListener)>> {
+    let listens = endpoint::extra_listeners(&config.endpoints);
+    listens.map(|listen| Ok((listen, self::listen(listen, "endpoint.listen")?))).collect()
 }
 
 /// A builder for a thread, with this stack size if there is one.

@@ -7,8 +7,10 @@ pub mod credential;
 pub mod error;
 pub mod jwt;
 pub mod policy;
+pub mod revocation;
 pub mod roles;
 pub mod setup_error;
+pub mod ticket;
 pub mod user;
 
 use std::sync::Arc;
@@ -157,6 +159,11 @@ impl Authenticator {
         self.cache.as_ref().map_or(0, |cache| cache.revoke(revocation))
     }
 
+    /// The name of the cookie that may hold a token. Empty: cookies are not read.
+    pub fn cookie(&self) -> &str {
+        &self.config.cookie
+    }
+
     /// The number of tokens in the cache.
     pub fn cached_tokens(&self) -> usize {
         self.cache.as_ref().map_or(0, TokenCache::len)
@@ -199,6 +206,8 @@ impl Authenticator {
                 issuer,
                 claims: claims.select(&self.exposed_claims).map(Arc::from),
                 expires,
+                token_id: claims.id().map(Arc::from),
+                issued: validity.issued.and_then(|issued| UNIX_EPOCH.checked_add(issued)),
                 anonymous: false,
             }),
             from: validity.from,

@@ -1,4 +1,4 @@
-//! The command line: `serve`, `dev`, `check`, `vocabulary`, `subject`, and `bench` with the feature of that name.
+//! The command line: `serve`, `dev`, `check`, `vocabulary`, `subject`, `revoke`, and `bench` with the feature of that name.
 #![expect(clippy::print_stderr, reason = "commands print for people")]
 
 #[cfg(feature = "bench")]
@@ -8,6 +8,7 @@ pub mod common;
 pub mod demo;
 pub mod dev;
 pub mod nats_server;
+pub mod revoke;
 pub mod serve;
 pub mod signals;
 pub mod subject;
@@ -61,6 +62,8 @@ enum Command {
     /// Print the subject of a user for producers, where `auth.user_claim` is set: names such as e-mail addresses are encoded
     /// in subjects.
     Subject(subject::SubjectArgs),
+    /// Revoke the credentials of a user, one token, or all tokens; or withdraw permissions. Takes effect on every node.
+    Revoke(revoke::RevokeArgs),
     /// Run the load generator: measure the cost of deliveries and connections, with servers that it starts itself.
     #[cfg(feature = "bench")]
     Bench(tidegate_bench::command::BenchArgs),
@@ -98,6 +101,7 @@ pub fn run() -> ExitCode {
         Command::Dev(args) => dev::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Subject(args) => subject::run(&args),
+        Command::Revoke(args) => revoke::run(&args),
         Command::Vocabulary(command) => vocabulary::run(&command),
         #[cfg(feature = "bench")]
         Command::Bench(args) => bench::run(&args),

@@ -4,6 +4,7 @@
 pub mod invalid;
 pub mod secret;
 
+pub mod allowed_origins;
 pub mod auth;
 pub mod endpoint;
 pub mod http;
@@ -11,6 +12,7 @@ pub mod limits;
 pub mod log;
 pub mod nats;
 pub mod network;
+pub mod origin;
 pub mod server;
 
 mod class;
@@ -19,6 +21,7 @@ mod role;
 pub mod load;
 pub mod source;
 
+mod browsers;
 mod compare;
 
 mod keys;

@@ -16,6 +16,7 @@ mod log;
 mod log_context;
 mod pending_input;
 mod reading;
+mod revoking;
 pub mod table;
 pub mod transport;
 pub mod upstream;
@@ -40,11 +41,13 @@ use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::echo::Echo;
 use tidegate_protocol::error::ClientError;
+use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::Encoding;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::identity::Identity;
+use tidegate_protocol::moment::Moment;
 use tidegate_protocol::session::Input;
 use tidegate_protocol::session::Output;
 use tidegate_protocol::session::Session;
@@ -115,14 +118,16 @@ pub struct Connection {
     echo: Option<Echo>,
     stage: Cell<Stage>,
     /// Since when the transport has had no room for the waiting frames.
-    blocked_since: Cell<Option<Instant>>,
+    blocked_since: Cell<Option<Moment>>,
     /// When to flush frames that wait for more (`batch_ms`).
-    flush_due: Cell<Option<Instant>>,
+    flush_due: Cell<Option<Moment>>,
     /// The deadlines that are in the shard's queue.
     scheduled: Scheduled,
     /// Whether there may be an earlier deadline, which is not in the queue yet.
     needs_scheduling: Cell<bool>,
     waker: RefCell<Option<Waker>>,
+    /// The publications that the client was sent, and those that it was not.
+    delivery_counts: Cell<DeliveryCounts>,
     log_context: Box<LogContext>,
 }
 
@@ -163,14 +168,15 @@ impl Connection {
             scheduled: Scheduled::default(),
             needs_scheduling: Cell::default(),
             waker: RefCell::default(),
+            delivery_counts: Cell::default(),
             log_context,
         });
         connection.log_start(&request);
         // Elsewhere the handshake has taken the user's slot.
         if connection.policy.one_connection_at.is_some()
-            && let Some(identity) = &*connection.log_context.identity.borrow()
+            && let Some(identity) = connection.log_context.identity()
         {
-            connection.count_user(identity, now);
+            connection.count_user(&identity, now);
         }
         connection
     }
@@ -195,7 +201,8 @@ impl Connection {
         self.scheduled.forget_earliest();
         self.needs_scheduling.set(true);
         let limits = &self.context.node.limits.connection;
-        let has_passed = |since: Option<Instant>, limit| since.is_some_and(|since| now >= since + limit);
+        let has_passed =
+            |since: Option<Moment>, limit| since.is_some_and(|since| now >= Instant::from(since) + limit);
         match self.stage.get() {
             Stage::Closed => return,
             Stage::CloseSent(until) if now >= until => return self.end(),
@@ -229,7 +236,7 @@ impl Connection {
 
     /// Schedules a flush after `wait`, unless an earlier one is due.
     pub fn flush_after(&self, wait: Duration, now: Instant) {
-        let due = now + wait;
+        let due = Moment::from(now + wait);
         if self.flush_due.get().is_none_or(|earlier| due < earlier) {
             self.flush_due.set(Some(due));
             self.needs_scheduling.set(true);
@@ -288,7 +295,7 @@ impl Connection {
             Output::Join { subscription, pattern, format, class, max_rate, subscription_context } => {
                 let subscribe =
                     Subscribe { subscription, pattern, format, class, max_rate, subscription_context };
-                self.join(subscribe);
+                return self.join(subscribe);
             }
             // The hub shares the context in which the session has set the filter.
             Output::Filter { subscription, .. } => self.subscriber.note_filtered(subscription),
@@ -323,8 +330,8 @@ impl Connection {
     }
 
     /// Joins a channel. The encoding belongs to the transport, so it is added to the format here and not by the
-    /// session.
-    fn join(&self, subscribe: Subscribe) {
+    /// session. Returns an input if the channel has no room.
+    fn join(&self, subscribe: Subscribe) -> Option<Input> {
         let (session, channel) = (self.session.borrow(), subscribe.pattern.as_str());
         debug!(session = &**session.id(), channel, "subscribe");
         drop(session);
@@ -332,7 +339,19 @@ impl Connection {
         let is_tailored = subscribe.subscription_context.as_ref().is_some_and(|context| context.is_tailored);
         let encoding = if is_tailored { subscribe.format.encoding } else { self.encoding };
         let format = Format { encoding, ..subscribe.format };
-        self.context.join(&self.subscriber, Subscribe { format, ..subscribe });
+        let (subscription, max) = (subscribe.subscription, subscribe.class.max_listeners);
+        if !self.context.join(&self.subscriber, Subscribe { format, ..subscribe }) {
+            self.log_full_channel(max);
+            let message = format!(
+                "this channel has as many listeners on this node as allowed ({max}): try again later, or use another one"
+            );
+            let error = ClientError::new(ErrorCode::LimitExceeded, message);
+            return Some(Input::JoinFailed { subscription, error });
+        }
+        if let Some(shared) = self.subscriber.with_member(subscription, |member| member.pattern.clone()) {
+            self.session.borrow_mut().share_pattern(subscription, shared);
+        }
+        None
     }
 
     /// Sends a ping. A client that cannot answer counts as alive while it reads what it is sent.
@@ -349,6 +368,8 @@ impl Connection {
         credential: &str,
         now: Instant,
     ) -> Input {
+        let wall = self.context.clock.at(now).wall;
+        let result = result.and_then(|identity| self.context.node.revocations.apply(identity, wall));
         match &result {
             Ok(identity) if self.log_context.is_another_user(identity) => {
                 self.log_rejected_credential("other_user", credential);
@@ -420,7 +441,7 @@ impl Connection {
 
     /// Ends the session. `limit` is the key of the limit that the client exceeded, for the log.
     fn disconnect(self: &Rc<Self>, disconnect: Disconnect, limit: Option<&'static str>, now: Instant) {
-        self.log_context.limit.set(limit);
+        self.log_context.set_limit(limit);
         self.apply(Input::Disconnect(disconnect), now);
     }
 
@@ -431,7 +452,9 @@ impl Connection {
 
     fn count(&self, delivery_counts: DeliveryCounts) {
         if delivery_counts != DeliveryCounts::default() {
-            self.log_context.add_counts(delivery_counts);
+            let mut total = self.delivery_counts.get();
+            total += delivery_counts;
+            self.delivery_counts.set(total);
             self.context.delivery_totals.add(self.subscriber.dialect.number(), delivery_counts);
         }
     }
@@ -502,15 +525,15 @@ impl Connection {
         };
         let session = self.session.borrow();
         let exact = [
-            self.flush_due.get(),
+            self.flush_due.get().map(Instant::from),
             self.transport.resumes_reading_at(),
             self.subscriber.next_release(),
             session.expires(),
         ];
         let rounded = [
             stage,
-            self.blocked_since.get().map(|since| since + limits.write_timeout),
-            self.transport.unfinished_since().map(|since| since + limits.fragment_timeout),
+            self.blocked_since.get().map(|since| Instant::from(since) + limits.write_timeout),
+            self.transport.unfinished_since().map(|since| Instant::from(since) + limits.fragment_timeout),
             session.poll_timeout(),
         ];
         let next = NextDeadlines {

@@ -1,11 +1,14 @@
 //! HTTP: the acceptor, the routes of a listener, and the upgrade to WebSocket.
 
 pub mod accept;
+pub mod authorization;
 pub mod bare_lf_guard;
 pub mod busy_reply;
 pub mod calls;
 pub mod connection_info;
 pub mod console;
+pub mod cookie;
+pub mod cors;
 pub mod endpoint;
 pub mod evaluate;
 #[cfg(feature = "event-stream")]
@@ -16,13 +19,19 @@ pub mod filters;
 pub mod gate;
 pub mod handshake;
 pub mod health;
+pub mod origin;
+pub mod presented;
 pub mod problem;
+pub mod proxy_protocol;
 pub mod raw_response;
+pub mod redeem;
 pub mod rejection_log;
 pub mod request_id;
 pub mod serve;
+pub mod socket_gate;
 pub mod target;
 pub mod test_page;
+pub mod ticket;
 pub mod trusted_proxies;
 pub mod websocket;
 
@@ -45,6 +54,7 @@ pub struct Pages {
 /// All routes of one listener, tried in this order.
 pub fn routes(gate: &Arc<Gate>, pages: Pages) -> Routes {
     let mut routes = health::routes(Arc::clone(&gate.node));
+    routes = routes.or(ticket::route(Arc::clone(gate))).unify().boxed();
     for endpoint in gate.endpoints().filter(|endpoint| endpoint.has_calls()) {
         let route = calls::route(endpoint.clone(), Arc::clone(gate));
         routes = routes.or(route).unify().boxed();

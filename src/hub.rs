@@ -1,14 +1,19 @@
 //! `Hub`: the subscribers of each channel on one shard. It appends publications to their outboxes, without I/O and
 //! without waiting.
 
+pub mod channel_listeners;
 pub mod collections;
 pub mod conflation;
+pub mod delays;
 pub mod delivery_batch;
 pub mod effects;
 pub mod element_index;
+pub mod ended_subscriptions;
+pub mod member_list;
 pub mod outbox;
 pub mod subscriber;
 pub mod topic;
+pub mod topic_member;
 pub mod waiting_elements;
 
 use std::cell::Cell;
@@ -27,12 +32,14 @@ use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::subscription_context::SubscriptionContext;
 use tidegate_protocol::topic_id::TopicId;
 
+use crate::hub::channel_listeners::ChannelListeners;
 use crate::hub::effects::Effects;
 use crate::hub::subscriber::Collecting;
+use crate::hub::subscriber::Member;
 use crate::hub::subscriber::MemberState;
 use crate::hub::subscriber::Subscriber;
 use crate::hub::topic::Topic;
-use crate::hub::topic::TopicMember;
+use crate::hub::topic_member::TopicMember;
 
 /// Unused capacity that the table of topics may keep.
 const SPARE: usize = 64;
@@ -61,6 +68,8 @@ pub struct Hub {
     last_topic: u32,
     /// The number of the last element that any topic has stored.
     last_element: Cell<u64>,
+    /// The listeners of channels that may have only some, of the whole node.
+    listeners: Arc<ChannelListeners>,
 }
 
 /// A topic in the table.
@@ -72,7 +81,27 @@ struct NumberedTopic {
 }
 
 impl Hub {
-    /// Adds a subscription that waits for its lane. Returns true if the caller has to send the lane a join.
+    /// A hub without subscribers. `listeners` are those of all shards.
+    pub fn new(listeners: Arc<ChannelListeners>) -> Self {
+        Self { listeners, ..Self::default() }
+    }
+
+    /// Counts a subscription that is about to join, if its class limits the listeners of a channel. Returns false if the
+    /// channel has as many as it may have. A client that listens already is not refused: it may ask for the channel in
+    /// another group, or for the same one again.
+    pub fn has_room(&self, subscriber: &Subscriber, subscribe: &Subscribe) -> bool {
+        let (channel, max) = (&subscribe.pattern, subscribe.class.max_listeners);
+        if max == 0 || self.listeners.try_join(channel, max) {
+            return true;
+        }
+        let listens = subscriber.has_channel(channel);
+        if listens {
+            self.listeners.join(channel);
+        }
+        listens
+    }
+
+    /// Adds a subscription that waits for its lane, after [`Hub::has_room`]. Returns true if the caller has to send the lane a join.
     pub fn join(&mut self, subscriber: &Rc<Subscriber>, subscribe: Subscribe) -> bool {
         let Subscribe { subscription, pattern, format, class, max_rate, subscription_context } = subscribe;
         let per_message = max_rate.is_some()
@@ -80,6 +109,7 @@ impl Hub {
                 .as_ref()
                 .is_some_and(|subscription_context| subscription_context.is_tailored);
         let takes_elements = subscription_context.as_ref().is_some_and(|context| context.takes_elements);
+        let pattern = self.shared(pattern);
         let topic = self.topic_or_new(&pattern, &class);
         let store = takes_elements.then(|| topic.store_for(&pattern, format));
         subscriber.add_member(subscription, pattern, class, max_rate, subscription_context);
@@ -160,7 +190,10 @@ impl Hub {
     /// Removes a subscription. Returns the pattern if it has no subscribers on this shard any more. If the lane still
     /// has to answer a join, [`Hub::remove_if_unused`] reports that later.
     pub fn leave(&mut self, subscriber: &Rc<Subscriber>, subscription: SubscriptionId) -> Option<Pattern> {
-        let (pattern, state) = subscriber.leave(subscription).map(|member| (member.pattern, member.state))?;
+        let Member { pattern, state, class, .. } = subscriber.leave(subscription)?;
+        if class.max_listeners > 0 {
+            self.listeners.leave(&pattern);
+        }
         let topic = self.topic_mut(&pattern)?;
         topic.leave(subscriber, subscription, state);
         (topic.is_empty() && self.remove_if_unused(&pattern)).then_some(pattern)
@@ -216,6 +249,14 @@ impl Hub {
     fn topic_mut(&mut self, pattern: &Pattern) -> Option<&mut Topic> {
         let place = *self.places.get(pattern)?;
         self.topics.get_mut(place as usize).map(|numbered| &mut numbered.topic)
+    }
+
+    /// The pattern with the text of its topic, so that all subscriptions of a topic share it.
+    fn shared(&self, pattern: Pattern) -> Pattern {
+        match self.places.get_key_value(&pattern) {
+            Some((known, _)) => known.clone(),
+            None => pattern,
+        }
     }
 
     fn topic_or_new(&mut self, pattern: &Pattern, class: &Arc<Class>) -> &mut Topic {

@@ -1,14 +1,17 @@
 //! The NATS connections of a lane: one for its subscriptions, one for publishing and requests. Both use our own client.
-//! Everything else uses async-nats, which only [`client`] imports.
+//! Everything else uses async-nats, which only [`client`] and [`key_value`] import.
 
+pub mod buckets;
 pub mod client;
 mod connect;
+pub mod control;
 pub mod error;
 pub mod files;
 #[cfg(feature = "test-hooks")]
 pub mod fuzz;
 pub mod incoming;
 mod info;
+pub mod key_value;
 mod link;
 mod link_driver;
 mod login;

@@ -1,5 +1,7 @@
 //! `Node`: the state that all shards and listeners of one process share. `app` builds it once.
 
+pub mod address_key;
+pub mod address_limiter;
 pub mod admission;
 pub mod answer_budget;
 pub mod authenticator;
@@ -7,10 +9,15 @@ pub mod call_limiter;
 pub mod connection_guard;
 pub mod latest_connections;
 pub mod limits;
+mod local_tickets;
 pub mod permit;
+mod rate_buckets;
 pub mod readiness;
+pub mod refusals;
 mod replacement_flag;
+pub mod revocations;
 pub mod slots;
+pub mod tickets;
 pub mod user_slots;
 
 use std::sync::Arc;
@@ -21,9 +28,11 @@ use crate::auth::Authenticator;
 use crate::config::http::HttpConfig;
 use crate::config::nats::NatsConfig;
 use crate::hooks::Hooks;
+use crate::hub::channel_listeners::ChannelListeners;
 use crate::lane::LaneSettings;
 use crate::lane::Lanes;
 use crate::lane::encoder::CompressionSettings;
+use crate::node::address_limiter::AddressLimiter;
 use crate::node::admission::Admission;
 use crate::node::answer_budget::AnswerBudget;
 use crate::node::authenticator::CurrentAuthenticator;
@@ -31,6 +40,9 @@ use crate::node::call_limiter::CallLimiter;
 use crate::node::latest_connections::LatestConnections;
 use crate::node::limits::NodeLimits;
 use crate::node::readiness::Readiness;
+use crate::node::refusals::Refusals;
+use crate::node::revocations::Revocations;
+use crate::node::tickets::Tickets;
 use crate::node::user_slots::UserSlots;
 
 /// State shared by all threads. A shard keeps its own state in its `Context`, in plain cells.
@@ -42,6 +54,16 @@ pub struct Node {
     pub session_prefix: Box<str>,
     /// Verifies credentials; see [`Node::authenticator`].
     pub current_authenticator: CurrentAuthenticator,
+    /// Which credentials are revoked, and which permissions are withdrawn.
+    pub revocations: Revocations,
+    /// Limits the connections of each client address.
+    pub address_limiter: AddressLimiter,
+    /// Counts what the limits refuse.
+    pub refusals: Refusals,
+    /// Limits the listeners of each channel.
+    pub listeners: Arc<ChannelListeners>,
+    /// One-time credentials for one connect.
+    pub tickets: Tickets,
     /// Limits the connections of each user.
     pub user_slots: UserSlots,
     /// The newest connection of each user, at endpoints with `replace_connections`.

@@ -40,7 +40,7 @@ class Storm:
     rate: int = 5000
     burst: int = 1000
     wait: float = 1.0
-    backlog: int = 128
+    backlog: int = 4096
     tls: float = 0.0
     token: float = TOKEN
     subscribe: float = SUBSCRIBE

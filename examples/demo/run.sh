@@ -121,10 +121,10 @@ address_in() {
 
 has_page() { page=$(sed -n 's/.* port \([0-9]*\).*/\1/p' "$folder/page.log" 2>/dev/null) && [[ -n $page ]]; }
 
-# The port in the documents, or 0 for any free port if that one is in use.
+# The port in the documents, or any free port if that one is in use.
 port() {
     if [[ -n ${ANY_PORT:-} ]] || { : 3<>"/dev/tcp/127.0.0.1/$1"; } 2>/dev/null; then
-        printf '0\n'
+        python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
     else
         printf '%s\n' "$1"
     fi
@@ -164,7 +164,8 @@ if [[ $seed == ara ]]; then
     tokens+="&key=$key"
 fi
 
-sed "s/127\.0\.0\.1:8000/127.0.0.1:$(port 8000)/; s/127\.0\.0\.1:9001/127.0.0.1:$(port 9001)/" \
+node_port=$(port 8000)
+sed "s/127\.0\.0\.1:8000/127.0.0.1:$node_port/; s/127\.0\.0\.1:9001/127.0.0.1:$(port 9001)/" \
     "vocabularies/$seed.config.toml" >"$folder/config.toml"
 [[ -z $key ]] || cat >>"$folder/config.toml" <<TOML
 
@@ -178,17 +179,17 @@ mkdir "$folder/page"
 cp examples/demo/*.html examples/demo/*.css examples/demo/*.mjs "$folder/page"
 [[ -z $document ]] || cp "$document" "$folder/page/document.txt"
 
-nats_port=$(port 4222)
-# For nats-server, 0 means its default port, and -1 any free port.
-start nats-server "$nats_server" -a 127.0.0.1 -p "${nats_port/#0/-1}" --ports_file_dir "$folder"
+start page python3 -u -m http.server 0 --bind 127.0.0.1 --directory "$folder/page"
+wait_until has_page
+start nats-server "$nats_server" -a 127.0.0.1 -p "$(port 4222)" --ports_file_dir "$folder"
 wait_until has_nats
+# Browsers name the page in the header Origin. The test page of hoardrun has the address of the node itself.
 TIDEGATE_AUTH__HMAC_SECRET=$secret start tidegate "$TIDEGATE" serve --config "$folder/config.toml" \
+    --set "http.allowed_origins=http://127.0.0.1:$page" --set "http.public_url=http://127.0.0.1:$node_port" \
     --set "nats.url=nats://$nats" --set http.console=true --set log.format=json --set server.drain_s=0
 wait_until has_node
 start producer "$venv/bin/python" examples/producers/python/feed.py "$seed" --serve \
     --user "$user" --every "${EVERY:-1000}" --nats "nats://$nats"
-start page python3 -u -m http.server 0 --bind 127.0.0.1 --directory "$folder/page"
-wait_until has_page
 
 where="seed=$seed&node=$node"
 [[ $seed != financegpt ]] || where+="&mcp=$mcp"

@@ -43,7 +43,10 @@ use crate::lane::inbox::InboxSender;
 use crate::lane::inbox::ShardQueue;
 use crate::lane::shard_index::ShardIndex;
 use crate::lane::values::ValueLimits;
+use crate::nats::control::ControlConnection;
 use crate::node::Node;
+use crate::node::address_limiter::AddressLimiter;
+use crate::node::address_limiter::AddressLimits;
 use crate::node::admission::Admission;
 use crate::node::admission::AdmissionLimits;
 use crate::node::answer_budget::AnswerBudget;
@@ -56,6 +59,9 @@ use crate::node::limits::ConnectionLimits;
 use crate::node::limits::NodeLimits;
 use crate::node::limits::RequestLimits;
 use crate::node::readiness::Readiness;
+use crate::node::refusals::Refusals;
+use crate::node::revocations::Revocations;
+use crate::node::tickets::Tickets;
 use crate::node::user_slots::UserSlots;
 use crate::shard::ShardParts;
 use crate::shard::cluster::Cluster;
@@ -137,13 +143,20 @@ fn node(
     let limits = &config.limits;
     let session_prefix = session_prefix()?;
     let replaces_connections = config.endpoints.iter().any(|endpoint| endpoint.replace_connections);
+    let name = node_name(config)?;
+    let control = ControlConnection::new(&config.nats, &format!("tidegate/{name}/control"));
     Ok(Node {
-        name: node_name(config)?,
+        name,
+        tickets: Tickets::new(config.auth.ticket, control),
         latest_connections: Arc::new(LatestConnections::new(&session_prefix, replaces_connections)),
         session_prefix: session_prefix.into(),
         current_authenticator: CurrentAuthenticator::new(
             authenticator.with_exposed_claims(vocabulary_claims(config)),
         ),
+        revocations: Revocations::default(),
+        address_limiter: AddressLimiter::new(address_limits(limits), Instant::now()),
+        refusals: Refusals::default(),
+        listeners: Arc::default(),
         user_slots: UserSlots::new(limits.connections_per_user, limits.connections_per_user_policy),
         vocabularies: vocabularies(config),
         lanes,
@@ -279,6 +292,13 @@ fn admission_limits(limits: &Limits, budget: DescriptorBudget) -> AdmissionLimit
         connections: budget.connections,
         handshakes: rate(limits.handshakes_per_s, limits.handshakes_burst),
         wait: limits.handshake_wait,
+    }
+}
+
+fn address_limits(limits: &Limits) -> AddressLimits {
+    AddressLimits {
+        connections: to_u32(limits.connections_per_address),
+        handshakes: rate(limits.address_handshakes_per_s, limits.address_handshakes_burst),
     }
 }
 

@@ -84,6 +84,8 @@ pub enum AuthError {
     Signing { problem: String },
     #[error("the credential is neither a token nor a configured API key; check that you send all of it")]
     UnknownApiKey,
+    #[error("the credential was revoked; sign in again to get a new one")]
+    Revoked,
     #[error("a credential is required here; send a token")]
     IdentityNotTrusted,
     #[error(
@@ -127,6 +129,7 @@ impl AuthError {
             Self::RoleTemplate { problem, .. } => template_reason(problem),
             Self::Signing { .. } => "signing_failed",
             Self::UnknownApiKey => "unknown_api_key",
+            Self::Revoked => "revoked",
             Self::IdentityNotTrusted => "identity_not_trusted",
             Self::BadUser => "bad_user",
         }

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::nats::probe;
 use crate::nats::probe::Finding;
 use crate::nats::probe::Verdict;
+use crate::net::listen;
 
 /// The arguments of `tidegate check`.
 #[derive(Debug, Args)]
@@ -43,6 +44,9 @@ pub fn run(args: &CheckArgs) -> ExitCode {
     }
     for note in needs::claims(&loaded.config.roles) {
         println!("note: {note}");
+    }
+    if let Some(warning) = listen::short_queue() {
+        println!("note: on this machine, {warning}");
     }
     println!("the configuration is valid ({})", loaded.origin);
     if args.connect { block_on(connect(loaded.config)) } else { ExitCode::SUCCESS }

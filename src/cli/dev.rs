@@ -17,7 +17,6 @@ use tidegate_protocol::permissions::Role;
 use tidegate_protocol::permissions::RuleTemplates;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::template::Template;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -91,8 +90,9 @@ pub fn run(args: &DevArgs) -> ExitCode {
     };
     telemetry::init(&loaded.config.log, LogFormat::Text);
     telemetry::panics::install_hook();
-    // The demo adds a key and roles, so warnings about missing ones do not apply.
-    for warning in loaded.warnings.iter().filter(|warning| !["auth.key", "role"].contains(&&*warning.key)) {
+    // The demo adds a key and roles and lets its own pages in, so warnings about missing ones do not apply.
+    let is_added = |key: &str| ["auth.key", "role", "http.public_url"].contains(&key);
+    for warning in loaded.warnings.iter().filter(|warning| !is_added(&warning.key)) {
         warn!("{warning}");
     }
     let publishes = server == NatsFrom::Started || args.demo_data;
@@ -122,14 +122,9 @@ async fn with_nats(demo: Demo, publishes: bool, mut signals: Signals) -> anyhow:
     let Demo { config, users, has_demo_roles } = demo;
     let tokens = users.into_iter().map(|user| user.with_token(&config)).collect::<Result<Vec<_>, _>>()?;
     let listen = config.http.listen;
-    let listener = match TcpListener::bind(listen).await {
-        Ok(listener) => listener,
-        // The port is probably in use. For a demo, any other will do.
-        Err(_) => {
-            let any = SocketAddr::new(listen.ip(), 0);
-            app::listen(any, "http.listen").await?
-        }
-    };
+    // If it fails, the port is probably in use. For a demo, any other will do.
+    let listener = app::listen(listen, "http.listen")
+        .or_else(|_| app::listen(SocketAddr::new(listen.ip(), 0), "http.listen"))?;
     let start = App::start(serve::options(config.clone(), listener));
     let Some(app) = signals.unless_ended(start).await? else { return Ok(()) };
     let producer = if publishes {
@@ -145,7 +140,7 @@ async fn with_nats(demo: Demo, publishes: bool, mut signals: Signals) -> anyhow:
     }
 }
 
-/// Adds what the demo needs and the configuration lacks: a key, the web pages, and for the demo page roles and classes. A
+/// Adds what the demo needs and the configuration lacks: a key, the web pages, pages of this machine, and for the demo page roles and classes. A
 /// configuration of vocabularies keeps its roles as they are.
 fn with_demo(config: Config) -> anyhow::Result<Demo> {
     let mut key = [0; 32];
@@ -153,6 +148,7 @@ fn with_demo(config: Config) -> anyhow::Result<Demo> {
     let secret: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
     let mut config = config;
     config.http.console = true;
+    config.http.allows_loopback_origins = true;
     // No waiting: after Ctrl-C, the demo should stop at once.
     config.server.drain = Duration::ZERO;
     config.server.lame_duck = Duration::ZERO;

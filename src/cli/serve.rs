@@ -32,7 +32,7 @@ pub fn run(common: &Common) -> ExitCode {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
-    let listener = app::listen(config.http.listen, "http.listen").await?;
+    let listener = app::listen(config.http.listen, "http.listen")?;
     match signals.unless_ended(App::start(options(config, listener))).await? {
         Some(app) => until_end(app, signals).await,
         None => Ok(()),

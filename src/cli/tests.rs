@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use super::*;
 
 /// Flags of other programs that our texts mention.
-const FOREIGN: [&str; 9] = [
+const FOREIGN: [&str; 10] = [
     "--release",
     "--no-default-features",
     "--nofile",
@@ -21,6 +21,7 @@ const FOREIGN: [&str; 9] = [
     "--test",
     "--compatible",
     "--control",
+    "--sysctl",
 ];
 
 fn flags(command: &clap::Command, found: &mut BTreeSet<String>) {

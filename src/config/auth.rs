@@ -25,6 +25,9 @@ pub const SAMPLE_SECRETS: [&str; 3] = [
 
 const MIN_SECRET_BYTES: usize = 32;
 
+/// The longest validity of a ticket, in seconds. Nodes keep tickets for this time.
+pub const MAX_TICKET_S: u64 = 60;
+
 /// Algorithms of other servers. Their error says that they are not supported yet.
 const UNSUPPORTED_ALGORITHMS: [&str; 12] = [
     "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512",
@@ -45,6 +48,10 @@ pub struct AuthConfig {
     pub default_role: String,
     /// The role of clients without a credential. Empty: a credential is required.
     pub anonymous_role: String,
+    /// The name of the cookie that holds a token. Empty: cookies are not read.
+    pub cookie: String,
+    /// How long a ticket is valid. Zero: there are no tickets.
+    pub ticket: Duration,
     pub leeway: Duration,
     /// Zero: no limit.
     pub max_token_lifetime: Duration,
@@ -81,6 +88,8 @@ impl Default for AuthConfig {
             role_claim: "role".to_owned(),
             default_role: String::new(),
             anonymous_role: String::new(),
+            cookie: String::new(),
+            ticket: Duration::from_secs(30),
             leeway: Duration::from_secs(5),
             max_token_lifetime: Duration::ZERO,
             max_token_bytes: 8192,
@@ -113,6 +122,8 @@ impl AuthConfig {
                 .parsed("default_role", default.default_role, |text| role::default_role(text, roles)),
             anonymous_role: table
                 .parsed("anonymous_role", default.anonymous_role, |text| anonymous_role(text, roles)),
+            cookie: table.parsed("cookie", default.cookie, cookie),
+            ticket: table.duration("ticket_s", default.ticket, 0..=MAX_TICKET_S),
             leeway: table.duration("leeway_s", default.leeway, 0..=300),
             max_token_lifetime: table.duration(
                 "max_token_lifetime_s",
@@ -221,6 +232,14 @@ fn claim_or_none(text: &str, help: &str) -> Result<String, ValueError> {
         return Ok(String::new());
     }
     claim(text).map_err(|wrong| ValueError::new(wrong.message, help))
+}
+
+/// RFC 6265 §4.1.1: the name of a cookie is a token (RFC 9110 §5.6.2).
+fn cookie(text: &str) -> Result<String, ValueError> {
+    let is_legal = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    let wrong =
+        || ValueError::new("is not the name of a cookie", "write a name such as \"__Host-session\", or \"\"");
+    if text.chars().all(is_legal) { Ok(text.to_owned()) } else { Err(wrong()) }
 }
 
 fn anonymous_role(text: &str, roles: &[Role]) -> Result<String, ValueError> {

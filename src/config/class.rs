@@ -87,6 +87,7 @@ fn class(table: &ConfigTable<'_>) -> Option<Class> {
         max_age,
         stale_after: table.duration_or_none("stale_after_ms", 0..=MAX_MS),
         headers: table.list("headers", header).unwrap_or_default(),
+        max_listeners: u32::try_from(table.count("max_listeners", 0, 0..=10_000_000)).unwrap_or(u32::MAX),
         // This is last, because it returns early, and every key must be read before.
         pattern: pattern?,
     })

@@ -14,6 +14,8 @@ use tidegate_protocol::template::Template;
 
 use crate::config::Config;
 use crate::config::auth::AuthConfig;
+use crate::config::browsers;
+use crate::config::endpoint;
 use crate::config::endpoint::EndpointConfig;
 use crate::config::endpoint::VocabularyFile;
 use crate::config::endpoint::access::AccessConfig;
@@ -27,7 +29,9 @@ pub(super) fn sections(root: &ConfigTable<'_>, config: &Config) {
     times(root, config);
     sizes(root, config);
     listeners(root, config);
+    addresses(root, config);
     endpoints(root, config);
+    browsers::check(root, config);
     vocabularies(root, config);
     dotted_names(root, config);
     classes(root, config);
@@ -142,6 +146,25 @@ fn listeners(root: &ConfigTable<'_>, config: &Config) {
         let message =
             "every client can fake its address in a header; list only the addresses of your proxies";
         root.warning("http.trusted_proxies", message);
+    }
+}
+
+/// Without limits for addresses, one client can use up those of the node.
+fn addresses(root: &ConfigTable<'_>, config: &Config) {
+    let listens = endpoint::extra_listeners(&config.endpoints).chain([config.http.listen]);
+    let Some(listen) = listens.into_iter().find(|address| !address.ip().is_loopback()) else { return };
+    let limits = &config.limits;
+    for (key, is_off, instead) in [
+        ("limits.connections_per_address", limits.connections_per_address == 0, "1000"),
+        ("limits.address_handshakes_per_s", limits.address_handshakes_per_s == 0, "500"),
+    ] {
+        if is_off {
+            let message = format!(
+                "is 0, so one client that can reach {listen} can use up what the node has for all; write a limit, such \
+                 as {instead}"
+            );
+            root.warning(key, message);
+        }
     }
 }
 

@@ -14,6 +14,8 @@ use tidegate_protocol::permissions::Role;
 use tidegate_vocabulary::compile::compile_with;
 use tidegate_vocabulary::model::CompiledVocabulary;
 
+use crate::config::allowed_origins;
+use crate::config::allowed_origins::AllowedOrigins;
 use crate::config::endpoint::access::AccessConfig;
 use crate::config::endpoint::access::IdentityHint;
 use crate::config::http::HttpConfig;
@@ -22,7 +24,7 @@ use crate::config::source;
 use crate::config::table::ConfigTable;
 
 /// Paths that Tidegate serves on every listener.
-const RESERVED_PATHS: [&str; 2] = ["/healthz", "/readyz"];
+const RESERVED_PATHS: [&str; 3] = ["/healthz", "/readyz", "/v1/ticket"];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointConfig {
@@ -33,6 +35,10 @@ pub struct EndpointConfig {
     pub vocabulary: String,
     pub file: Option<VocabularyFile>,
     pub access: AccessConfig,
+    /// The pages that may talk to this endpoint, besides the node's own. `None`: `http.allowed_origins`.
+    pub allowed_origins: Option<AllowedOrigins>,
+    /// Whether clients may authenticate with the cookie `auth.cookie`.
+    pub cookie: bool,
     /// Whether a new WebSocket connection of a user replaces the user's earlier one.
     pub replace_connections: bool,
 }
@@ -76,8 +82,16 @@ impl EndpointConfig {
 impl Default for EndpointConfig {
     fn default() -> Self {
         let (path, vocabulary) = ("/ws".to_owned(), "native".to_owned());
-        let (access, replace_connections) = (AccessConfig::default(), false);
-        Self { listen: None, path, vocabulary, file: None, access, replace_connections }
+        Self {
+            listen: None,
+            path,
+            vocabulary,
+            file: None,
+            access: AccessConfig::default(),
+            allowed_origins: None,
+            cookie: true,
+            replace_connections: false,
+        }
     }
 }
 
@@ -158,6 +172,8 @@ fn read_one(
     let access = access::read(table, roles);
     check_identity_hints(table, &access, file.as_ref());
     check_path_roles(table, &access, is_file, file.as_ref());
+    let allowed_origins = allowed_origins::list_or_any(table, "allowed_origins");
+    let cookie = table.boolean("cookie", true);
     let replace_connections = table.boolean("replace_connections", false);
     let has_demo_page = listen.is_none() && main.console;
     for path in file.iter().flat_map(VocabularyFile::paths) {
@@ -169,7 +185,16 @@ fn read_one(
             table.error("vocabulary", format!("its path \"{path}\" {message}"), help);
         }
     }
-    Some(EndpointConfig { listen, path: path?, vocabulary, file, access, replace_connections })
+    Some(EndpointConfig {
+        listen,
+        path: path?,
+        vocabulary,
+        file,
+        access,
+        allowed_origins,
+        cookie,
+        replace_connections,
+    })
 }
 
 /// The vocabulary must be a file, and declare each of the switches.
@@ -271,7 +296,7 @@ fn check_free(text: &str, listen: Option<SocketAddr>) -> Result<(), ValueError> 
         return Err(ValueError::new("is a path of Tidegate itself on http.listen", help));
     }
     if RESERVED_PATHS.contains(&text) {
-        let help = format!("choose a path other than {}", RESERVED_PATHS.join(" and "));
+        let help = format!("choose a path other than {}", RESERVED_PATHS.join(", "));
         return Err(ValueError::new("is a path of Tidegate itself", help));
     }
     Ok(())

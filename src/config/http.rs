@@ -6,16 +6,26 @@ use std::time::Duration;
 
 use tidegate_document::diagnostic::ValueError;
 
+use crate::config::allowed_origins;
 use crate::config::network::Network;
+use crate::config::origin::WebOrigin;
 use crate::config::table::ConfigTable;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpConfig {
     pub listen: SocketAddr,
+    /// The origin that browsers see this node at; `None` if only other origins' pages use it.
+    pub public_url: Option<WebOrigin>,
+    /// The pages that may talk to this node, besides its own.
+    pub allowed_origins: Vec<WebOrigin>,
+    /// Whether all pages of this machine may too. Not a key: `tidegate dev` sets it.
+    pub allows_loopback_origins: bool,
     /// Whether `/` serves the demo page, and `/console/<name>` the test page of each vocabulary.
     pub console: bool,
     /// The proxies whose `X-Forwarded-For` and `Forwarded` headers are trusted.
     pub trusted_proxies: Vec<Network>,
+    /// Whether trusted proxies must send a PROXY header.
+    pub proxy_protocol: bool,
     /// How long a connection may wait for its next request.
     pub keep_alive: Duration,
 }
@@ -24,8 +34,12 @@ impl Default for HttpConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            public_url: None,
+            allowed_origins: Vec::new(),
+            allows_loopback_origins: false,
             console: false,
             trusted_proxies: Vec::new(),
+            proxy_protocol: false,
             keep_alive: Duration::from_secs(75),
         }
     }
@@ -34,10 +48,23 @@ impl Default for HttpConfig {
 impl HttpConfig {
     pub(super) fn read(table: &ConfigTable<'_>) -> Self {
         let default = Self::default();
+        let trusted_proxies = table.list("trusted_proxies", network).unwrap_or_default();
+        let proxy_protocol = table.boolean("proxy_protocol", default.proxy_protocol);
+        if proxy_protocol && trusted_proxies.is_empty() {
+            let key = table.conflict_key("proxy_protocol", "trusted_proxies");
+            let message = "http.proxy_protocol is true, but http.trusted_proxies lists no proxy, so no PROXY header would \
+                           be read";
+            table.error(key, message, "list the proxies, or set it to false");
+        }
         Self {
             listen: table.parsed("listen", default.listen, address),
+            public_url: table.parsed("public_url", default.public_url, allowed_origins::public_url),
+            allowed_origins: allowed_origins::list(table, "allowed_origins")
+                .unwrap_or(default.allowed_origins),
+            allows_loopback_origins: default.allows_loopback_origins,
             console: table.boolean("console", default.console),
-            trusted_proxies: table.list("trusted_proxies", network).unwrap_or_default(),
+            trusted_proxies,
+            proxy_protocol,
             keep_alive: table.duration("keep_alive_s", default.keep_alive, 1..=3600),
         }
     }

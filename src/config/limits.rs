@@ -89,6 +89,11 @@ pub struct Limits {
     pub feed_value_bytes: usize,
     /// Of this node. 0: as many as the limit on open files allows.
     pub connections: usize,
+    /// Of one client address on this node. 0: no limit.
+    pub connections_per_address: usize,
+    /// New connections of one client address, in the long run. 0: no limit.
+    pub address_handshakes_per_s: usize,
+    pub address_handshakes_burst: usize,
     /// Of one user on this node. Clients without a credential are not counted. 0: no limit.
     pub connections_per_user: usize,
     pub connections_per_user_policy: UserLimitPolicy,
@@ -142,6 +147,9 @@ impl Default for Limits {
             feed_values: 1000,
             feed_value_bytes: 65_536,
             connections: 0,
+            connections_per_address: 1000,
+            address_handshakes_per_s: 500,
+            address_handshakes_burst: 2000,
             connections_per_user: 0,
             connections_per_user_policy: UserLimitPolicy::Reject,
         }
@@ -242,6 +250,21 @@ impl Limits {
             feed_values: table.count("feed_values", default.feed_values, 1..=1_000_000),
             feed_value_bytes: table.count("feed_value_bytes", default.feed_value_bytes, 1024..=1_073_741_824),
             connections: table.count("connections", default.connections, 0..=10_000_000),
+            connections_per_address: table.count(
+                "connections_per_address",
+                default.connections_per_address,
+                0..=1_000_000,
+            ),
+            address_handshakes_per_s: table.count(
+                "address_handshakes_per_s",
+                default.address_handshakes_per_s,
+                0..=1_000_000,
+            ),
+            address_handshakes_burst: table.count(
+                "address_handshakes_burst",
+                default.address_handshakes_burst,
+                1..=1_000_000,
+            ),
             connections_per_user: table.count(
                 "connections_per_user",
                 default.connections_per_user,

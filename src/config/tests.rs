@@ -16,6 +16,7 @@ use crate::config::source::Sources;
 
 mod access;
 mod api_keys;
+mod browsers;
 mod endpoints;
 mod files;
 mod hostile;

@@ -91,7 +91,7 @@ impl Context {
         let now = Now { instant: Instant::now(), wall: SystemTime::now() };
         Self {
             shard: parts.shard,
-            hub: RefCell::default(),
+            hub: RefCell::new(Hub::new(Arc::clone(&parts.node.listeners))),
             node: parts.node,
             nats: parts.nats,
             settings: Rc::new(parts.settings),
@@ -111,8 +111,12 @@ impl Context {
         }
     }
 
-    /// Adds a subscription to the hub, and sends its lane a join unless one is on its way.
-    pub(super) fn join(self: &Rc<Self>, subscriber: &Rc<Subscriber>, subscribe: Subscribe) {
+    /// Adds a subscription to the hub, and sends its lane a join unless one is on its way. Returns false if the channel
+    /// has as many listeners as it may have.
+    pub(super) fn join(self: &Rc<Self>, subscriber: &Rc<Subscriber>, subscribe: Subscribe) -> bool {
+        if !self.hub.borrow().has_room(subscriber, &subscribe) {
+            return false;
+        }
         let (pattern, format, class) =
             (subscribe.pattern.clone(), subscribe.format, Arc::clone(&subscribe.class));
         let topic = {
@@ -120,9 +124,11 @@ impl Context {
             let needs_join = hub.join(subscriber, subscribe);
             hub.topic_id(&pattern).filter(|_| needs_join)
         };
-        let Some(topic) = topic else { return };
-        let lane = self.node.lanes.join(&pattern, &class, self.shard);
-        self.send_join(lane, Join { shard: self.shard, topic, pattern, class, format });
+        if let Some(topic) = topic {
+            let lane = self.node.lanes.join(&pattern, &class, self.shard);
+            self.send_join(lane, Join { shard: self.shard, topic, pattern, class, format });
+        }
+        true
     }
 
     /// Sends a join to a lane, after the joins that wait for it.

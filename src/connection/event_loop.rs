@@ -27,6 +27,8 @@ impl Connection {
         let now = Instant::now();
         self.needs_scheduling.set(true);
         self.catch_panics(|| self.perform_all(now));
+        // A revocation may have come since the handshake.
+        self.check_revocations(now);
         self.read_initial_input(now);
         self.flush(now);
     }

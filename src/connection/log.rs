@@ -1,11 +1,15 @@
 //! The log lines of a connection: connected, credential rejected, closed.
 
+use std::time::Instant;
+
 use tidegate_protocol::delivery_counts::DeliveryCounts;
 use tracing::debug;
 use tracing::info;
 
 use crate::auth::jwt;
 use crate::connection::Connection;
+use crate::connection::log_context::LoggedEnd;
+use crate::node::refusals::Refused;
 use crate::telemetry::limit::LimitByReason;
 
 /// Lines a second for each reason of a refusal or a close.
@@ -18,7 +22,7 @@ impl Connection {
     /// Logs the start of the connection; `request` is the id of its handshake.
     pub(super) fn log_start(&self, request: &str) {
         let client_address = self.log_context.client_address;
-        let identity = self.log_context.identity.borrow();
+        let identity = self.log_context.identity();
         debug!(
             session = &**self.session.borrow().id(),
             user = identity.as_deref().map(|identity| &*identity.user),
@@ -47,18 +51,37 @@ impl Connection {
         );
     }
 
+    /// Counts and logs a subscription to a channel that has `max_listeners`.
+    pub(super) fn log_full_channel(&self, max_listeners: u32) {
+        self.context.node.refusals.count(Refused::Listeners);
+        let reason = Refused::Listeners.name();
+        let Some(suppressed) = REJECTIONS.pass(reason) else { return };
+        info!(
+            reason,
+            max_listeners,
+            session = &**self.session.borrow().id(),
+            peer = %self.log_context.client_address.peer,
+            forwarded = self.log_context.client_address.forwarded.map(display),
+            endpoint = &*self.policy.endpoint,
+            node = &*self.context.settings.node,
+            suppressed,
+            "subscription rejected: the channel has as many listeners as its class allows; see max_listeners"
+        );
+    }
+
     /// Logs the end of the connection.
     pub(super) fn log_end(&self) {
-        let (code, reason) = self.log_context.end.get().unwrap_or((1006, "connection_lost"));
+        let LoggedEnd { close, limit } = self.log_context.end();
+        let (code, reason) = close.unwrap_or((1006, "connection_lost"));
         let Some(suppressed) = CLOSES.pass(reason) else { return };
         let (client_address, session) = (self.log_context.client_address, self.session.borrow());
-        let identity = self.log_context.identity.borrow();
+        let identity = self.log_context.identity();
         let label = identity.as_deref().and_then(|identity| session.label(identity));
-        let DeliveryCounts { delivered, dropped } = self.log_context.delivery_counts.get();
+        let DeliveryCounts { delivered, dropped } = self.delivery_counts.get();
         info!(
             code,
             reason,
-            limit = self.log_context.limit.get(),
+            limit,
             session = &**session.id(),
             user = identity.as_deref().map(|identity| &*identity.user),
             label,
@@ -66,7 +89,8 @@ impl Connection {
             forwarded = client_address.forwarded.map(display),
             endpoint = &*self.policy.endpoint,
             node = &*self.context.settings.node,
-            duration_ms = u64::try_from(self.log_context.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            duration_ms =
+                u64::try_from(Instant::from(self.log_context.started).elapsed().as_millis()).unwrap_or(u64::MAX),
             delivered,
             dropped,
             suppressed,

@@ -1,27 +1,32 @@
 //! `LogContext`: what the log says about a connection: where the client is, who it is, and how the connection ended.
 
 use std::cell::Cell;
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tidegate_protocol::delivery_counts::DeliveryCounts;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::identity::Identity;
+use tidegate_protocol::moment::Moment;
 
 use crate::connection::client_address::ClientAddress;
 
 /// The fields of a connection's log lines. The last line, at its end, has all of them.
 pub(super) struct LogContext {
     pub(super) client_address: ClientAddress,
-    pub(super) started: Instant,
-    pub(super) identity: RefCell<Option<Arc<Identity>>>,
-    pub(super) delivery_counts: Cell<DeliveryCounts>,
+    pub(super) started: Moment,
+    identity: Cell<Option<Arc<Identity>>>,
+    /// `None` until there is something to say.
+    end: Cell<Option<Box<LoggedEnd>>>,
+}
+
+/// Why a connection ends.
+#[derive(Clone, Copy, Default)]
+pub(super) struct LoggedEnd {
     /// The close code and its reason.
-    pub(super) end: Cell<Option<(u16, &'static str)>>,
-    /// The configuration key of the limit that the client exceeded, if that is why the connection ends.
-    pub(super) limit: Cell<Option<&'static str>>,
+    pub(super) close: Option<(u16, &'static str)>,
+    /// The configuration key of the limit that the client exceeded, if that is the reason.
+    pub(super) limit: Option<&'static str>,
 }
 
 impl LogContext {
@@ -30,37 +35,48 @@ impl LogContext {
         identity: Option<Arc<Identity>>,
         now: Instant,
     ) -> Box<Self> {
-        let (delivery_counts, end) = (Cell::default(), Cell::default());
-        Box::new(Self {
-            client_address,
-            started: now,
-            identity: RefCell::new(identity),
-            delivery_counts,
-            end,
-            limit: Cell::default(),
-        })
+        let (identity, end) = (Cell::new(identity), Cell::default());
+        Box::new(Self { client_address, started: now.into(), identity, end })
+    }
+
+    /// The client's identity, once it is known.
+    pub(super) fn identity(&self) -> Option<Arc<Identity>> {
+        let identity = self.identity.take();
+        self.identity.set(identity.clone());
+        identity
     }
 
     /// Whether this identity belongs to another user than the session, which then ends.
     pub(super) fn is_another_user(&self, new: &Identity) -> bool {
-        self.identity.borrow().as_ref().is_some_and(|current| !current.may_become(new))
+        self.identity().is_some_and(|current| !current.may_become(new))
     }
 
     pub(super) fn set_identity(&self, identity: &Arc<Identity>) {
-        *self.identity.borrow_mut() = Some(Arc::clone(identity));
+        self.identity.set(Some(Arc::clone(identity)));
     }
 
-    pub(super) fn add_counts(&self, delivery_counts: DeliveryCounts) {
-        let mut total = self.delivery_counts.get();
-        total += delivery_counts;
-        self.delivery_counts.set(total);
+    /// Why the connection ends, as far as it is known.
+    pub(super) fn end(&self) -> LoggedEnd {
+        let end = self.end.take();
+        let known = end.as_deref().copied().unwrap_or_default();
+        self.end.set(end);
+        known
     }
 
     /// Sets why the connection ends. The first reason stays.
     pub(super) fn set_end(&self, code: u16, reason: &'static str) {
-        if self.end.get().is_none() {
-            self.end.set(Some((code, reason)));
-        }
+        self.change_end(|end| end.close = end.close.or(Some((code, reason))));
+    }
+
+    /// Sets the key of the limit that the client exceeded, if that is why the connection ends.
+    pub(super) fn set_limit(&self, limit: Option<&'static str>) {
+        self.change_end(|end| end.limit = limit);
+    }
+
+    fn change_end(&self, change: impl FnOnce(&mut LoggedEnd)) {
+        let mut end = self.end.take().unwrap_or_default();
+        change(&mut end);
+        self.end.set(Some(end));
     }
 }
 

@@ -100,7 +100,7 @@ impl Connection {
         if has_more && websocket.unfinished_since.get().is_some() {
             // We are slower than the client, so its time starts anew. It gains nothing: its message is bounded in
             // bytes.
-            websocket.unfinished_since.set(Some(now));
+            websocket.unfinished_since.set(Some(now.into()));
         }
         has_more
     }
@@ -156,7 +156,7 @@ impl Connection {
         }
         if websocket.assembler.borrow().is_unfinished() {
             self.needs_scheduling.set(true);
-            websocket.unfinished_since.set(websocket.unfinished_since.get().or(Some(now)));
+            websocket.unfinished_since.set(websocket.unfinished_since.get().or(Some(now.into())));
         }
         None
     }
@@ -179,7 +179,7 @@ impl Connection {
                 } else {
                     // Only the latest of several pings is answered later (RFC 6455 §5.5.3), so that a client that does
                     // not read cannot pile up pongs.
-                    websocket.unanswered_ping.set(Some(payload));
+                    websocket.unanswered_ping.set(Some(Box::new(payload)));
                 }
                 self.apply(Input::Alive, now);
             }

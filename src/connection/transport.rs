@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tidegate_protocol::frame::Frame;
+use tidegate_protocol::moment::Moment;
 
 #[cfg(feature = "event-stream")]
 use crate::connection::event_stream::EventStream;
@@ -71,7 +72,7 @@ impl Transport {
     /// Takes the payload of a ping that waits for room to be answered.
     pub(super) fn take_ping(&self) -> Option<Bytes> {
         match self {
-            Self::WebSocket(websocket) => websocket.unanswered_ping.take(),
+            Self::WebSocket(websocket) => websocket.unanswered_ping.take().map(|payload| *payload),
             #[cfg(feature = "event-stream")]
             Self::EventStream(_) => None,
         }
@@ -142,7 +143,7 @@ impl Transport {
     }
 
     /// When the first fragment of an unfinished message arrived.
-    pub(super) fn unfinished_since(&self) -> Option<Instant> {
+    pub(super) fn unfinished_since(&self) -> Option<Moment> {
         match self {
             Self::WebSocket(websocket) => websocket.unfinished_since.get(),
             #[cfg(feature = "event-stream")]

@@ -11,6 +11,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::frame::Frame;
+use tidegate_protocol::moment::Moment;
 use tidegate_protocol::session::InputReadiness;
 use tidegate_protocol::session::limits::Bucket;
 use tidegate_protocol::websocket::Assembler;
@@ -46,9 +47,9 @@ pub struct WebSocket {
     pub(super) inbound: Cell<Bucket>,
     control: Cell<Bucket>,
     /// The payload of a ping that cannot be answered yet, because the socket has no room.
-    pub(super) unanswered_ping: Cell<Option<Bytes>>,
+    pub(super) unanswered_ping: Cell<Option<Box<Bytes>>>,
     /// When the first fragment of an unfinished message arrived.
-    pub(super) unfinished_since: Cell<Option<Instant>>,
+    pub(super) unfinished_since: Cell<Option<Moment>>,
     /// Bytes that the session cannot process yet. Until it has, the socket is not read.
     pub(super) pending_input: Cell<Option<Box<PendingInput>>>,
 }

@@ -80,7 +80,7 @@ impl Connection {
                 } else {
                     // Some bytes were written, so the write timeout starts again.
                     if is_full || self.blocked_since.get().is_some() {
-                        self.blocked_since.set(Some(now));
+                        self.blocked_since.set(Some(now.into()));
                     }
                     self.answer_ping();
                 }
@@ -126,7 +126,7 @@ impl Connection {
     fn send_unsent(&self, now: Instant) -> bool {
         match self.transport.write(&[], &mut Vec::new()) {
             Ok(_) => {
-                self.blocked_since.set(Some(now));
+                self.blocked_since.set(Some(now.into()));
                 true
             }
             Err(error) => {
@@ -139,7 +139,7 @@ impl Connection {
     /// Handles a failed write: waits for room, or ends a broken connection.
     fn on_write_error(&self, error: &io::Error, now: Instant) {
         if error.kind() == ErrorKind::WouldBlock {
-            self.blocked_since.set(self.blocked_since.get().or(Some(now)));
+            self.blocked_since.set(self.blocked_since.get().or(Some(now.into())));
             self.wake_when_writable();
         } else {
             debug!(%error, "connection lost");

@@ -22,6 +22,7 @@ use tracing::error;
 use tracing::warn;
 
 use crate::http::busy_reply::BusyReplies;
+use crate::http::socket_gate::SocketGate;
 use crate::node::permit::Permit;
 use crate::shard::handle::ListenerId;
 use crate::shard::handle::ShardRequest;
@@ -59,11 +60,15 @@ pub struct Listener {
     pub socket: tokio::net::TcpListener,
     /// The number of open sockets of all listeners together.
     pub sockets: Arc<AtomicUsize>,
+    /// Limits the sockets of each address.
+    pub gate: SocketGate,
+    /// Whether its clients speak TLS. Then they can get no answer before it, and rejected sockets are closed.
+    pub has_tls: bool,
 }
 
 /// Accepts sockets until `stop` is cancelled.
 pub async fn accept(listener: Listener, shards: Shards, limits: SocketLimits, stop: CancellationToken) {
-    let Listener { id, socket, sockets } = listener;
+    let Listener { id, socket, sockets, gate, has_tls } = listener;
     // Not with tokio's listener: it would register each socket with the reactor of this thread, and a shard must
     // register it with its own.
     let listener = socket.into_std().and_then(|listener| {
@@ -99,6 +104,15 @@ pub async fn accept(listener: Listener, shards: Shards, limits: SocketLimits, st
         let Some(shard) = shards.least_loaded() else {
             return;
         };
+        let address_permit = match gate.admit_peer(peer) {
+            Ok(address_permit) => address_permit,
+            Err(problem) => {
+                if !has_tls {
+                    busy_replies.reject(stream, problem);
+                }
+                continue;
+            }
+        };
         let count = sockets.load(Ordering::Acquire);
         if count >= limits.sockets {
             if let Some(suppressed) = SOCKETS_FULL.pass() {
@@ -106,11 +120,13 @@ pub async fn accept(listener: Listener, shards: Shards, limits: SocketLimits, st
                               limit on open files, or start more nodes";
                 warn!(sockets = count, suppressed, "{advice}");
             }
+            gate.count_full_node();
             busy_replies.add(stream);
             tokio::time::sleep(OVERLOAD_PAUSE).await;
             continue;
         }
-        let permit = Permit::new(Arc::clone(&sockets), Arc::clone(shard.load()));
+        let mut permit = Permit::new(Arc::clone(&sockets), Arc::clone(shard.load()));
+        permit.count_address(address_permit);
         if !shard.send(ShardRequest::Accept { listener: id, stream, peer, permit }).await {
             return;
         }

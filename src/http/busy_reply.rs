@@ -1,4 +1,4 @@
-//! Replies to sockets above the limit: 503 to clients, and 200 to health checks, since the process is alive.
+//! Replies to sockets above a limit: 503 or 429 to clients, and 200 to health checks, since the process is alive.
 
 use std::collections::VecDeque;
 use std::io;
@@ -7,6 +7,7 @@ use std::io::Write as _;
 use std::net::Shutdown;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -14,8 +15,13 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+use warp::http::HeaderMap;
 
-/// The reply to clients.
+use crate::http::problem::Problem;
+use crate::http::raw_response;
+use crate::http::request_id;
+
+/// The reply to clients of a full node.
 const BUSY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 5\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 /// The reply to `/healthz`: the process is alive, and restarting it would not help.
@@ -28,7 +34,7 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 pub struct BusyReplies {
     max: usize,
     pending: FuturesUnordered<BoxFuture<'static, ()>>,
-    /// One for each reply, the oldest first. Dropping it replies 503 at once and closes the socket.
+    /// One for each reply, the oldest first. Dropping it replies at once and closes the socket.
     cancels: VecDeque<oneshot::Sender<()>>,
 }
 
@@ -38,15 +44,24 @@ impl BusyReplies {
         Self { max, pending: FuturesUnordered::new(), cancels: VecDeque::new() }
     }
 
-    /// Starts one more reply. If there are too many, the oldest is cancelled.
+    /// Starts one more reply: the node is busy. If there are too many, the oldest is cancelled.
     pub fn add(&mut self, stream: std::net::TcpStream) {
+        self.add_reply(stream, Bytes::from_static(BUSY));
+    }
+
+    /// Like [`BusyReplies::add`], with this problem.
+    pub fn reject(&mut self, stream: std::net::TcpStream, problem: Problem) {
+        self.add_reply(stream, raw_response::error(problem, request_id::from_headers(&HeaderMap::new())));
+    }
+
+    fn add_reply(&mut self, stream: std::net::TcpStream, busy: Bytes) {
         self.cancels.retain(|cancel| !cancel.is_closed());
         if self.cancels.len() >= self.max {
             drop(self.cancels.pop_front());
         }
         let (cancel, cancelled) = oneshot::channel();
         self.cancels.push_back(cancel);
-        self.pending.push(Box::pin(reply_or_cancel(stream, cancelled)));
+        self.pending.push(Box::pin(reply_or_cancel(stream, busy, cancelled)));
     }
 
     /// Drives all replies until one of them is done; waits forever if there is none.
@@ -66,21 +81,21 @@ impl BusyReplies {
     }
 }
 
-async fn reply_or_cancel(stream: std::net::TcpStream, cancelled: oneshot::Receiver<()>) {
+async fn reply_or_cancel(stream: std::net::TcpStream, busy: Bytes, cancelled: oneshot::Receiver<()>) {
     let Ok(stream) = TcpStream::from_std(stream) else {
         return;
     };
     tokio::select! {
         biased;
-        _ = cancelled => drop(write_and_shut_down(&stream, BUSY)),
-        () = reply(&stream) => {}
+        _ = cancelled => drop(write_and_shut_down(&stream, &busy)),
+        () = reply(&stream, &busy) => {}
     }
 }
 
-async fn reply(stream: &TcpStream) {
+async fn reply(stream: &TcpStream, busy: &[u8]) {
     let mut first = [0; 1024];
     let count = timeout(TIMEOUT, read(stream, &mut first)).await.unwrap_or(Ok(0)).unwrap_or(0);
-    let answer = if asks_for_health(&first[..count]) { ALIVE } else { BUSY };
+    let answer = if asks_for_health(&first[..count]) { ALIVE } else { busy };
     if write_and_shut_down(stream, answer).is_err() {
         return;
     }
@@ -148,6 +163,27 @@ mod tests {
             () = async { loop { busy_replies.next_done().await } } => unreachable!(),
         };
         assert!(received.iter().all(|answer| answer == BUSY), "{received:?}");
+    }
+
+    #[tokio::test]
+    async fn ex_01_a_client_whose_address_is_at_its_limit_gets_the_problem() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut busy_replies = BusyReplies::new(16);
+        let (mut client, stream) = pair(&listener);
+        client.write_all(b"GET /ws HTTP/1.1\r\n").unwrap();
+        let problem = Problem::new(warp::http::StatusCode::TOO_MANY_REQUESTS, "limit_exceeded", "close one");
+        busy_replies.reject(stream, problem);
+        let received = tokio::task::spawn_blocking(|| received(client));
+        let received = tokio::select! {
+            received = received => received.unwrap(),
+            () = async { loop { busy_replies.next_done().await } } => unreachable!(),
+        };
+        let text = String::from_utf8(received).unwrap();
+        assert!(text.starts_with("HTTP/1.1 429 Too Many Requests\r\n"), "{text}");
+        assert!(
+            text.contains("\r\nconnection: close\r\n") && text.contains("\"detail\":\"close one\""),
+            "{text}"
+        );
     }
 
     #[tokio::test]

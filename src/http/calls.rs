@@ -1,6 +1,6 @@
 //! HTTP calls: the requests that a vocabulary's file describes. A caller has the same permissions as over a WebSocket.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -36,13 +36,17 @@ use warp::reply::Response;
 
 use crate::auth::policy::Via;
 use crate::http::connection_info::ConnectionInfo;
+use crate::http::cors;
 use crate::http::endpoint::Endpoint;
 use crate::http::filters::Routes;
 use crate::http::filters::query;
 use crate::http::gate::Gate;
+use crate::http::presented::PresentedCredential;
 use crate::http::problem::Problem;
-use crate::http::problem::retry_after_seconds;
+use crate::http::problem::rate_limited;
+use crate::http::problem::too_many_calls;
 use crate::http::rejection_log::RejectedRequest;
+use crate::http::socket_gate::RequestKind;
 use crate::http::test_page;
 use crate::node::Node;
 use crate::node::answer_budget::HeldAnswer;
@@ -53,8 +57,6 @@ use crate::shard::job::CallAnswer;
 use crate::shard::job::OneMessage;
 use crate::shard::job::ShardJob;
 
-/// How long a request body may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Each further 50 channels of one call count as one more call for the rate limit.
 const CHANNELS_PER_CALL: usize = 50;
 
@@ -87,7 +89,7 @@ pub fn route(endpoint: Endpoint, gate: Arc<Gate>) -> Routes {
                 let (endpoint, gate) = (Arc::clone(&endpoint), Arc::clone(&gate));
                 async move {
                     let ConnectionInfo { peer, shard, request_id: id, .. } = connection;
-                    let request = CallRequest { path, query, headers, method, peer: peer.ip(), shard };
+                    let request = CallRequest { path, query, headers, method, peer, shard };
                     let answer = answer(&request, body, &endpoint, &gate).await;
                     if let Err(problem) = &answer
                         && [401, 403, 429, 503].contains(&problem.status.as_u16())
@@ -96,7 +98,9 @@ pub fn route(endpoint: Endpoint, gate: Arc<Gate>) -> Routes {
                         RejectedRequest { what, endpoint, peer, headers, handshake: None, id: &id }
                             .log(problem, &gate);
                     }
-                    Ok::<_, Rejection>(allow_any_origin(answer.unwrap_or_else(Reply::into_response)))
+                    let mut answer = answer.unwrap_or_else(Reply::into_response);
+                    cors::apply(&endpoint.origins, &request.headers, &mut answer);
+                    Ok::<_, Rejection>(answer)
                 }
             },
         )
@@ -108,14 +112,8 @@ struct CallRequest {
     query: Option<String>,
     headers: HeaderMap,
     method: Method,
-    peer: IpAddr,
+    peer: SocketAddr,
     shard: ShardHandle,
-}
-
-/// Pages of any origin may call: a call is authorized by its token alone, and cookies are ignored.
-fn allow_any_origin(mut answer: Response) -> Response {
-    answer.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    answer
 }
 
 async fn answer<S, B>(
@@ -130,30 +128,35 @@ where
 {
     let (number, vocabulary) = endpoint.file().ok_or_else(nothing)?;
     if request.method == Method::OPTIONS {
-        return Ok(preflight());
+        return cors::preflight(&endpoint.origins, &request.headers);
     }
     let route = route_of(request, number, vocabulary)?;
     let query = request.query.as_deref();
     let call_limiter = &gate.node.call_limiter;
-    let address = call_limiter.by_address(gate.trusted_proxies.client(request.peer, &request.headers));
+    let address = call_limiter.by_address(gate.trusted_proxies.client(request.peer.ip(), &request.headers));
     call_limiter.charge(address, 1, Instant::now()).map_err(too_many_calls)?;
-    let _connection = gate.admit().await?;
+    let _connection = gate.admit(request.peer, &request.headers, RequestKind::Call).await?;
+    let sender = endpoint.origins.decide(&request.headers)?;
     let now = SystemTime::now();
-    let (via, binding, headers) = (Via::Http, Some(route.binding()), &request.headers);
-    let identity = gate.identify_by_header(endpoint, via, binding, headers, now).await?;
+    let credential = PresentedCredential::in_request(&endpoint.origins, &sender, &request.headers)?;
+    if let Some(credential) = &credential {
+        credential.check_content_type(&request.method, &request.headers)?;
+    }
+    let (via, binding) = (Via::Http, Some(route.binding()));
+    let identity = gate.identify(endpoint, via, binding, credential.as_ref(), &sender, now).await?;
     if identity.is_none() && route.needs_identity() {
         let detail =
             "this call needs a credential: send the header `Authorization: Bearer <token or API key>`";
         return Err(Problem::unauthorized(detail));
     }
     // A user that the client only claims is not counted as an identity: anyone can claim it.
-    let has_credential = request.headers.contains_key(header::AUTHORIZATION);
-    let counted = identity.as_deref().filter(|_| has_credential);
+    let counted = identity.as_deref().filter(|_| credential.is_some());
     let counted = counted.map_or(address, |identity| call_limiter.by_identity(identity));
     if counted != address {
         call_limiter.charge(counted, 1, Instant::now()).map_err(too_many_calls)?;
     }
-    let body = read_body(body, gate.node.limits.max_body).await?;
+    let limits = &gate.node.limits;
+    let body = read_body(body, limits.max_body, limits.request.handshake_timeout).await?;
     let identity = identity.unwrap_or_default();
     let scope = SessionScope { identity: Some(&identity), now, ..SessionScope::default() };
     let accepted = route.accept(scope, body).map_err(refused)?;
@@ -209,24 +212,11 @@ fn nothing() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
 }
 
-/// The response to a CORS preflight request.
-fn preflight() -> Response {
-    let mut answer = Response::default();
-    *answer.status_mut() = StatusCode::NO_CONTENT;
-    let headers = answer.headers_mut();
-    // MCP clients send the last two.
-    let allowed =
-        HeaderValue::from_static("authorization, content-type, mcp-protocol-version, mcp-session-id");
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
-    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PUT, DELETE"));
-    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
-    answer
-}
-
-/// The body as text; `None` if it is empty.
+/// The body as text; `None` if it is empty. It must arrive within `deadline`.
 async fn read_body<B: Buf>(
     body: impl Stream<Item = Result<B, warp::Error>>,
     max: usize,
+    deadline: Duration,
 ) -> Result<Option<String>, Problem> {
     let bad = |detail: &str| Problem::new(StatusCode::BAD_REQUEST, "bad_body", detail);
     let mut body = std::pin::pin!(body);
@@ -252,7 +242,7 @@ async fn read_body<B: Buf>(
     let late = |_| {
         Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not arrive in time: send it again")
     };
-    timeout(BODY_TIMEOUT, whole).await.map_err(late)??;
+    timeout(deadline, whole).await.map_err(late)??;
     let text = String::from_utf8(bytes).map_err(|_| bad("the body is not valid UTF-8"))?;
     Ok(Some(text).filter(|text| !text.is_empty()))
 }
@@ -333,15 +323,6 @@ fn json_answer(status: u16, body: Option<Bytes>) -> Response {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     answer
-}
-
-fn too_many_calls(retry_after: Duration) -> Problem {
-    rate_limited("too many calls: slow down, and try again after the time in `Retry-After`", retry_after)
-}
-
-fn rate_limited(detail: impl Into<String>, retry_after: Duration) -> Problem {
-    let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail);
-    problem.with_header(header::RETRY_AFTER, &retry_after_seconds(retry_after).to_string())
 }
 
 /// A session's error as an HTTP response.

@@ -17,18 +17,21 @@ pub struct ConnectionInfo {
     pub shard: ShardHandle,
     /// The request's `X-Request-Id`.
     pub request_id: HeaderValue,
+    /// Whether the request is the first of its socket.
+    pub is_first: bool,
     permit: Arc<Permit>,
 }
 
 impl ConnectionInfo {
     /// The info of an accepted socket; its request id is set later.
     pub fn new(peer: SocketAddr, shard: ShardHandle, permit: Permit) -> Self {
-        Self { peer, shard, request_id: HeaderValue::from_static("none"), permit: Arc::new(permit) }
+        let (request_id, permit) = (HeaderValue::from_static("none"), Arc::new(permit));
+        Self { peer, shard, request_id, is_first: true, permit }
     }
 
     /// The same socket, with the id of this request.
-    pub fn of_request(&self, request_id: HeaderValue) -> Self {
-        Self { request_id, ..self.clone() }
+    pub fn of_request(&self, request_id: HeaderValue, is_first: bool) -> Self {
+        Self { request_id, is_first, ..self.clone() }
     }
 
     /// The permit that counts the socket. An upgraded socket must keep it, because hyper's connection drops its own

@@ -21,6 +21,7 @@ use warp::http::Version;
 use crate::auth::policy::Policy;
 use crate::auth::policy::Via;
 use crate::config::endpoint::access::HintSource;
+use crate::http::origin::OriginPolicy;
 use crate::http::problem::Problem;
 
 /// One or more paths where clients connect, with a vocabulary and an access policy.
@@ -31,6 +32,8 @@ pub struct Endpoint {
     pub policy: Arc<Policy>,
     /// The same for each path of the vocabulary, in its order.
     path_policies: Vec<Arc<Policy>>,
+    /// Decides which pages may talk to this endpoint.
+    pub origins: Arc<OriginPolicy>,
 }
 
 /// Paths and their vocabulary.
@@ -58,17 +61,25 @@ pub struct HandshakeRequest<'r> {
     pub headers: &'r HeaderMap,
     /// The address at the other end of the socket: the client, or a proxy.
     pub peer: SocketAddr,
+    /// Whether it is the first request of its socket.
+    pub is_first: bool,
 }
 
 impl Endpoint {
     /// An endpoint with one of Tidegate's own vocabularies.
-    pub fn built_in(path: String, vocabulary: Vocabulary, policy: Policy) -> Self {
+    pub fn built_in(path: String, vocabulary: Vocabulary, policy: Policy, origins: OriginPolicy) -> Self {
         let policy = Arc::new(policy.for_endpoint(&path));
-        Self { kind: EndpointKind::BuiltIn { path, vocabulary }, policy, path_policies: Vec::new() }
+        let (kind, origins) = (EndpointKind::BuiltIn { path, vocabulary }, Arc::new(origins));
+        Self { kind, policy, path_policies: Vec::new(), origins }
     }
 
     /// An endpoint with the vocabulary of a file; `number` is its place in `Vocabularies`.
-    pub fn from_file(number: VocabularyId, vocabulary: Arc<CompiledVocabulary>, policy: Policy) -> Self {
+    pub fn from_file(
+        number: VocabularyId,
+        vocabulary: Arc<CompiledVocabulary>,
+        policy: Policy,
+        origins: OriginPolicy,
+    ) -> Self {
         let of_message =
             policy.identity_hint(Via::Socket).filter(|claimed| claimed.source == HintSource::Message);
         let identity_hint = of_message
@@ -78,7 +89,7 @@ impl Endpoint {
         let at_paths = vocabulary.paths.iter().map(|path| Arc::new(policy.at_path(&path.name)));
         let path_policies = at_paths.collect();
         let kind = EndpointKind::File { number, vocabulary, identity_hint };
-        Self { kind, policy: Arc::new(policy), path_policies }
+        Self { kind, policy: Arc::new(policy), path_policies, origins: Arc::new(origins) }
     }
 
     /// The policy for a client with this vocabulary: that of the path that it has connected to.
@@ -87,6 +98,11 @@ impl Endpoint {
             Vocabulary::Described(binding) => self.policy_at(binding),
             Vocabulary::Native | Vocabulary::Echo(_) => &self.policy,
         }
+    }
+
+    /// The policies of the endpoint and of its paths.
+    pub fn policies(&self) -> impl Iterator<Item = &Arc<Policy>> {
+        std::iter::once(&self.policy).chain(&self.path_policies)
     }
 
     /// The policy at the path of this binding.

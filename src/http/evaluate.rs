@@ -6,14 +6,13 @@ use tidegate_protocol::frame::Encoding;
 use tidegate_protocol::identity::Identity;
 use tidegate_vocabulary::Vocabulary;
 use tidegate_vocabulary::binding::Binding;
-use warp::http::HeaderMap;
 use warp::http::StatusCode;
 use warp::http::header;
 use warp::reply::Response;
 
-use crate::auth::credential;
-use crate::auth::credential::CredentialError;
-use crate::auth::credential::Credentials;
+use crate::http::authorization::authorization;
+use crate::http::authorization::credentials;
+use crate::http::authorization::unreadable;
 use crate::http::endpoint;
 use crate::http::endpoint::Endpoint;
 use crate::http::endpoint::HandshakeRequest;
@@ -21,6 +20,8 @@ use crate::http::extensions;
 use crate::http::extensions::Agreed;
 use crate::http::extensions::Compression;
 use crate::http::handshake;
+use crate::http::origin::Sender;
+use crate::http::presented::PresentedCredential;
 use crate::http::problem::Problem;
 
 /// A handshake whose request is valid. The client is not authenticated yet.
@@ -29,8 +30,10 @@ pub struct ValidHandshake {
     answer: Response,
     vocabulary: Vocabulary,
     encoding: Encoding,
-    credentials: Credentials,
-    in_query: Option<String>,
+    /// The page or program that connects.
+    pub sender: Sender,
+    /// The credential of the request.
+    pub credential: Option<PresentedCredential>,
 }
 
 /// An accepted handshake: the response, and what was agreed on.
@@ -46,7 +49,7 @@ pub struct Accepted {
 }
 
 impl ValidHandshake {
-    /// Checks everything except the credential. The first error decides the response.
+    /// Checks everything except the credential, first the origin. The first error decides the response.
     pub fn evaluate(
         endpoint: &Endpoint,
         compression: Compression,
@@ -54,6 +57,7 @@ impl ValidHandshake {
     ) -> Result<Self, Problem> {
         let headers = handshake_request.headers;
         let key = handshake::key(handshake_request.method, handshake_request.version, headers)?;
+        let sender = endpoint.origins.decide(headers)?;
         let authorization = authorization(headers)?;
         let protocols: Result<Vec<_>, _> =
             headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().map(header::HeaderValue::to_str).collect();
@@ -64,16 +68,15 @@ impl ValidHandshake {
         let agreed = extensions::negotiate(headers, compression)?;
         let answer = handshake::accept(key, subprotocol, agreed.and_then(Agreed::answer));
         let encoding = agreed.map_or(Encoding::JSON, Agreed::encoding);
-        let in_query = match credentials.token() {
-            Some(_) => None,
-            None => endpoint.credential_in_query(&vocabulary, handshake_request.query),
+        let query = handshake_request.query;
+        let explicit = PresentedCredential::in_headers(&credentials)
+            .or_else(|| PresentedCredential::ticket_in_query(Some(&vocabulary), query))
+            .or_else(|| PresentedCredential::token_in_query(endpoint, &vocabulary, query));
+        let credential = match explicit {
+            Some(explicit) => Some(explicit),
+            None => PresentedCredential::in_cookie(&endpoint.origins, &sender, headers)?,
         };
-        Ok(Self { answer, vocabulary, encoding, credentials, in_query })
-    }
-
-    /// The token or API key of the request. One in a header takes precedence over one in the query.
-    pub fn credential(&self) -> Option<&str> {
-        self.credentials.token().or(self.in_query.as_deref())
+        Ok(Self { answer, vocabulary, encoding, sender, credential })
     }
 
     /// The parameters of path and query, if the vocabulary is loaded from a file.
@@ -97,33 +100,6 @@ impl ValidHandshake {
     }
 }
 
-/// The value of the header `Authorization`. RFC 6750 §2: a request has only one credential, so it may occur only once.
-pub fn authorization(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let authorization = values.next().map(header::HeaderValue::to_str);
-    if values.next().is_some() {
-        let detail = "the header `Authorization` occurs twice: send one credential";
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_credential", detail));
-    }
-    authorization.transpose().map_err(|_| unreadable("Authorization"))
-}
-
-/// The credential and the offered subprotocols in the headers of a request. `spoken` are the endpoint's own
-/// subprotocols, for error messages.
-pub fn credentials<'h>(
-    authorization: Option<&str>,
-    protocols: impl Iterator<Item = &'h str>,
-    spoken: &[&str],
-) -> Result<Credentials, Problem> {
-    credential::from_handshake(authorization, protocols).map_err(|error| {
-        let mut detail = error.to_string();
-        if let (CredentialError::OnlyBearerItem, Some(name)) = (error, spoken.first()) {
-            detail += &format!(": \"{name}\"");
-        }
-        Problem::new(StatusCode::BAD_REQUEST, "bad_credential", detail)
-    })
-}
-
 /// Tells a client how to send a credential in a handshake with this vocabulary.
 fn credential_help(vocabulary: &Vocabulary) -> String {
     let mut help =
@@ -138,14 +114,6 @@ fn credential_help(vocabulary: &Vocabulary) -> String {
         help += &format!("; or the query parameter `?{parameter}=<token>`");
     }
     help
-}
-
-fn unreadable(name: &str) -> Problem {
-    Problem::new(
-        StatusCode::BAD_REQUEST,
-        "bad_header",
-        format!("the header `{name}` has characters that are not allowed there: use visible ASCII"),
-    )
 }
 
 #[cfg(test)]

@@ -22,15 +22,22 @@ use crate::auth::policy::Via;
 use crate::connection::ConnectionSetup;
 use crate::connection::event_stream::EventStream;
 use crate::connection::transport::Transport;
+use crate::http::authorization::authorization;
+use crate::http::authorization::credentials;
 use crate::http::connection_info::ConnectionInfo;
+use crate::http::cors;
 use crate::http::endpoint::Endpoint;
 use crate::http::filters::Routes;
 use crate::http::filters::query;
 use crate::http::gate::Gate;
+use crate::http::origin::Sender;
+use crate::http::presented::PresentedCredential;
 use crate::http::problem::Problem;
 use crate::http::rejection_log::RejectedRequest;
 use crate::http::request_id;
+use crate::http::socket_gate::RequestKind;
 use crate::node::connection_guard::ConnectionGuard;
+use crate::node::connection_guard::SocketPermit;
 use crate::shard::handle::PendingTransport;
 use crate::shard::handle::ShardRequest;
 
@@ -61,7 +68,9 @@ pub fn route(endpoint: Endpoint, gate: Arc<Gate>) -> Routes {
                     }
                     .log(problem, &gate);
                 }
-                Ok::<_, Rejection>(answer.unwrap_or_else(Reply::into_response))
+                let mut answer = answer.unwrap_or_else(Reply::into_response);
+                cors::apply(&endpoint.origins, &headers, &mut answer);
+                Ok::<_, Rejection>(answer)
             }
         })
         .boxed()
@@ -75,11 +84,14 @@ async fn open(
     gate: &Gate,
 ) -> Result<Response, Problem> {
     let subscribe = subscribe(query)?;
-    let connection_permit = gate.admit().await?;
+    let kind = if connection.is_first { RequestKind::FirstHandshake } else { RequestKind::LaterHandshake };
+    let connection_permit = gate.admit(connection.peer, headers, kind).await?;
+    let sender = endpoint.origins.decide(headers)?;
     let now = SystemTime::now();
-    let identity = gate.identify_by_header(endpoint, Via::Socket, None, headers, now).await?;
+    let credential = credential(query, endpoint, &sender, headers)?;
+    let identity = gate.identify(endpoint, Via::Socket, None, credential.as_ref(), &sender, now).await?;
     let Some(identity) = identity else {
-        let detail = "this stream needs a credential: the header `Authorization: Bearer <token>`";
+        let detail = "this stream needs a credential: the header `Authorization: Bearer <token>`, or `?ticket=<ticket>`";
         return Err(Problem::unauthorized(detail));
     };
     let user_slot = gate.acquire_user_slot(Some(&identity)).await?;
@@ -90,7 +102,7 @@ async fn open(
         policy: Arc::clone(&endpoint.policy),
         encoding: Encoding::JSON,
         identity: Some(identity),
-        guard: ConnectionGuard::new(connection.permit(), connection_permit, user_slot),
+        guard: ConnectionGuard::new(SocketPermit::Shared(connection.permit()), connection_permit, user_slot),
     };
     let (stream, body) = EventStream::new(vec![subscribe]);
     let transport = Transport::EventStream(Box::new(stream));
@@ -106,6 +118,21 @@ async fn open(
     // Without it nginx buffers the stream.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok(answer)
+}
+
+/// The credential of the request. A browser's `EventSource` sends no header: its page has a ticket or a cookie.
+fn credential(
+    query: &str,
+    endpoint: &Endpoint,
+    sender: &Sender,
+    headers: &HeaderMap,
+) -> Result<Option<PresentedCredential>, Problem> {
+    let authorization = authorization(headers)?;
+    let in_headers = PresentedCredential::in_headers(&credentials(authorization, std::iter::empty(), &[])?);
+    match in_headers.or_else(|| PresentedCredential::ticket_in_query(None, Some(query))) {
+        Some(explicit) => Ok(Some(explicit)),
+        None => PresentedCredential::in_cookie(&endpoint.origins, sender, headers),
+    }
 }
 
 /// The `subscribe` message of the native protocol for this query.

@@ -45,6 +45,7 @@ impl FastPathRequest {
             query: self.target.query(),
             headers: &self.headers,
             peer,
+            is_first: true,
         }
     }
 

@@ -1,5 +1,5 @@
 //! `Gate`: decides whether a handshake is accepted. It checks the node's limits first, then the request, then the
-//! credential.
+//! origin of the page, then the credential.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,16 +25,22 @@ use crate::http::endpoint::Endpoint;
 use crate::http::endpoint::HandshakeRequest;
 use crate::http::evaluate::Accepted;
 use crate::http::evaluate::ValidHandshake;
-use crate::http::evaluate::authorization;
-use crate::http::evaluate::credentials;
 use crate::http::extensions::Compression;
 use crate::http::handshake;
+use crate::http::origin::OriginPolicy;
+use crate::http::origin::Sender;
+use crate::http::presented::Carrier;
+use crate::http::presented::PresentedCredential;
 use crate::http::problem::Problem;
 use crate::http::problem::retry_after_seconds;
+use crate::http::redeem;
+use crate::http::socket_gate::RequestKind;
+use crate::http::socket_gate::SocketGate;
 use crate::http::trusted_proxies::TrustedProxies;
 use crate::node::Node;
 use crate::node::admission::HandshakeSlot;
 use crate::node::permit::Permit;
+use crate::node::refusals::Refused;
 use crate::node::slots::Slot;
 use crate::node::user_slots::TooManyConnections;
 use crate::node::user_slots::UserKey;
@@ -53,6 +59,7 @@ pub struct Gate {
     pub node: Arc<Node>,
     /// The proxies whose `X-Forwarded-For` and `Forwarded` headers are trusted.
     pub trusted_proxies: TrustedProxies,
+    socket_gate: SocketGate,
     compression: Compression,
 }
 
@@ -83,7 +90,7 @@ impl Gate {
         let mut own_endpoints = Vec::new();
         let authenticator = node.authenticator();
         for (at, endpoint) in endpoints.iter().enumerate() {
-            let EndpointConfig { listen: own, path, vocabulary, file, access, replace_connections } =
+            let EndpointConfig { listen: own, path, vocabulary, file, access, replace_connections, .. } =
                 endpoint;
             number.0 += u16::from(file.is_some());
             if *own != listen {
@@ -93,14 +100,15 @@ impl Gate {
             if *replace_connections {
                 policy = policy.with_one_connection_at(&name_on_all_nodes(endpoint, &endpoints[..at]));
             }
+            let origins = OriginPolicy::new(&node.http, endpoint, authenticator.cookie());
             own_endpoints.push(match file {
                 Some(VocabularyFile(vocabulary)) => {
-                    Endpoint::from_file(number, Arc::clone(vocabulary), policy)
+                    Endpoint::from_file(number, Arc::clone(vocabulary), policy, origins)
                 }
                 None => {
                     let named = Vocabulary::by_name(vocabulary);
                     let vocabulary = named.ok_or_else(|| UnknownVocabulary(vocabulary.clone()))?;
-                    Endpoint::built_in(path.clone(), vocabulary, policy)
+                    Endpoint::built_in(path.clone(), vocabulary, policy, origins)
                 }
             });
         }
@@ -110,6 +118,7 @@ impl Gate {
             endpoints: own_endpoints,
             node: Arc::clone(node),
             trusted_proxies: TrustedProxies::new(&node.http.trusted_proxies),
+            socket_gate: SocketGate::new(node),
             compression,
         })
     }
@@ -127,14 +136,24 @@ impl Gate {
         here.clone().find(requested).or_else(|| here.next())
     }
 
-    /// Takes a connection slot and waits for a handshake slot. Keep the permit for as long as the connection lives.
-    pub async fn admit(&self) -> Result<Permit, Problem> {
+    /// Takes a connection slot of the node and of the client's address, and waits for a handshake slot. Keep the permit
+    /// for as long as the connection lives.
+    pub async fn admit(
+        &self,
+        peer: SocketAddr,
+        headers: &HeaderMap,
+        kind: RequestKind,
+    ) -> Result<Permit, Problem> {
         self.reject_if_draining()?;
+        // First the address, so that one address takes no more of the node's slots than it may have.
+        let address_permit = self.socket_gate.admit_request(peer, headers, kind)?;
         let now = Instant::now();
-        let permit = self.node.admission.acquire_connection(now).map_err(|retry_after| {
+        let mut permit = self.node.admission.acquire_connection(now).map_err(|retry_after| {
+            self.node.refusals.count(Refused::Connections);
             let detail = "this node has reached its limit of connections: try again later";
             Problem::busy_retry_after(detail, retry_after)
         })?;
+        permit.count_address(address_permit);
         match self.node.admission.acquire_handshake(now) {
             HandshakeSlot::Now => {}
             HandshakeSlot::After(wait) => {
@@ -142,6 +161,7 @@ impl Gate {
                 self.reject_if_draining()?;
             }
             HandshakeSlot::Rejected(retry_after) => {
+                self.node.refusals.count(Refused::Handshakes);
                 let detail = "too many clients are connecting to this node at once: try again later";
                 return Err(Problem::busy_retry_after(detail, retry_after));
             }
@@ -164,8 +184,8 @@ impl Gate {
         now: SystemTime,
     ) -> Result<Accepted, Problem> {
         let valid = ValidHandshake::evaluate(endpoint, self.compression, handshake_request)?;
-        let (binding, credential) = (valid.binding(), valid.credential());
-        let identity = self.identify(endpoint, Via::Socket, binding, credential, now).await?;
+        let (binding, credential) = (valid.binding(), valid.credential.as_ref());
+        let identity = self.identify(endpoint, Via::Socket, binding, credential, &valid.sender, now).await?;
         valid.authorize(identity)
     }
 
@@ -180,55 +200,52 @@ impl Gate {
         loop {
             match self.node.user_slots.acquire(identity) {
                 Ok(slot) => return Ok(slot),
-                Err(error) if tries == 0 => return Err(too_many_connections(&error)),
+                Err(error) if tries == 0 => {
+                    self.node.refusals.count(Refused::UserConnections);
+                    return Err(too_many_connections(&error));
+                }
                 Err(_) => tokio::time::sleep(USER_SLOT_PAUSE).await,
             }
             tries -= 1;
         }
     }
 
-    /// The identity of a request that is not an upgrade. It comes from the header `Authorization`, or from the
-    /// endpoint's rules for requests without a credential.
-    pub async fn identify_by_header(
-        &self,
-        endpoint: &Endpoint,
-        via: Via,
-        binding: Option<&Binding>,
-        headers: &HeaderMap,
-        now: SystemTime,
-    ) -> Result<Option<Arc<Identity>>, Problem> {
-        let credentials = credentials(authorization(headers)?, std::iter::empty(), &[])?;
-        self.identify(endpoint, via, binding, credentials.token(), now).await
-    }
-
     /// The identity for this credential. Without a credential: the user that the client claims if the endpoint trusts
-    /// it, else the anonymous identity, else `None`. It never waits today; it is `async` for credentials that need a
-    /// lookup, such as a key set that must be fetched.
-    #[expect(clippy::unused_async, reason = "callers are ready for a credential that is verified elsewhere")]
-    async fn identify(
+    /// it, else the anonymous identity, else `None`. Only a ticket makes it wait.
+    pub async fn identify(
         &self,
         endpoint: &Endpoint,
         via: Via,
         binding: Option<&Binding>,
-        credential: Option<&str>,
+        credential: Option<&PresentedCredential>,
+        sender: &Sender,
         now: SystemTime,
     ) -> Result<Option<Arc<Identity>>, Problem> {
         let policy = match (via, binding) {
             (Via::Socket, Some(binding)) => endpoint.policy_at(binding),
             (Via::Socket, None) | (Via::Http, _) => &endpoint.policy,
         };
+        let redeemed;
+        let credential = match credential {
+            Some(PresentedCredential { carrier: Carrier::Ticket, secret: ticket }) => {
+                let (tickets, origins) = (&self.node.tickets, &endpoint.origins);
+                redeemed = redeem::redeem(tickets, ticket.expose(), origins, sender, now).await?;
+                Some(redeemed.expose())
+            }
+            presented => presented.map(|presented| presented.secret.expose()),
+        };
         let authenticator = self.node.authenticator();
-        match (credential, binding.and_then(|binding| endpoint.claimed_user(via, binding))) {
+        let identity = match (credential, binding.and_then(|binding| endpoint.claimed_user(via, binding))) {
             (Some(credential), _) => {
                 let identity = authenticator.identify_at(policy, via, credential, now);
-                identity.map(Some).map_err(|error| unauthorized(&error))
+                identity.map_err(|error| unauthorized(&error))?
             }
-            (None, Some(user)) => {
-                let identity = authenticator.trust_client_identity(policy, &user).map(Some);
-                identity.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad_user", error.to_string()))
-            }
-            (None, None) => Ok(policy.anonymous(via)),
-        }
+            (None, Some(user)) => authenticator
+                .trust_client_identity(policy, &user)
+                .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad_user", error.to_string()))?,
+            (None, None) => return Ok(policy.anonymous(via)),
+        };
+        self.node.revocations.apply(identity, now).map(Some).map_err(|error| unauthorized(&error))
     }
 }
 
@@ -247,7 +264,7 @@ fn name_on_all_nodes(endpoint: &EndpointConfig, earlier: &[EndpointConfig]) -> S
 }
 
 /// RFC 6750 §3 and §3.1: a request with an invalid or expired token gets 401 and the error `invalid_token`.
-fn unauthorized(error: &AuthError) -> Problem {
+pub fn unauthorized(error: &AuthError) -> Problem {
     let challenge = format!("Bearer error=\"invalid_token\", error_description=\"{}\"", error.reason());
     let code = if *error == AuthError::Expired { error.code().name() } else { "invalid_token" };
     Problem::new(StatusCode::UNAUTHORIZED, code, error.to_string())

@@ -97,6 +97,17 @@ pub fn retry_after_seconds(retry_after: Duration) -> u64 {
     (retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0)).max(1)
 }
 
+/// 429: the caller has exceeded its rate of calls.
+pub fn too_many_calls(retry_after: Duration) -> Problem {
+    rate_limited("too many calls: slow down, and try again after the time in `Retry-After`", retry_after)
+}
+
+/// 429 with this `Retry-After`.
+pub fn rate_limited(detail: impl Into<String>, retry_after: Duration) -> Problem {
+    let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail);
+    problem.with_header(header::RETRY_AFTER, &retry_after_seconds(retry_after).to_string())
+}
+
 /// RFC 9457 §3: a problem document has the media type `application/problem+json`.
 impl warp::Reply for Problem {
     fn into_response(self) -> Response {

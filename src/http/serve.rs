@@ -19,11 +19,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio::time::sleep_until;
 use tokio::time::timeout_at;
 use tracing::debug;
 use warp::Filter;
+use warp::http::HeaderMap;
 use warp::http::StatusCode;
 use warp::http::header;
 use warp::reply::Reply;
@@ -37,7 +39,9 @@ use crate::http::filters::Routes;
 use crate::http::filters::not_found;
 use crate::http::gate::Gate;
 use crate::http::problem::Problem;
+use crate::http::raw_response;
 use crate::http::request_id;
+use crate::http::socket_gate::SocketGate;
 use crate::http::target;
 use crate::http::websocket;
 use crate::net::stream::Stream;
@@ -49,6 +53,9 @@ use crate::shard::handle::ShardHandle;
 
 /// The size of the first read, in bytes. A longer handshake takes several reads, and hyper parses it.
 const FIRST_READ: usize = 16 * 1024;
+
+/// The most sockets of a shard that are rejected before their request at a time.
+const MAX_REJECTIONS: usize = 64;
 
 /// What serves the sockets of one listener.
 #[derive(Clone)]
@@ -69,8 +76,11 @@ struct ListenerService<S> {
     tls: Option<TlsSettings>,
     node: Arc<Node>,
     shard: ShardHandle,
+    socket_gate: SocketGate,
     /// The buffer for first reads, shared by all sockets of the shard.
     scratch: Rc<RefCell<Vec<u8>>>,
+    /// The rejected sockets of the shard that still get their answer.
+    rejections: Cell<usize>,
 }
 
 /// The function that serves the sockets of one shard. `listeners` are indexed by `ListenerId`.
@@ -79,14 +89,26 @@ pub fn serve(listeners: Vec<ListenerRoutes>, node: &Arc<Node>, shard: &ShardHand
     let service = |ListenerRoutes { routes, gate, tls }| {
         let routes = TowerToHyperService::new(warp::service(routes.recover(not_found)));
         let (node, shard, scratch) = (Arc::clone(node), shard.clone(), Rc::clone(&scratch));
-        Rc::new(ListenerService { routes, gate, tls, node, shard, scratch })
+        let (socket_gate, rejections) = (SocketGate::new(&node), Cell::new(0));
+        Rc::new(ListenerService { routes, gate, tls, node, shard, socket_gate, scratch, rejections })
     };
     let services: Vec<_> = listeners.into_iter().map(service).collect();
     Serve(Box::new(move |socket| {
         let service = services.get(socket.listener.0).map(Rc::clone);
         Box::pin(async move {
             let service = service?;
-            let AcceptedSocket { listener: _, stream, peer, permit } = socket;
+            let AcceptedSocket { listener: _, stream, peer, mut permit } = socket;
+            let deadline = Instant::now() + service.node.limits.request.handshake_timeout;
+            let client =
+                service.socket_gate.identify(&stream, peer, &mut permit, &service.scratch, deadline).await;
+            let peer = match client {
+                Ok(client) => client,
+                Err(problem) => {
+                    let problem = problem.filter(|_| service.tls.is_none())?;
+                    reject(stream, problem, &service.rejections).await;
+                    return None;
+                }
+            };
             let stream = match &service.tls {
                 None => Stream::Plain(stream),
                 Some(tls) => {
@@ -94,7 +116,6 @@ pub fn serve(listeners: Vec<ListenerRoutes>, node: &Arc<Node>, shard: &ShardHand
                     Stream::Tls(Box::new(tls.ok()?))
                 }
             };
-            let deadline = Instant::now() + service.node.limits.request.handshake_timeout;
             // A socket that sends nothing holds no buffer.
             let read = timeout_at(deadline, first_bytes(&stream, &service.scratch)).await.ok().flatten()?;
             if let Some(first) = FastPathRequest::parse(&read, &service.node.limits.request)
@@ -117,6 +138,19 @@ pub fn serve(listeners: Vec<ListenerRoutes>, node: &Arc<Node>, shard: &ShardHand
             None
         })
     }))
+}
+
+/// Answers a socket before its request is read. Above a number of such sockets, it is closed without waiting for the
+/// client, which may then miss the answer: a flood of them must not take the place of others.
+async fn reject(stream: TcpStream, problem: Problem, rejections: &Cell<usize>) {
+    let answer = raw_response::error(problem, request_id::from_headers(&HeaderMap::new()));
+    if rejections.get() < MAX_REJECTIONS {
+        rejections.update(|count| count + 1);
+        websocket::send_rejection(stream.into(), answer).await;
+        rejections.update(|count| count - 1);
+    } else {
+        let _ = stream.try_write(&answer);
+    }
 }
 
 /// The result of the first read; `None` if the client closes or the socket fails.
@@ -150,14 +184,14 @@ async fn serve_with_hyper<S>(
     let stream =
         BareLfGuard::new(stream, read.into(), bare_lf.clone(), service.node.limits.request.write_timeout);
     let with_info = service_fn(|mut request: Request<Incoming>| {
-        has_request.set(true);
+        let is_first = !has_request.replace(true);
         // After a body it is unknown whether the bare LF was in the body or in this head.
         let bare_lf = bare_lf.take() && !had_body.get();
         had_body.set(!request.body().is_end_stream());
         let version = request.version();
         request.extensions_mut().insert(version);
         let id = request_id::from_headers(request.headers());
-        request.extensions_mut().insert(info.of_request(id.clone()));
+        request.extensions_mut().insert(info.of_request(id.clone(), is_first));
         let checked = if bare_lf { Err(bare_lf_rejected()) } else { check(&request) };
         let answer = checked.map(|()| service.routes.call(request));
         async move {

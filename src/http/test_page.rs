@@ -13,12 +13,17 @@ use warp::reply::Reply;
 use warp::reply::Response;
 
 use crate::auth::policy::Via;
+use crate::http::authorization::authorization;
+use crate::http::authorization::credentials;
 use crate::http::console;
 use crate::http::console::escaped;
+use crate::http::endpoint::Endpoint;
 use crate::http::filters::Routes;
 use crate::http::filters::query;
 use crate::http::filters::read_only;
 use crate::http::gate::Gate;
+use crate::http::presented::PresentedCredential;
+use crate::http::problem::Problem;
 
 const PAGE: &str = include_str!("test_page.html");
 const SCRIPT: &str = concat!(include_str!("diagnosis.js"), include_str!("test_page.js"));
@@ -47,8 +52,17 @@ async fn page(gate: &Gate, name: &str, query: Option<&str>, headers: &HeaderMap)
     }
     let mut endpoints = gate.endpoints().filter_map(|endpoint| Some((endpoint, endpoint.file()?.1)));
     let (endpoint, vocabulary) = endpoints.find(|(_, vocabulary)| *vocabulary.name == *name)?;
-    let identity = gate.identify_by_header(endpoint, Via::Http, None, headers, SystemTime::now()).await;
-    Some(identity.map_or_else(Reply::into_response, |_| answer(vocabulary, query)))
+    let answer = checked(gate, endpoint, headers).await.map(|()| answer(vocabulary, query));
+    Some(answer.unwrap_or_else(Reply::into_response))
+}
+
+/// Checks the origin and the credential of the request. Cookies do not count for a page.
+async fn checked(gate: &Gate, endpoint: &Endpoint, headers: &HeaderMap) -> Result<(), Problem> {
+    let sender = endpoint.origins.decide(headers)?;
+    let credentials = credentials(authorization(headers)?, std::iter::empty(), &[])?;
+    let credential = PresentedCredential::in_headers(&credentials);
+    let now = SystemTime::now();
+    gate.identify(endpoint, Via::Http, None, credential.as_ref(), &sender, now).await.map(drop)
 }
 
 /// The page, or one of its files, by the query.

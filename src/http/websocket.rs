@@ -39,8 +39,10 @@ use crate::http::problem::Problem;
 use crate::http::raw_response;
 use crate::http::rejection_log::RejectedRequest;
 use crate::http::request_id;
+use crate::http::socket_gate::RequestKind;
 use crate::net::stream::Stream;
 use crate::node::connection_guard::ConnectionGuard;
+use crate::node::connection_guard::SocketPermit;
 use crate::node::permit::Permit;
 use crate::node::slots::Slot;
 use crate::node::user_slots::UserKey;
@@ -83,7 +85,7 @@ pub async fn open_fast_path(
                 policy: Arc::clone(endpoint.policy_for(&vocabulary)),
                 encoding,
                 identity,
-                guard: ConnectionGuard::new(Arc::new(permit), connection_permit, user_slot),
+                guard: ConnectionGuard::new(SocketPermit::Owned(permit), connection_permit, user_slot),
             };
             Some(NewConnection { transport: Transport::WebSocket(websocket), setup })
         }
@@ -103,7 +105,9 @@ async fn admit(
     id: &HeaderValue,
 ) -> Result<(Accepted, Option<Slot<UserKey>>, Permit), Problem> {
     let admitted = async {
-        let connection_permit = gate.admit().await?;
+        let HandshakeRequest { peer, headers, is_first, .. } = *handshake_request;
+        let kind = if is_first { RequestKind::FirstHandshake } else { RequestKind::LaterHandshake };
+        let connection_permit = gate.admit(peer, headers, kind).await?;
         let accepted = gate.evaluate(endpoint, handshake_request, SystemTime::now()).await?;
         // Where users have one connection, it replaces the earlier one when it starts, and needs no slot.
         let counted = accepted.identity.as_deref().filter(|_| endpoint.policy.one_connection_at.is_none());
@@ -126,7 +130,7 @@ async fn admit(
 
 /// Sends the response and reads until the client closes. Closing with unread bytes would send a reset, and the client
 /// could lose the response.
-async fn send_rejection(stream: Stream, answer: Bytes) {
+pub async fn send_rejection(stream: Stream, answer: Bytes) {
     // One write is enough: the send buffer is empty, and the response is short.
     if stream.try_write(&answer).is_err() {
         return;
@@ -187,10 +191,10 @@ struct UpgradeRequest {
 
 async fn open(request: UpgradeRequest, endpoint: &Endpoint, gate: &Gate) -> Result<Response, Problem> {
     let UpgradeRequest { path, query, method, version, headers, upgrade, connection } = request;
-    let ConnectionInfo { peer, ref request_id, .. } = connection;
+    let ConnectionInfo { peer, ref request_id, is_first, .. } = connection;
     let (path, query) = (path.as_str(), query.as_deref());
     let handshake_request =
-        HandshakeRequest { method: &method, version, path, query, headers: &headers, peer };
+        HandshakeRequest { method: &method, version, path, query, headers: &headers, peer, is_first };
     let (Accepted { answer, vocabulary, encoding, identity }, user_slot, connection_permit) =
         admit(gate, endpoint, &handshake_request, request_id).await?;
     let client_address = gate.trusted_proxies.client_address(peer, &headers);
@@ -208,7 +212,7 @@ async fn open(request: UpgradeRequest, endpoint: &Endpoint, gate: &Gate) -> Resu
         policy: Arc::clone(endpoint.policy_for(&vocabulary)),
         encoding,
         identity,
-        guard: ConnectionGuard::new(connection.permit(), connection_permit, user_slot),
+        guard: ConnectionGuard::new(SocketPermit::Shared(connection.permit()), connection_permit, user_slot),
     };
     let inflates = encoding.deflate.is_some();
     let transport = PendingTransport(Box::pin(async move {

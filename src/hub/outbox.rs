@@ -28,8 +28,8 @@ pub struct Outbox {
     /// Bytes of the limit that delayed publications use.
     reserved: usize,
     queues: Queues,
-    /// The rest of a frame that is partly written.
-    unfinished: Bytes,
+    /// The rest of a frame that is partly written; boxed to save memory, because clients that keep up have none.
+    unfinished: Option<Box<Bytes>>,
 }
 
 /// Publications that a subscription does not get. Rendered as a gap, in their place in the queue.
@@ -113,7 +113,7 @@ impl InFlight {
 
 impl Outbox {
     pub fn new(limits: OutboxLimits) -> Self {
-        Self { limits, reserved: 0, queues: Queues::default(), unfinished: Bytes::new() }
+        Self { limits, reserved: 0, queues: Queues::default(), unfinished: None }
     }
 
     pub fn limits(&self) -> OutboxLimits {
@@ -137,7 +137,7 @@ impl Outbox {
 
     /// Whether no frames wait for the socket.
     pub fn is_empty(&self) -> bool {
-        self.unfinished.is_empty() && self.queues.is_empty()
+        self.unfinished.is_none() && self.queues.is_empty()
     }
 
     /// Whether whole frames wait, which can still become gaps.
@@ -147,7 +147,7 @@ impl Outbox {
 
     /// Bytes that wait for the socket.
     pub fn bytes(&self) -> usize {
-        self.unfinished.len() + self.queues.bytes()
+        self.unfinished.as_ref().map_or(0, |rest| rest.len()) + self.queues.bytes()
     }
 
     /// The number of publications that wait for the socket, including those that have become gaps.
@@ -208,14 +208,10 @@ impl Outbox {
     ) -> DeliveryCounts {
         let mut delivery_counts = DeliveryCounts::default();
         let mut bytes = 0;
-        let rest = std::mem::take(&mut self.unfinished);
-        if !rest.is_empty() {
+        if let Some(rest) = self.unfinished.take() {
             bytes += rest.len();
-            taken.push(InFlight {
-                entry: QueueEntry::Rest(Box::new(rest)),
-                rendered: None,
-                priority: Priority::High,
-            });
+            let entry = QueueEntry::Rest(rest);
+            taken.push(InFlight { entry, rendered: None, priority: Priority::High });
         }
         // A gap that may still grow, and its queue.
         let mut expired: Option<(QueueEntry, Priority)> = None;
@@ -253,7 +249,12 @@ impl Outbox {
         if expired.is_some() {
             push_gap(expired, taken, &render);
         }
-        self.queues.shrink_capacity();
+        // Many clients get a reply or a ping, and then nothing for long. After publications, there will be more.
+        if delivery_counts == DeliveryCounts::default() {
+            self.queues.free_capacity();
+        } else {
+            self.queues.shrink_capacity();
+        }
         delivery_counts
     }
 
@@ -272,7 +273,7 @@ impl Outbox {
         for InFlight { entry, priority, .. } in rest.rev() {
             delivery_counts += entry.delivery_counts();
             match entry {
-                QueueEntry::Rest(bytes) => self.unfinished = *bytes,
+                QueueEntry::Rest(rest) => self.unfinished = Some(rest),
                 QueueEntry::Collected { collection, lost } => {
                     if give_back(collection, lost, priority) {
                         self.queues.push_front(QueueEntry::Collected { collection, lost: None }, priority);
@@ -289,7 +290,7 @@ impl Outbox {
         if let Some(partial) = partial {
             let (unwritten, unfinished) = put_back_partial(&mut self.queues, &partial, offset);
             delivery_counts.delivered += unwritten;
-            self.unfinished = unfinished;
+            self.unfinished = Some(unfinished).filter(|rest| !rest.is_empty()).map(Box::new);
         }
         self.queues.become_slow();
         delivery_counts

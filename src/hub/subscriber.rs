@@ -22,15 +22,14 @@ use tidegate_protocol::subscription_context::SubscriptionContext;
 use crate::hub::collections::Collections;
 use crate::hub::conflation::Conflation;
 use crate::hub::conflation::ConflationSize;
+use crate::hub::delays::Delays;
+use crate::hub::delays::NextRelease;
 use crate::hub::delivery_batch::DeliveryBatch;
+use crate::hub::ended_subscriptions::EndedSubscriptions;
 use crate::hub::outbox::InFlight;
 use crate::hub::outbox::Missing;
 use crate::hub::outbox::Outbox;
 use crate::hub::outbox::limits::OutboxLimits;
-
-/// Ended subscriptions to remember while frames wait. A client that leaves more channels without reading gets no gaps
-/// for the first of them.
-const MAX_ENDED: usize = 256;
 
 /// The number of a connection within its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -107,25 +106,6 @@ impl Member {
     }
 }
 
-/// What gaps need to know of a subscription that has ended.
-#[derive(Debug)]
-struct EndedSubscription {
-    id: SubscriptionId,
-    channel: Arc<str>,
-    subscription_context: Option<Rc<SubscriptionContext>>,
-}
-
-/// When the first delayed publication is released.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum NextRelease {
-    /// To be computed from all subscriptions.
-    #[default]
-    Unknown,
-    /// No publication is delayed, and no key was sent within its interval.
-    Never,
-    At(Instant),
-}
-
 /// The subscriptions of one connection, and the outbox that they share.
 #[derive(Debug)]
 pub struct Subscriber {
@@ -137,13 +117,11 @@ pub struct Subscriber {
     /// Sorted by id.
     members: RefCell<Vec<Member>>,
     /// How many subscriptions have a `max_rate_ms`.
-    rate_limited: Cell<usize>,
-    /// Their earliest release, so that a flush does not search all of them.
-    next_release: Cell<NextRelease>,
-    /// The size of what they delay. The outbox may use that many bytes less.
-    conflation_size: Cell<ConflationSize>,
-    /// Subscriptions that ended while frames waited: these frames may still become gaps.
-    ended: RefCell<Vec<EndedSubscription>>,
+    rate_limited: Cell<u32>,
+    /// What these have together.
+    delays: Delays,
+    /// Subscriptions that ended while frames waited: these frames may still become gaps. `None` if there are none.
+    ended: RefCell<Option<Box<EndedSubscriptions>>>,
     outbox: RefCell<Outbox>,
     /// Only if a subscription has [`Collecting`].
     collections: RefCell<Option<Box<Collections>>>,
@@ -158,8 +136,7 @@ impl Subscriber {
             changed: Cell::new(false),
             members: RefCell::default(),
             rate_limited: Cell::default(),
-            next_release: Cell::default(),
-            conflation_size: Cell::default(),
+            delays: Delays::default(),
             ended: RefCell::default(),
             outbox: RefCell::new(Outbox::new(limits)),
             collections: RefCell::default(),
@@ -191,7 +168,10 @@ impl Subscriber {
         subscription_context: Option<Rc<SubscriptionContext>>,
     ) {
         let conflation = max_rate.map(Conflation::new);
-        self.rate_limited.update(|rate_limited| rate_limited + usize::from(conflation.is_some()));
+        if conflation.is_some() {
+            self.rate_limited.update(|rate_limited| rate_limited + 1);
+            self.delays.begin();
+        }
         let has_extras = conflation.is_some() || subscription_context.is_some();
         let extras =
             has_extras.then(|| Box::new(MemberExtras { subscription_context, conflation, collecting: None }));
@@ -210,22 +190,23 @@ impl Subscriber {
         self.forget_collections(&member, &members);
         if let Some(conflation) = member.extras.as_mut().and_then(|extras| extras.conflation.take()) {
             self.rate_limited.update(|rate_limited| rate_limited - 1);
-            self.next_release.set(NextRelease::Unknown);
+            self.delays.set_next_release(NextRelease::Unknown);
             self.with_conflation_size(|size| conflation.clear(size));
+            if !self.is_rate_limited() {
+                self.delays.end();
+            }
         }
         if self.outbox.borrow().has_queued() {
-            let mut ended = self.ended.borrow_mut();
-            if ended.len() == MAX_ENDED {
-                ended.remove(0);
-            }
             let channel = Arc::clone(member.pattern.text());
-            ended.push(EndedSubscription {
-                id,
-                channel,
-                subscription_context: member.subscription_context(),
-            });
+            let mut ended = self.ended.borrow_mut();
+            ended.get_or_insert_default().push(id, channel, member.subscription_context());
         }
         Some(member)
+    }
+
+    /// Whether a subscription has this channel.
+    pub fn has_channel(&self, channel: &Pattern) -> bool {
+        self.members.borrow().iter().any(|member| member.pattern == *channel)
     }
 
     /// The ids of all subscriptions.
@@ -289,7 +270,7 @@ impl Subscriber {
         if self.next_release().is_none_or(|release| release > now) {
             return;
         }
-        self.next_release.set(NextRelease::Unknown);
+        self.delays.set_next_release(NextRelease::Unknown);
         for member in self.members.borrow_mut().iter_mut() {
             let Member { id, class, extras: Some(extras), .. } = member else { continue };
             let Some(conflation) = extras.conflation.as_mut() else { continue };
@@ -306,7 +287,7 @@ impl Subscriber {
         if !self.is_rate_limited() {
             return;
         }
-        self.next_release.set(NextRelease::Unknown);
+        self.delays.set_next_release(NextRelease::Unknown);
         if let Some(context) = self.with_member(id, |member| member.subscription_context()).flatten() {
             self.release_collections(Some(now), Some(&context.group));
         }
@@ -339,7 +320,7 @@ impl Subscriber {
 
     /// When to call [`Subscriber::release_due`] next.
     pub fn next_release(&self) -> Option<Instant> {
-        match self.next_release.get() {
+        match self.delays.next_release() {
             NextRelease::Never => None,
             NextRelease::At(release) => Some(release),
             NextRelease::Unknown => self.find_next_release(),
@@ -357,20 +338,20 @@ impl Subscriber {
         } else {
             None
         };
-        self.next_release.set(next.map_or(NextRelease::Never, NextRelease::At));
+        self.delays.set_next_release(next.map_or(NextRelease::Never, NextRelease::At));
         next
     }
 
     /// Notes the first release of a subscription after an offer, which never makes it later.
     fn note_release(&self, release: Option<Instant>) {
         let Some(release) = release else { return };
-        let is_first = match self.next_release.get() {
+        let is_first = match self.delays.next_release() {
             NextRelease::Unknown => false,
             NextRelease::Never => true,
             NextRelease::At(earliest) => release < earliest,
         };
         if is_first {
-            self.next_release.set(NextRelease::At(release));
+            self.delays.set_next_release(NextRelease::At(release));
         }
     }
 
@@ -430,7 +411,7 @@ impl Subscriber {
     /// Forgets ended subscriptions: the outbox is empty and all of it is written, so that no frame can become a gap any
     /// more.
     pub fn forget_ended(&self) {
-        if !self.ended.borrow().is_empty() {
+        if self.ended.borrow().is_some() {
             self.ended.take();
         }
     }
@@ -442,10 +423,8 @@ impl Subscriber {
 
     /// Calls `change` with the total of what subscriptions hold, and reserves these bytes in the outbox.
     fn with_conflation_size<T>(&self, change: impl FnOnce(&mut ConflationSize) -> T) -> T {
-        let mut size = self.conflation_size.get();
-        let result = change(&mut size);
-        self.conflation_size.set(size);
-        self.outbox.borrow_mut().reserve(size.bytes);
+        let (result, bytes) = self.delays.with_size(change);
+        self.outbox.borrow_mut().reserve(bytes);
         result
     }
 
@@ -460,11 +439,7 @@ impl Subscriber {
     fn channel_of(&self, id: SubscriptionId) -> Option<(Arc<str>, Option<Rc<SubscriptionContext>>)> {
         let of_member =
             |member: &mut Member| (Arc::clone(member.pattern.text()), member.subscription_context());
-        let of_ended =
-            |ended: &EndedSubscription| (Arc::clone(&ended.channel), ended.subscription_context.clone());
-        let ended = self.ended.borrow();
-        let member = self.with_member(id, of_member);
-        member.or_else(|| ended.iter().find(|ended| ended.id == id).map(of_ended))
+        self.with_member(id, of_member).or_else(|| self.ended.borrow().as_ref()?.find(id))
     }
 }
 

@@ -29,7 +29,7 @@ use crate::hub::outbox::limits::OutboxLimits;
 use crate::hub::subscriber::ConnectionId;
 use crate::hub::subscriber::MemberState;
 use crate::hub::subscriber::Subscriber;
-use crate::hub::topic::TopicMember;
+use crate::hub::topic_member::TopicMember;
 
 const INTERVAL: Duration = Duration::from_millis(100);
 

@@ -17,27 +17,18 @@ use tidegate_protocol::subject::Pattern;
 use crate::hub::delivery_batch::DeliveryBatch;
 use crate::hub::effects::Effects;
 use crate::hub::element_index::ElementIndex;
+use crate::hub::member_list::MemberList;
 use crate::hub::subscriber::MemberState;
 use crate::hub::subscriber::Subscriber;
-
-/// One subscription in a topic.
-#[derive(Clone, Debug)]
-pub struct TopicMember {
-    pub subscriber: Rc<Subscriber>,
-    pub subscription: SubscriptionId,
-    pub format: Format,
-    /// Whether publications are offered to it one by one, because it has a `max_rate_ms`, or its messages differ from
-    /// those of other subscribers.
-    pub per_message: bool,
-}
+use crate::hub::topic_member::TopicMember;
 
 /// The subscriptions of one subject or pattern on a shard. Kept small: there may be a topic for each user, with one
 /// subscription.
 #[derive(Debug)]
 pub struct Topic {
     class: Arc<Class>,
-    live: Vec<TopicMember>,
-    held: Vec<TopicMember>,
+    live: MemberList,
+    held: MemberList,
     joining: Option<Box<Joining>>,
     /// The last elements of publications, for each format whose vocabulary takes them apart.
     stores: Option<Box<Stores>>,
@@ -55,7 +46,7 @@ struct Joining {
 
 impl Topic {
     pub fn new(class: Arc<Class>) -> Self {
-        Self { class, live: Vec::new(), held: Vec::new(), joining: None, stores: None }
+        Self { class, live: MemberList::default(), held: MemberList::default(), joining: None, stores: None }
     }
 
     /// Whether the topic has no subscriptions, and no request to the lane is open. While one is, the topic must stay:
@@ -114,26 +105,21 @@ impl Topic {
 
     /// Adds a member to the held list.
     pub fn hold(&mut self, member: TopicMember) {
-        member
-            .subscriber
-            .with_member(member.subscription, |member| member.state = MemberState::Held(self.held.len()));
-        add(&mut self.held, member);
+        self.held.add(member, MemberState::Held);
     }
 
     /// Moves a member from the held to the live list.
     pub fn go_live(&mut self, at: usize) {
-        let member = take_out(&mut self.held, at, MemberState::Held);
-        member
-            .subscriber
-            .with_member(member.subscription, |member| member.state = MemberState::Live(self.live.len()));
-        add(&mut self.live, member);
+        if let Some(member) = self.held.take_out(at, MemberState::Held) {
+            self.live.add(member, MemberState::Live);
+        }
     }
 
     /// Removes a subscription in any state.
     pub fn leave(&mut self, subscriber: &Rc<Subscriber>, subscription: SubscriptionId, state: MemberState) {
         match state {
-            MemberState::Live(at) => drop(take_out(&mut self.live, at, MemberState::Live)),
-            MemberState::Held(at) => drop(take_out(&mut self.held, at, MemberState::Held)),
+            MemberState::Live(at) => drop(self.live.take_out(at, MemberState::Live)),
+            MemberState::Held(at) => drop(self.held.take_out(at, MemberState::Held)),
             MemberState::Joining => {
                 let same =
                     |l: &TopicMember| Rc::ptr_eq(&l.subscriber, subscriber) && l.subscription == subscription;
@@ -250,12 +236,12 @@ impl Topic {
 
     /// All live and held members.
     pub fn members(&self) -> impl Iterator<Item = &TopicMember> {
-        self.live.iter().chain(&self.held)
+        self.live.iter().chain(self.held.iter())
     }
 
     /// Appends publications to the outboxes of live members, and notes those for the sessions of held members.
     pub fn publish(&self, batches: &[(Format, DeliveryBatch)], now: Instant, effects: &mut Effects) {
-        for member in &self.live {
+        for member in self.live.iter() {
             let Some(batch) = batch_for(batches, member.format) else {
                 continue;
             };
@@ -274,7 +260,7 @@ impl Topic {
             }
             effects.note_changed(&member.subscriber, self.class.batch);
         }
-        for member in &self.held {
+        for member in self.held.iter() {
             let Some(batch) = batch_for(batches, member.format) else {
                 continue;
             };
@@ -293,24 +279,4 @@ impl Topic {
 
 fn batch_for(batches: &[(Format, DeliveryBatch)], format: Format) -> Option<&DeliveryBatch> {
     batches.iter().find(|(encoded, _)| *encoded == format).map(|(_, batch)| batch)
-}
-
-/// Adds a member to a list. The first one gets a capacity of one: by default, a list would begin with four.
-fn add(list: &mut Vec<TopicMember>, member: TopicMember) {
-    if list.capacity() == 0 {
-        list.reserve_exact(1);
-    }
-    list.push(member);
-}
-
-/// Removes a member from a list. The last member moves to its position.
-fn take_out(list: &mut Vec<TopicMember>, at: usize, state: fn(usize) -> MemberState) -> TopicMember {
-    let taken = list.swap_remove(at);
-    if let Some(moved) = list.get(at) {
-        moved.subscriber.with_member(moved.subscription, |member| member.state = state(at));
-    }
-    if list.is_empty() {
-        *list = Vec::new();
-    }
-    taken
 }

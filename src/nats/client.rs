@@ -1,5 +1,5 @@
-//! The only user of async-nats. It serves what is not on the path of client messages: `tidegate dev` publishes with it,
-//! and `tidegate check` uses it to ask about JetStream.
+//! A connection of async-nats. It serves what is not on the path of client messages: `tidegate dev` publishes with it,
+//! `tidegate check` uses it to ask about JetStream, and nodes share tickets over it (`key_value`).
 
 use std::future::ready;
 use std::hash::BuildHasher;
@@ -13,6 +13,7 @@ use async_nats::Event;
 use async_nats::client::PublishErrorKind;
 use async_nats::client::RequestErrorKind;
 use bytes::Bytes;
+use futures_util::StreamExt;
 use serde_json::Value;
 use tidegate_protocol::subject::Subject;
 use tokio::time::timeout;
@@ -48,8 +49,9 @@ const JETSTREAM_INFO: &str = "$JS.API.INFO";
 /// A connection that async-nats maintains. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Client {
-    client: async_nats::Client,
-    limit: Duration,
+    pub(super) client: async_nats::Client,
+    /// How long to wait for an answer.
+    pub(super) limit: Duration,
 }
 
 impl Client {
@@ -74,8 +76,27 @@ impl Client {
         self.connected().await
     }
 
+    /// Sends a request to all subscribers of a subject, and returns their answers: until none has come for this time.
+    pub async fn ask_all(&self, subject: &str, data: Bytes, wait: Duration) -> Result<Vec<Bytes>, NatsError> {
+        timeout(self.limit, self.connected()).await.map_err(|_| NatsError::Timeout)??;
+        let inbox = self.client.new_inbox();
+        let mut answers =
+            self.client.subscribe(inbox.clone()).await.map_err(|_| NatsError::ConnectionLost)?;
+        let published = self.client.publish_with_reply(subject.to_owned(), inbox, data).await;
+        published.map_err(|error| NatsError::Refused(error.to_string()))?;
+        self.connected().await?;
+        let mut found = Vec::new();
+        while let Ok(Some(answer)) = timeout(wait, answers.next()).await {
+            if answer.status.is_some() {
+                break;
+            }
+            found.push(answer.payload);
+        }
+        Ok(found)
+    }
+
     /// Waits until there is a connection and everything has been written to it.
-    async fn connected(&self) -> Result<(), NatsError> {
+    pub(super) async fn connected(&self) -> Result<(), NatsError> {
         self.client.flush().await.map_err(|_| NatsError::ConnectionLost)
     }
 

@@ -37,6 +37,8 @@ pub struct Needs {
     pub publish: Vec<(Pattern, String)>,
     /// The largest message that clients may publish, in bytes.
     pub max_message_bytes: usize,
+    /// Whether nodes share one-time tickets, which needs JetStream.
+    pub tickets: bool,
 }
 
 /// One line of the report.
@@ -98,28 +100,33 @@ pub async fn probe(config: &NatsConfig, needs: &Needs) -> Vec<Finding> {
                 "look for the reason in the log of nats-server",
             ));
         }
-        findings.push(jetstream(config).await);
+        findings.push(jetstream(config, needs).await);
     }
     findings
 }
 
-/// Reports whether the account has JetStream. Nothing needs it, so its absence is no failure.
-async fn jetstream(config: &NatsConfig) -> Finding {
+/// Reports whether the account has JetStream. Without it a node works, so its absence is no failure.
+async fn jetstream(config: &NatsConfig, needs: &Needs) -> Finding {
     let has = match Client::connect(config, "tidegate/check/jetstream").await {
         Ok(client) => client.jetstream().await,
         Err(_) => JetStream::Unknown,
     };
-    Finding::passed(match has {
+    match has {
         JetStream::Enabled { streams } => {
-            format!("JetStream is enabled for this account (streams: {streams})")
+            Finding::passed(format!("JetStream is enabled for this account (streams: {streams})"))
         }
+        JetStream::Disabled if needs.tickets => Finding::warning(
+            "JetStream is not enabled for this account: a ticket is valid only on the node that issued it",
+            "with several nodes, enable JetStream, or set auth.ticket_s to 0",
+        ),
         JetStream::Disabled => {
-            "JetStream is not enabled for this account; Tidegate does not need it".to_owned()
+            Finding::passed("JetStream is not enabled for this account; Tidegate does not need it")
         }
-        JetStream::Unknown => {
-            "it is unknown whether JetStream is enabled: NATS did not answer, or forbids the question; Tidegate does not need it".to_owned()
-        }
-    })
+        JetStream::Unknown => Finding::passed(
+            "it is unknown whether JetStream is enabled: NATS did not answer, or forbids the question; only tickets \
+             need it",
+        ),
+    }
 }
 
 /// Why no server can be used: the failure of each server, and what to do about it.

@@ -37,7 +37,7 @@ pub struct Responder {
 #[derive(Debug)]
 pub struct Query {
     pub data: Bytes,
-    reply: Option<Box<str>>,
+    message: Message,
     nats: Nats,
 }
 
@@ -66,12 +66,14 @@ impl PeerReply {
         self.0.payload()
     }
 
+    /// The status that JetStream sends in place of a message, such as `404`.
+    pub fn status(&self) -> Option<&[u8]> {
+        self.0.status()
+    }
+
     /// The value of a header, if it is valid and not folded.
     pub fn header(&self, name: &str) -> Option<&str> {
-        match self.0.header(name) {
-            Ok(Some(Cow::Borrowed(value))) => Some(value),
-            Ok(Some(Cow::Owned(_)) | None) | Err(_) => None,
-        }
+        plain_header(&self.0, name)
     }
 }
 
@@ -79,16 +81,31 @@ impl Responder {
     /// The next query. `None` when the connection has ended.
     pub async fn next(&mut self) -> Option<Query> {
         let message = self.queue.next().await?;
-        let (data, reply) = (message.payload(), message.reply().map(Into::into));
-        Some(Query { data, reply, nats: self.nats.clone() })
+        Some(Query { data: message.payload(), message, nats: self.nats.clone() })
     }
 }
 
 impl Query {
+    pub fn subject(&self) -> &str {
+        self.message.subject()
+    }
+
+    /// The value of a header, if it is valid and not folded.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        plain_header(&self.message, name)
+    }
+
     /// Replies, if the sender waits for that. You can do that several times. While NATS is away the reply is not
     /// queued.
     pub fn reply(&self, data: &[u8], headers: &[(&str, &str)]) -> Result<(), NatsError> {
-        let Some(subject) = &self.reply else { return Ok(()) };
+        let Some(subject) = self.message.reply() else { return Ok(()) };
         self.nats.requests.publish_unconfirmed(&OutgoingMessage { subject, reply: None, headers, data })
+    }
+}
+
+fn plain_header<'m>(message: &'m Message, name: &str) -> Option<&'m str> {
+    match message.header(name) {
+        Ok(Some(Cow::Borrowed(value))) => Some(value),
+        Ok(Some(Cow::Owned(_)) | None) | Err(_) => None,
     }
 }

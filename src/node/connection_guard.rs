@@ -20,8 +20,16 @@ use crate::node::user_slots::UserSlots;
 /// of its user.
 pub struct ConnectionGuard {
     user: Cell<Option<UserConnection>>,
-    _socket: Arc<Permit>,
+    _socket: SocketPermit,
     _connection: Permit,
+}
+
+/// The permit of a socket.
+pub enum SocketPermit {
+    /// Of a socket that hyper has not served.
+    Owned(Permit),
+    /// Of a socket that hyper serves; hyper drops its own reference after the handshake.
+    Shared(Arc<Permit>),
 }
 
 /// How a connection counts for its user.
@@ -34,7 +42,7 @@ enum UserConnection {
 
 impl ConnectionGuard {
     /// `user` is the user's slot, if the client is authenticated already.
-    pub fn new(socket: Arc<Permit>, connection: Permit, user: Option<Slot<UserKey>>) -> Self {
+    pub fn new(socket: SocketPermit, connection: Permit, user: Option<Slot<UserKey>>) -> Self {
         let user = Cell::new(user.map(UserConnection::Counted));
         Self { user, _socket: socket, _connection: connection }
     }

@@ -1,6 +1,6 @@
 //! `Cluster`: queries between the nodes on one NATS, so that an HTTP call gets the same answer from each node.
 //!
-//! Nodes also tell each other which connections of users are new, at endpoints where a user has one connection.
+//! They also follow revocations, and tell each other which connections of users are new, at endpoints where a user has one connection.
 //!
 //! All queries go over one subject. The node that gets the HTTP call checks its permissions; the nodes that answer the
 //! query do not. So NATS permissions must allow that subject to Tidegate nodes only.
@@ -11,12 +11,15 @@ mod fair_queue;
 mod local_node;
 mod peer_request;
 mod replacements;
+mod revocation_bucket;
+mod revocations;
 mod rounds;
 pub mod values;
 
 use std::rc::Rc;
 use std::sync::Arc;
 
+use futures_util::future::join;
 use futures_util::future::join4;
 use tidegate_protocol::frame::VocabularyId;
 use tidegate_vocabulary::Vocabularies;
@@ -90,18 +93,21 @@ impl Cluster {
 }
 
 impl ClusterWorker {
-    /// Runs until the connection to NATS ends. Does nothing if no endpoint needs other nodes.
+    /// Runs until the connection to NATS ends. If no endpoint needs other nodes, only follows revocations.
     pub async fn run(self, context: Rc<Context>) {
         let (context, local) = (&*context, &self.local);
         let has_calls = local.vocabularies.iter().any(|(_, vocabulary)| vocabulary.needs_other_nodes());
-        if has_calls || context.node.latest_connections.is_used() {
-            join4(
-                rounds::of_statistics(context, local, self.statistics),
-                rounds::of_values(context, local, self.values),
-                answers::answer(context, local),
-                replacements::announce(context, local),
-            )
-            .await;
-        }
+        let others = async {
+            if has_calls || context.node.latest_connections.is_used() {
+                join4(
+                    rounds::of_statistics(context, local, self.statistics),
+                    rounds::of_values(context, local, self.values),
+                    answers::answer(context, local),
+                    replacements::announce(context, local),
+                )
+                .await;
+            }
+        };
+        join(revocations::follow(context, local), others).await;
     }
 }

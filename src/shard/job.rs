@@ -26,6 +26,9 @@ pub enum ShardJob {
         with_names: bool,
         answer: oneshot::Sender<Vec<Statistics>>,
     },
+    /// Check all connections of this shard against the node's revocations. The answer is how many have ended, or may do
+    /// less.
+    CheckRevocations { answer: oneshot::Sender<usize> },
 }
 
 /// The message of an HTTP call, and who sent it.

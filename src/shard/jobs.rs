@@ -27,6 +27,7 @@ use crate::shard::job::OneMessage;
 use crate::shard::job::ShardJob;
 use crate::shard::last_values::LastValuesCall;
 use crate::shard::last_values::overloaded;
+use crate::shard::stretch::Stretch;
 
 /// Runs a job. If the caller has gone in the meantime, the answer is dropped.
 pub(super) async fn run(connections: Rc<Connections>, cluster: Cluster, job: ShardJob) {
@@ -40,7 +41,20 @@ pub(super) async fn run(connections: Rc<Connections>, cluster: Cluster, job: Sha
         ShardJob::Statistics { id, vocabulary, with_names, answer } => {
             let _ = answer.send(statistics(&connections, id, &vocabulary, with_names));
         }
+        ShardJob::CheckRevocations { answer } => {
+            let _ = answer.send(check_revocations(&connections).await);
+        }
     }
+}
+
+/// Checks all connections against the node's revocations. Those that start meanwhile check themselves.
+async fn check_revocations(connections: &Connections) -> usize {
+    let (mut changed, mut stretch) = (0, Stretch::default());
+    for connection in connections.all() {
+        stretch.step().await;
+        changed += usize::from(connection.check_revocations(Instant::now()));
+    }
+    changed
 }
 
 /// Statistics of the sessions of a vocabulary, and of its publications.
@@ -57,7 +71,8 @@ fn statistics(
 }
 
 /// Creates a session for one message and returns the frames that it sends. It cannot subscribe. Returns `None` if the
-/// caller has gone while it waited for last values.
+/// caller has gone while it waited: a call does not outlive its caller. What it publishes or requests is sent all the
+/// same.
 async fn answer_message(
     context: &Context,
     cluster: &Cluster,
@@ -78,28 +93,26 @@ async fn answer_message(
                 continue;
             }
             Output::Publish { request, subject, data, headers } => {
-                upstream::publish(context, request, &subject, data, &headers).await
+                let published = upstream::publish(context, request, &subject, data, &headers);
+                for_caller(answer, published).await?
             }
             Output::Request { request, subject, data, timeout } => {
-                upstream::request(context, request, &subject, data, timeout).await
+                for_caller(answer, upstream::request(context, request, &subject, data, timeout)).await?
             }
             Output::Query { request, query } => {
                 let result = match query {
                     Query::LastValues { channels } => {
                         let read =
                             LastValuesCall { context, cluster, vocabulary, channels: &channels, caller };
-                        let result = tokio::select! {
-                            biased;
-                            () = answer.closed() => return None,
-                            result = read.answer(&mut held) => result,
-                        };
+                        let result = for_caller(answer, read.answer(&mut held)).await?;
                         result.map(QueryResult::LastValues).map_err(|refusal| {
                             retry_after = refusal.retry_after;
                             refusal.error
                         })
                     }
                     Query::Statistics { with_names } => {
-                        cluster_statistics(context, cluster, vocabulary, with_names).await
+                        for_caller(answer, cluster_statistics(context, cluster, vocabulary, with_names))
+                            .await?
                     }
                 };
                 Input::Queried { request, result }
@@ -126,6 +139,15 @@ async fn answer_message(
     // What has been done is answered, whether there is room or not; the next calls of the caller are refused.
     held.set(frames.iter().map(Frame::len).sum());
     Some(CallAnswer { frames, held, retry_after })
+}
+
+/// Waits for the result of this work, which is begun in any case. `None` if the caller goes first.
+async fn for_caller<T>(answer: &mut oneshot::Sender<CallAnswer>, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        result = work => Some(result),
+        () = answer.closed() => None,
+    }
 }
 
 /// The statistics of a vocabulary on all nodes.

@@ -30,7 +30,7 @@ use crate::hooks::fault_point;
 use crate::hub::delivery_batch::DeliveryBatch;
 use crate::hub::effects::Effects;
 use crate::hub::element_index::ElementIndex;
-use crate::hub::topic::TopicMember;
+use crate::hub::topic_member::TopicMember;
 use crate::lane::inbox::Batch;
 use crate::lane::inbox::Item;
 use crate::lane::inbox::Snapshot;

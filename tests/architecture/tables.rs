@@ -4,7 +4,7 @@
 /// `docs/ARCHITECTURE.md` in the same commit. `hooks` does nothing outside tests.
 pub(crate) const LAYERS: [(&str, &[&str]); 15] = [
     ("main", &["cli"]),
-    ("cli", &["app", "config", "telemetry", "auth", "nats"]),
+    ("cli", &["app", "config", "telemetry", "auth", "nats", "net"]),
     (
         "app",
         &[
@@ -25,7 +25,7 @@ pub(crate) const LAYERS: [(&str, &[&str]); 15] = [
     ("http", &["shard", "connection", "node", "lane", "auth", "nats", "hub", "net", "telemetry", "config"]),
     ("shard", &["connection", "node", "lane", "auth", "nats", "hub", "net", "telemetry", "config", "hooks"]),
     ("connection", &["node", "lane", "auth", "nats", "hub", "net", "telemetry", "config", "hooks"]),
-    ("node", &["lane", "auth", "hub", "config", "hooks"]),
+    ("node", &["lane", "auth", "nats", "hub", "telemetry", "config", "hooks"]),
     ("lane", &["nats", "telemetry", "config", "hooks"]),
     ("auth", &["telemetry", "config"]),
     ("nats", &["telemetry", "config", "hooks"]),
@@ -40,7 +40,7 @@ pub(crate) const LAYERS: [(&str, &[&str]); 15] = [
 /// have the crate's name in front.
 pub(crate) const DOORS: [(&str, &[&str]); 42] = [
     ("anyhow", &["app", "cli", "tidegate-bench"]),
-    ("async_nats", &["nats/client.rs"]),
+    ("async_nats", &["nats/client.rs", "nats/key_value.rs"]),
     ("aws_lc_rs", &["auth", "nats/connect.rs", "net/tls.rs"]),
     ("base64", &["tidegate-protocol", "auth", "http", "nats/login.rs"]),
     (
@@ -73,7 +73,7 @@ pub(crate) const DOORS: [(&str, &[&str]); 42] = [
             "node/readiness.rs",
         ],
     ),
-    ("getrandom", &["app", "cli", "tidegate-bench/servers.rs"]),
+    ("getrandom", &["app", "auth/ticket.rs", "cli", "tidegate-bench/servers.rs"]),
     ("hdrhistogram", &["tidegate-bench"]),
     ("headers", &["http"]),
     ("httparse", &["http"]),
@@ -149,7 +149,7 @@ pub(crate) const DOORS: [(&str, &[&str]); 42] = [
     ("tokio_rustls", &["net", "nats"]),
     ("tokio_util", &["nats", "lane", "node", "connection", "shard", "http", "app", "cli"]),
     ("toml", &["tidegate-document/parse.rs", "tidegate-bench/servers/vocabulary.rs"]),
-    ("tracing", &["nats", "lane", "connection", "shard", "http", "app", "cli", "auth", "telemetry"]),
+    ("tracing", &["nats", "lane", "node", "connection", "shard", "http", "app", "cli", "auth", "telemetry"]),
     ("tracing_subscriber", &["telemetry", "config/log.rs"]),
     ("tungstenite", &["tidegate-protocol"]),
     ("warp", &["http"]),

@@ -5,8 +5,8 @@ use crate::rows;
 
 /// The cells of one row of a workload's table, by the headings of the columns.
 fn cells(workload: &str, row: &str) -> Vec<(String, String)> {
-    let page = read("docs/BENCHMARKS.md");
-    let table = page.split("\n### ").find_map(|part| part.strip_prefix(&format!("{workload}\n")));
+    let page = read("docs/benchmarks/RESULTS.md");
+    let table = page.split("\n## ").find_map(|part| part.strip_prefix(&format!("{workload}\n")));
     let table = table.unwrap_or_else(|| panic!("there is no workload {workload}"));
     let headings = table.lines().find(|line| line.starts_with('|')).unwrap_or_default();
     let headings = headings.trim_matches('|').split('|').map(|cell| cell.trim().to_owned());
@@ -39,7 +39,7 @@ fn the_figures_of_readme_are_those_of_the_benchmarks() {
     ] {
         assert!(
             readme.contains(&sentence),
-            "README.md has other figures than docs/BENCHMARKS.md: {sentence}"
+            "README.md has other figures than docs/benchmarks/RESULTS.md: {sentence}"
         );
     }
 }

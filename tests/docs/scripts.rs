@@ -119,6 +119,9 @@ fn the_scripts_have_the_limits_of_the_code() {
     let admission = read("src/node/admission.rs");
     assert!(admission.contains("MAX_RETRY_AFTER: Duration = Duration::from_secs(60)"));
     assert!(storm.contains("MAX_RETRY_AFTER = 60.0"));
+    assert!(
+        read("src/net/listen.rs").contains("BACKLOG: u32 = 4096;") && storm.contains("backlog: int = 4096")
+    );
     let (budget, capacity) = (read("src/app/descriptors.rs"), read("docs/capacity/capacity.py"));
     let names = "EXTRA_SOCKETS, MAX_BUSY_REPLIES, PER_NODE, PER_SHARD = 1024, 256, 32, 12";
     assert!(capacity.contains(names));

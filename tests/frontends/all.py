@@ -123,6 +123,7 @@ def main() -> int:
     python = subprocess.run(
         [HERE.parent / "setup.sh", "--python"], check=True, capture_output=True, text=True
     ).stdout.strip()
+    pages = free_port()
     secret, api_key = secrets.token_hex(32), f"key-{secrets.token_hex(16)}"
 
     with contextlib.ExitStack() as stack:
@@ -161,7 +162,14 @@ def main() -> int:
             file.write_text(config)
             log = folder / f"{seed}-{number}.log"
             # No client is left when a node ends, so it need not drain.
-            settings = [f"nats.url={nats}", "server.drain_s=0", *["http.console=true"] * options.console]
+            settings = [
+                f"nats.url={nats}",
+                "server.drain_s=0",
+                # The pages of the test, and the page of the node itself.
+                f"http.allowed_origins=http://127.0.0.1:{pages}",
+                f"http.public_url=http://127.0.0.1:{ports['8000']}",
+                *["http.console=true"] * options.console,
+            ]
             command = [tidegate, "serve", "--config", str(file)]
             command += [argument for setting in settings for argument in ("--set", setting)]
             process = stack.enter_context(running(command, log, TIDEGATE_AUTH__HMAC_SECRET=secret))
@@ -210,7 +218,7 @@ def main() -> int:
             if options.trust_client_identity
             else [
                 run([python, str(HERE / "run.py"), *switches], in_python),
-                run(["node", str(HERE / "run.mjs"), *switches, *each], in_javascript),
+                run(["node", str(HERE / "run.mjs"), "--pages-port", str(pages), *switches, *each], in_javascript),
                 run([python, str(HERE / "nats_lines.py"), "--cli", nats_cli], in_python),
                 run([python, str(HERE / "backends.py"), "--tidegate", tidegate, *folder_of_documents], documented),
             ]
@@ -222,6 +230,8 @@ def main() -> int:
                 "node",
                 str(HERE / "snippets.mjs"),
                 str(options.snippets),
+                "--pages-port",
+                str(pages),
                 "--python",
                 python,
                 *["--trust-client-identity"] * options.trust_client_identity,

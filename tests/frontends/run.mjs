@@ -8,7 +8,8 @@
 // all are ok, 1 if one failed, and 64 for bad usage. --secret is the text that the node has in
 // TIDEGATE_AUTH__HMAC_SECRET. --api-key is a key that the node has under [[auth.api_key]], with the role that the
 // comment in the configuration names; without it, rows that need a key are skipped. Pass --console if the node has
-// `http.console` on. --row runs only the rows whose name contains the text. $TIDEGATE_CHROMIUM is the path of a
+// `http.console` on. --pages-port is the port of the pages: the node must allow their origin, http://127.0.0.1:PORT
+// (`http.allowed_origins`); the default is any free port, for `tidegate dev`. --row runs only the rows whose name contains the text. $TIDEGATE_CHROMIUM is the path of a
 // Chromium to use instead of Debian's. Behind a load balancer, --node stock-agent=URL is the address of each node, so that
 // two pages that call each other have different nodes.
 
@@ -33,6 +34,7 @@ function readOptions() {
         node: { type: 'string', multiple: true, default: [] },
         secret: { type: 'string' },
         row: { type: 'string', default: '' },
+        'pages-port': { type: 'string', default: '0' },
         'api-key': { type: 'string' },
         console: { type: 'boolean', default: false },
       },
@@ -79,7 +81,7 @@ async function main() {
         }
         continue;
       }
-      server ??= await serve();
+      server ??= await serve(Number(options['pages-port']));
       browser ??= await chromium.launch({
         executablePath: process.env.TIDEGATE_CHROMIUM || '/usr/bin/chromium',
         args: [...FLAGS, ...CALL_FLAGS],

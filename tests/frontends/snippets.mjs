@@ -178,6 +178,7 @@ function readOptions() {
         ws: { type: 'string', multiple: true },
         secret: { type: 'string' },
         python: { type: 'string', default: 'python3' },
+        'pages-port': { type: 'string', default: '0' },
         'trust-client-identity': { type: 'boolean', default: false },
       },
     });
@@ -201,7 +202,7 @@ async function main() {
     executablePath: process.env.TIDEGATE_CHROMIUM || '/usr/bin/chromium',
     args: FLAGS,
   });
-  const server = await serve();
+  const server = await serve(Number(options['pages-port']));
   let failed = 0;
   let passed = 0;
   console.log('| document | lines | language | changes | result |');

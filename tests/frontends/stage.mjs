@@ -93,8 +93,8 @@ export async function runnerSide(natsUrl, secret) {
   return { ask, close };
 }
 
-/** Serves the pages on another port than the node, as a development server does. */
-export async function serve() {
+/** Serves the pages on another port than the node, as a development server does. 0 is any free port. */
+export async function serve(port = 0) {
   const types = { '.html': 'text/html', '.mjs': 'text/javascript' };
   const server = createServer(async (request, response) => {
     const [name] = /[a-z-]+\.(html|mjs)$/.exec(request.url) ?? ['index.html'];
@@ -105,6 +105,6 @@ export async function serve() {
       response.writeHead(404).end();
     }
   });
-  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  await new Promise((resolve) => server.listen(port, '127.0.0.1', resolve));
   return { url: `http://127.0.0.1:${server.address().port}/`, close: () => server.close() };
 }

@@ -1,17 +1,22 @@
 //! The rate limits of HTTP calls, by identity and by address, and that callers do not affect each other.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use serde_json::Value;
 use serde_json::json;
 use tidegate::config::network::Network;
 
+use crate::support::edge::role;
 use crate::support::eventually;
 use crate::support::raw::Answer;
 use crate::support::raw::RawClient;
+use crate::support::raw::ask;
+use crate::support::within;
 use crate::vocabularies::stage::Stage;
 use crate::vocabularies::stage::authorization;
 
@@ -168,4 +173,95 @@ async fn behind_a_trusted_proxy_each_client_has_its_own_address() {
     let refused = join_all((0..40).map(|_| from("203.0.113.1"))).await;
     assert!(refused.iter().filter(|refused| **refused).count() >= 10);
     assert!(!from("203.0.113.2").await);
+}
+
+/// Calls whose service decides when they end.
+const SLOW: &str = r#"
+    name = "slow"
+    [[path]]
+    name = "page"
+    path = "/page"
+    [[http]]
+    method = "POST"
+    path = "/ask"
+    do = "request"
+    subject = "svc.slow"
+    data = "{msg.text}"
+    send = { answer = "{reply}" }
+    [[http]]
+    method = "POST"
+    path = "/say"
+    do = "publish"
+    subject = "chat.a"
+    data = "{msg.text}"
+    send = { said = true }
+"#;
+
+async fn slow_stage() -> Stage {
+    Stage::start("slow", SLOW, |config| {
+        config.roles = vec![role("user", &[], &["chat.a"], &["svc.slow"])];
+        config.nats.request_timeout = Duration::from_mins(5);
+        config.limits.request_timeout_max = Duration::from_mins(5);
+        config.limits.handshake_timeout = Duration::from_secs(1);
+        config.limits.handshake_wait = Duration::ZERO;
+    })
+    .await
+}
+
+/// The calls that the node works on.
+fn in_progress(stage: &Stage) -> usize {
+    // Each has room for its answer, and the node itself refers to all.
+    Arc::strong_count(&stage.edge.app.node.answer_budget) - 1
+}
+
+fn post(path: &str, more: &str, body: &str) -> Vec<u8> {
+    let authorization = authorization(&user("alice"));
+    format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{authorization}{more}\r\n{body}").into_bytes()
+}
+
+#[tokio::test]
+async fn ex_04_a_call_does_not_outlive_its_caller() {
+    let stage = slow_stage().await;
+    let mut requests = stage.nats.subscribe("svc.slow").await.unwrap();
+    stage.nats.flush().await.unwrap();
+    let (body, mut callers) = (r#"{"text":"x"}"#, Vec::new());
+    for _ in 0..3 {
+        let mut caller = RawClient::connect(&stage.edge.address()).await;
+        caller.send(&post("/ask", &format!("Content-Length: {}\r\n", body.len()), body)).await;
+        callers.push(caller);
+    }
+    for _ in 0..3 {
+        within("a request", requests.next()).await.unwrap();
+    }
+    assert_eq!(in_progress(&stage), 3);
+    drop(callers);
+    eventually("the calls end with their callers", || async { in_progress(&stage) == 0 }).await;
+}
+
+#[tokio::test]
+async fn ex_04_a_slow_or_endless_body_is_refused() {
+    let stage = slow_stage().await;
+    let address = stage.edge.address();
+    let slow = ask(&address, post("/say", "Content-Length: 100\r\n", r#"{"text":"#)).await;
+    assert_eq!((slow.status, &slow.json()["code"]), (408, &json!("timeout")), "{slow:?}");
+    let silent = ask(&address, post("/say", "Transfer-Encoding: chunked\r\n", "")).await;
+    assert_eq!(silent.status, 408, "{silent:?}");
+    // One byte less than the limit is accepted, as far as its size is concerned.
+    let max = 65_536;
+    for (bytes, status) in [(max, 400), (max + 1, 413)] {
+        let body = "x".repeat(bytes);
+        let answer = ask(&address, post("/say", &format!("Content-Length: {bytes}\r\n"), &body)).await;
+        assert_eq!(answer.status, status, "{bytes}: {answer:?}");
+        let chunked = format!("{bytes:x}\r\n{body}\r\n0\r\n\r\n");
+        let answer = ask(&address, post("/say", "Transfer-Encoding: chunked\r\n", &chunked)).await;
+        assert_eq!(answer.status, status, "{bytes} in chunks: {answer:?}");
+    }
+    // A stream without end is refused as soon as it is too long.
+    let mut endless = RawClient::connect(&address).await;
+    endless.send(&post("/say", "Transfer-Encoding: chunked\r\n", "")).await;
+    for _ in 0..max / 1024 + 1 {
+        endless.send(format!("400\r\n{}\r\n", "x".repeat(1024)).as_bytes()).await;
+    }
+    assert_eq!(within("an answer", endless.answer()).await.status, 413);
+    assert_eq!(in_progress(&stage), 0);
 }

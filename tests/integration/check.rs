@@ -80,7 +80,7 @@ async fn check_prints_whether_the_account_has_jetstream() {
     let output = check(&nats, &config(&nats, "")).await;
     let printed = text_of(&output);
     assert_eq!(output.status.code(), Some(0), "{printed}");
-    assert_line(&printed, "ok", "JetStream is not enabled for this account", "");
+    assert_line(&printed, "warning", "JetStream is not enabled for this account", "auth.ticket_s to 0");
 }
 
 #[tokio::test]

@@ -199,6 +199,30 @@ async fn hs_03_one_deadline_covers_the_time_from_the_accept_to_the_upgrade() {
 }
 
 #[tokio::test]
+async fn hs_05_the_limits_of_headers_are_exact() {
+    let edge = TestEdge::start().await;
+    let authorization = format!("Authorization: Bearer {}\r\n", token("alice"));
+    let plain = handshake("/ws", &authorization);
+    let own = String::from_utf8_lossy(&plain).matches("\r\n").count() - 2;
+    let headers = |count: usize| {
+        let more: String = (own..count).map(|number| format!("X-{number}: 1\r\n")).collect();
+        handshake("/ws", &(authorization.clone() + &more))
+    };
+    let bytes = |count: usize| {
+        let filler = "a".repeat(count - plain.len() - "X: \r\n".len());
+        handshake("/ws", &format!("{authorization}X: {filler}\r\n"))
+    };
+    for (what, request, status) in [
+        ("64 headers", headers(64), 101),
+        ("65 headers", headers(65), 431),
+        ("a head of 16 KiB", bytes(16_384), 101),
+        ("one byte more", bytes(16_385), 431),
+    ] {
+        assert_eq!(ask(&edge.address(), request).await.status, status, "{what}");
+    }
+}
+
+#[tokio::test]
 async fn hs_05_floods_of_headers_are_rejected_and_the_node_keeps_working() {
     let edge = TestEdge::start().await;
     let many: String = (0..101).map(|number| format!("X-{number}: 1\r\n")).collect();

@@ -378,3 +378,63 @@ async fn a_dead_socket_with_pending_requests_is_released() {
         eventually("its place is free", || async { edge.app.shards.sockets() == 0 }).await;
     }
 }
+
+const STILL_OPEN: &str = r#"{"type":"subscribe","channel":"chat.still-open"}"#;
+
+/// Each limit of a socket: what it permits, what is one more, and the code that ends the session then.
+fn pairs() -> [(&'static str, Vec<u8>, Vec<u8>, u16); 5] {
+    let message = |bytes: usize| {
+        let text = json!({ "type": "ping", "x": "" }).to_string();
+        raw::text(&text.replace("\"\"", &format!("\"{}\"", "x".repeat(bytes - text.len()))))
+    };
+    let fragments = |frames: usize| {
+        let text = r#"{"type":"ping"}"#;
+        let more = [raw::frame(0x00, b"").repeat(frames - 2), raw::frame(0x80, b"")].concat();
+        [raw::frame(0x01, text.as_bytes()), more].concat()
+    };
+    let pings = |count: usize| raw::frame(0x89, b"").repeat(count);
+    let errors = |count: usize| raw::text("[]").repeat(count);
+    // A message and the rest of the burst, with 14 bytes for the header of each frame.
+    let bytes = |bytes: usize| [message(50_000), raw::text(&" ".repeat(bytes - 50_000 - 2 * 14))].concat();
+    [
+        ("limits.max_message_bytes", message(65_536), message(65_537), 1009),
+        ("limits.max_fragments", fragments(256), fragments(257), 1008),
+        ("limits.control_frames_burst", pings(50), pings(51), 1008),
+        ("limits.max_errors", errors(20), errors(21), 4509),
+        // The surplus is more than the rate permits in ten seconds.
+        ("limits.inbound_burst_bytes", bytes(80_000 - STILL_OPEN.len() - 6), bytes(80_000 + 10 * 1024), 4029),
+    ]
+}
+
+#[tokio::test]
+async fn ex_02_a_limit_of_a_socket_permits_its_value_and_not_one_more() {
+    let edge = TestEdge::with(|config| {
+        config.limits.control_frames_per_s = 1;
+        config.limits.inbound_bytes_per_s = 1024;
+        config.limits.inbound_burst_bytes = 80_000;
+    })
+    .await;
+    let mut healthy = edge.client("bob").await;
+    for (limit, permitted, surplus, expected) in pairs() {
+        let mut client = edge.raw("alice").await;
+        client.send(&[permitted, raw::text(STILL_OPEN)].concat()).await;
+        let is_open = async |client: &mut raw::RawClient| loop {
+            let frame = client.frame().await.unwrap_or_else(|| panic!("{limit}: closed"));
+            assert_eq!(frame.close_code(), None, "{limit}");
+            if frame.opcode == 1 && frame.message().starts_with(br#"{"type":"subscribed""#) {
+                return;
+            }
+        };
+        is_open(&mut client).await;
+        let mut client = edge.raw("alice").await;
+        client.send(&surplus).await;
+        let code = loop {
+            let frame = client.frame().await.unwrap_or_else(|| panic!("{limit}: no close frame"));
+            if let Some(code) = frame.close_code() {
+                break code;
+            }
+        };
+        assert_eq!(code, expected, "{limit}");
+    }
+    assert!(healthy.so_far().await.is_empty());
+}

@@ -1,6 +1,7 @@
 //! Endpoints with their own listeners: their routes, the limits that all share, startup and shutdown.
 
 use std::net::SocketAddr;
+use std::net::SocketAddrV4;
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -20,6 +21,8 @@ use crate::support::client::Client;
 use crate::support::edge::TestEdge;
 use crate::support::edge::token;
 use crate::support::eventually;
+use crate::support::nats_server::NatsServer;
+use crate::support::process::Process;
 use crate::support::raw;
 use crate::support::raw::ask;
 use crate::support::raw::handshake;
@@ -187,6 +190,38 @@ async fn the_log_has_the_address_of_each_listener() {
     assert_ne!(main, own);
     assert!(!main.ends_with(":0") && !own.ends_with(":0"), "{main} {own}");
     assert_eq!(listening[1]["endpoint_listen"], json!("127.0.0.1:0"));
+}
+
+/// The sockets that wait until this listener accepts them, as the kernel's table says.
+fn waiting(listener: &str) -> usize {
+    let address: SocketAddrV4 = listener.parse().unwrap();
+    let name = format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    // The columns: a number, the local address, the remote one, the state (0A: it listens), and two queues.
+    let columns = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let mut lines = table.lines().skip(1).map(columns);
+    let found = lines.find(|columns| columns[1] == name && columns[3] == "0A").unwrap();
+    usize::from_str_radix(found[4].split_once(':').unwrap().1, 16).unwrap()
+}
+
+#[tokio::test]
+async fn a_node_that_is_busy_loses_no_client_of_a_storm_at_any_listener() {
+    // More than twice the usual length of a listener's queue. The kernel must permit it (net.core.somaxconn).
+    const STORM: usize = 300;
+    let nats = NatsServer::start().await;
+    let node = Process::serve(&nats.url(), "[[endpoint]]\nlisten = \"127.0.0.1:0\"\npath = \"/\"\n").await;
+    let own = node.logged("listening", |line| line["endpoint_listen"].is_string()).await;
+    node.ready().await;
+    node.pause();
+    for listener in [&node.address[..], own["address"].as_str().unwrap()] {
+        let mut storm = Vec::new();
+        for _ in 0..STORM {
+            storm.push(within("a connection", TcpStream::connect(listener)).await.unwrap());
+        }
+        assert_eq!(waiting(listener), STORM);
+    }
+    node.signal("CONT");
+    node.ready().await;
 }
 
 #[tokio::test]

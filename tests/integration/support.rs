@@ -32,3 +32,18 @@ pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: 
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("timed out: {what}"))
 }
+
+/// Waits until all threads of a process that got SIGSTOP have stopped.
+pub(crate) fn until_stopped(id: u32) {
+    let threads = format!("/proc/{id}/task");
+    let stopped = |entry: std::io::Result<std::fs::DirEntry>| {
+        // The state follows the name, which is in brackets.
+        let stat = std::fs::read_to_string(entry.unwrap().path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('T'))
+    };
+    let until = std::time::Instant::now() + PATIENCE;
+    while !std::fs::read_dir(&threads).unwrap().all(stopped) {
+        assert!(std::time::Instant::now() < until, "timed out: process {id} stops");
+        std::thread::yield_now();
+    }
+}

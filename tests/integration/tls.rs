@@ -31,7 +31,7 @@ use crate::support::within;
 const FLOOD: u64 = 600;
 
 /// Starts TLS over a socket and verifies the certificate.
-async fn over(stream: TcpStream) -> TlsStream<TcpStream> {
+pub(crate) async fn over(stream: TcpStream) -> TlsStream<TcpStream> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(include_bytes!("support/tls/ca.pem")).unwrap()).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));

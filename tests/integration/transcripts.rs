@@ -168,6 +168,7 @@ fn skip_reason(transcript: &Transcript) -> Option<&'static str> {
             ShellInput::Unpublished { .. }
             | ShellInput::Failed(_)
             | ShellInput::Drain { .. }
+            | ShellInput::Narrowed { .. }
             | ShellInput::Alive,
         ) => Some("something fails in the node"),
         Action::Input(ShellInput::Unreplied { code, .. }) if code.name() != "no_responders" => {

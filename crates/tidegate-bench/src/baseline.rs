@@ -24,6 +24,7 @@ use mio::Token;
 use mio::net::TcpListener;
 use mio::net::TcpStream;
 use slab::Slab;
+use socket2::SockRef;
 
 /// The first bytes of a producer's connection. Records follow: a [`RECORD_HEADER`] and a frame each.
 pub const FEED: &[u8] = b"FEED\r\n\r\n";
@@ -33,6 +34,8 @@ const RECORD_HEADER: usize = 8;
 const READ: usize = 256 * 1024;
 /// The most slices that the kernel accepts in one vectored write (`IOV_MAX`).
 const SLICES: usize = 1024;
+/// The length of the listener's queue, the same as Tidegate's.
+const BACKLOG: i32 = 4096;
 const LISTENER: Token = Token(usize::MAX);
 /// The response to every handshake. Its key is constant, because the bench's clients do not check it.
 const UPGRADED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -77,6 +80,8 @@ impl Baseline {
     pub fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
         let mut listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0).into())?;
+        // It listens already; this makes its queue longer.
+        SockRef::from(&listener).listen(BACKLOG)?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let address = listener.local_addr()?;
         let (sockets, subscribers, feed, changed) = (Slab::new(), Vec::new(), Vec::new(), Vec::new());

@@ -232,7 +232,14 @@ impl Job {
             outcomes.push(outcome);
         }
         let mut expectations: Vec<_> = outcomes.iter().flat_map(Outcome::expectations).collect();
-        expectations.extend(goals::check(&outcomes));
+        if let Some(reason) = self.why_unjudged() {
+            println!("goals are not judged: {reason}");
+        } else {
+            expectations.extend(goals::check(&outcomes));
+            for workload in goals::without_goal(&outcomes) {
+                println!("no goal for these parameters: {workload}");
+            }
+        }
         print!("{}", report::expectations(&expectations));
         if let Some(file) = &self.common.json {
             let json = report::json(&command, &machine, &outcomes, &expectations);
@@ -246,6 +253,12 @@ impl Job {
             bail!("{failed} of {} goals and expectations do not hold", expectations.len());
         }
         Ok(())
+    }
+
+    /// Why the results cannot be compared with the goals, which are for the default configuration.
+    fn why_unjudged(&self) -> Option<&'static str> {
+        let CommonArgs { shards, set, .. } = &self.common;
+        (*shards != 0 || !set.is_empty()).then_some("they are for a node without --shards and --set")
     }
 
     /// The settings for one entry. `--rounds` and `--seconds` override the entry's own.

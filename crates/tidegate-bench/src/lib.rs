@@ -81,7 +81,7 @@ impl Bench {
 
     /// Measures all targets. They take turns in each round, so that a slow phase of the machine affects all of them.
     pub fn run(&self, entry: &Entry) -> anyhow::Result<Outcome> {
-        let Entry { name, workload, is_compared, .. } = entry;
+        let Entry { name, workload, .. } = entry;
         let needed = workload.sockets_per_process() as u64 + OTHER_FILES;
         let limit = raise_file_limit(needed);
         if limit < needed {
@@ -91,9 +91,7 @@ impl Bench {
             );
         }
         println!("{name}: {}", workload.title());
-        let is_measured = |target: &&Target| {
-            workload.supports(target) && (*is_compared || matches!(target, Target::Tidegate { .. }))
-        };
+        let is_measured = |target: &&Target| workload.supports(target) && entry.includes(target);
         let mut results = Vec::new();
         for target in self.targets.iter().filter(is_measured) {
             results.push((target, TargetResults { target: target.name().to_owned(), rounds: Vec::new() }));

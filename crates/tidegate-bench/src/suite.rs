@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::delivery_tracker::Shape;
+use crate::servers::Target;
 use crate::workloads::Workload;
 use crate::workloads::abuse::Abuse;
 use crate::workloads::churn::Churn;
@@ -27,14 +28,23 @@ pub struct Entry {
     pub workload: Workload,
     pub rounds: Option<usize>,
     pub seconds: Option<Duration>,
-    /// Whether servers other than Tidegate are measured too.
-    pub is_compared: bool,
+    /// The servers that are measured besides Tidegate.
+    pub others: Others,
+}
+
+/// Servers to compare Tidegate with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    All,
+    /// The others could not serve this load.
+    Baseline,
+    None,
 }
 
 impl Entry {
     /// An entry that is measured with the default settings.
     pub fn new(name: impl Into<String>, workload: Workload) -> Self {
-        Self { name: name.into(), workload, rounds: None, seconds: None, is_compared: true }
+        Self { name: name.into(), workload, rounds: None, seconds: None, others: Others::All }
     }
 
     fn rounds(self, rounds: usize) -> Self {
@@ -47,7 +57,21 @@ impl Entry {
     }
 
     fn tidegate_only(self) -> Self {
-        Self { is_compared: false, ..self }
+        Self { others: Others::None, ..self }
+    }
+
+    fn with_baseline(self) -> Self {
+        Self { others: Others::Baseline, ..self }
+    }
+
+    /// Whether this server is measured, if it can serve the workload at all.
+    pub fn includes(&self, target: &Target) -> bool {
+        let is_other = !matches!(target, Target::Tidegate { .. });
+        match self.others {
+            Others::All => true,
+            Others::Baseline => !is_other || *target == Target::Baseline,
+            Others::None => !is_other,
+        }
     }
 }
 
@@ -79,6 +103,7 @@ fn messages(kind: SubjectKind, shape: Shape, pacing: Pacing) -> Messages {
 pub fn all() -> Vec<Entry> {
     let window = Pacing::Window(64);
     let idle = Idle { sockets: 10_000, processes: 1, private: false, feed: String::new(), compress: false };
+    let heartbeats = Heartbeats { sockets: 10_000, processes: 1, private: false, interval_s: 25 };
     let mut all = vec![
         Entry::new("fanout-64", Workload::Messages(fanout(1000, window))),
         Entry::new("fanout-1", Workload::Messages(fanout(1000, Pacing::Window(1)))),
@@ -89,9 +114,8 @@ pub fn all() -> Vec<Entry> {
         Entry::new("lone", Workload::Messages(lone(200, 400.0))),
         Entry::new("idle-shared", Workload::Idle(idle.clone())).rounds(2),
         Entry::new("idle-private", Workload::Idle(Idle { private: true, ..idle.clone() })).rounds(2),
-        heartbeats_entry(Heartbeats { sockets: 10_000, processes: 1, interval_s: 25 })
-            .rounds(1)
-            .tidegate_only(),
+        heartbeats_entry(heartbeats.clone()).rounds(1).tidegate_only(),
+        heartbeats_entry(Heartbeats { private: true, ..heartbeats }).rounds(1).tidegate_only(),
         Entry::new("connect", Workload::Connect(Connect { at_once: 64, same_token: false })),
         Entry::new("connect-same-token", Workload::Connect(Connect { at_once: 64, same_token: true }))
             .tidegate_only(),
@@ -126,10 +150,14 @@ pub fn all() -> Vec<Entry> {
         let workload = Workload::Messages(market(1000, subjects, per_socket, Pacing::Window(1000)));
         all.push(Entry::new(format!("subjects-{subjects}"), workload).tidegate_only());
     }
+    for sockets in [100, 10_000] {
+        let workload = Workload::Messages(private(sockets, window));
+        all.push(Entry::new(format!("private-{sockets}"), workload).tidegate_only());
+    }
     all.push(
         Entry::new("load-L3", Workload::Messages(fanout(5000, Pacing::Rate(100.0))))
-            .rounds(1)
-            .tidegate_only(),
+            .rounds(3)
+            .with_baseline(),
     );
     let ticks = Messages { max_rate_ms: 100, ..market(5000, 2000, 20, Pacing::Rate(20_000.0)) };
     all.push(Entry::new("load-L4", Workload::Messages(ticks)).rounds(1).tidegate_only());
@@ -156,7 +184,8 @@ pub fn slow() -> [Slow; 2] {
 /// Each socket receives one ping during the measurement, or two.
 pub fn heartbeats_entry(heartbeats: Heartbeats) -> Entry {
     let seconds = heartbeats.interval_s as f64 + 1.0;
-    Entry::new("heartbeats", Workload::Heartbeats(heartbeats)).seconds(seconds)
+    let name = if heartbeats.private { "heartbeats-private" } else { "heartbeats" };
+    Entry::new(name, Workload::Heartbeats(heartbeats)).seconds(seconds)
 }
 
 pub fn slow_entry(slow: Slow) -> Entry {

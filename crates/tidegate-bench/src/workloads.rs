@@ -92,7 +92,7 @@ impl Workload {
             Self::Slow(slow) => slow.sockets,
             Self::Restart(restart) => restart.sockets,
             // Attackers included.
-            Self::Abuse(abuse) => abuse.sockets + 1000,
+            Self::Abuse(abuse) => abuse.sockets + 1000 + abuse.attack.sockets(abuse.attackers),
         }
     }
 

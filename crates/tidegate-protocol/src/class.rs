@@ -134,6 +134,8 @@ pub struct Class {
     pub feed: FeedBy,
     pub lane: LaneBy,
     pub key_scope: KeyScope,
+    /// The most subscriptions of one channel on a node; 0 for no limit.
+    pub max_listeners: u32,
 }
 
 impl Class {
@@ -153,6 +155,7 @@ impl Class {
             feed: FeedBy::Subject,
             lane: LaneBy::Hash,
             key_scope: KeyScope::Subject,
+            max_listeners: 0,
         }
     }
 

@@ -29,6 +29,8 @@ pub enum Disconnect {
     Unauthorized,
     /// No credential arrived in time.
     AuthTimeout,
+    /// The credential was revoked.
+    Revoked,
     /// The user has the maximum number of connections.
     TooManyConnections,
     /// The client caused more errors than `max_errors`.
@@ -39,7 +41,7 @@ pub enum Disconnect {
 
 impl Disconnect {
     /// All of them, for tables and tests.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::ProtocolError,
         Self::InvalidUtf8,
         Self::PolicyViolation,
@@ -52,6 +54,7 @@ impl Disconnect {
         Self::RateLimited,
         Self::Unauthorized,
         Self::AuthTimeout,
+        Self::Revoked,
         Self::TooManyConnections,
         Self::TooManyErrors,
         Self::Replaced,
@@ -72,6 +75,7 @@ impl Disconnect {
             Self::RateLimited => 4029,
             Self::Unauthorized => 4501,
             Self::AuthTimeout => 4504,
+            Self::Revoked => 4505,
             Self::TooManyConnections => 4508,
             Self::TooManyErrors => 4509,
             Self::Replaced => 4510,
@@ -93,6 +97,7 @@ impl Disconnect {
             Self::RateLimited => "rate_limited",
             Self::Unauthorized => "unauthorized",
             Self::AuthTimeout => "auth_timeout",
+            Self::Revoked => "revoked",
             Self::TooManyConnections => "too_many_connections",
             Self::TooManyErrors => "too_many_errors",
             Self::Replaced => "replaced",

@@ -20,6 +20,10 @@ pub struct Identity {
     pub claims: Option<Arc<str>>,
     /// When the session must end; `None` for never.
     pub expires: Option<SystemTime>,
+    /// The id (`jti`) of its token, if it has one.
+    pub token_id: Option<Arc<str>>,
+    /// When its token was issued (`iat`), if it says so.
+    pub issued: Option<SystemTime>,
     /// Whether the client has proven no identity. A token may name any user, even "anonymous".
     pub anonymous: bool,
 }
@@ -34,5 +38,10 @@ impl Identity {
     /// An anonymous session may become any user.
     pub fn may_become(&self, new: &Self) -> bool {
         self.anonymous || (self.user == new.user && self.issuer == new.issuer)
+    }
+
+    /// Whether it was proven by a token, and not by an API key. Each token expires.
+    pub fn has_token(&self) -> bool {
+        self.expires.is_some()
     }
 }

@@ -5,6 +5,7 @@ pub mod session;
 
 pub mod dialect;
 pub mod message;
+pub mod moment;
 pub mod native;
 pub mod renderers;
 pub mod subscription_context;

@@ -74,6 +74,8 @@ pub enum Input {
     Alive,
     /// The result of an [`Output::Authenticate`] or [`Output::TrustIdentity`].
     Authenticated(Result<Verified, ClientError>),
+    /// The same user may do less from now on.
+    Narrowed(Arc<Identity>),
     /// An [`Output::Join`] succeeded: the last values, and since when the channel is stale, if it is.
     Joined { subscription: SubscriptionId, snapshot: Vec<Delivery>, stale: Option<SystemTime> },
     /// A lane has read this many last values because of an [`Output::Join`] of this session, which may have left the
@@ -272,6 +274,7 @@ impl Session {
             }
             Input::Alive => self.alive(),
             Input::Authenticated(result) => self.authenticated(result),
+            Input::Narrowed(identity) => self.narrowed(identity),
             Input::Joined { subscription, snapshot, stale } => self.joined(subscription, snapshot, stale),
             Input::SnapshotRead { values } => self.charge_values(values),
             Input::JoinFailed { subscription, error } => self.join_failed(subscription, error),
@@ -414,7 +417,8 @@ impl Session {
         }
     }
 
-    fn identity(&self) -> Option<&Arc<Identity>> {
+    /// The identity, once known.
+    pub fn identity(&self) -> Option<&Arc<Identity>> {
         match &self.phase {
             Phase::Open(verified) => Some(&verified.identity),
             Phase::Waiting { .. } | Phase::Ending(_) | Phase::Closed => None,

@@ -32,6 +32,7 @@ pub mod time_format;
 pub mod transcript;
 
 use std::sync::Arc;
+use std::sync::LazyLock;
 
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::dialect::Render;
@@ -43,6 +44,9 @@ use tidegate_protocol::renderers::Renderers;
 
 use crate::binding::Binding;
 use crate::model::CompiledVocabulary;
+
+/// The native dialect, which all of its clients share.
+static NATIVE: LazyLock<Arc<Native>> = LazyLock::new(|| Arc::new(Native));
 
 /// The message format of one client.
 #[derive(Clone, Debug)]
@@ -69,7 +73,7 @@ impl Vocabulary {
     /// The dialect that decodes and encodes its messages.
     pub fn dialect(&self) -> Arc<dyn Dialect> {
         match self {
-            Self::Native => Arc::new(Native),
+            Self::Native => Arc::clone(&*NATIVE) as _,
             Self::Described(binding) => Arc::clone(binding) as _,
             Self::Echo(echo) => Arc::new(*echo),
         }

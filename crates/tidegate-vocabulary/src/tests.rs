@@ -478,4 +478,4 @@ proptest! {
     }
 }
 
-static SHIPPED: std::sync::LazyLock<Vec<Shipped>> = std::sync::LazyLock::new(shipped);
+static SHIPPED: LazyLock<Vec<Shipped>> = LazyLock::new(shipped);

@@ -161,6 +161,8 @@ pub enum ShellInput {
     Authenticated { persona: String },
     /// `unauthenticated`
     Unauthenticated,
+    /// `narrowed alice`: the same user may do less, as this identity.
+    Narrowed { persona: String },
     /// `published chat.general`: answers the oldest waiting publish on this subject.
     Published { subject: Subject },
     /// `unpublished chat.general unavailable`

@@ -38,7 +38,8 @@ pub(super) fn of_nats(config: &Config) -> Needs {
     let may_publish =
         config.roles.iter().any(|role| !role.publish.allow.is_empty() || !role.request.allow.is_empty());
     let max_message_bytes = if may_publish { config.limits.publish_max_bytes } else { 0 };
-    let mut needs = Needs { max_message_bytes, ..Needs::default() };
+    let tickets = !config.auth.ticket.is_zero();
+    let mut needs = Needs { max_message_bytes, tickets, ..Needs::default() };
     for role in &config.roles {
         let who = format!("role \"{}\"", role.name);
         for pattern in literal_first(&role.subscribe) {

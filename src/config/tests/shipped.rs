@@ -9,6 +9,7 @@ use ::config::Source;
 use ::config::Value;
 use ::config::ValueKind;
 
+use crate::config::allowed_origins::AllowedOrigins;
 use crate::config::auth::SAMPLE_SECRETS;
 use crate::config::endpoint::access::AccessConfig;
 
@@ -65,7 +66,9 @@ fn its_examples_are_right_once_the_sample_secret_is_replaced() {
         anonymous_http_role: Some(String::new()),
         ..AccessConfig::default()
     };
-    assert_eq!(loaded.config.endpoints, [EndpointConfig { access, ..EndpointConfig::default() }]);
+    let allowed_origins = Some(AllowedOrigins::Listed(Vec::new()));
+    let endpoint = EndpointConfig { access, allowed_origins, ..EndpointConfig::default() };
+    assert_eq!(loaded.config.endpoints, [endpoint]);
     let names: Vec<&str> = loaded.config.roles.iter().map(|role| role.name.as_str()).collect();
     assert_eq!(names, ["user", "admin", "trader"]);
     let class = loaded.config.classes.into_iter().next().unwrap();

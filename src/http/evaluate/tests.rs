@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use warp::http::HeaderMap;
 use warp::http::HeaderName;
 use warp::http::HeaderValue;
 use warp::http::Method;
@@ -12,6 +13,7 @@ use crate::auth::Authenticator;
 use crate::auth::policy::Policy;
 use crate::config::auth::AuthConfig;
 use crate::config::endpoint::access::AccessConfig;
+use crate::http::origin::OriginPolicy;
 use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::native;
 use tidegate_vocabulary::compile::compile;
@@ -29,14 +31,14 @@ fn policy() -> Policy {
 }
 
 fn own_protocol() -> Endpoint {
-    Endpoint::built_in("/ws".to_owned(), Vocabulary::Native, policy())
+    Endpoint::built_in("/ws".to_owned(), Vocabulary::Native, policy(), OriginPolicy::default())
 }
 
 /// An endpoint whose path has a user, and which needs a credential in the handshake.
 fn of_a_user() -> Endpoint {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/vocabularies/financegpt.toml");
     let vocabulary = compile(&std::fs::read_to_string(path).unwrap()).unwrap().vocabulary;
-    Endpoint::from_file(VocabularyId(1), Arc::new(vocabulary), policy())
+    Endpoint::from_file(VocabularyId(1), Arc::new(vocabulary), policy(), OriginPolicy::default())
 }
 
 fn evaluate(
@@ -49,8 +51,13 @@ fn evaluate(
         .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap()))
         .collect();
     let (method, version, peer) = (&Method::GET, Version::HTTP_11, SocketAddr::from(([192, 0, 2, 1], 4711)));
-    let handshake_request = HandshakeRequest { method, version, path, query, headers: &headers, peer };
+    let (headers, is_first) = (&headers, true);
+    let handshake_request = HandshakeRequest { method, version, path, query, headers, peer, is_first };
     ValidHandshake::evaluate(endpoint, Compression::Agreed, &handshake_request)
+}
+
+fn credential(handshake: &ValidHandshake) -> Option<&str> {
+    handshake.credential.as_ref().map(|presented| presented.secret.expose())
 }
 
 fn refused(lines: &[(&str, &str)]) -> (u16, &'static str) {
@@ -65,7 +72,7 @@ fn a_valid_handshake_is_accepted_with_the_negotiated_compression() {
         ("sec-websocket-extensions", "permessage-deflate; server_max_window_bits=12"),
     ];
     let accepted = evaluate(&own_protocol(), ("/ws", None), &offers).unwrap();
-    assert_eq!((accepted.credential(), accepted.binding().is_none()), (None, true));
+    assert_eq!((credential(&accepted), accepted.binding().is_none()), (None, true));
     let accepted = accepted.authorize(None).unwrap();
     assert_eq!(accepted.encoding, Encoding::deflated(12));
     let headers = accepted.answer.headers();
@@ -92,9 +99,9 @@ fn a_credential_in_a_header_takes_precedence_over_one_in_the_query() {
     let endpoint = of_a_user();
     let target = ("/ws/alice", Some("token=in-query"));
     let in_query = evaluate(&endpoint, target, &[]).unwrap();
-    assert_eq!(in_query.credential(), Some("in-query"));
+    assert_eq!(credential(&in_query), Some("in-query"));
     let in_header = evaluate(&endpoint, target, &[("authorization", "Bearer in-header")]).unwrap();
-    assert_eq!(in_header.credential(), Some("in-header"));
+    assert_eq!(credential(&in_header), Some("in-header"));
 }
 
 #[test]

@@ -127,10 +127,9 @@ pub struct Queues {
     /// By queue: how many of its entries no publication of a class with that priority may overtake. These are replies,
     /// some of which are about channels, last values, and more urgent publications that wait behind any of them.
     barriers: [u32; 3],
-    /// By queue and home: how many publications and gaps wait in another queue than that of their class.
-    displaced: [[u32; 3]; 3],
-    /// Whether any has since the queues were last empty.
-    is_mixed: bool,
+    /// By queue and home: how many publications and gaps wait in another queue than that of their class. `None` if none
+    /// has since the queues were last empty.
+    displaced: Option<Box<[[u32; 3]; 3]>>,
 }
 
 impl Queues {
@@ -302,8 +301,8 @@ impl Queues {
         if !self.is_empty() {
             return;
         }
-        self.index = None;
-        (self.is_slow, self.is_mixed) = (false, false);
+        (self.index, self.displaced) = (None, None);
+        self.is_slow = false;
         for queue in &mut self.queues {
             queue.entries.clear();
             queue.vacancies = 0;
@@ -337,8 +336,9 @@ impl Queues {
         self.frames += frames;
         if let Some((is_barrier, home)) = entry.irregular(place) {
             self.barriers[place as usize] += u32::from(is_barrier);
-            self.displaced[place as usize][home as usize] += u32::from(home != place);
-            self.is_mixed |= home != place;
+            if home != place {
+                self.displaced.get_or_insert_default()[place as usize][home as usize] += 1;
+            }
         }
     }
 
@@ -350,7 +350,9 @@ impl Queues {
         self.frames -= frames;
         if let Some((is_barrier, home)) = entry.irregular(place) {
             self.barriers[place as usize] -= u32::from(is_barrier);
-            self.displaced[place as usize][home as usize] -= u32::from(home != place);
+            if let Some(displaced) = self.displaced.as_mut().filter(|_| home != place) {
+                displaced[place as usize][home as usize] -= 1;
+            }
         }
     }
 
@@ -363,15 +365,18 @@ impl Queues {
 
     /// Whether a publication in this queue may be sent before an older one of its key.
     fn may_overtake(&self, place: Priority, class: &Class) -> bool {
-        let is_displaced = || self.displaced[place as usize + 1..].iter().flatten().any(|count| *count > 0);
+        let is_any = |displaced: &[[u32; 3]; 3]| {
+            displaced[place as usize + 1..].iter().flatten().any(|count| *count > 0)
+        };
         place < class.priority && !self.queues[class.priority as usize].entries.is_empty()
-            || self.is_mixed && is_displaced()
+            || self.displaced.as_deref().is_some_and(is_any)
     }
 
     /// Moves publications of classes with this priority from less urgent queues to its end.
     fn promote(&mut self, to: Priority) {
+        let Some(displaced) = self.displaced.as_deref().copied() else { return };
         for from in Priority::ALL.into_iter().filter(|from| *from > to) {
-            if self.displaced[from as usize][to as usize] == 0 {
+            if displaced[from as usize][to as usize] == 0 {
                 continue;
             }
             for number in self.queues[from as usize].base..self.queues[from as usize].end() {

@@ -23,7 +23,10 @@ use crate::lane::feeds::FeedLimits;
 use crate::lane::shard_index::ShardIndex;
 use crate::lane::values::ValueLimits;
 use crate::nats::Nats;
+use crate::nats::control::ControlConnection;
 use crate::node::Node;
+use crate::node::address_limiter::AddressLimiter;
+use crate::node::address_limiter::AddressLimits;
 use crate::node::admission::Admission;
 use crate::node::admission::AdmissionLimits;
 use crate::node::answer_budget::AnswerBudget;
@@ -36,6 +39,9 @@ use crate::node::limits::ConnectionLimits;
 use crate::node::limits::NodeLimits;
 use crate::node::limits::RequestLimits;
 use crate::node::readiness::Readiness;
+use crate::node::refusals::Refusals;
+use crate::node::revocations::Revocations;
+use crate::node::tickets::Tickets;
 use crate::node::user_slots::UserSlots;
 use tidegate_protocol::class::Priority;
 use tidegate_protocol::native::Native;
@@ -84,7 +90,15 @@ fn shard(capacity: usize) -> (Rc<Connections>, mpsc::Receiver<LaneRequest>) {
         current_authenticator: CurrentAuthenticator::new(
             Authenticator::new(config.auth, Vec::new()).unwrap(),
         ),
+        address_limiter: AddressLimiter::new(
+            AddressLimits { connections: 0, handshakes: RATE },
+            Instant::now(),
+        ),
+        refusals: Refusals::default(),
+        listeners: Arc::default(),
+        tickets: Tickets::new(Duration::ZERO, ControlConnection::new(&config.nats, "test")),
         user_slots: UserSlots::new(0, UserLimitPolicy::Reject),
+        revocations: Revocations::default(),
         latest_connections: Arc::new(LatestConnections::new("node", false)),
         vocabularies: Vocabularies::default(),
         lanes: Lanes::new(vec![lane]),

@@ -13,8 +13,8 @@ use async_nats::Client;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 
-use crate::support::PATIENCE;
 use crate::support::eventually;
+use crate::support::until_stopped;
 use crate::support::within;
 
 const CONFIGURATION: &str = "nats.conf";
@@ -121,17 +121,7 @@ impl NatsServer {
     /// Stops it (SIGSTOP), and waits until all its threads have stopped: its connections stay open and are silent.
     pub(crate) fn pause(&self) {
         self.signal("-STOP");
-        let threads = format!("/proc/{}/task", self.child.as_ref().unwrap().id());
-        let stopped = |entry: std::io::Result<std::fs::DirEntry>| {
-            // The state follows the name, which is in brackets.
-            let stat = std::fs::read_to_string(entry.unwrap().path().join("stat")).unwrap_or_default();
-            stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('T'))
-        };
-        let until = std::time::Instant::now() + PATIENCE;
-        while !std::fs::read_dir(&threads).unwrap().all(stopped) {
-            assert!(std::time::Instant::now() < until, "timed out: nats-server stops");
-            std::thread::yield_now();
-        }
+        until_stopped(self.child.as_ref().unwrap().id());
     }
 
     /// Continues it (SIGCONT).

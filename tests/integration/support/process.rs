@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::support::edge::SECRET;
 use crate::support::eventually;
 use crate::support::raw::get;
+use crate::support::until_stopped;
 use crate::support::within;
 
 static STARTED: AtomicU32 = AtomicU32::new(0);
@@ -150,6 +151,12 @@ impl Process {
         assert!(
             std::process::Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success()
         );
+    }
+
+    /// Stops it (SIGSTOP), and waits until all its threads have stopped: its sockets stay open and are silent.
+    pub(crate) fn pause(&self) {
+        self.signal("STOP");
+        until_stopped(self.child.id().expect("it runs"));
     }
 
     /// Waits until it has ended. Returns whether it succeeded.

@@ -57,6 +57,11 @@ pub(crate) struct RawClient {
 }
 
 impl RawClient {
+    /// A client with this socket.
+    pub(crate) fn over(stream: TcpStream) -> Self {
+        Self { stream, buffer: Vec::new() }
+    }
+
     /// Connects, and sends nothing.
     pub(crate) async fn connect(address: &str) -> Self {
         Self { stream: TcpStream::connect(address).await.unwrap(), buffer: Vec::new() }

@@ -213,7 +213,7 @@ impl Stage {
         within("something is published", self.spy.next()).await.unwrap()
     }
 
-    /// All messages on NATS since the last call, except replies and queries between nodes.
+    /// All messages on NATS since the last call, except replies and those of nodes to each other.
     pub(crate) async fn published(&mut self) -> Vec<async_nats::Message> {
         self.nats.publish("the.end", "".into()).await.unwrap();
         let mut published = Vec::new();
@@ -223,6 +223,7 @@ impl Stage {
                 "the.end" => return published,
                 // Replies, and requests of the node itself.
                 subject if subject.starts_with("_INBOX") || subject.starts_with("$SYS") => {}
+                subject if NODE_SUBJECTS.contains(&subject) => {}
                 _ => published.push(message),
             }
         }
@@ -243,10 +244,12 @@ impl Stage {
         }
     }
 
-    /// The NATS subscriptions that the node has for its clients, without its inboxes and the queries between nodes.
+    /// The NATS subscriptions that the node has for its clients, without its inboxes and its own.
     pub(crate) async fn subscribed(&self) -> Vec<String> {
         let mut subjects = self.edge.nats.subjects("tidegate/").await;
-        subjects.retain(|subject| !subject.starts_with("_INBOX_tidegate.") && subject != "tidegate.nodes");
+        subjects.retain(|subject| {
+            !subject.starts_with("_INBOX_tidegate.") && !NODE_SUBJECTS.contains(&subject.as_str())
+        });
         subjects
     }
 }
@@ -309,6 +312,14 @@ pub(crate) fn shipped_text(vocabulary: &str) -> String {
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("vocabularies")
 }
+
+/// The subjects on which nodes query each other and follow revocations.
+const NODE_SUBJECTS: [&str; 4] = [
+    "tidegate.nodes",
+    "tidegate.revoke",
+    "_live.$KV.tidegate_revoked.>",
+    "$JS.API.DIRECT.GET.KV_tidegate_revoked",
+];
 
 /// The channels of `on_connect` in all vocabularies. The user is always alice.
 #[rustfmt::skip]

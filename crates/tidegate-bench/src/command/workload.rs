@@ -171,6 +171,9 @@ pub(super) struct HeartbeatsArgs {
     /// with more than one.
     #[arg(long, value_name = "N", default_value_t = 1)]
     processes: usize,
+    /// One subject per socket, instead of one for all.
+    #[arg(long)]
+    private: bool,
     /// Seconds from one ping to the next (`limits.ping_interval_s`). The measurement takes a second more, unless
     /// --seconds is set.
     #[arg(long, value_name = "S", default_value_t = 25)]
@@ -256,10 +259,11 @@ pub(super) struct AbuseArgs {
     /// Publications per second to the well-behaved clients.
     #[arg(long, value_name = "N", default_value_t = 500.0)]
     rate: f64,
-    /// Attackers in `groups`, `lists` and `last`. The other attacks use a fixed number.
+    /// Attackers in `groups`, `lists` and `last`, and floods of pings in `mix`, with 52 times as many other attackers. The
+    /// other attacks use a fixed number.
     #[arg(long, value_name = "N", default_value_t = 1)]
     attackers: usize,
-    /// Run only this attack: groups, lists, patterns, rates, sockets or last. May be repeated.
+    /// Run only this attack: groups, lists, patterns, rates, sockets, last or mix. May be repeated.
     #[arg(long, value_name = "ATTACK")]
     attack: Vec<String>,
 }
@@ -461,6 +465,7 @@ impl HeartbeatsArgs {
         Ok(suite::heartbeats_entry(Heartbeats {
             sockets: self.sockets,
             processes: self.processes,
+            private: self.private,
             interval_s: self.interval,
         }))
     }

@@ -1,5 +1,5 @@
-//! `abuse`: well-behaved clients receive prices while attackers load a node. First they attack another node on the same
-//! nats-server and machine, as a control, and then the node of the well-behaved clients.
+//! `abuse`: well-behaved clients receive prices while attackers load a node. In turns, they attack another node on the
+//! same nats-server and machine, as a control, and the node of the well-behaved clients.
 
 pub mod attack;
 pub mod attackers;
@@ -35,8 +35,14 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 const SETTLE: Duration = Duration::from_secs(1);
 /// Number of subjects, and of subjects per well-behaved client.
 const SUBJECTS: (usize, usize) = (100, 10);
+/// How often each node is attacked. The results are medians: one pause of the machine spoils a 99th percentile.
+const TURNS: usize = 3;
 /// The largest allowed ratio of the 99th percentile to that of the control.
 const MAX_RATIO: f64 = 2.0;
+/// A difference that says nothing about the node: a thread of a busy machine waits that long for its turn.
+const NOISE_MS: f64 = 1.0;
+/// A 99th percentile of fewer deliveries than this is that of a handful, and is not judged.
+const MIN_SAMPLES: u64 = 1000;
 /// How much memory may grow: less than the attacks try to allocate, more than what an allocator keeps.
 const MAX_GROWTH_MIB: f64 = 64.0;
 
@@ -77,9 +83,25 @@ struct AbuseRun {
 }
 
 /// Latencies of one phase, in milliseconds.
+#[derive(Clone, Copy)]
 struct Latency {
     p50: f64,
     p99: f64,
+    /// The number of deliveries.
+    samples: u64,
+}
+
+impl Latency {
+    /// The medians of several phases, and the deliveries of the one with the fewest.
+    fn median(of: &[Self]) -> Self {
+        let median = |value: fn(&Self) -> f64| {
+            let mut values: Vec<_> = of.iter().map(value).collect();
+            values.sort_by(f64::total_cmp);
+            values.get(values.len() / 2).copied().unwrap_or_default()
+        };
+        let samples = of.iter().map(|latency| latency.samples).min().unwrap_or_default();
+        Self { p50: median(|latency| latency.p50), p99: median(|latency| latency.p99), samples }
+    }
 }
 
 impl Abuse {
@@ -111,11 +133,18 @@ impl Abuse {
         };
         run.run_for(bench.warm_up)?;
         let no_attack = run.measure(bench.seconds)?;
-        let control = run.attacked(second_node, self, &nats, bench.seconds)?.0;
+        let turn = bench.seconds / u32::try_from(TURNS).unwrap_or(1);
+        let (mut controls, mut attacked, mut sent) = (Vec::new(), Vec::new(), 0);
         let before = run.memory()?;
         run.peak = before;
-        let (latency, sent) = run.attacked(this, self, &nats, bench.seconds)?;
+        for _ in 0..TURNS {
+            controls.push(run.attacked(second_node, self, &nats, turn)?.0);
+            let (latency, bytes) = run.attacked(this, self, &nats, turn)?;
+            attacked.push(latency);
+            sent += bytes;
+        }
         let after = run.memory()?;
+        let [control, latency] = [controls, attacked].map(|phases| Latency::median(&phases));
         run.end([no_attack, control, latency], [before, after], sent)
     }
 
@@ -155,7 +184,7 @@ impl AbuseRun {
             self.poll()?;
         }
         let [p50, p99] = [0.5, 0.99].map(|quantile| quantile_ms(&self.tracker.latency, quantile));
-        Ok(Latency { p50, p99 })
+        Ok(Latency { p50, p99, samples: self.tracker.latency.len() })
     }
 
     fn run_for(&mut self, seconds: Duration) -> anyhow::Result<()> {
@@ -228,7 +257,12 @@ impl AbuseRun {
             println!("  the first fault of a client: {first}");
         }
         round.expect("well-behaved clients lose nothing", faults == 0 && missing == 0);
-        round.expect(format!("their p99 is at most {MAX_RATIO} × that of the control"), ratio <= MAX_RATIO);
+        let is_close = ratio <= MAX_RATIO || latency.p99 - control.p99 <= NOISE_MS;
+        if latency.samples.min(control.samples) >= MIN_SAMPLES {
+            let what =
+                format!("their p99 is at most {MAX_RATIO} × that of the control, or {NOISE_MS} ms more");
+            round.expect(what, is_close);
+        }
         let grown = mib(self.peak) - mib(before);
         round.expect(format!("memory grows by at most {MAX_GROWTH_MIB} MiB"), grown <= MAX_GROWTH_MIB);
         round.expect("/readyz is 200 in the end", self.servers.readyz()? == 200);

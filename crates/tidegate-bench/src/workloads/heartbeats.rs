@@ -33,6 +33,8 @@ pub struct Heartbeats {
     pub sockets: usize,
     /// Number of Tidegate nodes, and of client processes.
     pub processes: usize,
+    /// Whether each socket subscribes to a different subject. Otherwise all share one.
+    pub private: bool,
     /// `limits.ping_interval_s`.
     pub interval_s: u64,
 }
@@ -63,9 +65,11 @@ impl Heartbeats {
         settings.set.push(format!("limits.ping_interval_s={}", self.interval_s));
         settings.nodes = self.processes;
         let servers = Servers::start(&bench.programs, target, &settings)?;
-        let subjects = ["bench.user.all.notifications".to_owned()];
-        let idle_client = |client| {
-            let config = servers.client_config(client, &subjects, &[0], &settings)?;
+        let name = |number| format!("bench.user.U{number:06}.notifications");
+        let subjects: Vec<_> = (0..if self.private { self.sockets } else { 1 }).map(name).collect();
+        let idle_client = |client: usize| {
+            let subject = client % subjects.len();
+            let config = servers.client_config(client, &subjects, &[subject], &settings)?;
             anyhow::Ok(IdleClient { config, expects: 0 })
         };
         let idle_clients: Vec<_> = (0..self.sockets).map(idle_client).collect::<anyhow::Result<_>>()?;
@@ -107,6 +111,7 @@ impl Heartbeats {
 
     pub fn title(&self) -> String {
         let (sockets, nodes) = (number(self.sockets as f64, 0), on_nodes(self.processes));
-        format!("{sockets} idle sockets, a ping every {} s{nodes}", self.interval_s)
+        let subjects = if self.private { " with a subject each" } else { "" };
+        format!("{sockets} idle sockets{subjects}, a ping every {} s{nodes}", self.interval_s)
     }
 }

@@ -9,10 +9,14 @@ use crate::disconnect::Disconnect;
 use crate::error::ClientError;
 use crate::error::ErrorCode;
 use crate::identity::Identity;
+use crate::message::Command;
 use crate::message::Connected;
+use crate::message::JoinMode;
 use crate::message::Push;
 use crate::message::Reply;
+use crate::message::SubscribeRequest;
 use crate::permissions::Operation;
+use crate::permissions::Permissions;
 use crate::session::PendingAuth;
 use crate::session::Session;
 use crate::session::phase::Phase;
@@ -49,6 +53,33 @@ impl Session {
         }
     }
 
+    /// Joins the channels of new sessions that only the newer credential allows.
+    fn join_more(&mut self, before: &Identity) {
+        for command in self.dialect.on_connect(self.scope()) {
+            let Ok(Command::Subscribe { request_context, wanted }) = command else { continue };
+            let missing = |channel: &Result<String, ClientError>| {
+                channel.as_ref().is_ok_and(|channel| self.may_join_now(channel, &wanted.group, before))
+            };
+            let channels: Vec<_> =
+                wanted.channels.iter().filter(|channel| missing(channel)).cloned().collect();
+            if !channels.is_empty() {
+                let (joining, elements) = (JoinMode::Add, Vec::new());
+                let wanted = SubscribeRequest { channels, elements, joining, ..wanted };
+                self.handle_decoded(Ok(Command::Subscribe { request_context, wanted }));
+            }
+        }
+    }
+
+    /// Whether a channel is permitted now and was not before, and is not among those of a group.
+    fn may_join_now(&self, channel: &str, group: &str, before: &Identity) -> bool {
+        let Ok(pattern) = Pattern::parse(channel) else { return false };
+        let allows =
+            |permissions: &Permissions| permissions.decide(Operation::Subscribe, &pattern).is_allowed();
+        !allows(&before.permissions)
+            && self.permissions().is_ok_and(allows)
+            && !self.subscriptions.in_group(group).any(|there| there.pattern.covers(&pattern))
+    }
+
     /// The first identity opens the session. A later one replaces it if it belongs to the same user.
     pub(super) fn authenticated(&mut self, result: Result<Verified, ClientError>) {
         let pending_auth = self.pending_auth.take();
@@ -74,6 +105,7 @@ impl Session {
             }
         };
         let identity = Arc::clone(&verified.identity);
+        let before = self.identity().filter(|_| self.connected_sent).map(Arc::clone);
         self.phase = Phase::Open(verified);
         self.expiring_sent = false;
         if !self.dialect.permits(self.scope()) {
@@ -87,11 +119,22 @@ impl Session {
         if request_context.is_some() {
             self.reply(&Reply::Acknowledged { request_context }, Priority::High);
         }
-        self.leave_forbidden(&identity);
+        self.leave_forbidden(&identity, "the new token does not allow this channel");
+        if let Some(before) = before {
+            self.join_more(&before);
+        }
         if let Some(event) = message {
             let decoded = self.dialect.decode(self.scope(), &event);
             self.handle_decoded(decoded);
         }
+    }
+
+    /// A permission was withdrawn from the session's user: leaves the channels that it covers. The others go on without
+    /// a hole or a repeat.
+    pub(super) fn narrowed(&mut self, identity: Arc<Identity>) {
+        let Phase::Open(verified) = &mut self.phase else { return };
+        verified.identity = Arc::clone(&identity);
+        self.leave_forbidden(&identity, "the permission for this channel was withdrawn");
     }
 
     /// Recomputes when the credential expires, because the time of day has jumped.
@@ -123,13 +166,13 @@ impl Session {
     }
 
     /// Leaves the channels that the new identity may not subscribe to.
-    fn leave_forbidden(&mut self, identity: &Identity) {
+    fn leave_forbidden(&mut self, identity: &Identity, message: &str) {
         let allowed =
             |pattern: &Pattern| identity.permissions.decide(Operation::Subscribe, pattern).is_allowed();
         let lost = self.subscriptions.extract_if(|subscription| !allowed(&subscription.pattern));
         self.emit_leaves(&lost);
         for lost in lost {
-            let error = ClientError::new(ErrorCode::Forbidden, "the new token does not allow this channel");
+            let error = ClientError::new(ErrorCode::Forbidden, message);
             let channel = lost.pattern.as_str();
             match lost.state {
                 State::Joining(join) => {

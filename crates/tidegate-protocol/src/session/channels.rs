@@ -408,6 +408,15 @@ impl Session {
         }
     }
 
+    /// Replaces the pattern of a subscription by an equal one that others use too, to save memory.
+    pub fn share_pattern(&mut self, id: SubscriptionId, shared: Pattern) {
+        if let Some(subscription) = self.subscriptions.find(id)
+            && subscription.pattern == shared
+        {
+            subscription.pattern = shared;
+        }
+    }
+
     /// Tells the client about joins that take long; their confirmations follow later.
     pub(super) fn report_overdue_joins(&mut self) {
         while self

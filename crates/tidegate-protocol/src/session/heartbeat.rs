@@ -3,6 +3,8 @@
 use std::time::Duration;
 use std::time::Instant;
 
+use crate::moment::Moment;
+
 /// What to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HeartbeatAction {
@@ -15,8 +17,8 @@ pub(super) enum HeartbeatAction {
 /// The heartbeat of one session. Any frame from the client counts as a sign of life.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Heartbeat {
-    next_ping: Instant,
-    pong_deadline: Option<Instant>,
+    next_ping: Moment,
+    pong_deadline: Option<Moment>,
 }
 
 impl Heartbeat {
@@ -24,7 +26,7 @@ impl Heartbeat {
     /// the sessions' ids.
     pub(super) fn new(interval: Duration, session: &str, now: Instant) -> Self {
         let spread = interval.mul_f64(0.5 + fraction(session) / 2.0);
-        Self { next_ping: now + spread, pong_deadline: None }
+        Self { next_ping: (now + spread).into(), pong_deadline: None }
     }
 
     /// The client has sent something.
@@ -33,24 +35,27 @@ impl Heartbeat {
     }
 
     pub(super) fn poll(&mut self, interval: Duration, timeout: Duration, now: Instant) -> HeartbeatAction {
-        if self.pong_deadline.is_some_and(|pong_deadline| now >= pong_deadline) {
+        let at = Moment::from(now);
+        if self.pong_deadline.is_some_and(|pong_deadline| at >= pong_deadline) {
             return HeartbeatAction::TimedOut;
         }
-        if now < self.next_ping {
+        if at < self.next_ping {
             return HeartbeatAction::Nothing;
         }
         // Late pings keep to their times: otherwise, all that wait while the thread is busy would stay together.
-        let late = now.saturating_duration_since(self.next_ping).as_nanos() % interval.as_nanos().max(1);
-        self.next_ping = now + interval - Duration::from_nanos(u64::try_from(late).unwrap_or_default());
+        let late =
+            now.saturating_duration_since(self.next_ping.into()).as_nanos() % interval.as_nanos().max(1);
+        let late = Duration::from_nanos(u64::try_from(late).unwrap_or_default());
+        self.next_ping = (now + interval - late).into();
         if self.pong_deadline.is_none() {
-            self.pong_deadline = Some(now + timeout);
+            self.pong_deadline = Some((now + timeout).into());
         }
         HeartbeatAction::Ping
     }
 
     /// When to call `poll` again.
     pub(super) fn deadline(&self) -> Instant {
-        self.pong_deadline.map_or(self.next_ping, |pong_deadline| pong_deadline.min(self.next_ping))
+        self.pong_deadline.map_or(self.next_ping, |pong_deadline| pong_deadline.min(self.next_ping)).into()
     }
 }
 

@@ -3,6 +3,8 @@
 use std::time::Duration;
 use std::time::Instant;
 
+use crate::moment::Moment;
+
 /// A join counts as one more command per this many last values that are read for it.
 pub const VALUES_PER_COMMAND: usize = 64;
 
@@ -18,7 +20,7 @@ pub struct Rate {
 /// A token bucket, stored as the time when it will be full (the generic cell rate algorithm).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bucket {
-    full_at: Option<Instant>,
+    full_at: Option<Moment>,
 }
 
 impl Rate {
@@ -41,21 +43,26 @@ impl Bucket {
 
     /// Takes `units` even if the bucket is empty.
     pub fn overdraw(&mut self, rate: Rate, units: u32, now: Instant) {
-        self.full_at = Some(self.full_at.map_or(now, |full_at| full_at.max(now)) + rate.span(units));
+        self.full_at = Some((self.full_at(now) + rate.span(units)).into());
+    }
+
+    fn full_at(&self, now: Instant) -> Instant {
+        self.full_at.map_or(now, |full_at| now.max(full_at.into()))
     }
 
     /// When the bucket will have a unit; `None` if it has one now.
     pub(crate) fn ready_at(&self, rate: Rate, now: Instant) -> Option<Instant> {
         // An empty bucket is full again after the time of a whole burst.
-        let ready = self.full_at?.checked_sub(rate.span(rate.burst).saturating_sub(rate.span(1)))?;
+        let ready =
+            Instant::from(self.full_at?).checked_sub(rate.span(rate.burst).saturating_sub(rate.span(1)))?;
         (ready > now).then_some(ready)
     }
 
     fn take_span(&mut self, span: Duration, whole: Duration, now: Instant) -> bool {
-        let full_at = self.full_at.map_or(now, |full_at| full_at.max(now)) + span;
+        let full_at = self.full_at(now) + span;
         let fits = full_at - now <= whole;
         if fits {
-            self.full_at = Some(full_at);
+            self.full_at = Some(full_at.into());
         }
         fits
     }

@@ -60,60 +60,87 @@ pub(super) struct InFlight {
 /// The requests of one session.
 #[derive(Debug, Default)]
 pub(super) struct RequestQueue {
-    in_flight: Vec<InFlight>,
+    /// `None` if there are none, which saves memory: most sessions only receive.
+    pending: Option<Box<PendingRequests>>,
     next_number: u32,
-    /// Without capacity when it is empty.
+}
+
+/// Requests that are not completed. At least one is in flight or waits.
+#[derive(Debug, Default)]
+struct PendingRequests {
+    in_flight: Vec<InFlight>,
     waiting: VecDeque<QueuedRequest>,
     waiting_bytes: usize,
+}
+
+impl PendingRequests {
+    fn is_empty(&self) -> bool {
+        self.in_flight.is_empty() && self.waiting.is_empty()
+    }
 }
 
 impl RequestQueue {
     /// Estimated memory of the waiting requests, in bytes.
     pub(super) fn waiting_bytes(&self) -> usize {
-        self.waiting_bytes
+        self.pending.as_ref().map_or(0, |pending| pending.waiting_bytes)
     }
 
     /// Whether a publish waits or is in flight.
     pub(super) fn has_publishes(&self) -> bool {
-        self.in_flight.iter().any(|request| request.is_publish)
-            || self.waiting.iter().any(QueuedRequest::is_publish)
+        self.pending.as_ref().is_some_and(|pending| {
+            pending.in_flight.iter().any(|request| request.is_publish)
+                || pending.waiting.iter().any(QueuedRequest::is_publish)
+        })
     }
 
     /// Drops all requests except publishes.
     pub(super) fn keep_publishes(&mut self) {
-        self.in_flight.retain(|request| request.is_publish);
-        self.waiting.retain(QueuedRequest::is_publish);
+        self.change(|pending| {
+            pending.in_flight.retain(|request| request.is_publish);
+            pending.waiting.retain(QueuedRequest::is_publish);
+        });
     }
 
     pub(super) fn push(&mut self, request: QueuedRequest) {
-        self.waiting_bytes += request.bytes();
-        self.waiting.push_back(request);
+        let pending = self.pending.get_or_insert_default();
+        pending.waiting_bytes += request.bytes();
+        pending.waiting.push_back(request);
     }
 
-    /// The next request that may be sent. Publishes have separate places, so they do not wait for slow requests
-    /// and queries, nor these for publishes.
-    pub(super) fn pop(&mut self, max: usize) -> Option<QueuedRequest> {
-        let publishes = self.in_flight.iter().filter(|request| request.is_publish).count();
-        let requests = self.in_flight.len() - publishes;
+    /// Sends the next waiting request if fewer than `max` of its kind are in flight. Returns its number and what it asks
+    /// for. Publishes have separate places, so they do not wait for slow requests and queries, nor these for publishes.
+    pub(super) fn send_next(&mut self, max: usize) -> Option<(u32, RequestKind)> {
+        let pending = self.pending.as_deref_mut()?;
+        let publishes = pending.in_flight.iter().filter(|request| request.is_publish).count();
+        let requests = pending.in_flight.len() - publishes;
         let has_room =
             |next: &QueuedRequest| if next.is_publish() { publishes < max } else { requests < max };
-        let next = self.waiting.remove(self.waiting.iter().position(has_room)?)?;
-        self.waiting_bytes -= next.bytes();
-        if self.waiting.is_empty() {
-            self.waiting = VecDeque::new();
+        let next = pending.waiting.remove(pending.waiting.iter().position(has_room)?)?;
+        pending.waiting_bytes -= next.bytes();
+        if pending.waiting.is_empty() {
+            pending.waiting = VecDeque::new();
         }
-        Some(next)
+        let (number, is_publish) = (self.next_number, next.is_publish());
+        self.next_number = number.wrapping_add(1);
+        pending.in_flight.push(InFlight { number, request_context: next.request_context, is_publish });
+        Some((number, next.kind))
     }
 
-    pub(super) fn begin(&mut self, request_context: Option<RequestContext>, is_publish: bool) -> u32 {
-        let number = self.next_number;
-        self.next_number = self.next_number.wrapping_add(1);
-        self.in_flight.push(InFlight { number, request_context, is_publish });
-        number
-    }
-
+    /// Ends a request that was sent. Returns the context for its reply, or `None` if the number is unknown.
     pub(super) fn end(&mut self, number: u32) -> Option<Option<RequestContext>> {
-        let at = self.in_flight.iter().position(|request| request.number == number)?;
-        Some(self.in_flight.swap_remove(at).request_context)
+        self.change(|pending| {
+            let at = pending.in_flight.iter().position(|request| request.number == number)?;
+            Some(pending.in_flight.swap_remove(at).request_context)
+        })?
+    }
+
+    /// Changes the requests, and frees their memory if none are left. `None` if there were none.
+    fn change<T>(&mut self, change: impl FnOnce(&mut PendingRequests) -> T) -> Option<T> {
+        let pending = self.pending.as_deref_mut()?;
+        let result = change(pending);
+        if pending.is_empty() {
+            self.pending = None;
+        }
+        Some(result)
     }
 }

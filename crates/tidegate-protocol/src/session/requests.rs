@@ -80,10 +80,7 @@ impl Session {
 
     /// Sends queued requests, up to the limit.
     fn send_requests(&mut self) {
-        while let Some(next) = self.requests.pop(self.settings.requests_in_flight) {
-            let is_publish = next.is_publish();
-            let QueuedRequest { request_context, kind } = next;
-            let request = self.requests.begin(request_context, is_publish);
+        while let Some((request, kind)) = self.requests.send_next(self.settings.requests_in_flight) {
             self.outputs.push_back(match kind {
                 RequestKind::Publish { subject, data, headers } => {
                     Output::Publish { request, subject, data, headers }

@@ -103,7 +103,7 @@ impl Subscription {
 pub struct Subscriptions {
     /// Sorted by id. At most half of the entries are vacant, so that a removal is cheap however many there are.
     entries: Vec<Entry>,
-    vacant: usize,
+    vacant: u32,
     next_id: u32,
     /// Joins from this id on have not been requested from their lanes.
     first_unrequested: u32,
@@ -125,7 +125,7 @@ struct Entry {
 impl Subscriptions {
     /// The number of channels. A subscription that replaces another one does not count.
     pub fn channels(&self) -> usize {
-        self.entries.len() - self.vacant - self.replacing()
+        self.entries.len() - self.vacant() - self.replacing()
     }
 
     /// How many subscriptions replace another one when they are live.
@@ -134,7 +134,11 @@ impl Subscriptions {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.entries.len() == self.vacant
+        self.entries.len() == self.vacant()
+    }
+
+    fn vacant(&self) -> usize {
+        usize::try_from(self.vacant).unwrap_or(usize::MAX)
     }
 
     /// Adds a subscription whose join is not requested yet.
@@ -258,7 +262,7 @@ impl Subscriptions {
         let gone =
             entries.filter_map(|entry| entry.subscription.take_if(|subscription| is_gone(subscription)));
         let gone: Vec<_> = gone.collect();
-        self.vacant += gone.len();
+        self.vacant += u32::try_from(gone.len()).unwrap_or(u32::MAX);
         gone.iter().for_each(|gone| self.forget_join_of(gone));
         self.skip_answered();
         gone
@@ -288,7 +292,7 @@ impl Subscriptions {
         let mut waiting = self.entries.iter().skip(from).filter_map(|entry| entry.subscription.as_ref());
         let waiting = waiting.find(|subscription| subscription.join().is_some());
         self.overdue_from = waiting.map_or(self.next_id, |waiting| waiting.id.0);
-        if self.vacant > self.entries.len() / 2 {
+        if self.vacant() > self.entries.len() / 2 {
             self.entries.retain(|entry| entry.subscription.is_some());
             self.vacant = 0;
         }

@@ -62,6 +62,7 @@ fn input(text: &str) -> Result<ShellInput, LineError> {
         }
         "authenticated" => ShellInput::Authenticated { persona: words.next().to_owned() },
         "unauthenticated" => ShellInput::Unauthenticated,
+        "narrowed" => ShellInput::Narrowed { persona: words.next().to_owned() },
         "published" => ShellInput::Published { subject: words.subject()? },
         "unpublished" => ShellInput::Unpublished { subject: words.subject()?, code: words.code()? },
         "replied" => ShellInput::Replied { subject: words.subject()?, payload: payload(words.rest())? },

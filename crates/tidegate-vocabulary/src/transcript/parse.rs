@@ -45,7 +45,8 @@ impl Transcript {
 
     fn check_personas(&self) -> Result<(), TranscriptError> {
         for Step { line, action } in &self.steps {
-            if let Action::Input(ShellInput::Authenticated { persona }) = action
+            if let Action::Input(ShellInput::Authenticated { persona } | ShellInput::Narrowed { persona }) =
+                action
                 && self.persona(persona).is_none()
             {
                 let error = LineError::UnknownIdentity { name: persona.clone() };

@@ -455,9 +455,10 @@ impl Shell {
                 Input::Stale { subscription: self.on(channel)?, since: self.wall() - *stale_for }
             }
             ShellInput::Authenticated { persona } => {
-                let known = self.personas.iter().find(|known| known.name == *persona);
-                let known = known.ok_or_else(|| Fault::UnknownIdentity { name: persona.clone() })?;
-                Input::Authenticated(Ok(verified(known, self.now)))
+                Input::Authenticated(Ok(verified(self.persona(persona)?, self.now)))
+            }
+            ShellInput::Narrowed { persona } => {
+                Input::Narrowed(verified(self.persona(persona)?, self.now).identity)
             }
             ShellInput::Unauthenticated => Input::Authenticated(Err(error(ErrorCode::Unauthorized))),
             ShellInput::Published { subject } => {
@@ -484,6 +485,11 @@ impl Shell {
         let joining = there().find(|(_, subscription)| subscription.place == SubscriptionPlace::Joining);
         let found = joining.or_else(|| there().next()).map(|(id, _)| *id);
         found.ok_or_else(|| Fault::NotJoined { channel: channel.to_string() })
+    }
+
+    fn persona(&self, name: &str) -> Result<&Persona, Fault> {
+        let known = self.personas.iter().find(|known| known.name == name);
+        known.ok_or_else(|| Fault::UnknownIdentity { name: name.to_owned() })
     }
 
     fn oldest(&mut self, subject: &Subject) -> Result<u32, Fault> {

@@ -125,6 +125,7 @@ fn every_answer_is_read() {
         ("stale a.* for 5s", ShellInput::Stale { channel, stale_for: five }),
         ("authenticated alice", ShellInput::Authenticated { persona: "alice".to_owned() }),
         ("unauthenticated", ShellInput::Unauthenticated),
+        ("narrowed alice", ShellInput::Narrowed { persona: "alice".to_owned() }),
         ("published a", ShellInput::Published { subject: subject.clone() }),
         (
             "unpublished a bad_data",

@@ -15,11 +15,12 @@ fn entries(line: &str) -> anyhow::Result<Vec<Entry>> {
 }
 
 fn heartbeats(sockets: usize, processes: usize, interval_s: u64) -> Workload {
-    Workload::Heartbeats(Heartbeats { sockets, processes, interval_s })
+    Workload::Heartbeats(Heartbeats { sockets, processes, private: false, interval_s })
 }
 
 #[test]
 fn arguments_become_workloads() {
+    let private = Heartbeats { sockets: 10_000, processes: 1, private: true, interval_s: 25 };
     for (line, expected) in [
         ("fanout", Workload::Messages(suite::fanout(1000, Pacing::Window(64)))),
         ("fanout --sockets 20 --window 1", Workload::Messages(suite::fanout(20, Pacing::Window(1)))),
@@ -30,6 +31,7 @@ fn arguments_become_workloads() {
         ("connect --same-token", Workload::Connect(Connect { at_once: 64, same_token: true })),
         ("heartbeats", heartbeats(10_000, 1, 25)),
         ("heartbeats --interval 5", heartbeats(10_000, 1, 5)),
+        ("heartbeats --private", Workload::Heartbeats(private)),
         ("heartbeats --sockets 100000 --processes 6", heartbeats(100_000, 6, 25)),
         ("restart", Workload::Restart(suite::restart())),
     ] {

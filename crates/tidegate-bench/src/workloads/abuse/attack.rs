@@ -33,6 +33,9 @@ pub enum Attack {
     Sockets,
     /// HTTP calls for last values, as long as the node permits.
     Last,
+    /// At once: clients that send a request byte by byte, clients that send nothing, clients that never read what they
+    /// have subscribed to, and clients that flood the node with pings. The well-behaved clients are on the same node.
+    Mix,
 }
 
 /// Running attackers. They stop when this is dropped.
@@ -50,13 +53,14 @@ impl RunningAttack {
 
 impl Attack {
     /// All attacks with the names that `--attack` accepts.
-    pub const ALL: [(&'static str, Self); 6] = [
+    pub const ALL: [(&'static str, Self); 7] = [
         ("groups", Self::Groups),
         ("lists", Self::Lists),
         ("patterns", Self::Patterns),
         ("rates", Self::Rates),
         ("sockets", Self::Sockets),
         ("last", Self::Last),
+        ("mix", Self::Mix),
     ];
 
     pub fn name(self) -> &'static str {
@@ -76,6 +80,13 @@ impl Attack {
             Self::Rates => "attackers (20) with 2,000 subjects and the longest max_rate_ms".to_owned(),
             Self::Sockets => "more silent sockets than file descriptors".to_owned(),
             Self::Last => format!("attackers ({attackers}) that request last values, 16 KiB/s each"),
+            Self::Mix => {
+                let Mix { slow, silent, unread, pings } = Mix::of(attackers);
+                format!(
+                    "at once {slow} slow requests, {silent} silent sockets, {unread} sockets that never read and \
+                     {pings} floods of pings"
+                )
+            }
         }
     }
 
@@ -83,7 +94,7 @@ impl Attack {
     pub fn max_open_files(self, clients: usize) -> u64 {
         match self {
             Self::Sockets => clients as u64 + SPARE_FILES,
-            Self::Groups | Self::Lists | Self::Patterns | Self::Rates | Self::Last => 0,
+            Self::Groups | Self::Lists | Self::Patterns | Self::Rates | Self::Last | Self::Mix => 0,
         }
     }
 
@@ -100,12 +111,18 @@ impl Attack {
                 let subjects: Vec<_> = (0..2000).map(|number| format!("bench.latest.S{number:05}")).collect();
                 Some(publish(nats, &subjects, 1000.0)?)
             }
+            Self::Mix => Some(publish(nats, &["bench.flood".to_owned()], 1000.0)?),
             Self::Groups | Self::Lists | Self::Sockets | Self::Last => None,
         };
         Ok(RunningAttack {
             attackers: AttackerThread::start(node, &self.scripts(attackers))?,
             _producer: producer,
         })
+    }
+
+    /// The number of attackers, if `attackers` are asked for.
+    pub fn sockets(self, attackers: usize) -> usize {
+        self.scripts(attackers).len()
     }
 
     /// One script per attacker.
@@ -155,7 +172,34 @@ impl Attack {
                 let call = format!("GET /last?symbols={symbols} HTTP/1.1\r\nHost: abuse\r\n\r\n");
                 vec![AttackScript::calls(&call, 16 * 1024); attackers]
             }
+            Self::Mix => Mix::of(attackers).scripts(),
         }
+    }
+}
+
+/// The numbers of the attackers of [`Attack::Mix`].
+struct Mix {
+    slow: usize,
+    silent: usize,
+    unread: usize,
+    pings: usize,
+}
+
+impl Mix {
+    fn of(pings: usize) -> Self {
+        Self { slow: 25 * pings, silent: 25 * pings, unread: (5 * pings).div_ceil(2), pings }
+    }
+
+    fn scripts(&self) -> Vec<AttackScript> {
+        let subscribe = r#"{"type":"subscribe","channel":"bench.flood"}"#;
+        let unread = AttackScript::socket("/ws").at_once(subscribe).unread();
+        let pings = AttackScript::socket("/ws").pings(BYTES_PER_S).unread();
+        let of = |script: AttackScript, count| std::iter::repeat_n(script, count);
+        of(AttackScript::slow_request(), self.slow)
+            .chain(of(AttackScript::silent(), self.silent))
+            .chain(of(unread, self.unread))
+            .chain(of(pings, self.pings))
+            .collect()
     }
 }
 

@@ -32,6 +32,8 @@ pub struct AttackScript {
     bytes_per_s: usize,
     /// Length of a connection before the attacker closes it and reconnects, if there is such a limit.
     reconnect_after: Option<Duration>,
+    /// Whether the attacker reads nothing.
+    is_unread: bool,
 }
 
 impl AttackScript {
@@ -46,7 +48,14 @@ impl AttackScript {
 
     /// Opens a TCP connection and sends nothing.
     pub fn silent() -> Self {
-        Self { initial: Vec::new(), repeated: Vec::new(), bytes_per_s: 0, reconnect_after: None }
+        let (initial, repeated) = (Vec::new(), Vec::new());
+        Self { initial, repeated, bytes_per_s: 0, reconnect_after: None, is_unread: false }
+    }
+
+    /// Sends a request that never ends, one byte a second.
+    pub fn slow_request() -> Self {
+        let initial = b"GET /ws HTTP/1.1\r\nHost: abuse\r\n".to_vec();
+        Self { initial, repeated: b"X-Slow: 1\r\n".to_vec(), bytes_per_s: 1, ..Self::silent() }
     }
 
     /// Repeats an HTTP call on one connection, at this rate.
@@ -66,6 +75,19 @@ impl AttackScript {
     pub fn repeated(mut self, message: &str, bytes_per_s: usize) -> Self {
         wire::put_masked(0x81, message.as_bytes(), &mut self.repeated);
         self.bytes_per_s = bytes_per_s;
+        self
+    }
+
+    /// Repeats pings after the initial messages, at this rate.
+    pub fn pings(mut self, bytes_per_s: usize) -> Self {
+        wire::put_masked(0x89, b"", &mut self.repeated);
+        self.bytes_per_s = bytes_per_s;
+        self
+    }
+
+    /// Reads nothing of what the node sends.
+    pub fn unread(mut self) -> Self {
+        self.is_unread = true;
         self
     }
 
@@ -148,7 +170,7 @@ impl Attacker {
                     _ => send_repeated(stream, &self.script.repeated, &mut self.sent_repeated, due)?,
                 };
                 sent += count;
-                discard_input(stream)
+                if self.script.is_unread { check(stream) } else { discard_input(stream) }
             });
         let is_due = self.script.reconnect_after.is_some_and(|after| self.since.elapsed() > after);
         if result.is_err() || is_due {
@@ -204,6 +226,11 @@ fn send_repeated(
         *sent += count;
     }
     Ok(*sent - before)
+}
+
+/// Fails when the node has reset the connection.
+fn check(stream: &TcpStream) -> std::io::Result<()> {
+    stream.take_error()?.map_or(Ok(()), Err)
 }
 
 /// Reads and discards all input. Fails when the node has closed the connection.

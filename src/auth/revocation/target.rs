@@ -1,0 +1,173 @@
+//! `RevocationTarget`: whom a revocation concerns, and the key under which nodes keep it in NATS.
+
+use std::fmt;
+use std::fmt::Write as _;
+
+/// Whom a revocation concerns.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RevocationTarget {
+    pub kind: TargetKind,
+    /// The issuer (`iss`) of the credentials. `None`: any issuer, and none.
+    pub issuer: Option<Box<str>>,
+}
+
+/// What is named.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum TargetKind {
+    /// The token with this `jti`.
+    Token(Box<str>),
+    /// The credentials of this user.
+    User(Box<str>),
+    /// The tokens of all users.
+    Everyone,
+    /// Permissions of this user; the credentials stay valid.
+    Permissions(Box<str>),
+}
+
+impl RevocationTarget {
+    /// The key in the bucket `tidegate_revoked`: `token.<jti>`, `user.<user>`, `everyone` or `permissions.<user>`, with the
+    /// issuer before the name if there is one. Different targets have different keys.
+    pub fn key(&self) -> String {
+        let (kind, name) = match &self.kind {
+            TargetKind::Token(id) => ("token", Some(id)),
+            TargetKind::User(user) => ("user", Some(user)),
+            TargetKind::Everyone => ("everyone", None),
+            TargetKind::Permissions(user) => ("permissions", Some(user)),
+        };
+        let tokens = [self.issuer.as_ref(), name].into_iter().flatten().map(|text| encode(text));
+        tokens.fold(kind.to_owned(), |key, token| key + "." + &token)
+    }
+
+    /// The target with this key; `None` if it is the key of none.
+    pub fn from_key(key: &str) -> Option<Self> {
+        let tokens: Vec<&str> = key.split('.').collect();
+        let (kind, issuer, name) = match tokens.as_slice() {
+            ["everyone"] => ("everyone", None, None),
+            ["everyone", issuer] => ("everyone", Some(*issuer), None),
+            [kind, name] => (*kind, None, Some(*name)),
+            [kind, issuer, name] => (*kind, Some(*issuer), Some(*name)),
+            _ => return None,
+        };
+        let name = name.map(decode);
+        let issuer = match issuer {
+            Some(issuer) => Some(decode(issuer)?),
+            None => None,
+        };
+        let kind = match (kind, name) {
+            ("everyone", None) => TargetKind::Everyone,
+            ("token", Some(name)) => TargetKind::Token(name?),
+            ("user", Some(name)) => TargetKind::User(name?),
+            ("permissions", Some(name)) => TargetKind::Permissions(name?),
+            _ => return None,
+        };
+        Some(Self { kind, issuer })
+    }
+}
+
+impl fmt::Display for RevocationTarget {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.key())
+    }
+}
+
+/// One token of a key: letters, digits, `_` and `-` as they are, each other byte as `=` and two hexadecimal digits. NATS
+/// allows only these characters in the keys of a bucket, and `/` and `.`.
+fn encode(text: &str) -> String {
+    let mut token = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if is_plain(byte) {
+            token.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(token, "={byte:02X}");
+        }
+    }
+    token
+}
+
+fn decode(token: &str) -> Option<Box<str>> {
+    let mut parts = token.split('=');
+    let mut text = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let (digits, plain) = part.split_at_checked(2)?;
+        text.push(u8::from_str_radix(digits, 16).ok()?);
+        text.extend(plain.bytes());
+    }
+    // There is only one way to write each text, and none for the empty one.
+    let text = String::from_utf8(text).ok().filter(|text| !text.is_empty() && encode(text) == token)?;
+    Some(text.into())
+}
+
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn target(kind: TargetKind, issuer: Option<&str>) -> RevocationTarget {
+        RevocationTarget { kind, issuer: issuer.map(Into::into) }
+    }
+
+    #[test]
+    fn each_target_has_its_key() {
+        for (key, expected) in [
+            ("token.f00d-1", target(TargetKind::Token("f00d-1".into()), None)),
+            ("user.alice", target(TargetKind::User("alice".into()), None)),
+            ("user.ann=40example=2Ecom", target(TargetKind::User("ann@example.com".into()), None)),
+            ("user.https=3A=2F=2Fid.alice", target(TargetKind::User("alice".into()), Some("https://id"))),
+            ("everyone", target(TargetKind::Everyone, None)),
+            ("everyone.https=3A=2F=2Fid", target(TargetKind::Everyone, Some("https://id"))),
+            ("permissions.alice", target(TargetKind::Permissions("alice".into()), None)),
+        ] {
+            assert_eq!(expected.key(), key);
+            assert_eq!(RevocationTarget::from_key(key), Some(expected));
+        }
+    }
+
+    #[test]
+    fn other_keys_are_no_targets() {
+        for key in [
+            "",
+            "token",
+            "user",
+            "user.",
+            "user..alice",
+            "user.a.b.c",
+            "users.alice",
+            "user.a=2",
+            "user.a=2e",
+            "user.a=zz",
+            "user.=FF",
+            "user.a@b",
+            "user.=61",
+            "everyone.a.b",
+            "permissions",
+            "user.é",
+        ] {
+            assert_eq!(RevocationTarget::from_key(key), None, "{key:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn keys_are_valid_and_lead_back_to_their_targets(kind in 0..4_usize, name in ".{1,20}", issuer in proptest::option::of(".{1,20}")) {
+            let name: Box<str> = name.into();
+            let kind = [TargetKind::Token(name.clone()), TargetKind::User(name.clone()), TargetKind::Everyone, TargetKind::Permissions(name)][kind].clone();
+            let target = RevocationTarget { kind, issuer: issuer.map(Into::into) };
+            let key = target.key();
+            prop_assert!(key.bytes().all(|byte| is_plain(byte) || matches!(byte, b'=' | b'.')));
+            prop_assert_eq!(RevocationTarget::from_key(&key), Some(target));
+        }
+
+        #[test]
+        fn any_key_has_at_most_one_target(key in "[a-z=.0-9A-F]{0,30}") {
+            if let Some(target) = RevocationTarget::from_key(&key) {
+                prop_assert_eq!(target.key(), key);
+            }
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! `SocketGate`: decides about a socket before its first request and before TLS: which client has opened it, and whether
+//! its address may have one more.
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use tokio::net::TcpStream;
+use tokio::time::timeout_at;
+use tracing::debug;
+use tracing::info;
+use tracing::warn;
+use warp::http::HeaderMap;
+use warp::http::StatusCode;
+use warp::http::header;
+
+use crate::config::network;
+use crate::http::problem::Problem;
+use crate::http::problem::retry_after_seconds;
+use crate::http::proxy_protocol;
+use crate::http::proxy_protocol::ProxiedClient;
+use crate::http::proxy_protocol::ProxyHeaderError;
+use crate::http::trusted_proxies::Forwarded;
+use crate::http::trusted_proxies::TrustedProxies;
+use crate::node::Node;
+use crate::node::address_limiter::AddressPermit;
+use crate::node::address_limiter::AddressRefusal;
+use crate::node::permit::Permit;
+use crate::node::refusals::Refused;
+use crate::telemetry::limit::LimitByReason;
+use crate::telemetry::limit::LogLimit;
+
+/// `Retry-After` for an address with too many connections: enough time to notice that some of them are dead.
+const ADDRESS_RETRY_AFTER: Duration = Duration::from_secs(30);
+
+static REFUSALS: LimitByReason = LimitByReason::per_second(10);
+static PROXY_HEADERS: LogLimit = LogLimit::per_second(1);
+static NO_CLIENT_ADDRESS: LogLimit = LogLimit::every(60, 1);
+
+/// The address of a client that a proxy has not named.
+const UNKNOWN_CLIENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+/// What an HTTP request is, for the limits of its address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RequestKind {
+    /// A handshake that is the first request of its socket.
+    FirstHandshake,
+    /// A handshake after other requests on its socket.
+    LaterHandshake,
+    /// A call, which has a rate limit of its own.
+    Call,
+}
+
+/// Checks the sockets of the node's listeners.
+#[derive(Clone, Debug)]
+pub struct SocketGate {
+    node: Arc<Node>,
+    proxies: TrustedProxies,
+}
+
+impl SocketGate {
+    pub fn new(node: &Arc<Node>) -> Self {
+        Self { node: Arc::clone(node), proxies: TrustedProxies::new(&node.http.trusted_proxies) }
+    }
+
+    /// Counts a socket that was just accepted, if its peer is the client: not a trusted proxy, whose clients are known
+    /// later, and not a program on this machine.
+    pub fn admit_peer(&self, peer: SocketAddr) -> Result<Option<AddressPermit>, Problem> {
+        let address = network::plain(peer.ip());
+        if address.is_loopback() || self.proxies.trusts(address) {
+            return Ok(None);
+        }
+        self.admit_socket(peer)
+    }
+
+    /// Counts a socket for which the node has no room.
+    pub fn count_full_node(&self) {
+        self.node.refusals.count(Refused::Sockets);
+    }
+
+    /// Reads the PROXY header of a socket whose peer is a trusted proxy, if the configuration requires one, and counts
+    /// the socket for the client that it names. Returns the client as the peer of all that follows. Sockets of others
+    /// remain as they are: their PROXY header is not a request, and is refused like any other.
+    pub async fn identify(
+        &self,
+        tcp: &TcpStream,
+        peer: SocketAddr,
+        permit: &mut Permit,
+        scratch: &RefCell<Vec<u8>>,
+        deadline: tokio::time::Instant,
+    ) -> Result<SocketAddr, Option<Problem>> {
+        if !self.node.http.proxy_protocol || !self.proxies.trusts(peer.ip()) {
+            return Ok(peer);
+        }
+        let header = timeout_at(deadline, proxy_protocol::read_header(tcp, scratch)).await;
+        match header.map_err(|_| None)? {
+            Ok(ProxiedClient::Address(client)) => {
+                // It may be a proxy in front of this one, whose clients are known from its headers.
+                if !self.proxies.trusts(client.ip()) {
+                    permit.count_address(self.admit_socket(client).map_err(Some)?);
+                }
+                Ok(client)
+            }
+            Ok(ProxiedClient::Proxy) => Ok(peer),
+            // Not the proxy's address: headers with addresses are those of the client then.
+            Ok(ProxiedClient::Unknown) => Ok(UNKNOWN_CLIENT),
+            Err(error) => Err(self.reject_proxy_header(peer, &error)),
+        }
+    }
+
+    /// Counts a request whose client is known only from its headers, and further handshakes on a socket. Others were
+    /// counted with their socket.
+    pub fn admit_request(
+        &self,
+        peer: SocketAddr,
+        headers: &HeaderMap,
+        kind: RequestKind,
+    ) -> Result<Option<AddressPermit>, Problem> {
+        let address = network::plain(peer.ip());
+        let (address, is_counted) = match self.proxies.read(address, headers) {
+            Forwarded::Untrusted => (address, true),
+            Forwarded::Absent => {
+                self.warn_about_proxy(peer, kind);
+                return Ok(None);
+            }
+            // Else a client could write such headers to escape the limits.
+            Forwarded::Ambiguous => (address, false),
+            Forwarded::Address(client) => (client, false),
+        };
+        let is_charged = match kind {
+            RequestKind::FirstHandshake => !is_counted,
+            RequestKind::LaterHandshake => !(is_counted && address.is_loopback()),
+            RequestKind::Call => false,
+        };
+        let limiter = &self.node.address_limiter;
+        if is_charged {
+            limiter.charge_handshake(address, Instant::now()).map_err(|refusal| self.refuse(refusal))?;
+        }
+        if is_counted {
+            return Ok(None);
+        }
+        limiter.acquire_connection(address).map_err(|refusal| self.refuse(refusal))
+    }
+
+    fn admit_socket(&self, client: SocketAddr) -> Result<Option<AddressPermit>, Problem> {
+        let address = client.ip();
+        let limiter = &self.node.address_limiter;
+        let admitted = limiter
+            .charge_handshake(address, Instant::now())
+            .and_then(|()| limiter.acquire_connection(address));
+        admitted.map_err(|refusal| {
+            let problem = self.refuse(refusal);
+            self.log_refusal(client, &problem);
+            problem
+        })
+    }
+
+    /// Counts a refusal, and says how to go on.
+    fn refuse(&self, refusal: AddressRefusal) -> Problem {
+        let (refused, problem, retry_after) = match refusal {
+            AddressRefusal::Connections(limit) => {
+                let detail = format!(
+                    "this address has as many connections to this node as allowed ({limit}): close one of them, or try \
+                     again later"
+                );
+                let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "limit_exceeded", detail);
+                (Refused::AddressConnections, problem, ADDRESS_RETRY_AFTER)
+            }
+            AddressRefusal::Handshakes(retry_after) => {
+                let detail = "this address opens connections too fast: wait for the time in `Retry-After`";
+                let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail);
+                (Refused::AddressHandshakes, problem, retry_after)
+            }
+        };
+        self.node.refusals.count(refused);
+        let seconds = retry_after_seconds(retry_after).to_string();
+        problem.with_reason(refused.name()).with_header(header::RETRY_AFTER, &seconds)
+    }
+
+    /// Logs a socket that is refused before its request is read.
+    fn log_refusal(&self, peer: SocketAddr, problem: &Problem) {
+        let Some(suppressed) = REFUSALS.pass(problem.reason) else { return };
+        info!(
+            status = problem.status.as_u16(),
+            code = problem.code,
+            reason = problem.reason,
+            detail = &*problem.detail,
+            %peer,
+            node = &*self.node.name,
+            suppressed,
+            "socket rejected"
+        );
+    }
+
+    /// Counts and logs that a proxy has sent no usable header. The answer tells its operator; `None` if the socket has
+    /// ended.
+    fn reject_proxy_header(&self, peer: SocketAddr, error: &ProxyHeaderError) -> Option<Problem> {
+        if let ProxyHeaderError::Ended(_) = error {
+            debug!(%peer, %error, "socket of a proxy ended early");
+            return None;
+        }
+        self.node.refusals.count(Refused::ProxyHeader);
+        if let Some(suppressed) = PROXY_HEADERS.pass() {
+            let advice = "socket of a trusted proxy rejected: make the proxy send the PROXY protocol, or set \
+                          http.proxy_protocol to false";
+            warn!(%peer, %error, node = &*self.node.name, suppressed, "{advice}");
+        }
+        let detail =
+            format!("{error}: trusted proxies must send one before the request (http.proxy_protocol)");
+        Some(
+            Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail)
+                .with_reason(Refused::ProxyHeader.name()),
+        )
+    }
+
+    /// A proxy that names no client makes the limits of addresses useless.
+    fn warn_about_proxy(&self, peer: SocketAddr, kind: RequestKind) {
+        if kind != RequestKind::Call
+            && let Some(suppressed) = NO_CLIENT_ADDRESS.pass()
+        {
+            let advice = "a trusted proxy names no client, so limits for each address do not apply to its clients: make it \
+                          set X-Forwarded-For";
+            warn!(%peer, node = &*self.node.name, suppressed, "{advice}");
+        }
+    }
+}

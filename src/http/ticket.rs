@@ -1,0 +1,181 @@
+//! `POST /v1/ticket`: gives a client with a credential a ticket, with which it connects once.
+
+use std::sync::Arc;
+use std::time::Instant;
+use std::time::SystemTime;
+
+use serde_json::json;
+use tidegate_protocol::identity::Identity;
+use warp::Filter;
+use warp::Rejection;
+use warp::http::HeaderMap;
+use warp::http::Method;
+use warp::http::StatusCode;
+use warp::http::header;
+use warp::reply::Reply;
+use warp::reply::Response;
+
+use crate::auth::error::AuthError;
+use crate::auth::policy::Via;
+use crate::config::origin::WebOrigin;
+use crate::http::connection_info::ConnectionInfo;
+use crate::http::cors;
+use crate::http::endpoint::Endpoint;
+use crate::http::filters::Routes;
+use crate::http::gate::Gate;
+use crate::http::gate::unauthorized;
+use crate::http::origin::OriginPolicy;
+use crate::http::presented::Carrier;
+use crate::http::presented::PresentedCredential;
+use crate::http::problem::Problem;
+use crate::http::problem::too_many_calls;
+use crate::http::redeem;
+use crate::http::rejection_log::RejectedRequest;
+use crate::http::socket_gate::RequestKind;
+
+/// The route of one listener.
+pub fn route(gate: Arc<Gate>) -> Routes {
+    let not_upgrade = warp::header::headers_cloned().and_then(|headers: HeaderMap| async move {
+        if headers.contains_key(header::UPGRADE) { Err(warp::reject::not_found()) } else { Ok(headers) }
+    });
+    warp::path!("v1" / "ticket")
+        .and(not_upgrade)
+        .and(warp::method())
+        .and(warp::ext::get::<ConnectionInfo>())
+        .and_then(move |headers: HeaderMap, method: Method, connection: ConnectionInfo| {
+            let gate = Arc::clone(&gate);
+            async move {
+                let answer = answer(&gate, &method, &headers, &connection).await;
+                if let (Err(problem), Some(endpoint)) = (&answer, gate.endpoints().next()) {
+                    let (headers, peer, id) = (&headers, connection.peer, &connection.request_id);
+                    RejectedRequest { what: "ticket", endpoint, peer, headers, handshake: None, id }
+                        .log(problem, &gate);
+                }
+                let mut answer = answer.unwrap_or_else(Reply::into_response);
+                if let Some(policy) = policy_for(&gate, &headers) {
+                    cors::apply(policy, &headers, &mut answer);
+                }
+                Ok::<_, Rejection>(answer)
+            }
+        })
+        .boxed()
+}
+
+/// The policy that says what a page may read: of those that let it in, one that accepts cookies if there is one.
+fn policy_for<'g>(gate: &'g Gate, headers: &HeaderMap) -> Option<&'g OriginPolicy> {
+    let policies = || gate.endpoints().map(|endpoint| &*endpoint.origins);
+    let allowed = || policies().filter(|policy| policy.decide(headers).is_ok());
+    allowed()
+        .find(|policy| policy.cookie.is_some())
+        .or_else(|| allowed().next())
+        .or_else(|| policies().next())
+}
+
+async fn answer(
+    gate: &Gate,
+    method: &Method,
+    headers: &HeaderMap,
+    connection: &ConnectionInfo,
+) -> Result<Response, Problem> {
+    if *method == Method::OPTIONS {
+        return match policy_for(gate, headers) {
+            Some(policy) => cors::preflight(policy, headers),
+            None => Err(no_credential()),
+        };
+    }
+    if *method != Method::POST {
+        let problem =
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "use POST for a ticket");
+        return Err(problem.with_header(header::ALLOW, "POST, OPTIONS"));
+    }
+    let call_limiter = &gate.node.call_limiter;
+    let address = call_limiter.by_address(gate.trusted_proxies.client(connection.peer.ip(), headers));
+    call_limiter.charge(address, 1, Instant::now()).map_err(too_many_calls)?;
+    let now = SystemTime::now();
+    let accepted = accepted(gate, method, headers, now)?;
+    let _connection = gate.admit(connection.peer, headers, RequestKind::Call).await?;
+    let caller = call_limiter.by_identity(&accepted.identity);
+    call_limiter.charge(caller, 1, Instant::now()).map_err(too_many_calls)?;
+    let AcceptedCredential { credential, origin, .. } = accepted;
+    let (tickets, from_cookie) = (&gate.node.tickets, credential.carrier == Carrier::Cookie);
+    let origin = origin.map(|origin| origin.to_string());
+    let ticket = tickets.issue(credential.secret, from_cookie, origin, now).await.map_err(redeem::refused)?;
+    let body = json!({ "ticket": ticket.text(), "expires_in_s": tickets.validity().as_secs() });
+    let answer = warp::reply::with_header(warp::reply::json(&body), "cache-control", "no-store");
+    Ok(answer.into_response())
+}
+
+/// A verified credential, and the page that has sent it.
+struct AcceptedCredential {
+    credential: PresentedCredential,
+    origin: Option<WebOrigin>,
+    identity: Arc<Identity>,
+}
+
+/// The credential of the request, if one of the listener's endpoints lets the page in and accepts the credential. Which
+/// endpoint the client connects to is not known yet: that one decides again.
+fn accepted(
+    gate: &Gate,
+    method: &Method,
+    headers: &HeaderMap,
+    now: SystemTime,
+) -> Result<AcceptedCredential, Problem> {
+    let mut refusal = None;
+    for endpoint in gate.endpoints() {
+        let sender = match endpoint.origins.decide(headers) {
+            Ok(sender) => sender,
+            Err(problem) => {
+                refusal.get_or_insert(problem);
+                continue;
+            }
+        };
+        let credential = match PresentedCredential::in_request(&endpoint.origins, &sender, headers) {
+            Ok(Some(credential)) => credential,
+            Ok(None) => {
+                refusal = Some(no_credential());
+                continue;
+            }
+            Err(problem) => {
+                refusal = Some(problem);
+                continue;
+            }
+        };
+        credential.check_content_type(method, headers)?;
+        match identify(gate, endpoint, &credential, now) {
+            Ok(identity) => {
+                let origin = sender.origin.page().cloned();
+                return Ok(AcceptedCredential { credential, origin, identity });
+            }
+            Err(error) => {
+                refusal = Some(unauthorized(&error));
+                // Other endpoints would give the same answer, which costs a check of the signature each.
+                if !matches!(error, AuthError::MissingRole { .. } | AuthError::Malformed { .. }) {
+                    break;
+                }
+            }
+        }
+    }
+    Err(refusal.unwrap_or_else(no_credential))
+}
+
+/// The identity at the endpoint, or at one of its paths.
+fn identify(
+    gate: &Gate,
+    endpoint: &Endpoint,
+    credential: &PresentedCredential,
+    now: SystemTime,
+) -> Result<Arc<Identity>, AuthError> {
+    let (authenticator, text) = (gate.node.authenticator(), credential.secret.expose());
+    let mut outcome = Err(AuthError::IdentityNotTrusted);
+    for policy in endpoint.policies() {
+        outcome = authenticator.identify_at(policy, Via::Socket, text, now);
+        if !matches!(outcome, Err(AuthError::MissingRole { .. })) {
+            break;
+        }
+    }
+    outcome
+}
+
+fn no_credential() -> Problem {
+    Problem::unauthorized("a ticket needs a credential: send the header `Authorization: Bearer <token>`")
+}

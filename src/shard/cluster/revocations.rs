@@ -1,0 +1,261 @@
+//! Follows revocations: those that operators publish, and those that NATS keeps for nodes that were away.
+//!
+//! A message on `tidegate.revoke` takes effect at once on every node that is connected. Each of them then makes sure that
+//! the bucket has it. A node that connects reads the whole bucket; from then on NATS sends it the changes, and it asks
+//! for missed ones now and then.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::collections::HashSet;
+use std::time::Duration;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
+
+use futures_util::future::join_all;
+use tidegate_protocol::subject::Pattern;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tokio::time::MissedTickBehavior;
+use tokio::time::interval;
+use tracing::info;
+use tracing::warn;
+
+use crate::auth::revocation::message;
+use crate::auth::revocation::message::RevocationMessage;
+use crate::auth::revocation::rule::RevocationRule;
+use crate::auth::revocation::target::RevocationTarget;
+use crate::connection::context::Context;
+use crate::nats::scatter_gather::Query;
+use crate::shard::cluster::local_node::LocalNode;
+use crate::shard::cluster::revocation_bucket;
+use crate::shard::cluster::revocation_bucket::BucketChange;
+use crate::shard::handle::ShardRequest;
+use crate::shard::job::ShardJob;
+use crate::telemetry::limit::LogLimit;
+
+/// How often to look whether the connection to NATS is a new one, and whether there is something to store.
+const TICK: Duration = Duration::from_millis(200);
+/// How often to ask for changes that were missed, and to forget rules that have ended.
+const CHECK: Duration = Duration::from_secs(30);
+/// How often to look for the bucket if there is none: seldom, or often while there is something to store.
+const CHECK_MISSING: Duration = Duration::from_secs(600);
+const CHECK_NEEDED: Duration = Duration::from_secs(1);
+
+static BAD_MESSAGE: LogLimit = LogLimit::per_second(1);
+static NOT_STORED: LogLimit = LogLimit::every(60, 1);
+static NO_BUCKET: LogLimit = LogLimit::every(60, 1);
+static REVOKED: LogLimit = LogLimit::per_second(10);
+
+/// What the node knows of the bucket.
+#[derive(Debug, Default)]
+struct KnownBucket {
+    /// Whether there is one.
+    is_there: bool,
+    /// Whether the log says that there is none.
+    is_missed: bool,
+    /// The greatest sequence that was read.
+    last: u64,
+    /// Its entries.
+    entries: BTreeMap<RevocationTarget, RevocationRule>,
+    /// Targets of messages, which the bucket may not have yet.
+    unstored: BTreeSet<RevocationTarget>,
+}
+
+impl KnownBucket {
+    /// How long after one look at the bucket the next one is due.
+    fn next_check(&self) -> Duration {
+        match (self.is_there, self.unstored.is_empty()) {
+            (true, _) => CHECK,
+            (false, true) => CHECK_MISSING,
+            (false, false) => CHECK_NEEDED,
+        }
+    }
+}
+
+/// Follows revocations until the connection to NATS ends.
+pub(super) async fn follow(context: &Context, local: &LocalNode) {
+    let patterns = [message::SUBJECT, revocation_bucket::CHANGES].map(Pattern::parse);
+    let [Ok(messages), Ok(changes)] = patterns else { return };
+    let (mut messages, mut changes) = (context.nats.responder(messages), context.nats.responder(changes));
+    let mut known = KnownBucket::default();
+    let (mut times_ready, mut checked) = (0, Instant::now());
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            message = messages.next() => match message {
+                Some(query) => on_message(context, local, &mut known, &query).await,
+                None => return,
+            },
+            change = changes.next() => match change {
+                Some(query) => on_change(context, local, &mut known, &query).await,
+                None => return,
+            },
+            _ = tick.tick() => {
+                if !context.nats.is_ready() {
+                    continue;
+                }
+                store(context, &mut known).await;
+                let is_new = context.nats.times_ready() != times_ready;
+                if is_new || checked.elapsed() >= known.next_check() {
+                    (times_ready, checked) = (context.nats.times_ready(), Instant::now());
+                    read(context, local, &mut known, is_new).await;
+                }
+            }
+        }
+    }
+}
+
+/// A revocation by an operator.
+async fn on_message(context: &Context, local: &LocalNode, known: &mut KnownBucket, query: &Query) {
+    let RevocationMessage { target, rule } = match RevocationMessage::parse(&query.data) {
+        Ok(message) => message,
+        Err(error) => {
+            if let Some(suppressed) = BAD_MESSAGE.pass() {
+                warn!(
+                    subject = message::SUBJECT,
+                    error, suppressed, "cannot read a revocation, so it has no effect"
+                );
+            }
+            return reply(context, query, serde_json::json!({ "error": error }));
+        }
+    };
+    context.node.revocations.change(|table| {
+        let mut merged = rule;
+        if let Some(known) = table.get(&target) {
+            merged.merge(known);
+        }
+        table.put(target.clone(), merged)
+    });
+    let changed = sweep(local).await;
+    if let Some(suppressed) = REVOKED.pass() {
+        info!(target = %target, connections = changed, suppressed, "revoked");
+    }
+    let kept_in = if known.is_there { "bucket" } else { "memory" };
+    known.unstored.insert(target);
+    reply(context, query, serde_json::json!({ "connections": changed, "kept_in": kept_in }));
+}
+
+/// Puts what the bucket does not have into it. All nodes have got the message, but they come here at different moments,
+/// so nearly always the first one does it for all.
+async fn store(context: &Context, known: &mut KnownBucket) {
+    while known.is_there
+        && let Some(target) = known.unstored.pop_first()
+    {
+        let rule = context.node.revocations.change(|table| table.get(&target).cloned());
+        let Some(rule) = rule.filter(|rule| known.entries.get(&target) != Some(rule)) else { continue };
+        let now = wall(context).duration_since(UNIX_EPOCH).unwrap_or_default();
+        let message = RevocationMessage { target, rule };
+        if let Err(error) = revocation_bucket::store(context, &message, now).await {
+            if let Some(suppressed) = NOT_STORED.pass() {
+                warn!(
+                    %error,
+                    suppressed,
+                    "a revocation is not kept yet, so a node that is away will not learn it: NATS must allow this node to \
+                     publish on $KV.tidegate_revoked.>"
+                );
+            }
+            known.unstored.insert(message.target);
+            return;
+        }
+    }
+}
+
+fn reply(context: &Context, query: &Query, mut answer: serde_json::Value) {
+    answer["node"] = (*context.node.name).into();
+    // While NATS is away, no one waits for it.
+    let _ = query.reply(answer.to_string().as_bytes(), &[]);
+}
+
+/// A change in the bucket.
+async fn on_change(context: &Context, local: &LocalNode, known: &mut KnownBucket, query: &Query) {
+    let subject = query.subject().strip_prefix("_live.").unwrap_or_default();
+    let is_removed = ["KV-Operation", "Nats-Marker-Reason"].iter().any(|name| query.header(name).is_some());
+    let sequence =
+        query.header("Nats-Sequence").and_then(|sequence| sequence.parse().ok()).unwrap_or_default();
+    (known.is_there, known.is_missed) = (true, false);
+    // What was read since has all earlier changes.
+    if sequence > known.last
+        && let Some(change) = revocation_bucket::change(subject, &query.data, is_removed, sequence)
+        && apply(context, known, vec![change])
+    {
+        sweep(local).await;
+    }
+}
+
+/// Reads the bucket: what is new, or all of it.
+async fn read(context: &Context, local: &LocalNode, known: &mut KnownBucket, is_whole: bool) {
+    context.node.revocations.change(|table| table.remove_ended(wall(context)));
+    let mut is_whole = is_whole || !known.is_there || known.last == 0;
+    let (mut from, mut changes) = (if is_whole { 1 } else { known.last }, Vec::new());
+    loop {
+        let Some(page) = revocation_bucket::page(context, from).await else {
+            let is_news = context.nats.is_ready() && !std::mem::replace(&mut known.is_missed, true);
+            if is_news && let Some(suppressed) = NO_BUCKET.pass() {
+                let advice = "revocations are kept in memory only: a node that starts later does not know them. Enable \
+                              JetStream, and create the bucket with `tidegate streams apply`";
+                info!(suppressed, "{advice}");
+            }
+            return known.is_there = false;
+        };
+        if page.is_past_end && !is_whole {
+            // The last known entry is gone, so the stream may be another one.
+            (is_whole, from, changes) = (true, 1, Vec::new());
+            continue;
+        }
+        changes.extend(page.changes);
+        match page.next {
+            Some(next) => from = next,
+            None => break,
+        }
+    }
+    (known.is_there, known.is_missed) = (true, false);
+    if is_whole {
+        known.last = 0;
+        let found: HashSet<_> = changes.iter().map(|change| change.target.clone()).collect();
+        let gone = known.entries.keys().filter(|target| !found.contains(target)).cloned();
+        let removed = gone.map(|target| BucketChange { sequence: 0, target, rule: None });
+        changes.splice(0..0, removed.collect::<Vec<_>>());
+    }
+    if apply(context, known, changes) {
+        sweep(local).await;
+    }
+}
+
+/// Applies changes of the bucket. Returns whether clients have to be checked.
+fn apply(context: &Context, known: &mut KnownBucket, changes: Vec<BucketChange>) -> bool {
+    context.node.revocations.change(|table| {
+        let mut has_more = false;
+        for BucketChange { sequence, target, rule } in changes {
+            known.last = known.last.max(sequence);
+            match rule {
+                Some(rule) => {
+                    known.entries.insert(target.clone(), rule.clone());
+                    has_more |= table.put(target, rule);
+                }
+                None => {
+                    known.entries.remove(&target);
+                    table.remove(&target);
+                }
+            }
+        }
+        has_more
+    })
+}
+
+/// Checks all connections of the node. Returns how many have ended, or may do less.
+async fn sweep(local: &LocalNode) -> usize {
+    let sweeps = local.shards.iter().map(|shard| async move {
+        let (answer, swept) = oneshot::channel();
+        // A full queue must not lose it.
+        if !shard.send(ShardRequest::Run(ShardJob::CheckRevocations { answer })).await {
+            return 0;
+        }
+        swept.await.unwrap_or_default()
+    });
+    join_all(sweeps).await.into_iter().sum()
+}
+
+fn wall(context: &Context) -> SystemTime {
+    context.node.hooks.wall(SystemTime::now())
+}
