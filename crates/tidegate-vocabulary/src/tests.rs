@@ -10,6 +10,7 @@ mod shipped;
 use std::path::Path;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use proptest::prelude::*;
