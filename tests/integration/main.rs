@@ -38,6 +38,7 @@ mod links;
 mod listeners;
 mod logins;
 mod logs;
+mod memory;
 mod nats_logs;
 mod outages;
 mod overruns;
