@@ -40,6 +40,7 @@ mod links;
 mod listeners;
 mod logins;
 mod logs;
+mod memory;
 mod nats_logs;
 mod origins;
 mod outages;

@@ -135,10 +135,17 @@ fn transcripts(vocabulary: &str) -> Vec<(String, Transcript)> {
 
 /// Why a transcript cannot be replayed here, or `None` if it can.
 fn skip_reason(transcript: &Transcript) -> Option<&'static str> {
-    let mut waiting = 0;
+    let (mut waiting, mut credentials) = (0, 0);
     for step in &transcript.steps {
         let action = &step.action;
         let waits = |verb| matches!(action, Action::Output(words) if words.starts_with(verb));
+        credentials += i32::from(waits("authenticate "));
+        if matches!(action, Action::Input(ShellInput::Authenticated { .. })) {
+            credentials -= 1;
+            if credentials < 0 {
+                return Some("no message has the credential");
+            }
+        }
         if ["join ", "authenticate ", "request "].into_iter().any(waits) {
             waiting += 1;
         } else if matches!(
