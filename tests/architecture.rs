@@ -12,6 +12,7 @@ use crate::source::Source;
 use crate::source::read;
 use crate::tables::BANS;
 use crate::tables::DOORS;
+use crate::tables::EXCEPTIONS;
 use crate::tables::KNOWN_HASHERS;
 use crate::tables::LAYERS;
 use crate::tables::LONGEST_FILE;
@@ -76,8 +77,11 @@ fn wrong_words(source: &Source) -> Vec<String> {
     let banned = BANS.iter().filter(|(places, ..)| within(&path, places)).map(|(_, words, why)| (words, why));
     let privileged = PRIVILEGES.iter().filter(|(_, places, _)| !within(&path, places));
     let forbidden = banned.chain(privileged.map(|(words, _, why)| (words, why)));
+    let is_exception =
+        |word: &str| EXCEPTIONS.iter().any(|(place, excepted, _)| *place == path && *excepted == word);
+    let is_exception = &is_exception;
     let faults = forbidden.flat_map(|(words, why)| {
-        words.iter().flat_map(move |word| {
+        words.iter().filter(|word| !is_exception(word)).flat_map(move |word| {
             let said = source.says(word);
             said.into_iter().map(move |line| source.fault(line, &format!("says `{word}`; {why}")))
         })

@@ -25,6 +25,7 @@ use tidegate::lane::inbox::Batch;
 use tidegate::lane::inbox::Inbox;
 use tidegate::lane::inbox::Item;
 use tidegate::lane::inbox::ShardQueue;
+use tidegate::lane::inbox::Snapshot;
 use tidegate::lane::inbox::inbox;
 use tidegate::lane::shard_index::ShardIndex;
 use tidegate::lane::values::ValueLimits;
@@ -293,21 +294,7 @@ impl Node {
                     self.hub.publish_elements(&pattern, format, &elements, self.now, &mut self.effects);
                 }
                 Item::Joined { pattern, format, snapshot, stale } => {
-                    self.hub.seed(&pattern, format, &snapshot.elements, self.now);
-                    let joined = self.hub.joined(&pattern, format);
-                    let (mut deliveries, mut waiting) = (snapshot.deliveries, joined.len());
-                    for listener in joined {
-                        let client = listener.subscriber.owner.0;
-                        listener.subscriber.note_joined(listener.subscription);
-                        waiting -= 1;
-                        let snapshot = match waiting {
-                            0 => std::mem::take(&mut deliveries),
-                            _ => deliveries.clone(),
-                        };
-                        let input = Input::Joined { subscription: listener.subscription, snapshot, stale };
-                        self.clients[client].session.handle_input(input, moment(self.now));
-                        self.apply_outputs(client);
-                    }
+                    self.joined(&pattern, format, snapshot, stale);
                 }
                 Item::JoinFailed { .. }
                 | Item::Gap { .. }
@@ -316,6 +303,25 @@ impl Node {
                     unreachable!("no feed fails or goes stale here")
                 }
             }
+        }
+    }
+
+    /// Passes the answer of the lane to the sessions that wait for it.
+    fn joined(&mut self, pattern: &Pattern, format: Format, snapshot: Snapshot, stale: Option<SystemTime>) {
+        self.hub.seed(pattern, format, &snapshot.elements, self.now);
+        let joined = self.hub.joined(pattern, format);
+        let (mut deliveries, mut waiting) = (snapshot.deliveries, joined.len());
+        for listener in joined {
+            let client = listener.subscriber.owner.0;
+            listener.subscriber.note_joined(listener.subscription);
+            waiting -= 1;
+            let snapshot = match waiting {
+                0 => std::mem::take(&mut deliveries),
+                _ => deliveries.clone(),
+            };
+            let input = Input::Joined { subscription: listener.subscription, snapshot, stale };
+            self.clients[client].session.handle_input(input, moment(self.now));
+            self.apply_outputs(client);
         }
     }
 

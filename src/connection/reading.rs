@@ -156,7 +156,7 @@ impl Connection {
         }
         if websocket.assembler.borrow().is_unfinished() {
             self.needs_scheduling.set(true);
-            websocket.unfinished_since.set(websocket.unfinished_since.get().or(Some(now.into())));
+            websocket.unfinished_since.set(websocket.unfinished_since.get().or_else(|| Some(now.into())));
         }
         None
     }

@@ -139,7 +139,7 @@ impl Connection {
     /// Handles a failed write: waits for room, or ends a broken connection.
     fn on_write_error(&self, error: &io::Error, now: Instant) {
         if error.kind() == ErrorKind::WouldBlock {
-            self.blocked_since.set(self.blocked_since.get().or(Some(now.into())));
+            self.blocked_since.set(self.blocked_since.get().or_else(|| Some(now.into())));
             self.wake_when_writable();
         } else {
             debug!(%error, "connection lost");

@@ -45,7 +45,7 @@ impl<'m> MessageHeaders<'m> {
                 found.push(line.parts().ok_or(Malformed)?);
             }
         }
-        found.sort_by(|(one, _), (other, _)| one.cmp(other));
+        found.sort_by_key(|(name, _)| *name);
         let mut shown = PublicationHeaders::default();
         for (name, value) in found {
             shown.push(name, &value.read()?);

@@ -197,12 +197,12 @@ const SLOW: &str = r#"
     send = { said = true }
 "#;
 
-async fn slow_stage() -> Stage {
-    Stage::start("slow", SLOW, |config| {
+async fn slow_stage(handshake_timeout: Duration) -> Stage {
+    Stage::start("slow", SLOW, move |config| {
         config.roles = vec![role("user", &[], &["chat.a"], &["svc.slow"])];
         config.nats.request_timeout = Duration::from_mins(5);
         config.limits.request_timeout_max = Duration::from_mins(5);
-        config.limits.handshake_timeout = Duration::from_secs(1);
+        config.limits.handshake_timeout = handshake_timeout;
         config.limits.handshake_wait = Duration::ZERO;
     })
     .await
@@ -221,7 +221,7 @@ fn post(path: &str, more: &str, body: &str) -> Vec<u8> {
 
 #[tokio::test]
 async fn ex_04_a_call_does_not_outlive_its_caller() {
-    let stage = slow_stage().await;
+    let stage = slow_stage(Duration::from_mins(1)).await;
     let mut requests = stage.nats.subscribe("svc.slow").await.unwrap();
     stage.nats.flush().await.unwrap();
     let (body, mut callers) = (r#"{"text":"x"}"#, Vec::new());
@@ -240,7 +240,7 @@ async fn ex_04_a_call_does_not_outlive_its_caller() {
 
 #[tokio::test]
 async fn ex_04_a_slow_or_endless_body_is_refused() {
-    let stage = slow_stage().await;
+    let stage = slow_stage(Duration::from_secs(1)).await;
     let address = stage.edge.address();
     let slow = ask(&address, post("/say", "Content-Length: 100\r\n", r#"{"text":"#)).await;
     assert_eq!((slow.status, &slow.json()["code"]), (408, &json!("timeout")), "{slow:?}");
