@@ -250,7 +250,7 @@ impl Outbox {
             push_gap(expired, taken, &render);
         }
         // Many clients get a reply or a ping, and then nothing for long. After publications, there will be more.
-        if delivery_counts == DeliveryCounts::default() {
+        if bytes > 0 && delivery_counts == DeliveryCounts::default() {
             self.queues.free_capacity();
         } else {
             self.queues.shrink_capacity();
