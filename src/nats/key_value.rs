@@ -12,7 +12,7 @@ use async_nats::jetstream::stream::StorageType;
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use crate::nats::buckets::BucketDefinition;
+use crate::nats::buckets::KvBucket;
 use crate::nats::client::Client;
 
 /// A bucket. Clones share its connection.
@@ -38,7 +38,7 @@ pub struct NoConfirmation;
 
 impl Client {
     /// Opens a bucket, and creates it if it does not exist.
-    pub async fn bucket(&self, definition: &BucketDefinition) -> Result<Bucket, BucketError> {
+    pub async fn bucket(&self, definition: &KvBucket) -> Result<Bucket, BucketError> {
         if self.client.connection_state() == State::Disconnected
             || !matches!(timeout(self.limit, self.connected()).await, Ok(Ok(())))
         {
@@ -111,7 +111,7 @@ impl Bucket {
     }
 }
 
-fn config(definition: &BucketDefinition) -> Config {
+fn config(definition: &KvBucket) -> Config {
     Config {
         bucket: definition.name.to_owned(),
         description: definition.description.to_owned(),

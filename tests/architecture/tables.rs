@@ -114,6 +114,7 @@ pub(crate) const DOORS: [(&str, &[&str]); 42] = [
             "cli",
             "tidegate-bench",
             "nats/client.rs",
+            "nats/buckets",
             "nats/info.rs",
             "nats/login.rs",
             "nats/permissions.rs",
