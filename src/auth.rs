@@ -7,10 +7,12 @@ pub mod credential;
 pub mod error;
 pub mod jwt;
 pub mod policy;
+pub mod private_key;
 pub mod revocation;
 pub mod roles;
 pub mod setup_error;
 pub mod ticket;
+pub mod unverified_token;
 pub mod user;
 
 use std::sync::Arc;

@@ -38,7 +38,7 @@ pub struct Ticket([u8; BYTES]);
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TicketId([u8; digest::SHA256_OUTPUT_LEN]);
 
-/// What a ticket stands for.
+/// What a ticket holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TicketGrant {
     /// The token or API key that the ticket replaces. It is verified again when the ticket is used, so that its expiry

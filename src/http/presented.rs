@@ -33,7 +33,7 @@ pub struct PresentedCredential {
 /// How a request carries its credential.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Carrier {
-    /// A header or the query: whoever wrote the request has the token or API key.
+    /// A header or the query: the writer of the request has the token or API key.
     Explicit,
     /// A ticket in the query, in place of a token.
     Ticket,

@@ -1,4 +1,4 @@
-//! Redeems a ticket: returns the credential that it stands for, if this page may use it at this endpoint.
+//! Redeems a ticket: returns the credential that it holds, if this page may use it at this endpoint.
 
 use std::time::Duration;
 use std::time::SystemTime;

@@ -124,7 +124,7 @@ impl Tickets {
         Ok(ticket)
     }
 
-    /// Takes a ticket, which then cannot be used again, and returns what it stands for.
+    /// Takes a ticket, which then cannot be used again, and returns what it holds.
     pub async fn take(&self, ticket: &Ticket, now: SystemTime) -> Result<TicketGrant, TicketError> {
         if self.validity.is_zero() {
             return Err(TicketError::Off);

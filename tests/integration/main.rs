@@ -42,6 +42,7 @@ mod logins;
 mod logs;
 mod memory;
 mod nats_logs;
+mod operator_commands;
 mod origins;
 mod outages;
 mod overruns;

@@ -7,6 +7,7 @@ use serde_json::json;
 use tidegate::app::App;
 use tidegate::config::Config;
 
+use crate::operator_commands::create_buckets;
 use crate::support::client::Client;
 use crate::support::edge::TestEdge;
 use crate::support::edge::token;
@@ -25,27 +26,6 @@ use crate::support::recorder::Recorder;
 async fn revoke(edge: &TestEdge, revocation: Value) -> Value {
     let reply = edge.nats.client().await.request("tidegate.revoke", revocation.to_string().into()).await;
     serde_json::from_slice(&reply.unwrap().payload).unwrap()
-}
-
-/// Creates the bucket that keeps revocations, as `tidegate streams apply` does.
-async fn create_bucket(nats: &NatsServer) {
-    let stream = json!({
-        "name": "KV_tidegate_revoked",
-        "subjects": ["$KV.tidegate_revoked.>"],
-        "max_msgs_per_subject": 1,
-        "discard": "new",
-        "storage": "file",
-        "allow_rollup_hdrs": true,
-        "allow_direct": true,
-        "allow_msg_ttl": true,
-        "subject_delete_marker_ttl": 60_000_000_000_u64,
-        "republish": { "src": "$KV.tidegate_revoked.>", "dest": "_live.$KV.tidegate_revoked.>" },
-    });
-    let client = nats.client().await;
-    let created =
-        client.request("$JS.API.STREAM.CREATE.KV_tidegate_revoked", stream.to_string().into()).await;
-    let created: Value = serde_json::from_slice(&created.unwrap().payload).unwrap();
-    assert!(created.get("error").is_none(), "{created}");
 }
 
 /// Waits until the bucket has an entry.
@@ -167,7 +147,7 @@ async fn node_behind(proxy: &Proxy) -> TestEdge {
 #[tokio::test]
 async fn rev_01_a_node_that_was_away_learns_a_revocation_when_it_returns_and_a_new_node_at_its_start() {
     let edge = TestEdge::start().await;
-    create_bucket(&edge.nats).await;
+    create_buckets(&edge.nats).await;
     let proxy = Proxy::start(&edge.nats).await;
     let away = node_behind(&proxy).await;
     away.readyz(200).await;
@@ -190,7 +170,7 @@ async fn rev_01_a_node_that_was_away_learns_a_revocation_when_it_returns_and_a_n
 #[tokio::test]
 async fn rev_01_an_entry_of_the_bucket_revokes_as_long_as_it_is_there() {
     let edge = TestEdge::start().await;
-    create_bucket(&edge.nats).await;
+    create_buckets(&edge.nats).await;
     let producer = edge.nats.client().await;
     let mut client = edge.client("alice").await;
     // As `nats kv put tidegate_revoked user.alice '{}'` does.
