@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use super::*;
 
 /// Flags of other programs that our texts mention.
-const FOREIGN: [&str; 10] = [
+const FOREIGN: [&str; 15] = [
     "--release",
     "--no-default-features",
     "--nofile",
@@ -22,6 +22,11 @@ const FOREIGN: [&str; 10] = [
     "--compatible",
     "--control",
     "--sysctl",
+    "--max-msgs-per-subject",
+    "--max-age",
+    "--dupe-window",
+    "--republish-source",
+    "--republish-destination",
 ];
 
 fn flags(command: &clap::Command, found: &mut BTreeSet<String>) {
