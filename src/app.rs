@@ -1,20 +1,20 @@
 //! `App`: a running node. Starts shards and listeners from a configuration, and drains them.
 #![expect(clippy::disallowed_methods, reason = "app starts the tasks around the shards")]
 
+pub mod certificates;
 pub mod descriptors;
 pub mod drain;
 pub mod options;
 pub mod parts;
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use anyhow::bail;
-use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::sync::DropGuard;
@@ -25,14 +25,18 @@ use tracing::warn;
 use crate::app::options::AppOptions;
 use crate::config::Config;
 use crate::config::endpoint;
+use crate::config::listen_address::ListenAddress;
 use crate::config::nats::NatsConfig;
 use crate::http::accept;
-use crate::http::accept::Listener;
+use crate::http::accept::Acceptor;
+use crate::http::busy_reply::BusyText;
 use crate::lane::LaneStatus;
 use crate::lane::inbox::InboxSender;
 use crate::nats::probe;
 use crate::nats::version::OLDEST_SERVER;
 use crate::nats::version::is_new_enough;
+use crate::net::listener::Listener;
+use crate::net::tls::reloader::TlsReloader;
 use crate::node::Node;
 use crate::shard;
 use crate::shard::ShardError;
@@ -51,9 +55,11 @@ const NATS_PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct App {
     /// The local address of `http.listen`.
-    pub address: SocketAddr,
+    pub address: ListenAddress,
     /// The listeners of endpoints: each configured address, with the local address.
-    pub endpoint_addresses: Vec<(SocketAddr, SocketAddr)>,
+    pub endpoint_addresses: Vec<(ListenAddress, ListenAddress)>,
+    /// The local address of `http.redirect_listen`.
+    pub redirect_address: Option<ListenAddress>,
     /// What all shards share.
     pub node: Arc<Node>,
     pub shards: Shards,
@@ -65,6 +71,8 @@ pub struct App {
     stop_accepting: DropGuard,
     stop_shards: DropGuard,
     failed: CancellationToken,
+    /// Asks for a reload of the certificates, if there are any.
+    certificates: Option<Arc<Notify>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -72,24 +80,39 @@ impl App {
     /// Starts a node: shards on their own threads, listeners on the caller's runtime. NATS may be unreachable; then the
     /// node runs but is not ready.
     pub async fn start(options: AppOptions) -> anyhow::Result<Self> {
-        let address = options.listener.local_addr().context("the listener has no address")?;
+        let address = options.listener.local_address().context("the listener has no address")?;
         let config = &options.config;
         let (endpoint_addresses, endpoint_listeners) = listen_for_endpoints(config).await?;
+        let redirect = match config.http.redirect_listen {
+            Some(listen) => Some(self::listen(&listen.into(), "http.redirect_listen").await?),
+            None => None,
+        };
+        let redirect_address = redirect.as_ref().map(Listener::local_address).transpose();
+        let redirect_address = redirect_address.context("the listener has no address")?;
+        let tls = if config.tls.is_on() { Some(TlsReloader::new(&config.tls)?) } else { None };
+        let tls_settings = tls.as_ref().map(TlsReloader::settings);
         let stop_shards = CancellationToken::new();
         let shards = parts::shard_count(config);
         let budget = descriptors::budget(shards, config.limits.connections);
-        let built = parts::build(&options, budget, &stop_shards)?;
+        let built = parts::build(&options, tls_settings.as_ref(), budget, &stop_shards)?;
         let failed = CancellationToken::new();
         let mut threads = Vec::new();
         for part in built.parts {
             threads.push(start_shard(thread(options.hooks.stack()), part, failed.clone()).await?);
         }
+        let mut certificates = None;
+        if let Some(tls) = tls {
+            let request = Arc::clone(certificates.insert(Arc::default()));
+            threads.push(certificates::start(&config.tls, tls, request, stop_shards.clone())?);
+        }
         let stop_accepting = CancellationToken::new();
         let limits = parts::socket_limits(config, budget);
         let sockets = Arc::default();
-        for (id, socket) in std::iter::once(options.listener).chain(endpoint_listeners).enumerate() {
-            let listener = Listener { id: ListenerId(id), socket, sockets: Arc::clone(&sockets) };
-            tokio::spawn(accept::accept(listener, built.shards.clone(), limits, stop_accepting.clone()));
+        let listeners = std::iter::once(options.listener).chain(endpoint_listeners).chain(redirect);
+        for ((id, listener), has_tls) in listeners.enumerate().zip(built.listeners_with_tls) {
+            let busy = if has_tls { BusyText::Tls } else { BusyText::Http };
+            let acceptor = Acceptor { id: ListenerId(id), listener, busy, sockets: Arc::clone(&sockets) };
+            tokio::spawn(accept::accept(acceptor, built.shards.clone(), limits, stop_accepting.clone()));
         }
         let (lame_duck, drain) = (config.server.lame_duck, config.server.drain);
         let nats = config.nats.clone();
@@ -97,6 +120,7 @@ impl App {
         let app = Self {
             address,
             endpoint_addresses,
+            redirect_address,
             node: built.node,
             shards: built.shards,
             inboxes: built.inboxes,
@@ -105,16 +129,26 @@ impl App {
             stop_accepting,
             stop_shards,
             failed,
+            certificates,
             threads,
         };
         app.check_nats(&nats).await?;
         tokio::spawn(app.node.readiness.clone().watch(log_readiness));
         let version = env!("CARGO_PKG_VERSION");
+        let address = &app.address;
         info!(%address, node = %app.node.name, version, shards, connections = budget.connections, "listening");
+        if let Some(address) = &app.redirect_address {
+            info!(%address, "redirecting to https");
+        }
         for (listen, address) in &app.endpoint_addresses {
             info!(%address, endpoint_listen = %listen, "listening");
         }
         Ok(app)
+    }
+
+    /// Reads certificates and keys again. New sessions then use them. Returns false if the node has none.
+    pub fn reload_certificates(&self) -> bool {
+        self.certificates.as_ref().inspect(|request| request.notify_one()).is_some()
     }
 
     /// Waits until a shard has ended unexpectedly. The node should then be drained, because it cannot work without one.
@@ -183,8 +217,8 @@ const LISTEN_HELP: [(ErrorKind, &str); 3] = [
 ];
 
 /// Opens a listener. `key` is the configuration key of its address, for the error.
-pub async fn listen(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
+pub async fn listen(address: &ListenAddress, key: &str) -> anyhow::Result<Listener> {
+    Listener::bind(address).await.map_err(|error| {
         let known = LISTEN_HELP.iter().find(|(kind, _)| *kind == error.kind());
         let help = known.map_or("Choose another address", |(_, help)| help);
         anyhow::anyhow!("cannot listen on {address} ({key}): {error}. {help}")
@@ -195,11 +229,11 @@ pub async fn listen(address: SocketAddr, key: &str) -> anyhow::Result<TcpListene
 /// the listeners.
 async fn listen_for_endpoints(
     config: &Config,
-) -> anyhow::Result<(Vec<(SocketAddr, SocketAddr)>, Vec<TcpListener>)> {
+) -> anyhow::Result<(Vec<(ListenAddress, ListenAddress)>, Vec<Listener>)> {
     let (mut addresses, mut listeners) = (Vec::new(), Vec::new());
     for listen in endpoint::extra_listeners(&config.endpoints) {
-        let listener = self::listen(listen, "endpoint.listen").await?;
-        addresses.push((listen, listener.local_addr().context("the listener has no address")?));
+        let listener = self::listen(&listen, "endpoint.listen").await?;
+        addresses.push((listen, listener.local_address().context("the listener has no address")?));
         listeners.push(listener);
     }
     Ok((addresses, listeners))

@@ -18,6 +18,7 @@ pub mod handshake;
 pub mod health;
 pub mod problem;
 pub mod raw_response;
+pub mod redirect;
 pub mod rejection_log;
 pub mod request_id;
 pub mod serve;

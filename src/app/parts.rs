@@ -29,6 +29,8 @@ use crate::http::Pages;
 use crate::http::accept::SocketLimits;
 use crate::http::gate::Gate;
 use crate::http::gate::GateError;
+use crate::http::redirect;
+use crate::http::redirect::RedirectTarget;
 use crate::http::serve;
 use crate::http::serve::ListenerRoutes;
 use crate::hub::outbox::limits::OutboxLimits;
@@ -43,6 +45,7 @@ use crate::lane::inbox::InboxSender;
 use crate::lane::inbox::ShardQueue;
 use crate::lane::shard_index::ShardIndex;
 use crate::lane::values::ValueLimits;
+use crate::net::tls::settings::TlsSettings;
 use crate::node::Node;
 use crate::node::admission::Admission;
 use crate::node::admission::AdmissionLimits;
@@ -77,11 +80,14 @@ pub struct Built {
     pub inboxes: Vec<InboxSender>,
     /// The parts of each shard, for its thread.
     pub parts: Vec<ShardParts>,
+    /// Whether each listener has TLS.
+    pub listeners_with_tls: Vec<bool>,
 }
 
 /// Builds the node and the parts of its shards, and connects them.
 pub fn build(
     options: &AppOptions,
+    tls: Option<&TlsSettings>,
     budget: DescriptorBudget,
     stop: &CancellationToken,
 ) -> anyhow::Result<Built> {
@@ -98,7 +104,8 @@ pub fn build(
     let shards = Shards::new(handles.clone());
     let (cluster, worker) = Cluster::new(&node.session_prefix, shards.clone(), node.vocabularies.clone());
     let mut worker = Some(worker);
-    let routes = listener_routes(options, &node)?;
+    let routes = listener_routes(options, &node, tls)?;
+    let listeners_with_tls = routes.iter().map(|listener| listener.tls.is_some()).collect();
     let ends = handles.into_iter().zip(requests).zip(inboxes).zip(questions).zip(statuses);
     let parts = ends.enumerate().map(|(index, ((((handle, requests), inbox), questions), status))| {
         let others = senders.iter().enumerate();
@@ -122,7 +129,7 @@ pub fn build(
         }
     });
     let parts = parts.collect();
-    Ok(Built { node, shards, inboxes: senders, parts })
+    Ok(Built { node, shards, inboxes: senders, parts, listeners_with_tls })
 }
 
 /// Builds what all shards share.
@@ -191,19 +198,31 @@ fn vocabulary_claims(config: &Config) -> Vec<Box<str>> {
     claims
 }
 
-/// The routes of each listener: first of `http.listen`, then of the listeners of endpoints. Only `http.listen` has the
-/// demo page.
-fn listener_routes(options: &AppOptions, node: &Arc<Node>) -> Result<Vec<ListenerRoutes>, GateError> {
+/// The routes of each listener: first of `http.listen`, then of the listeners of endpoints, then of
+/// `http.redirect_listen`. Only `http.listen` has the demo page.
+fn listener_routes(
+    options: &AppOptions,
+    node: &Arc<Node>,
+    tls: Option<&TlsSettings>,
+) -> Result<Vec<ListenerRoutes>, GateError> {
     let config = &options.config;
     let others = endpoint::extra_listeners(&config.endpoints).map(Some);
     let routes = std::iter::once(None).chain(others).map(|listen| {
-        let gate = Arc::new(Gate::new(&config.endpoints, listen, node)?);
+        let tls = tls.filter(|_| config.uses_tls(listen.as_ref())).cloned();
+        let gate = Gate::new(&config.endpoints, listen.as_ref(), node)?;
+        let gate = Arc::new(gate.with_hsts(config.tls.hsts.filter(|_| tls.is_some())));
         let has_tests = config.http.console;
         let pages = Pages { has_demo: has_tests && listen.is_none(), has_tests };
-        let tls = options.tls.clone().filter(|_| listen.is_none());
         Ok(ListenerRoutes { routes: http::routes(&gate, pages), gate, tls })
     });
-    routes.collect()
+    let redirect = config.http.redirect_listen.map(|_| {
+        let gate = Arc::new(Gate::new(&[], None, node)?);
+        let listen = options.listener.local_address().ok().and_then(|address| address.tcp());
+        let port = listen.map_or(redirect::HTTPS_PORT, |listen| listen.port());
+        let routes = redirect::routes(RedirectTarget::RequestedHost { port });
+        Ok(ListenerRoutes { routes, gate, tls: None })
+    });
+    routes.chain(redirect).collect()
 }
 
 /// The name of the node: as configured, or a random one.

@@ -15,7 +15,8 @@ use crate::config::Config;
 use crate::config::load;
 use crate::config::load::Loaded;
 use crate::config::source::Sources;
-use crate::nats::files;
+use crate::nats;
+use crate::net;
 
 /// Wrong flags or a wrong configuration (BSD's `EX_USAGE`).
 pub(super) const USAGE: u8 = 64;
@@ -44,7 +45,10 @@ impl Common {
             environment: config::environment(),
             flags: self.set.iter().cloned().chain(extra).collect(),
         };
-        let inspect = |config: &Config| files::inspect(&config.nats);
+        let inspect = |config: &Config| {
+            let nats = nats::files::inspect(&config.nats);
+            nats.into_iter().chain(net::tls::files::inspect(&config.tls)).collect()
+        };
         load::load_and_inspect(&sources, inspect).map_err(|mistakes| {
             eprint!("{mistakes}");
             let count = mistakes.0.len();

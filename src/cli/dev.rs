@@ -17,7 +17,6 @@ use tidegate_protocol::permissions::Role;
 use tidegate_protocol::permissions::RuleTemplates;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::template::Template;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -40,6 +39,7 @@ use crate::config::log::LogFormat;
 use crate::config::nats::NatsConfig;
 use crate::config::secret::Secret;
 use crate::nats::client::Client;
+use crate::net::listener::Listener;
 use crate::telemetry;
 
 /// The users of the demo, each with its role.
@@ -121,14 +121,12 @@ async fn dev(config: Config, server: NatsFrom, publishes: bool) -> anyhow::Resul
 async fn with_nats(demo: Demo, publishes: bool, mut signals: Signals) -> anyhow::Result<()> {
     let Demo { config, users, has_demo_roles } = demo;
     let tokens = users.into_iter().map(|user| user.with_token(&config)).collect::<Result<Vec<_>, _>>()?;
-    let listen = config.http.listen;
-    let listener = match TcpListener::bind(listen).await {
-        Ok(listener) => listener,
+    let listen = &config.http.listen;
+    let listener = match (Listener::bind(listen).await, listen.tcp()) {
+        (Ok(listener), _) => listener,
         // The port is probably in use. For a demo, any other will do.
-        Err(_) => {
-            let any = SocketAddr::new(listen.ip(), 0);
-            app::listen(any, "http.listen").await?
-        }
+        (Err(_), Some(listen)) => app::listen(&SocketAddr::new(listen.ip(), 0).into(), "http.listen").await?,
+        (Err(_), None) => app::listen(listen, "http.listen").await?,
     };
     let start = App::start(serve::options(config.clone(), listener));
     let Some(app) = signals.unless_ended(start).await? else { return Ok(()) };

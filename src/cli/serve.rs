@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use tokio::net::TcpListener;
 use tracing::error;
 use tracing::warn;
 
@@ -14,6 +13,7 @@ use crate::cli::common::block_on_logged;
 use crate::cli::signals::Signals;
 use crate::config::Config;
 use crate::config::log::LogFormat;
+use crate::net::listener::Listener;
 use crate::telemetry;
 
 /// Runs the command.
@@ -32,22 +32,22 @@ pub fn run(common: &Common) -> ExitCode {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
-    let listener = app::listen(config.http.listen, "http.listen").await?;
+    let listener = app::listen(&config.http.listen, "http.listen").await?;
     match signals.unless_ended(App::start(options(config, listener))).await? {
         Some(app) => until_end(app, signals).await,
         None => Ok(()),
     }
 }
 
-/// The options of a node without TLS and without faults for tests.
-pub(super) fn options(config: Config, listener: TcpListener) -> AppOptions {
-    AppOptions { config, listener, tls: None, hooks: Default::default() }
+/// The options of a node without faults for tests.
+pub(super) fn options(config: Config, listener: Listener) -> AppOptions {
+    AppOptions { config, listener, hooks: Default::default() }
 }
 
 /// Waits until the process gets a signal or the node fails; then drains it. A second signal skips the remaining waits.
 pub(super) async fn until_end(app: App, mut signals: Signals) -> anyhow::Result<()> {
     let failed = tokio::select! {
-        () = signals.end() => false,
+        () = signals.end_or_reload(|| app.reload_certificates()) => false,
         () = app.failed() => true,
     };
     if failed {

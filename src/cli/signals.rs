@@ -26,12 +26,21 @@ impl Signals {
 
     /// Waits for SIGTERM or SIGINT.
     pub async fn end(&mut self) {
+        self.end_or_reload(|| false).await;
+    }
+
+    /// The same, and calls `reload` for each SIGHUP. It returns false if there is nothing to reload.
+    pub async fn end_or_reload(&mut self, reload: impl Fn() -> bool) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 _ = self.hangup.recv() => {
-                    warn!("SIGHUP ignored: this version cannot reload its configuration; restart the node instead");
+                    if reload() {
+                        info!("SIGHUP: reading certificates again; for all other settings, restart the node");
+                    } else {
+                        warn!("SIGHUP ignored: this version cannot reload its configuration; restart the node instead");
+                    }
                 }
             }
         }

@@ -1,5 +1,7 @@
 //! Rules between sections: values that are valid alone, but wrong or probably not intended in combination.
 
+mod tls;
+
 use std::cmp::Ordering;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,6 +21,7 @@ use crate::config::endpoint::VocabularyFile;
 use crate::config::endpoint::access::AccessConfig;
 use crate::config::endpoint::access::without_credential;
 use crate::config::http::HttpConfig;
+use crate::config::listen_address::ListenAddress;
 use crate::config::network::Network;
 use crate::config::table::ConfigTable;
 
@@ -27,6 +30,7 @@ pub(super) fn sections(root: &ConfigTable<'_>, config: &Config) {
     times(root, config);
     sizes(root, config);
     listeners(root, config);
+    tls::tls(root, config);
     endpoints(root, config);
     vocabularies(root, config);
     dotted_names(root, config);
@@ -117,20 +121,23 @@ fn sizes(root: &ConfigTable<'_>, config: &Config) {
 
 /// Addresses that conflict, test pages on a public address, and proxies that are not limited.
 fn listeners(root: &ConfigTable<'_>, config: &Config) {
-    let HttpConfig { listen, console, .. } = config.http;
+    let HttpConfig { ref listen, console, .. } = config.http;
     let all = std::iter::once(("http.listen".to_owned(), listen));
     let own = config.endpoints.iter().enumerate();
-    let own = own.filter_map(|(at, endpoint)| Some((format!("endpoint[{at}].listen"), endpoint.listen?)));
-    let all: Vec<(String, SocketAddr)> = all.chain(own).collect();
+    let own =
+        own.filter_map(|(at, endpoint)| Some((format!("endpoint[{at}].listen"), endpoint.listen.as_ref()?)));
+    let redirect = config.http.redirect_listen.map(ListenAddress::Tcp);
+    let redirect = redirect.iter().map(|address| ("http.redirect_listen".to_owned(), address));
+    let all: Vec<(String, &ListenAddress)> = all.chain(own).chain(redirect).collect();
     for (at, (key, address)) in all.iter().enumerate() {
-        let earlier = all[..at].iter().find(|(_, other)| collide(*other, *address));
+        let earlier = all[..at].iter().find(|(_, other)| collide(other, address));
         if let Some((other, taken)) = earlier {
             let message =
                 format!("{address} and {taken} ({other}) use the same port on some of the interfaces");
             root.error(key, message, "write the same address in both, or choose another port");
         }
     }
-    let public = all.iter().map(|(_, address)| address).find(|address| !address.ip().is_loopback());
+    let public = all.iter().map(|(_, address)| address).find(|address| address.is_public());
     if let Some(listen) = public.filter(|_| console) {
         let message = format!(
             "everyone who can reach {listen} can open the demo page and the test pages, which are meant for trying \
@@ -146,7 +153,8 @@ fn listeners(root: &ConfigTable<'_>, config: &Config) {
 }
 
 /// Whether one address is that of all interfaces, and so includes the port of the other.
-fn collide(left: SocketAddr, right: SocketAddr) -> bool {
+fn collide(left: &ListenAddress, right: &ListenAddress) -> bool {
+    let (Some(left), Some(right)) = (left.tcp(), right.tcp()) else { return false };
     let covers = |left: SocketAddr, right: SocketAddr| {
         left.ip().is_unspecified() && (left.is_ipv6() || right.is_ipv4())
     };

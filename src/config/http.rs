@@ -6,12 +6,18 @@ use std::time::Duration;
 
 use tidegate_document::diagnostic::ValueError;
 
+use crate::config::listen_address;
+use crate::config::listen_address::ListenAddress;
 use crate::config::network::Network;
 use crate::config::table::ConfigTable;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpConfig {
-    pub listen: SocketAddr,
+    pub listen: ListenAddress,
+    /// Whether `listen` uses TLS, if `[tls]` has a certificate.
+    pub tls: bool,
+    /// A listener without TLS that sends its clients to the URL with `https`.
+    pub redirect_listen: Option<SocketAddr>,
     /// Whether `/` serves the demo page, and `/console/<name>` the test page of each vocabulary.
     pub console: bool,
     /// The proxies whose `X-Forwarded-For` and `Forwarded` headers are trusted.
@@ -23,7 +29,9 @@ pub struct HttpConfig {
 impl Default for HttpConfig {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)).into(),
+            tls: true,
+            redirect_listen: None,
             console: false,
             trusted_proxies: Vec::new(),
             keep_alive: Duration::from_secs(75),
@@ -35,7 +43,9 @@ impl HttpConfig {
     pub(super) fn read(table: &ConfigTable<'_>) -> Self {
         let default = Self::default();
         Self {
-            listen: table.parsed("listen", default.listen, address),
+            listen: table.parsed("listen", default.listen, str::parse),
+            tls: table.boolean("tls", default.tls),
+            redirect_listen: table.optional("redirect_listen", redirect_address).flatten(),
             console: table.boolean("console", default.console),
             trusted_proxies: table.list("trusted_proxies", network).unwrap_or_default(),
             keep_alive: table.duration("keep_alive_s", default.keep_alive, 1..=3600),
@@ -43,13 +53,12 @@ impl HttpConfig {
     }
 }
 
+/// `None` for an empty text.
+fn redirect_address(text: &str) -> Result<Option<SocketAddr>, ValueError> {
+    if text.trim().is_empty() { Ok(None) } else { listen_address::tcp(text).map(Some) }
+}
+
 fn network(text: &str) -> Result<Network, ValueError> {
     let help = "write an address, or a range such as \"10.0.0.0/8\" or \"fd00::/8\"";
     Network::parse(text.trim()).map_err(|message| ValueError::new(message, help))
-}
-
-pub(super) fn address(text: &str) -> Result<SocketAddr, ValueError> {
-    let help =
-        "write both, such as \"127.0.0.1:8080\", \"0.0.0.0:8080\" for every interface, or \"[::1]:8080\"";
-    text.trim().parse().map_err(|_| ValueError::new("is not an IP address with a port", help))
 }

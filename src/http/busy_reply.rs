@@ -11,9 +11,11 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use socket2::SockRef;
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+
+use crate::net::socket::RegisteredSocket;
+use crate::net::socket::Socket;
 
 /// The reply to clients.
 const BUSY: &[u8] =
@@ -21,11 +23,24 @@ const BUSY: &[u8] =
 /// The reply to `/healthz`: the process is alive, and restarting it would not help.
 const ALIVE: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncache-control: no-store\r\n\
                        connection: close\r\ncontent-length: 15\r\n\r\n{\"status\":\"ok\"}";
+/// The reply on a TLS listener: a fatal alert, `internal_error` (RFC 8446 §6). A TLS handshake would cost what there is
+/// none of.
+const ALERT: &[u8] = b"\x15\x03\x03\0\x02\x02\x50";
 /// How long to wait for the first bytes of a client, and then for it to close.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
+/// What sockets above the limit are told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BusyText {
+    /// 503, or 200 to a health check.
+    Http,
+    /// An alert, as the listener has TLS.
+    Tls,
+}
+
 /// The replies in progress.
 pub struct BusyReplies {
+    text: BusyText,
     max: usize,
     pending: FuturesUnordered<BoxFuture<'static, ()>>,
     /// One for each reply, the oldest first. Dropping it replies 503 at once and closes the socket.
@@ -34,19 +49,19 @@ pub struct BusyReplies {
 
 impl BusyReplies {
     /// At most `max` replies at the same time.
-    pub fn new(max: usize) -> Self {
-        Self { max, pending: FuturesUnordered::new(), cancels: VecDeque::new() }
+    pub fn new(text: BusyText, max: usize) -> Self {
+        Self { text, max, pending: FuturesUnordered::new(), cancels: VecDeque::new() }
     }
 
     /// Starts one more reply. If there are too many, the oldest is cancelled.
-    pub fn add(&mut self, stream: std::net::TcpStream) {
+    pub fn add(&mut self, stream: Socket) {
         self.cancels.retain(|cancel| !cancel.is_closed());
         if self.cancels.len() >= self.max {
             drop(self.cancels.pop_front());
         }
         let (cancel, cancelled) = oneshot::channel();
         self.cancels.push_back(cancel);
-        self.pending.push(Box::pin(reply_or_cancel(stream, cancelled)));
+        self.pending.push(Box::pin(reply_or_cancel(stream, self.text, cancelled)));
     }
 
     /// Drives all replies until one of them is done; waits forever if there is none.
@@ -66,21 +81,32 @@ impl BusyReplies {
     }
 }
 
-async fn reply_or_cancel(stream: std::net::TcpStream, cancelled: oneshot::Receiver<()>) {
-    let Ok(stream) = TcpStream::from_std(stream) else {
+async fn reply_or_cancel(socket: Socket, text: BusyText, cancelled: oneshot::Receiver<()>) {
+    let Ok(stream) = socket.register() else {
         return;
     };
     tokio::select! {
         biased;
-        _ = cancelled => drop(write_and_shut_down(&stream, BUSY)),
-        () = reply(&stream) => {}
+        _ = cancelled => drop(write_and_shut_down(&stream, text.answer(&[]))),
+        () = reply(&stream, text) => {}
     }
 }
 
-async fn reply(stream: &TcpStream) {
+impl BusyText {
+    /// The reply to a client that has sent this.
+    fn answer(self, first: &[u8]) -> &'static [u8] {
+        match self {
+            Self::Http if asks_for_health(first) => ALIVE,
+            Self::Http => BUSY,
+            Self::Tls => ALERT,
+        }
+    }
+}
+
+async fn reply(stream: &RegisteredSocket, text: BusyText) {
     let mut first = [0; 1024];
     let count = timeout(TIMEOUT, read(stream, &mut first)).await.unwrap_or(Ok(0)).unwrap_or(0);
-    let answer = if asks_for_health(&first[..count]) { ALIVE } else { BUSY };
+    let answer = text.answer(&first[..count]);
     if write_and_shut_down(stream, answer).is_err() {
         return;
     }
@@ -90,13 +116,13 @@ async fn reply(stream: &TcpStream) {
 }
 
 /// Writes to the socket directly: tokio's `try_write` writes nothing before the reactor has seen the socket.
-fn write_and_shut_down(stream: &TcpStream, answer: &[u8]) -> io::Result<()> {
+fn write_and_shut_down(stream: &RegisteredSocket, answer: &[u8]) -> io::Result<()> {
     let socket = SockRef::from(stream);
     (&*socket).write_all(answer)?;
     socket.shutdown(Shutdown::Write)
 }
 
-async fn read(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+async fn read(stream: &RegisteredSocket, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         stream.readable().await?;
         match stream.try_read(buffer) {
@@ -133,12 +159,12 @@ mod tests {
     #[tokio::test]
     async fn ex_01_a_client_above_the_limit_gets_503_whatever_it_has_sent() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut busy_replies = BusyReplies::new(16);
+        let mut busy_replies = BusyReplies::new(BusyText::Http, 16);
         let mut clients = Vec::new();
         for _ in 0..16 {
             let (mut client, stream) = pair(&listener);
             client.write_all(&[b'x'; 2000]).unwrap();
-            busy_replies.add(stream);
+            busy_replies.add(Socket::Tcp(stream));
             client.write_all(b"more").unwrap();
             clients.push(client);
         }
@@ -153,12 +179,12 @@ mod tests {
     #[tokio::test]
     async fn a_health_check_gets_200_even_among_silent_clients() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut busy_replies = BusyReplies::new(4);
+        let mut busy_replies = BusyReplies::new(BusyText::Http, 4);
         let silent: Vec<_> = (0..6).map(|_| pair(&listener)).collect();
         let (silent, streams): (Vec<_>, Vec<_>) = silent.into_iter().unzip();
-        streams.into_iter().for_each(|stream| busy_replies.add(stream));
+        streams.into_iter().for_each(|stream| busy_replies.add(Socket::Tcp(stream)));
         let (mut check, stream) = pair(&listener);
-        busy_replies.add(stream);
+        busy_replies.add(Socket::Tcp(stream));
         assert_eq!(busy_replies.cancels.len(), 4);
         check.write_all(b"GET /healthz HTTP/1.1\r\n").unwrap();
         let received = tokio::task::spawn_blocking(move || {

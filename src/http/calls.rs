@@ -1,6 +1,5 @@
 //! HTTP calls: the requests that a vocabulary's file describes. A caller has the same permissions as over a WebSocket.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -44,6 +43,7 @@ use crate::http::problem::Problem;
 use crate::http::problem::retry_after_seconds;
 use crate::http::rejection_log::RejectedRequest;
 use crate::http::test_page;
+use crate::net::peer::Peer;
 use crate::node::Node;
 use crate::node::answer_budget::HeldAnswer;
 use crate::node::answer_budget::NoRoom;
@@ -87,7 +87,7 @@ pub fn route(endpoint: Endpoint, gate: Arc<Gate>) -> Routes {
                 let (endpoint, gate) = (Arc::clone(&endpoint), Arc::clone(&gate));
                 async move {
                     let ConnectionInfo { peer, shard, request_id: id, .. } = connection;
-                    let request = CallRequest { path, query, headers, method, peer: peer.ip(), shard };
+                    let request = CallRequest { path, query, headers, method, peer, shard };
                     let answer = answer(&request, body, &endpoint, &gate).await;
                     if let Err(problem) = &answer
                         && [401, 403, 429, 503].contains(&problem.status.as_u16())
@@ -108,7 +108,7 @@ struct CallRequest {
     query: Option<String>,
     headers: HeaderMap,
     method: Method,
-    peer: IpAddr,
+    peer: Peer,
     shard: ShardHandle,
 }
 

@@ -1,7 +1,6 @@
 //! `Gate`: decides whether a handshake is accepted. It checks the node's limits first, then the request, then the
 //! credential.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -13,6 +12,7 @@ use tidegate_protocol::identity::Identity;
 use tidegate_vocabulary::Vocabulary;
 use tidegate_vocabulary::binding::Binding;
 use warp::http::HeaderMap;
+use warp::http::HeaderValue;
 use warp::http::StatusCode;
 use warp::http::header;
 
@@ -21,6 +21,7 @@ use crate::auth::policy::Via;
 use crate::auth::setup_error::AuthSetupError;
 use crate::config::endpoint::EndpointConfig;
 use crate::config::endpoint::VocabularyFile;
+use crate::config::listen_address::ListenAddress;
 use crate::http::endpoint::Endpoint;
 use crate::http::endpoint::HandshakeRequest;
 use crate::http::evaluate::Accepted;
@@ -53,6 +54,8 @@ pub struct Gate {
     pub node: Arc<Node>,
     /// The proxies whose `X-Forwarded-For` and `Forwarded` headers are trusted.
     pub trusted_proxies: TrustedProxies,
+    /// `Strict-Transport-Security` (RFC 6797), for all responses of a TLS listener.
+    pub hsts: Option<HeaderValue>,
     compression: Compression,
 }
 
@@ -75,7 +78,7 @@ impl Gate {
     /// The gate of one listener; `None` is `http.listen`. The limits are those of the node, for all listeners together.
     pub fn new(
         endpoints: &[EndpointConfig],
-        listen: Option<SocketAddr>,
+        listen: Option<&ListenAddress>,
         node: &Arc<Node>,
     ) -> Result<Self, GateError> {
         // `Vocabularies` numbers the files of all listeners, so count those of other listeners too.
@@ -83,10 +86,10 @@ impl Gate {
         let mut own_endpoints = Vec::new();
         let authenticator = node.authenticator();
         for (at, endpoint) in endpoints.iter().enumerate() {
-            let EndpointConfig { listen: own, path, vocabulary, file, access, replace_connections } =
+            let EndpointConfig { listen: own, tls: _, path, vocabulary, file, access, replace_connections } =
                 endpoint;
             number.0 += u16::from(file.is_some());
-            if *own != listen {
+            if own.as_ref() != listen {
                 continue;
             }
             let mut policy = authenticator.policy(access, &format!("endpoint[{at}]"))?;
@@ -110,8 +113,15 @@ impl Gate {
             endpoints: own_endpoints,
             node: Arc::clone(node),
             trusted_proxies: TrustedProxies::new(&node.http.trusted_proxies),
+            hsts: None,
             compression,
         })
+    }
+
+    /// Tells browsers to use TLS only, for this time.
+    pub fn with_hsts(self, max_age: Option<Duration>) -> Self {
+        let value = max_age.map(|max_age| format!("max-age={}", max_age.as_secs()));
+        Self { hsts: value.and_then(|value| HeaderValue::from_str(&value).ok()), ..self }
     }
 
     pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {

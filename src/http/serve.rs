@@ -40,8 +40,9 @@ use crate::http::problem::Problem;
 use crate::http::request_id;
 use crate::http::target;
 use crate::http::websocket;
+use crate::net::socket::RegisteredSocket;
 use crate::net::stream::Stream;
-use crate::net::tls::TlsSettings;
+use crate::net::tls::settings::TlsSettings;
 use crate::node::Node;
 use crate::shard::AcceptedSocket;
 use crate::shard::Serve;
@@ -57,7 +58,7 @@ pub struct ListenerRoutes {
     pub routes: Routes,
     /// Decides about handshakes.
     pub gate: Arc<Gate>,
-    /// TLS with this certificate; `None` for plain TCP.
+    /// The settings of TLS; `None` for plain TCP.
     pub tls: Option<TlsSettings>,
 }
 
@@ -86,17 +87,21 @@ pub fn serve(listeners: Vec<ListenerRoutes>, node: &Arc<Node>, shard: &ShardHand
         let service = services.get(socket.listener.0).map(Rc::clone);
         Box::pin(async move {
             let service = service?;
-            let AcceptedSocket { listener: _, stream, peer, permit } = socket;
-            let stream = match &service.tls {
-                None => Stream::Plain(stream),
-                Some(tls) => {
-                    let tls = tls.accept(stream).inspect_err(|error| debug!(%error, "cannot begin TLS"));
+            let AcceptedSocket { listener: _, socket, peer, permit } = socket;
+            let stream = match (socket, &service.tls) {
+                (RegisteredSocket::Tcp(tcp), None) => Stream::Plain(tcp),
+                (RegisteredSocket::Tcp(tcp), Some(tls)) => {
+                    let tls = tls.accept(tcp).inspect_err(|error| debug!(%error, "cannot begin TLS"));
                     Stream::Tls(Box::new(tls.ok()?))
                 }
+                (RegisteredSocket::Unix(unix), _) => Stream::Unix(unix),
             };
             let deadline = Instant::now() + service.node.limits.request.handshake_timeout;
             // A socket that sends nothing holds no buffer.
             let read = timeout_at(deadline, first_bytes(&stream, &service.scratch)).await.ok().flatten()?;
+            if stream.is_challenge() {
+                return None;
+            }
             if let Some(first) = FastPathRequest::parse(&read, &service.node.limits.request)
                 && first.is_upgrade()
                 && let Some(endpoint) = service.gate.endpoint(first.target.path(), &first.headers)
@@ -160,12 +165,16 @@ async fn serve_with_hyper<S>(
         request.extensions_mut().insert(info.of_request(id.clone()));
         let checked = if bare_lf { Err(bare_lf_rejected()) } else { check(&request) };
         let answer = checked.map(|()| service.routes.call(request));
+        let hsts = service.gate.hsts.clone();
         async move {
             let mut answer = match answer {
                 Ok(answer) => answer.await?,
                 Err(problem) => problem.into_response(),
             };
             answer.headers_mut().insert(request_id::NAME, id);
+            if let Some(hsts) = hsts {
+                answer.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts);
+            }
             Ok::<_, Infallible>(answer)
         }
     });

@@ -4,6 +4,7 @@
 //! the client. The client can have written everything to the left of it.
 
 use std::net::IpAddr;
+use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -13,8 +14,11 @@ use warp::http::header;
 use crate::config::network;
 use crate::config::network::Network;
 use crate::connection::client_address::ClientAddress;
+use crate::net::peer::Peer;
 
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
+/// What limits per address use for the clients of a Unix socket whose proxy names no address.
+const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// The networks of the trusted proxies.
 #[derive(Clone, Debug, Default)]
@@ -26,14 +30,14 @@ impl TrustedProxies {
     }
 
     /// The client's address. Without a trusted proxy, or with unreadable or contradictory headers, it is the peer.
-    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-        self.forwarded(peer, headers).unwrap_or_else(|| network::plain(peer))
+    pub fn client(&self, peer: Peer, headers: &HeaderMap) -> IpAddr {
+        self.forwarded(peer, headers).unwrap_or_else(|| peer.ip().map_or(NO_ADDRESS, network::plain))
     }
 
     /// The client's address as trusted proxies report it; `None` if there is none, or if it is unreadable or ambiguous.
-    pub fn forwarded(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
-        let peer = network::plain(peer);
-        if !self.trusts(peer) {
+    /// A Unix socket is always that of a trusted proxy.
+    pub fn forwarded(&self, peer: Peer, headers: &HeaderMap) -> Option<IpAddr> {
+        if peer.ip().is_some_and(|peer| !self.trusts(network::plain(peer))) {
             return None;
         }
         let plain = joined_lines(headers, X_FORWARDED_FOR);
@@ -49,8 +53,8 @@ impl TrustedProxies {
     }
 
     /// The addresses of a connection, for its log lines.
-    pub fn client_address(&self, peer: SocketAddr, headers: &HeaderMap) -> ClientAddress {
-        ClientAddress { peer, forwarded: self.forwarded(peer.ip(), headers) }
+    pub fn client_address(&self, peer: Peer, headers: &HeaderMap) -> ClientAddress {
+        ClientAddress { peer, forwarded: self.forwarded(peer, headers) }
     }
 
     fn trusts(&self, address: IpAddr) -> bool {
@@ -111,11 +115,22 @@ mod tests {
         for (name, value) in lines {
             headers.append(*name, value.parse().unwrap());
         }
-        TrustedProxies::new(&trusted).client(peer.parse().unwrap(), &headers).to_string()
+        TrustedProxies::new(&trusted)
+            .client(peer.parse::<IpAddr>().map_or(Peer::Unix, |ip| SocketAddr::new(ip, 1).into()), &headers)
+            .to_string()
     }
 
     fn client_behind_a_proxy(value: &str) -> String {
         client("10.0.0.1", &[("x-forwarded-for", value)])
+    }
+
+    #[test]
+    fn xff_01_the_peer_of_a_unix_socket_is_trusted() {
+        assert_eq!(
+            client("unix", &[("x-forwarded-for", "198.51.100.1, 203.0.113.7, 10.9.9.9")]),
+            "203.0.113.7"
+        );
+        assert_eq!(client("unix", &[]), "0.0.0.0");
     }
 
     #[test]
@@ -157,7 +172,7 @@ mod tests {
             headers.append("x-forwarded-for", warp::http::HeaderValue::from_bytes(value.as_bytes()).unwrap());
             let proxies = TrustedProxies::new(&[Network::parse("10.0.0.0/8").unwrap()]);
             assert_eq!(
-                proxies.client([10, 0, 0, 1].into(), &headers),
+                proxies.client(SocketAddr::from(([10, 0, 0, 1], 1)).into(), &headers),
                 IpAddr::from([10, 0, 0, 1]),
                 "{value:?}"
             );

@@ -18,7 +18,7 @@ async fn a_draining_node_closes_its_sessions_and_hints_when_to_reconnect() {
     let (mut one, mut other) = edge.pair().await;
     one.subscribe("chat.a").await;
     let TestEdge { nats, app, .. } = edge;
-    let (readiness, address) = (app.node.readiness.clone(), app.address);
+    let (readiness, address) = (app.node.readiness.clone(), app.address.to_string());
     let drained = tokio::spawn(app.drain());
     for client in [&mut one, &mut other] {
         let (messages, code) = client.until_closed().await;

@@ -151,7 +151,7 @@ async fn ws_03_of_several_pending_pings_only_the_last_is_answered() {
     .await;
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(32 * 1024).unwrap();
-    let stream = socket.connect(edge.app.address).await.unwrap();
+    let stream = socket.connect(edge.address().parse().unwrap()).await.unwrap();
     let mut client = edge.raw_on(stream, "alice").await;
     let (mut other_shard, mut same_shard) = edge.pair().await;
     client.send(&raw::text(r#"{"type":"subscribe","channel":"chat.big"}"#)).await;

@@ -1,6 +1,5 @@
 //! Endpoints with their own listeners: their routes, the limits that all share, startup and shutdown.
 
-use std::net::SocketAddr;
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -8,6 +7,7 @@ use serde_json::json;
 use tidegate::app::App;
 use tidegate::config::Config;
 use tidegate::config::endpoint::EndpointConfig;
+use tidegate::config::listen_address::ListenAddress;
 use tidegate::config::load;
 use tidegate::config::source::Sources;
 use tokio::io::AsyncBufReadExt;
@@ -40,9 +40,9 @@ fn three_listeners(config: &mut Config) {
 
 /// The address of the listener that is configured as `listen`.
 fn address(app: &App, listen: &str) -> String {
-    let listen: SocketAddr = listen.parse().unwrap();
+    let listen: ListenAddress = listen.parse().unwrap();
     let (_, address) = app.endpoint_addresses.iter().find(|(configured, _)| *configured == listen).unwrap();
-    assert_ne!(address.port(), 0);
+    assert_ne!(address.tcp().unwrap().port(), 0);
     address.to_string()
 }
 

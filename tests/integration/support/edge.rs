@@ -12,16 +12,17 @@ use tidegate::auth::jwt;
 use tidegate::config::Config;
 use tidegate::config::auth::KeyAlgorithm;
 use tidegate::config::auth::KeyConfig;
+use tidegate::config::listen_address::ListenAddress;
 use tidegate::config::secret::Secret;
+use tidegate::config::tls::CertificateFiles;
 use tidegate::hooks::Faults;
-use tidegate::net::tls::TlsSettings;
+use tidegate::net::listener::Listener;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Kind;
 use tidegate_protocol::permissions::Role;
 use tidegate_protocol::permissions::RuleTemplates;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::template::Template;
-use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 
 use crate::support::client::Client;
@@ -72,13 +73,16 @@ impl TestEdge {
 
     /// A node that speaks TLS, with the certificate of `support/tls`.
     pub(crate) async fn with_tls(change: impl FnOnce(&mut Config)) -> Self {
-        let nats = NatsServer::start().await;
-        let mut config = config(&nats.url());
-        change(&mut config);
-        let tls = TlsSettings::from_pem(include_bytes!("tls/server.pem"), include_bytes!("tls/server.key"));
-        let hooks = Arc::new(Faults::default());
-        let app = start_with(config.clone(), Some(tls.unwrap()), &hooks).await;
-        Self { nats, app, hooks, config }
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/integration/support/tls");
+        Self::with(|config| {
+            config.tls.certificates = vec![CertificateFiles {
+                section: "tls".to_owned(),
+                cert_file: format!("{folder}/server.pem").into(),
+                key_file: format!("{folder}/server.key").into(),
+            }];
+            change(config);
+        })
+        .await
     }
 
     /// A node whose NATS server is not started yet.
@@ -221,13 +225,17 @@ impl TestEdge {
 
 async fn start(config: Config, hold: bool, stack: Option<usize>) -> (App, Arc<Faults>) {
     let faults = Arc::new(Faults { hold, stack, ..Faults::default() });
-    (start_with(config, None, &faults).await, faults)
+    (start_with(config, &faults).await, faults)
 }
 
-async fn start_with(config: Config, tls: Option<TlsSettings>, faults: &Arc<Faults>) -> App {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+async fn start_with(config: Config, faults: &Arc<Faults>) -> App {
+    let address = match &config.http.listen {
+        ListenAddress::Tcp(_) => "127.0.0.1:0".parse().unwrap(),
+        unix @ ListenAddress::Unix(_) => unix.clone(),
+    };
+    let listener = Listener::bind(&address).await.unwrap();
     let hooks = Arc::clone(faults).into();
-    App::start(AppOptions { config, listener, tls, hooks }).await.unwrap()
+    App::start(AppOptions { config, listener, hooks }).await.unwrap()
 }
 
 /// Role `user` may subscribe to prices, chats and its own subjects, publish to `chat.>`, and request `svc.>`;
