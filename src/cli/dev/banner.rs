@@ -89,7 +89,7 @@ impl Banner<'_> {
             ListenAddress::Tcp(address) if address.ip().is_unspecified() => {
                 SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())).to_string()
             }
-            address => address.to_string(),
+            address @ (ListenAddress::Tcp(_) | ListenAddress::Unix(_)) => address.to_string(),
         }
     }
 

@@ -104,8 +104,8 @@ async fn failed_check(order: &mut Order) -> AcmeError {
         let Ok(mut authorization) = authorization else { continue };
         let domain = authorization.identifier().to_string();
         let Ok(state) = authorization.refresh().await else { continue };
-        let errors = state.challenges.iter().filter_map(|challenge| challenge.error.as_ref());
-        if let Some(error) = errors.last() {
+        let mut errors = state.challenges.iter().filter_map(|challenge| challenge.error.as_ref());
+        if let Some(error) = errors.next() {
             let reason = error.detail.clone().unwrap_or_else(|| error.to_string());
             return AcmeError::Check { domain, reason };
         }

@@ -106,9 +106,9 @@ impl Certificate {
         let names = parsed.valid_dns_names().map(str::to_ascii_lowercase).collect();
         let validity = Validity::of(own).ok_or_else(|| unusable(&"its dates are unreadable"))?;
         let provider = aws_lc_rs::default_provider();
-        let key = CertifiedKey::from_der(chain, key, &provider).map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => CertificateError::Mismatch,
-            other => unusable(&other),
+        let key = CertifiedKey::from_der(chain, key, &provider).map_err(|error| {
+            let is_mismatch = matches!(error, rustls::Error::InconsistentKeys(_));
+            if is_mismatch { CertificateError::Mismatch } else { unusable(&error) }
         })?;
         Ok(Self { key: Arc::new(key), names, validity })
     }
@@ -139,10 +139,14 @@ fn private_key(key: &[u8]) -> Result<PrivateKeyDer<'static>, CertificateError> {
     let is_encrypted = [&b"BEGIN ENCRYPTED PRIVATE KEY"[..], b"Proc-Type: 4,ENCRYPTED"]
         .iter()
         .any(|mark| contains(key, mark));
-    PrivateKeyDer::from_pem_slice(key).map_err(|error| match error {
-        _ if is_encrypted => CertificateError::EncryptedKey,
-        pem::Error::NoItemsFound => CertificateError::NoKey,
-        error => CertificateError::KeyPem(error),
+    PrivateKeyDer::from_pem_slice(key).map_err(|error| {
+        if is_encrypted {
+            CertificateError::EncryptedKey
+        } else if matches!(error, pem::Error::NoItemsFound) {
+            CertificateError::NoKey
+        } else {
+            CertificateError::KeyPem(error)
+        }
     })
 }
 
