@@ -3,6 +3,7 @@
 
 pub mod descriptors;
 pub mod drain;
+mod key_fetching;
 pub mod options;
 pub mod parts;
 
@@ -84,6 +85,9 @@ impl App {
         for part in built.parts {
             threads.push(start_shard(thread(options.hooks.stack()), part, failed.clone()).await?);
         }
+        let fetching = key_fetching::run(Arc::clone(&built.node));
+        let stopped = stop_shards.clone();
+        tokio::spawn(async move { stopped.run_until_cancelled(fetching).await });
         let stop_accepting = CancellationToken::new();
         let limits = parts::socket_limits(config, budget);
         let sockets = Arc::default();

@@ -110,6 +110,7 @@ packages_of browser
 "$root/examples/demo/run.sh" --setup
 packages_of containers
 packages_of frontends
+packages_of oidc
 python=$(python_of frontends)
 printf 'python: %s\n' "$python"
 # 77: there is no Python 2.7, and the script has said so.

@@ -34,8 +34,7 @@ use crate::cli::serve;
 use crate::cli::signals::Signals;
 use crate::config;
 use crate::config::Config;
-use crate::config::auth::KeyAlgorithm;
-use crate::config::auth::KeyConfig;
+use crate::config::auth::key::KeyConfig;
 use crate::config::log::LogFormat;
 use crate::config::nats::NatsConfig;
 use crate::config::secret::Secret;
@@ -156,9 +155,12 @@ fn with_demo(config: Config) -> anyhow::Result<Demo> {
     // No waiting: after Ctrl-C, the demo should stop at once.
     config.server.drain = Duration::ZERO;
     config.server.lame_duck = Duration::ZERO;
-    if config.auth.keys.is_empty() {
-        let secret = Secret::new(secret);
-        config.auth.keys = vec![KeyConfig { kid: "dev".to_owned(), algorithm: KeyAlgorithm::Hs256, secret }];
+    if tokens::signing_key(&config.auth).is_none() {
+        let key = KeyConfig::hs256("dev", Secret::new(secret));
+        match config.auth.issuers.first_mut() {
+            Some(issuer) => issuer.keys.push(key),
+            None => config.auth.keys.push(key),
+        }
     }
     let has_native = config.endpoints.iter().any(|endpoint| endpoint.file.is_none());
     let has_demo_roles = has_native || config.roles.is_empty();

@@ -14,6 +14,7 @@ use tidegate_protocol::template::Template;
 
 use crate::config::Config;
 use crate::config::auth::AuthConfig;
+use crate::config::auth::issuer::IssuerConfig;
 use crate::config::endpoint::EndpointConfig;
 use crate::config::endpoint::VocabularyFile;
 use crate::config::endpoint::access::AccessConfig;
@@ -320,19 +321,31 @@ fn access(root: &ConfigTable<'_>, config: &Config) {
 /// Tokens without a role must be access tokens of the issuer for Tidegate: other tokens under the same key, such as
 /// refresh tokens, often have no role either.
 fn default_roles(root: &ConfigTable<'_>, config: &Config) {
-    let AuthConfig { issuer, audience, token_types, token_type_claim, default_role, .. } = &config.auth;
-    if !token_type_claim.is_empty() && token_types.is_empty() {
-        let message = "has no effect, because auth.token_types is empty";
-        let help = "list the types to accept, such as auth.token_types = [\"access\"]";
-        root.error("auth.token_type_claim", message, help);
+    let is_list = !config.auth.issuers.is_empty();
+    let issuers = config.auth.all_issuers();
+    let key = |at: usize, name: &str| {
+        if is_list { format!("auth.issuer[{at}].{name}") } else { format!("auth.{name}") }
+    };
+    for (at, IssuerConfig { token_types, token_type_claim, .. }) in issuers.iter().enumerate() {
+        if !token_type_claim.is_empty() && token_types.is_empty() {
+            let types = key(at, "token_types");
+            let message = format!("has no effect, because {types} is empty");
+            let help = format!("list the types to accept, such as {types} = [\"access\"]");
+            root.error(&key(at, "token_type_claim"), message, help);
+        }
     }
-    if !token_types.is_empty() || !issuer.is_empty() && !audience.is_empty() {
-        return;
-    }
-    let of_paths =
-        config.endpoints.iter().enumerate().filter(|(_, endpoint)| !endpoint.access.path_roles.is_empty());
-    let keys = (!default_role.is_empty()).then(|| "auth.default_role".to_owned());
-    for key in keys.into_iter().chain(of_paths.map(|(at, _)| format!("endpoint[{at}].roles"))) {
+    let is_open = |(_, issuer): &(usize, &IssuerConfig)| {
+        issuer.token_types.is_empty() && (issuer.issuer.is_empty() || issuer.audience.is_empty())
+    };
+    let open: Vec<_> = issuers.iter().enumerate().filter(is_open).collect();
+    let of_paths = config
+        .endpoints
+        .iter()
+        .enumerate()
+        .filter(|(_, endpoint)| !open.is_empty() && !endpoint.access.path_roles.is_empty());
+    let of_issuers = open.iter().filter(|(_, issuer)| !issuer.default_role.is_empty());
+    let keys = of_issuers.map(|(at, _)| key(*at, "default_role"));
+    for key in keys.chain(of_paths.map(|(at, _)| format!("endpoint[{at}].roles"))) {
         let message = "would also accept tokens that are not for Tidegate, such as refresh tokens: nothing in the \
                        configuration tells them apart";
         let help = "set auth.issuer and auth.audience; or auth.token_types, and auth.token_type_claim if the type is a \
@@ -354,11 +367,13 @@ fn is_without_credential(role: &str, config: &Config) -> bool {
 
 /// Whether a WebSocket client can connect to at least one endpoint.
 fn admits_any_client(config: &Config) -> bool {
-    let AuthConfig { keys, api_keys, anonymous_role, .. } = &config.auth;
+    let AuthConfig { api_keys, anonymous_role, .. } = &config.auth;
+    let has_keys = |issuer: &IssuerConfig| !issuer.keys.is_empty() || issuer.remote_keys.is_some();
+    let has_keys = config.auth.all_issuers().iter().any(has_keys);
     let admits = |endpoint: &EndpointConfig| {
         let access = &endpoint.access;
         let role = access.anonymous_role.as_ref().unwrap_or(anonymous_role);
         !role.is_empty() || access.trust_client_identity.is_some() || access.api_keys && !api_keys.is_empty()
     };
-    !keys.is_empty() || config.endpoints.iter().any(admits)
+    has_keys || config.endpoints.iter().any(admits)
 }

@@ -348,7 +348,7 @@ fn rate_limited(detail: impl Into<String>, retry_after: Duration) -> Problem {
 fn refused(error: ClientError) -> Problem {
     let ClientError { code, message } = error;
     if code == ErrorCode::Unavailable {
-        Problem::unavailable(message)
+        Problem::unavailable(message, 1)
     } else if code == ErrorCode::TryAgain {
         Problem::busy(message)
     } else {

@@ -202,9 +202,7 @@ impl Gate {
     }
 
     /// The identity for this credential. Without a credential: the user that the client claims if the endpoint trusts
-    /// it, else the anonymous identity, else `None`. It never waits today; it is `async` for credentials that need a
-    /// lookup, such as a key set that must be fetched.
-    #[expect(clippy::unused_async, reason = "callers are ready for a credential that is verified elsewhere")]
+    /// it, else the anonymous identity, else `None`. It waits only if the keys of an issuer must be fetched.
     async fn identify(
         &self,
         endpoint: &Endpoint,
@@ -220,7 +218,7 @@ impl Gate {
         let authenticator = self.node.authenticator();
         match (credential, binding.and_then(|binding| endpoint.claimed_user(via, binding))) {
             (Some(credential), _) => {
-                let identity = authenticator.identify_at(policy, via, credential, now);
+                let identity = authenticator.identify_or_wait(policy, via, credential, now).await;
                 identity.map(Some).map_err(|error| unauthorized(&error))
             }
             (None, Some(user)) => {
@@ -246,8 +244,13 @@ fn name_on_all_nodes(endpoint: &EndpointConfig, earlier: &[EndpointConfig]) -> S
     }
 }
 
-/// RFC 6750 §3 and §3.1: a request with an invalid or expired token gets 401 and the error `invalid_token`.
+/// RFC 6750 §3 and §3.1: a request with an invalid or expired token gets 401 and the error `invalid_token`. If the token
+/// cannot be verified now, it gets 503.
 fn unauthorized(error: &AuthError) -> Problem {
+    if let Some(retry_after) = error.retry_after() {
+        let seconds = retry_after_seconds(retry_after);
+        return Problem::unavailable(error.to_string(), seconds).with_reason(error.reason());
+    }
     let challenge = format!("Bearer error=\"invalid_token\", error_description=\"{}\"", error.reason());
     let code = if *error == AuthError::Expired { error.code().name() } else { "invalid_token" };
     Problem::new(StatusCode::UNAUTHORIZED, code, error.to_string())

@@ -11,8 +11,7 @@ use tidegate::auth::Authenticator;
 use tidegate::auth::jwt;
 use tidegate::config::Config;
 use tidegate::config::auth::AuthConfig;
-use tidegate::config::auth::KeyAlgorithm;
-use tidegate::config::auth::KeyConfig;
+use tidegate::config::auth::key::KeyConfig;
 use tidegate::config::secret::Secret;
 
 use crate::support::client::Client;
@@ -67,8 +66,7 @@ async fn a_new_authenticator_applies_to_new_clients_and_open_sessions_stay() {
     let edge = TestEdge::start().await;
     let mut alice = edge.client("alice").await;
     let secret = "another secret that is only ever used by these tests";
-    let key =
-        KeyConfig { kid: "next".to_owned(), algorithm: KeyAlgorithm::Hs256, secret: Secret::new(secret) };
+    let key = KeyConfig::hs256("next", Secret::new(secret));
     let auth = AuthConfig { keys: vec![key], ..AuthConfig::default() };
     let roles = vec![role("user", &["prices.*"], &[], &[])];
     edge.app.node.current_authenticator.replace(Authenticator::new(auth, roles).unwrap());

@@ -5,6 +5,7 @@ pub(crate) mod client;
 pub(crate) mod dialect;
 pub(crate) mod edge;
 pub(crate) mod flood;
+pub(crate) mod key_server;
 pub(crate) mod ledger;
 pub(crate) mod nats_server;
 pub(crate) mod process;

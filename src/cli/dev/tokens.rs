@@ -16,6 +16,11 @@ use tidegate_protocol::template::PlaceholderValue;
 
 use crate::auth::jwt;
 use crate::config::Config;
+use crate::config::auth::AuthConfig;
+use crate::config::auth::algorithm::KeyAlgorithm;
+use crate::config::auth::issuer::IssuerConfig;
+use crate::config::auth::key::KeyMaterial;
+use crate::config::secret::Secret;
 
 const TOKEN_LIFETIME: Duration = Duration::from_secs(12 * 3600);
 
@@ -44,8 +49,10 @@ impl TokenUser {
         let text = token(config, &self.user, &self.role)?;
         let role =
             config.roles.iter().find(|role| role.name == self.role).context("there is no such role")?;
-        let permissions = permissions(role, Some(&self.user)).unwrap_or_default();
-        Ok(PrintedToken { user: self.user, role: self.role, text, permissions })
+        let prefix = signing_key(&config.auth).map(|(issuer, ..)| issuer.user_prefix).unwrap_or_default();
+        let user = format!("{prefix}{}", self.user);
+        let permissions = permissions(role, Some(&user)).unwrap_or_default();
+        Ok(PrintedToken { user, role: self.role, text, permissions })
     }
 }
 
@@ -98,17 +105,17 @@ fn permissions(role: &Role, user: Option<&str>) -> Option<Permissions> {
 /// A token that this configuration accepts.
 fn token(config: &Config, user: &str, role: &str) -> anyhow::Result<String> {
     let auth = &config.auth;
-    let key = auth.keys.first().context("there is no key to sign the token with")?;
+    let (issuer, kid, secret) = signing_key(auth).context("there is no key to sign the token with")?;
     let longest = Some(auth.max_token_lifetime).filter(|longest| !longest.is_zero());
     let lifetime = longest.map_or(TOKEN_LIFETIME, |longest| longest.min(TOKEN_LIFETIME));
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
     let mut claims = json!({ "sub": user, "iat": now.as_secs(), "exp": (now + lifetime).as_secs() });
-    let kind = auth.token_types.first().map_or("", String::as_str);
+    let kind = issuer.token_types.first().map_or("", String::as_str);
     for (claim, value) in [
-        ("iss", auth.issuer.as_str()),
-        ("aud", &auth.audience),
-        (&auth.token_type_claim, kind),
-        (&auth.role_claim, role),
+        ("iss", issuer.issuer.as_str()),
+        ("aud", &issuer.audience),
+        (&issuer.token_type_claim, kind),
+        (&issuer.role_claim, role),
         (&auth.user_claim, user),
     ] {
         if !claim.is_empty() && !value.is_empty() {
@@ -118,8 +125,21 @@ fn token(config: &Config, user: &str, role: &str) -> anyhow::Result<String> {
     if auth.user_claim.ends_with("email") {
         set(&mut claims, &format!("{}_verified", auth.user_claim), json!(true));
     }
-    let header = Some(kind).filter(|kind| !kind.is_empty() && auth.token_type_claim.is_empty());
-    Ok(jwt::mint_hs256_as(header, &key.secret, Some(&key.kid), &claims)?)
+    let header = Some(kind).filter(|kind| !kind.is_empty() && issuer.token_type_claim.is_empty());
+    Ok(jwt::mint_hs256_as(header, &secret, Some(&kid), &claims)?)
+}
+
+/// The first key for HS256, with its issuer and its `kid`. Other keys cannot sign, or not here.
+pub(super) fn signing_key(auth: &AuthConfig) -> Option<(IssuerConfig, String, Secret)> {
+    auth.all_issuers().into_iter().find_map(|issuer| {
+        let (kid, secret) = issuer.keys.iter().find_map(|key| match &key.material {
+            KeyMaterial::Secret(secret) if key.algorithm == KeyAlgorithm::Hs256 => {
+                Some((key.kid.clone(), secret.clone()))
+            }
+            KeyMaterial::Secret(_) | KeyMaterial::Public(_) => None,
+        })?;
+        Some((issuer, kid, secret))
+    })
 }
 
 /// Sets a claim, which may be a path with dots.

@@ -10,8 +10,7 @@ use tidegate::app::App;
 use tidegate::app::options::AppOptions;
 use tidegate::auth::jwt;
 use tidegate::config::Config;
-use tidegate::config::auth::KeyAlgorithm;
-use tidegate::config::auth::KeyConfig;
+use tidegate::config::auth::key::KeyConfig;
 use tidegate::config::secret::Secret;
 use tidegate::hooks::Faults;
 use tidegate::net::tls::TlsSettings;
@@ -244,11 +243,7 @@ fn config(nats_url: &str) -> Config {
     config.limits.write_timeout = Duration::from_mins(1);
     config.limits.auth_timeout = Duration::from_mins(1);
     config.limits.fragment_timeout = Duration::from_mins(1);
-    config.auth.keys = vec![KeyConfig {
-        kid: "test".to_owned(),
-        algorithm: KeyAlgorithm::Hs256,
-        secret: Secret::new(SECRET),
-    }];
+    config.auth.keys = vec![KeyConfig::hs256("test", Secret::new(SECRET))];
     let user = ["prices.>", "chat.>", "user.{sub}.>"];
     let admin = [&user[..], &["admin.>"]].concat();
     let (publish, request) = (["chat.>"], ["svc.>"]);
