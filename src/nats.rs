@@ -1,6 +1,7 @@
 //! The NATS connections of a lane: one for its subscriptions, one for publishing and requests. Both use our own client.
 //! Everything else uses async-nats, which only [`client`] imports.
 
+pub mod buckets;
 pub mod client;
 mod connect;
 pub mod error;

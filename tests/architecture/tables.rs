@@ -113,6 +113,7 @@ pub(crate) const DOORS: [(&str, &[&str]); 42] = [
             "http",
             "cli",
             "tidegate-bench",
+            "nats/buckets",
             "nats/info.rs",
             "nats/login.rs",
             "nats/permissions.rs",

@@ -1,0 +1,171 @@
+//! The JetStream buckets (KV) that Tidegate uses: their names, their subjects and how they must be configured. Pure.
+
+pub mod comparison;
+
+use std::time::Duration;
+
+use serde_json::Value;
+use serde_json::json;
+
+/// Where the server republishes stored messages, so that nodes see them with their sequence numbers.
+const LIVE: &str = "_live";
+
+/// Revoked tokens: `jti.<id>`, `sub.<user>` and so on. An entry lives as long as its `Nats-TTL`, or without one forever.
+pub const REVOKED: KvBucket = KvBucket {
+    name: "tidegate_revoked",
+    description: "Tokens that Tidegate refuses although they have not expired",
+    storage: BucketStorage::File,
+    max_age: Duration::ZERO,
+    marker_ttl: Duration::from_hours(1),
+    is_republished: true,
+};
+
+/// Tickets, each for one connection. An entry lives longer than any ticket is valid.
+pub const TICKETS: KvBucket = KvBucket {
+    name: "tidegate_tickets",
+    description: "Tickets that let a client of Tidegate connect once",
+    storage: BucketStorage::Memory,
+    max_age: Duration::from_mins(1),
+    marker_ttl: Duration::ZERO,
+    is_republished: false,
+};
+
+/// All buckets that `tidegate streams apply` creates.
+pub const BUCKETS: [KvBucket; 2] = [REVOKED, TICKETS];
+
+/// A KV bucket, and what Tidegate needs of it. It keeps one value of each key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KvBucket {
+    pub name: &'static str,
+    description: &'static str,
+    storage: BucketStorage,
+    /// The age at which the server removes an entry. Zero: never.
+    max_age: Duration,
+    /// Entries may have their own `Nats-TTL`; when one runs out, the server stores a marker for this long, so that nodes
+    /// learn of it. Zero: entries have no TTL.
+    marker_ttl: Duration,
+    /// Whether the server sends each stored message to [`KvBucket::live_subjects`] too.
+    is_republished: bool,
+}
+
+/// Where the server keeps a bucket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum BucketStorage {
+    File,
+    Memory,
+}
+
+impl KvBucket {
+    /// The stream that holds the bucket, in the subjects of the JetStream API: `KV_tidegate_revoked`.
+    pub fn stream(&self) -> String {
+        format!("KV_{}", self.name)
+    }
+
+    /// The subject of an entry: `$KV.tidegate_revoked.<key>`. The key must be a valid key: tokens of letters, digits and
+    /// `-/_=`, separated by dots.
+    pub fn subject(&self, key: &str) -> String {
+        format!("$KV.{}.{key}", self.name)
+    }
+
+    /// The subjects of all entries: `$KV.tidegate_revoked.>`.
+    pub fn subjects(&self) -> String {
+        self.subject(">")
+    }
+
+    /// Where the server republishes the entries, if it does: `_live.$KV.tidegate_revoked.>`. Subscribe to this and not to
+    /// [`KvBucket::subjects`], which also shows writes that the server has rejected.
+    pub fn live_subjects(&self) -> Option<String> {
+        self.is_republished.then(|| format!("{LIVE}.{}", self.subjects()))
+    }
+
+    /// The configuration of the stream, for the request `$JS.API.STREAM.CREATE.<stream>`.
+    fn stream_config(&self, replicas: u64) -> Value {
+        let mut config = json!({
+            "name": self.stream(),
+            "description": self.description,
+            "subjects": [self.subjects()],
+            "retention": "limits",
+            "storage": self.storage.name(),
+            "max_consumers": -1,
+            "max_msgs": -1,
+            "max_bytes": -1,
+            "max_msg_size": -1,
+            "max_msgs_per_subject": 1,
+            "max_age": nanoseconds(self.max_age),
+            "duplicate_window": nanoseconds(self.duplicate_window()),
+            "discard": "new",
+            "num_replicas": replicas,
+            "allow_rollup_hdrs": true,
+            "allow_direct": true,
+            "deny_delete": true,
+        });
+        if !self.marker_ttl.is_zero() {
+            config["allow_msg_ttl"] = true.into();
+            config["subject_delete_marker_ttl"] = nanoseconds(self.marker_ttl).into();
+        }
+        if let Some(dest) = self.live_subjects() {
+            config["republish"] = json!({ "src": self.subjects(), "dest": dest });
+        }
+        config
+    }
+
+    /// The window cannot be longer than the age of messages.
+    fn duplicate_window(&self) -> Duration {
+        const DEFAULT: Duration = Duration::from_mins(2);
+        if self.max_age.is_zero() { DEFAULT } else { DEFAULT.min(self.max_age) }
+    }
+}
+
+impl BucketStorage {
+    /// Its name in the JetStream API.
+    fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+/// A duration as the JetStream API has it.
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_subjects_of_buckets() {
+        assert_eq!(BUCKETS.map(|bucket| bucket.name), ["tidegate_revoked", "tidegate_tickets"]);
+        assert_eq!(REVOKED.stream(), "KV_tidegate_revoked");
+        assert_eq!(REVOKED.subject("jti.a1"), "$KV.tidegate_revoked.jti.a1");
+        assert_eq!(REVOKED.live_subjects().as_deref(), Some("_live.$KV.tidegate_revoked.>"));
+        assert_eq!(TICKETS.live_subjects(), None);
+    }
+
+    #[test]
+    fn revocations_are_on_disk_republished_and_may_expire_one_by_one() {
+        let config = REVOKED.stream_config(3);
+        let hour = 3_600_000_000_000_u64;
+        assert_eq!((&config["storage"], &config["num_replicas"]), (&json!("file"), &json!(3)));
+        assert_eq!((&config["max_age"], &config["max_msgs_per_subject"]), (&json!(0), &json!(1)));
+        assert_eq!(
+            (&config["allow_msg_ttl"], &config["subject_delete_marker_ttl"]),
+            (&json!(true), &json!(hour))
+        );
+        let republish = json!({ "src": "$KV.tidegate_revoked.>", "dest": "_live.$KV.tidegate_revoked.>" });
+        assert_eq!(config["republish"], republish);
+    }
+
+    #[test]
+    fn tickets_are_in_memory_for_a_minute() {
+        let config = TICKETS.stream_config(1);
+        let minute = json!(60_000_000_000_u64);
+        assert_eq!(
+            (&config["storage"], &config["max_age"], &config["duplicate_window"]),
+            (&json!("memory"), &minute, &minute)
+        );
+        assert_eq!((config.get("republish"), config.get("allow_msg_ttl")), (None, None));
+    }
+}
