@@ -7,8 +7,10 @@ pub mod credential;
 pub mod error;
 pub mod jwt;
 pub mod policy;
+pub mod private_key;
 pub mod roles;
 pub mod setup_error;
+pub mod unverified_token;
 pub mod user;
 
 use std::sync::Arc;

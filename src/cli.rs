@@ -1,16 +1,20 @@
-//! The command line: `serve`, `dev`, `check`, `vocabulary`, `subject`, and `bench` with the feature of that name.
+//! The command line: `serve`, `dev`, `check`, `vocabulary`, `subject`, `streams`, `token`, and `bench` with the feature of that name.
 #![expect(clippy::print_stderr, reason = "commands print for people")]
 
 #[cfg(feature = "bench")]
 pub mod bench;
 pub mod check;
+pub mod claims;
 pub mod common;
 pub mod demo;
 pub mod dev;
+pub mod login;
 pub mod nats_server;
 pub mod serve;
 pub mod signals;
+pub mod streams;
 pub mod subject;
+pub mod token;
 pub mod vocabulary;
 
 use std::ffi::OsString;
@@ -58,6 +62,12 @@ enum Command {
     /// Test and explain vocabularies: files that describe the messages of a frontend.
     #[command(subcommand)]
     Vocabulary(vocabulary::VocabularyCommand),
+    /// Create the JetStream buckets that Tidegate uses, or show what is missing.
+    #[command(subcommand)]
+    Streams(streams::StreamsCommand),
+    /// Mint tokens, and explain why a token is accepted or refused.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Print the subject of a user for producers, where `auth.user_claim` is set: names such as e-mail addresses are encoded
     /// in subjects.
     Subject(subject::SubjectArgs),
@@ -97,6 +107,8 @@ pub fn run() -> ExitCode {
         Command::Serve(common) => serve::run(&common),
         Command::Dev(args) => dev::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Streams(command) => streams::run(&command),
+        Command::Token(command) => token::run(&command),
         Command::Subject(args) => subject::run(&args),
         Command::Vocabulary(command) => vocabulary::run(&command),
         #[cfg(feature = "bench")]

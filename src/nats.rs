@@ -6,6 +6,7 @@ pub mod client;
 mod connect;
 pub mod error;
 pub mod files;
+pub mod finding;
 #[cfg(feature = "test-hooks")]
 pub mod fuzz;
 pub mod incoming;
@@ -15,10 +16,12 @@ mod link_driver;
 mod login;
 pub mod message;
 mod message_queue;
+mod other_users;
 mod outgoing;
 mod partial_denials;
 mod permissions;
 pub mod probe;
+mod probe_connection;
 pub mod publish;
 #[cfg(feature = "instructions")]
 pub mod read_only;
@@ -26,6 +29,7 @@ pub mod request;
 mod requests;
 pub mod scatter_gather;
 mod servers;
+pub mod streams;
 pub mod subscription;
 pub mod version;
 mod wire;

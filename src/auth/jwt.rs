@@ -198,7 +198,7 @@ fn is_signed(message: &str, signature: &str, key: &Key) -> Result<bool, AuthErro
         .map_err(|_| AuthError::BadSignature)
 }
 
-fn decode(segment: &str) -> Result<Vec<u8>, AuthError> {
+pub(super) fn decode(segment: &str) -> Result<Vec<u8>, AuthError> {
     let problem = "a segment is not base64url without padding";
     URL_SAFE_NO_PAD.decode(segment).map_err(|_| AuthError::Malformed { problem })
 }

@@ -5,6 +5,7 @@ mod needs;
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Args;
 
 use crate::auth::Authenticator;
@@ -12,10 +13,12 @@ use crate::auth::setup_error::AuthSetupError;
 use crate::cli::common::Common;
 use crate::cli::common::USAGE;
 use crate::cli::common::block_on;
+use crate::cli::login;
 use crate::config::Config;
+use crate::config::nats::login::NatsLogin;
+use crate::nats::finding::Finding;
+use crate::nats::finding::Verdict;
 use crate::nats::probe;
-use crate::nats::probe::Finding;
-use crate::nats::probe::Verdict;
 
 /// The arguments of `tidegate check`.
 #[derive(Debug, Args)]
@@ -26,6 +29,13 @@ pub struct CheckArgs {
     /// nothing to other clients.
     #[arg(long)]
     connect: bool,
+    /// With --connect, also log in to NATS as this user, a producer or service, and warn if it may do what only Tidegate
+    /// may. @FILE names a file that contains USER:PASSWORD. May be repeated.
+    #[arg(long, value_name = "USER:PASSWORD", value_parser = login::password, requires = "connect")]
+    producer: Vec<NatsLogin>,
+    /// The same with a credentials file.
+    #[arg(long, value_name = "FILE", value_parser = login::creds, requires = "connect")]
+    producer_creds: Vec<NatsLogin>,
 }
 
 /// Runs the command.
@@ -45,7 +55,7 @@ pub fn run(args: &CheckArgs) -> ExitCode {
         println!("note: {note}");
     }
     println!("the configuration is valid ({})", loaded.origin);
-    if args.connect { block_on(connect(loaded.config)) } else { ExitCode::SUCCESS }
+    if args.connect { block_on(connect(loaded.config, args)) } else { ExitCode::SUCCESS }
 }
 
 /// Builds the authenticator and the policies of endpoints, to find mistakes that only show when keys and roles are
@@ -58,11 +68,14 @@ fn build_authenticator(config: &Config) -> Result<(), AuthSetupError> {
     })
 }
 
-async fn connect(config: Config) -> anyhow::Result<()> {
-    let findings = probe::probe(&config.nats, &needs::of_nats(&config)).await;
+async fn connect(config: Config, args: &CheckArgs) -> anyhow::Result<()> {
+    let producers = [&args.producer[..], &args.producer_creds].concat();
+    let probe_id = format!("{:016x}", getrandom::u64().context("the system has no random numbers")?);
+    let findings = probe::probe(&config.nats, &needs::of_nats(&config), &producers, &probe_id).await;
     for Finding { text, verdict } in &findings {
         match verdict {
             Verdict::Passed => println!("ok       {text}"),
+            Verdict::Untested { help } => println!("untested {text}\n         help: {help}"),
             Verdict::Warning { help } => println!("warning  {text}\n         help: {help}"),
             Verdict::Failed { help } => println!("FAILED   {text}\n         help: {help}"),
         }

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::process::Termination;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -71,11 +72,19 @@ pub(super) fn block_on_logged(work: impl Future<Output = anyhow::Result<()>>) ->
     })
 }
 
-fn run(work: impl Future<Output = anyhow::Result<()>>, report: impl FnOnce(anyhow::Error)) -> ExitCode {
+/// Runs a command that has its own exit codes on the runtime of the main thread. Prints an error as text.
+pub(super) fn block_on_code(work: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
+    run(work, |error| eprintln!("error: {error:#}"))
+}
+
+fn run<T: Termination>(
+    work: impl Future<Output = anyhow::Result<T>>,
+    report: impl FnOnce(anyhow::Error),
+) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = runtime.context("cannot start a runtime").and_then(|runtime| runtime.block_on(work));
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(done) => done.report(),
         Err(error) => {
             report(error);
             ExitCode::FAILURE

@@ -29,6 +29,7 @@ use crate::cli::common::block_on;
 use crate::cli::demo;
 use crate::cli::dev::banner::Banner;
 use crate::cli::dev::tokens::TokenUser;
+use crate::cli::login;
 use crate::cli::nats_server::NatsServer;
 use crate::cli::serve;
 use crate::cli::signals::Signals;
@@ -38,6 +39,7 @@ use crate::config::auth::KeyAlgorithm;
 use crate::config::auth::KeyConfig;
 use crate::config::log::LogFormat;
 use crate::config::nats::NatsConfig;
+use crate::config::nats::login::NatsLogin;
 use crate::config::secret::Secret;
 use crate::nats::client::Client;
 use crate::telemetry;
@@ -61,6 +63,10 @@ pub struct DevArgs {
     /// With --nats-url, publish the demo prices into that server too.
     #[arg(long, requires = "nats_url")]
     demo_data: bool,
+    /// Publish the demo prices as this user of NATS: Tidegate's own may have no right to. @FILE names a file that
+    /// contains USER:PASSWORD.
+    #[arg(long, value_name = "USER:PASSWORD", value_parser = login::password, requires = "demo_data")]
+    demo_user: Option<NatsLogin>,
 }
 
 /// A configuration with what the demo needs.
@@ -96,10 +102,12 @@ pub fn run(args: &DevArgs) -> ExitCode {
         warn!("{warning}");
     }
     let publishes = server == NatsFrom::Started || args.demo_data;
-    block_on(dev(loaded.config, server, publishes))
+    let login = args.demo_user.as_ref().unwrap_or(&loaded.config.nats.login).clone();
+    block_on(dev(loaded.config, server, publishes.then_some(login)))
 }
 
-async fn dev(config: Config, server: NatsFrom, publishes: bool) -> anyhow::Result<()> {
+/// With `producer`, publishes the demo data with this login.
+async fn dev(config: Config, server: NatsFrom, producer: Option<NatsLogin>) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let stop = CancellationToken::new();
     let supervisor = TaskTracker::new();
@@ -111,14 +119,14 @@ async fn dev(config: Config, server: NatsFrom, publishes: bool) -> anyhow::Resul
         demo.config.nats = NatsConfig { urls: vec![server.url()], ..demo.config.nats };
         supervisor.spawn(server.supervise(stop.clone()));
     }
-    let result = with_nats(demo, publishes, signals).await;
+    let result = with_nats(demo, producer, signals).await;
     stop.cancel();
     supervisor.close();
     supervisor.wait().await;
     result
 }
 
-async fn with_nats(demo: Demo, publishes: bool, mut signals: Signals) -> anyhow::Result<()> {
+async fn with_nats(demo: Demo, producer: Option<NatsLogin>, mut signals: Signals) -> anyhow::Result<()> {
     let Demo { config, users, has_demo_roles } = demo;
     let tokens = users.into_iter().map(|user| user.with_token(&config)).collect::<Result<Vec<_>, _>>()?;
     let listen = config.http.listen;
@@ -132,10 +140,13 @@ async fn with_nats(demo: Demo, publishes: bool, mut signals: Signals) -> anyhow:
     };
     let start = App::start(serve::options(config.clone(), listener));
     let Some(app) = signals.unless_ended(start).await? else { return Ok(()) };
-    let producer = if publishes {
-        Some(Client::connect(&config.nats, &format!("tidegate/{}/dev", app.node.name)).await?)
-    } else {
-        None
+    let publishes = producer.is_some();
+    let producer = match producer {
+        Some(login) => {
+            let nats = NatsConfig { login, ..config.nats.clone() };
+            Some(Client::connect(&nats, &format!("tidegate/{}/dev", app.node.name)).await?)
+        }
+        None => None,
     };
     print!("{}", Banner { app: &app, config: &config, tokens: &tokens, has_demo_roles, publishes });
     let Some(producer) = producer else { return serve::until_end(app, signals).await };

@@ -65,7 +65,7 @@ fn every_mentioned_flag_exists() {
     files(&root.join("src"), "js", &mut texts);
     files(&root.join("crates"), "rs", &mut texts);
     texts.extend(
-        ["PROTOCOL", "VOCABULARIES", "ARCHITECTURE", "BENCHMARKS"]
+        ["PROTOCOL", "VOCABULARIES", "ARCHITECTURE", "BENCHMARKS", "OPERATIONS"]
             .map(|name| root.join(format!("docs/{name}.md"))),
     );
     let texts = texts.iter().filter(|path| !path.to_string_lossy().contains("tests"));

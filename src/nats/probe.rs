@@ -1,11 +1,8 @@
 //! Checks that NATS provides what a node needs: a reachable server of a supported version, a login and permissions.
 
-use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::net::IpAddr;
-use std::time::Duration;
 
-use bytes::BytesMut;
 use tidegate_protocol::subject::Pattern;
 
 use crate::config::nats::NatsConfig;
@@ -15,20 +12,27 @@ use crate::nats::client::JetStream;
 use crate::nats::connect;
 use crate::nats::connect::ConnectError;
 use crate::nats::connect::ServerConnection;
-use crate::nats::login;
+use crate::nats::finding::Finding;
+use crate::nats::finding::Verdict;
+use crate::nats::other_users;
 use crate::nats::permissions::Access;
 use crate::nats::permissions::USER_INFO;
 use crate::nats::permissions::UserInfo;
+use crate::nats::probe_connection::NO_HEADERS;
+use crate::nats::probe_connection::ProbeConnection;
 use crate::nats::servers::Server;
 use crate::nats::version::OLDEST_SERVER;
 use crate::nats::version::is_new_enough;
-use crate::nats::wire::ServerOp;
-use crate::nats::wire::WireParser;
 
-/// How long a server may take for one answer.
-const TIMEOUT: Duration = Duration::from_secs(5);
-/// How much to read at a time.
-const READ_BYTES: usize = 16 * 1024;
+/// What nats-server shows for the connection.
+const NAME: &str = "tidegate/check";
+/// Requests that change or delete what JetStream stores. No node sends one.
+const UNNEEDED: [&str; 4] = [
+    "$JS.API.STREAM.DELETE.>",
+    "$JS.API.STREAM.PURGE.>",
+    "$JS.API.STREAM.UPDATE.>",
+    "$JS.API.STREAM.MSG.DELETE.>",
+];
 
 /// What a node does on NATS for its clients, each with the role or class that needs it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,47 +43,19 @@ pub struct Needs {
     pub max_message_bytes: usize,
 }
 
-/// One line of the report.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    pub text: String,
-    pub verdict: Verdict,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    Passed,
-    /// The node starts, but something may not work as expected.
-    Warning {
-        help: String,
-    },
-    Failed {
-        help: String,
-    },
-}
-
-impl Finding {
-    fn passed(text: impl Into<String>) -> Self {
-        Self { text: text.into(), verdict: Verdict::Passed }
-    }
-
-    fn warning(text: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { text: text.into(), verdict: Verdict::Warning { help: help.into() } }
-    }
-
-    fn failed(text: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { text: text.into(), verdict: Verdict::Failed { help: help.into() } }
-    }
-}
-
 /// Checks every configured server, and the permissions on the first that accepts the login: all servers of a cluster
-/// have the same. It publishes only to the node's own inbox.
-pub async fn probe(config: &NatsConfig, needs: &Needs) -> Vec<Finding> {
+/// have the same. It publishes only to the node's own inbox, and as `ordinary_users` on subjects that contain `probe_id`.
+pub async fn probe(
+    config: &NatsConfig,
+    needs: &Needs,
+    ordinary_users: &[NatsLogin],
+    probe_id: &str,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut are_permissions_checked = false;
     for url in &config.urls {
         let Some(mut connection) = connect_and_log_in(url, config, &mut findings).await else { continue };
-        let max = connection.server.info.max_payload;
+        let max = connection.server().max_payload;
         if (1..needs.max_message_bytes).contains(&max) {
             findings.push(Finding::warning(
                 format!(
@@ -92,13 +68,19 @@ pub async fn probe(config: &NatsConfig, needs: &Needs) -> Vec<Finding> {
         if std::mem::replace(&mut are_permissions_checked, true) {
             continue;
         }
-        if let Err(reason) = connection.check_permissions(config, needs, &mut findings).await {
+        if let Err(reason) = check_permissions(&mut connection, config, needs, &mut findings).await {
             findings.push(Finding::failed(
                 format!("{url}: the connection ended while permissions were checked: {reason}"),
                 "look for the reason in the log of nats-server",
             ));
         }
         findings.push(jetstream(config).await);
+        if ordinary_users.is_empty() {
+            findings.push(other_users::without_a_login(url, config, probe_id).await);
+        }
+        for user in ordinary_users {
+            findings.extend(other_users::with_login(url, config, user, probe_id).await);
+        }
     }
     findings
 }
@@ -129,7 +111,7 @@ pub async fn connection_failures(config: &NatsConfig) -> Vec<String> {
         connect_and_log_in(url, config, &mut findings).await;
     }
     let failed = findings.into_iter().filter_map(|Finding { text, verdict }| match verdict {
-        Verdict::Passed | Verdict::Warning { .. } => None,
+        Verdict::Passed | Verdict::Untested { .. } | Verdict::Warning { .. } => None,
         Verdict::Failed { help } => Some(format!("{text}: {help}")),
     });
     failed.collect()
@@ -149,7 +131,7 @@ async fn connect_and_log_in(
         }
     };
     findings.push(version(url, &connection));
-    match ProbeConnection::log_in(connection, config).await {
+    match ProbeConnection::log_in(connection, &config.login, NAME).await {
         Ok(connection) => {
             findings.push(Finding::passed(format!("{url}: login accepted ({})", login_keys(&config.login))));
             findings.extend(unencrypted_secret(url, config, &connection));
@@ -168,7 +150,7 @@ fn unencrypted_secret(url: &str, config: &NatsConfig, connection: &ProbeConnecti
     let server = Server::parse(url, None)?;
     let is_sent = matches!(config.login, NatsLogin::Password { .. } | NatsLogin::Token(_));
     let is_here = server.host == "localhost" || server.host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
-    (is_sent && !is_here && !connection.server.socket.is_tls()).then(|| {
+    (is_sent && !is_here && !connection.is_tls()).then(|| {
         Finding::warning(
             format!("{url}: {} is sent unencrypted", login_keys(&config.login)),
             "enable TLS in nats-server and write tls:// in nats.url, or log in with a key (nats.creds_file)",
@@ -245,162 +227,76 @@ fn login_help(login: &NatsLogin, reason: &str) -> String {
     }
 }
 
-/// A connection that is logged in.
-struct ProbeConnection {
-    server: ServerConnection,
-    wire: WireParser,
-    buffer: BytesMut,
-    subscriptions: u64,
+/// Checks what the login of Tidegate may do.
+async fn check_permissions(
+    connection: &mut ProbeConnection,
+    config: &NatsConfig,
+    needs: &Needs,
+    findings: &mut Vec<Finding>,
+) -> Result<(), String> {
+    let info = check_inbox(connection, config, findings).await?;
+    for (pattern, needed_by) in &needs.subscribe {
+        let text = format!("subscribe to {pattern} ({needed_by})");
+        findings.push(match connection.subscribe_error(pattern.as_str()).await? {
+            None => subscribe_finding(text, pattern, info.as_ref()),
+            Some(_) => Finding::failed(
+                format!("{text}: NATS forbids it"),
+                format!("let Tidegate's NATS user subscribe to {pattern}"),
+            ),
+        });
+    }
+    let Some(info) = info else {
+        if !needs.publish.is_empty() {
+            findings.push(Finding::warning(
+                "publishing was not tried, because NATS does not report the permissions",
+                format!("let Tidegate's NATS user publish on {USER_INFO}, and run the check again"),
+            ));
+        }
+        return Ok(());
+    };
+    findings
+        .extend(needs.publish.iter().map(|(pattern, needed_by)| publish_finding(&info, pattern, needed_by)));
+    findings.extend(surplus_rights(&info).filter(|_| config.login != NatsLogin::None));
+    Ok(())
 }
 
-/// What arrived before the `PONG`.
-#[derive(Default)]
-struct Replies {
-    errors: Vec<String>,
-    messages: Vec<bytes::Bytes>,
-}
-
-impl ProbeConnection {
-    /// Logs in. An error is the server's reason.
-    async fn log_in(mut server: ServerConnection, config: &NatsConfig) -> Result<Self, String> {
-        let connect = login::connect_command(
-            &config.login,
-            "tidegate/check",
-            &server.info.nonce,
-            server.socket.is_tls(),
-        );
-        let connect = connect.map_err(|error| error.to_string())?;
-        let buffer = std::mem::take(&mut server.unread);
-        let mut connection = Self { server, wire: WireParser::default(), buffer, subscriptions: 0 };
-        let replies = connection.send_and_flush(&connect).await?;
-        replies.errors.into_iter().next().map_or(Ok(connection), Err)
+/// Checks the permissions for replies, and requests the user info with them.
+async fn check_inbox(
+    connection: &mut ProbeConnection,
+    config: &NatsConfig,
+    findings: &mut Vec<Finding>,
+) -> Result<Option<UserInfo>, String> {
+    let inboxes = format!("{}.>", config.inbox_prefix);
+    let allow = |verb: &str| format!("let Tidegate's NATS user {verb} {inboxes}");
+    let inbox = format!("{}.check-{}", config.inbox_prefix, std::process::id());
+    if connection.subscribe_error(&inbox).await?.is_some() {
+        let text = format!("subscribe to {inboxes} (replies): NATS forbids it");
+        findings.push(Finding::failed(text, allow("subscribe to")));
+        return Ok(None);
     }
-
-    /// Sends these bytes and a `PING`, and reads until the `PONG`.
-    async fn send_and_flush(&mut self, bytes: &[u8]) -> Result<Replies, String> {
-        let exchange = async {
-            let whole = [bytes, b"PING\r\n"].concat();
-            let mut sent = 0;
-            while sent < whole.len() {
-                let socket = &mut self.server.socket;
-                let wrote = poll_fn(|context| socket.poll_write(context, &whole[sent..])).await;
-                sent += wrote.map_err(|error| error.to_string())?;
-            }
-            let socket = &mut self.server.socket;
-            poll_fn(|context| socket.poll_flush(context)).await.map_err(|error| error.to_string())?;
-            self.read_until_pong().await
-        };
-        tokio::time::timeout(TIMEOUT, exchange)
-            .await
-            .unwrap_or_else(|_| Err("the server did not answer in time".to_owned()))
-    }
-
-    async fn read_until_pong(&mut self) -> Result<Replies, String> {
-        let mut replies = Replies::default();
-        loop {
-            match self.next().await {
-                Ok(ServerOp::Pong) => return Ok(replies),
-                Ok(ServerOp::Error(reason)) => replies.errors.push(reason),
-                Ok(ServerOp::Message(_, message)) => replies.messages.push(message.payload()),
-                Ok(ServerOp::Info(_) | ServerOp::Malformed(_) | ServerOp::Ping | ServerOp::Ok) => {}
-                // The server sends the reason before it closes.
-                Err(reason) => return if replies.errors.is_empty() { Err(reason) } else { Ok(replies) },
-            }
-        }
-    }
-
-    async fn next(&mut self) -> Result<ServerOp, String> {
-        loop {
-            match self.wire.next(&mut self.buffer).map_err(|error| error.to_string())? {
-                Some(op) => return Ok(op),
-                None => {
-                    self.buffer.reserve(READ_BYTES);
-                    let (socket, buffer) = (&mut self.server.socket, &mut self.buffer);
-                    let read = poll_fn(|context| socket.poll_read(context, buffer)).await;
-                    if read.map_err(|error| error.to_string())? == 0 {
-                        return Err("the server closed the connection".to_owned());
-                    }
-                }
-            }
-        }
-    }
-
-    /// Subscribes and unsubscribes at once. Returns the server's error, if any.
-    async fn subscribe_error(&mut self, pattern: &str) -> Result<Option<String>, String> {
-        self.subscriptions += 1;
-        let sid = self.subscriptions;
-        let replies =
-            self.send_and_flush(format!("SUB {pattern} {sid}\r\nUNSUB {sid}\r\n").as_bytes()).await?;
-        Ok(replies.errors.into_iter().next())
-    }
-
-    async fn check_permissions(
-        &mut self,
-        config: &NatsConfig,
-        needs: &Needs,
-        findings: &mut Vec<Finding>,
-    ) -> Result<(), String> {
-        let info = self.request_user_info(config, findings).await?;
-        for (pattern, needed_by) in &needs.subscribe {
-            let text = format!("subscribe to {pattern} ({needed_by})");
-            findings.push(match self.subscribe_error(pattern.as_str()).await? {
-                None => subscribe_finding(text, pattern, info.as_ref()),
-                Some(_) => Finding::failed(
-                    format!("{text}: NATS forbids it"),
-                    format!("let Tidegate's NATS user subscribe to {pattern}"),
-                ),
-            });
-        }
-        let Some(info) = info.filter(|_| !needs.publish.is_empty()) else {
-            if !needs.publish.is_empty() {
-                findings.push(Finding::warning(
-                    "publishing was not tried, because NATS does not report the permissions",
-                    format!("let Tidegate's NATS user publish on {USER_INFO}, and run the check again"),
-                ));
-            }
-            return Ok(());
-        };
-        findings.extend(
-            needs.publish.iter().map(|(pattern, needed_by)| publish_finding(&info, pattern, needed_by)),
-        );
-        Ok(())
-    }
-
-    /// Requests the user info over the inbox prefix that the node uses too, which also checks the permissions for that.
-    async fn request_user_info(
-        &mut self,
-        config: &NatsConfig,
-        findings: &mut Vec<Finding>,
-    ) -> Result<Option<UserInfo>, String> {
-        let inbox = format!("{}.check-{}", config.inbox_prefix, std::process::id());
-        let allow = |verb: &str| format!("let Tidegate's NATS user {verb} {}.>", config.inbox_prefix);
-        self.subscriptions += 1;
-        let subscribe = format!("SUB {inbox} {}\r\n", self.subscriptions);
-        if !self.send_and_flush(subscribe.as_bytes()).await?.errors.is_empty() {
-            let text = format!("subscribe to {}.> (replies): NATS forbids it", config.inbox_prefix);
-            findings.push(Finding::failed(text, allow("subscribe to")));
-            return Ok(None);
-        }
-        findings.push(Finding::passed(format!("subscribe to {}.> (replies)", config.inbox_prefix)));
-        let replies = self.send_and_flush(format!("PUB {inbox} 0\r\n\r\n").as_bytes()).await?;
-        findings.push(if replies.errors.is_empty() {
-            Finding::passed(format!("publish on {}.> (nodes answer each other)", config.inbox_prefix))
-        } else {
-            let inboxes = format!("{}.>", config.inbox_prefix);
+    findings.push(Finding::passed(format!("subscribe to {inboxes} (replies)")));
+    findings.push(match connection.publish_error(&inbox, NO_HEADERS).await? {
+        None => Finding::passed(format!("publish on {inboxes} (nodes answer each other)")),
+        Some(_) => {
             let text = format!("publish on {inboxes} (nodes answer each other): NATS forbids it");
             Finding::warning(text, allow("publish on"))
-        });
-        let mut replies =
-            self.send_and_flush(format!("PUB {USER_INFO} {inbox} 0\r\n\r\n").as_bytes()).await?;
-        let until = tokio::time::Instant::now() + TIMEOUT / 2;
-        loop {
-            let found = replies.messages.iter().find_map(|message| UserInfo::parse(message));
-            if found.is_some() || !replies.errors.is_empty() || tokio::time::Instant::now() > until {
-                return Ok(found);
-            }
-            replies = self.send_and_flush(b"").await?;
         }
-    }
+    });
+    connection.user_info(&config.inbox_prefix).await
+}
+
+/// Warns about rights that no node needs: a node that is taken over would have them too.
+fn surplus_rights(info: &UserInfo) -> Option<Finding> {
+    let has = |subject: &&&str| {
+        Pattern::parse(subject).is_ok_and(|pattern| info.publish.access_to(&pattern) != Access::Denied)
+    };
+    let surplus: Vec<&str> = UNNEEDED.iter().filter(has).copied().collect();
+    (!surplus.is_empty()).then(|| {
+        Finding::warning(
+            format!("Tidegate's NATS user may also publish on {}", surplus.join(", ")),
+            "give Tidegate its own NATS user with fewer rights; nats/server.conf has one",
+        )
+    })
 }
 
 /// The finding for a subscription that the server accepts, although it may deny a part of it.

@@ -117,6 +117,7 @@ pub(crate) const DOORS: [(&str, &[&str]); 42] = [
             "nats/info.rs",
             "nats/login.rs",
             "nats/permissions.rs",
+            "nats/streams.rs",
             "shard/cluster",
         ],
     ),

@@ -5,8 +5,6 @@ use std::time::Duration;
 use std::time::SystemTime;
 
 use anyhow::Context as _;
-use serde_json::Value;
-use serde_json::json;
 use tidegate_protocol::permissions::Operation;
 use tidegate_protocol::permissions::Permissions;
 use tidegate_protocol::permissions::Role;
@@ -15,6 +13,7 @@ use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::template::PlaceholderValue;
 
 use crate::auth::jwt;
+use crate::cli::claims;
 use crate::config::Config;
 
 const TOKEN_LIFETIME: Duration = Duration::from_secs(12 * 3600);
@@ -101,35 +100,6 @@ fn token(config: &Config, user: &str, role: &str) -> anyhow::Result<String> {
     let key = auth.keys.first().context("there is no key to sign the token with")?;
     let longest = Some(auth.max_token_lifetime).filter(|longest| !longest.is_zero());
     let lifetime = longest.map_or(TOKEN_LIFETIME, |longest| longest.min(TOKEN_LIFETIME));
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
-    let mut claims = json!({ "sub": user, "iat": now.as_secs(), "exp": (now + lifetime).as_secs() });
-    let kind = auth.token_types.first().map_or("", String::as_str);
-    for (claim, value) in [
-        ("iss", auth.issuer.as_str()),
-        ("aud", &auth.audience),
-        (&auth.token_type_claim, kind),
-        (&auth.role_claim, role),
-        (&auth.user_claim, user),
-    ] {
-        if !claim.is_empty() && !value.is_empty() {
-            set(&mut claims, claim, json!(value));
-        }
-    }
-    if auth.user_claim.ends_with("email") {
-        set(&mut claims, &format!("{}_verified", auth.user_claim), json!(true));
-    }
-    let header = Some(kind).filter(|kind| !kind.is_empty() && auth.token_type_claim.is_empty());
-    Ok(jwt::mint_hs256_as(header, &key.secret, Some(&key.kid), &claims)?)
-}
-
-/// Sets a claim, which may be a path with dots.
-fn set(claims: &mut Value, claim: &str, value: Value) {
-    let names: Vec<&str> = if claim.contains("://") { vec![claim] } else { claim.split('.').collect() };
-    let place = names.into_iter().fold(claims, |claims, name| {
-        if !claims.is_object() {
-            *claims = json!({});
-        }
-        &mut claims[name]
-    });
-    *place = value;
+    let claims = claims::claims(auth, user, &[role.to_owned()], lifetime, SystemTime::now());
+    Ok(jwt::mint_hs256_as(claims::header_type(auth), &key.secret, Some(&key.kid), &claims)?)
 }

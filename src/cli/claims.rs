@@ -1,0 +1,60 @@
+//! The claims of tokens that commands mint: those that a configuration accepts.
+
+use std::time::Duration;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
+
+use serde_json::Value;
+use serde_json::json;
+
+use crate::config::auth::AuthConfig;
+
+/// The claims of a token for this user, valid from `now`. Without roles it has no role claim.
+pub(super) fn claims(
+    auth: &AuthConfig,
+    user: &str,
+    roles: &[String],
+    lifetime: Duration,
+    now: SystemTime,
+) -> Value {
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let expires = now.saturating_add(lifetime);
+    let mut claims = json!({ "sub": user, "iat": now.as_secs(), "exp": expires.as_secs() });
+    let role = match roles {
+        [] => json!(""),
+        [one] => json!(one),
+        [..] => json!(roles),
+    };
+    for (claim, value) in [
+        ("iss", json!(auth.issuer)),
+        ("aud", json!(auth.audience)),
+        (&auth.token_type_claim, json!(auth.token_types.first().map_or("", String::as_str))),
+        (&auth.role_claim, role),
+        (&auth.user_claim, json!(user)),
+    ] {
+        if !claim.is_empty() && value != json!("") {
+            set(&mut claims, claim, value);
+        }
+    }
+    if auth.user_claim.ends_with("email") {
+        set(&mut claims, &format!("{}_verified", auth.user_claim), json!(true));
+    }
+    claims
+}
+
+/// The `typ` of the header, if it must be another than `JWT`.
+pub(super) fn header_type(auth: &AuthConfig) -> Option<&str> {
+    auth.token_types.first().map(String::as_str).filter(|_| auth.token_type_claim.is_empty())
+}
+
+/// Sets a claim, which may be a path with dots.
+pub(super) fn set(claims: &mut Value, claim: &str, value: Value) {
+    let names: Vec<&str> = if claim.contains("://") { vec![claim] } else { claim.split('.').collect() };
+    let place = names.into_iter().fold(claims, |claims, name| {
+        if !claims.is_object() {
+            *claims = json!({});
+        }
+        &mut claims[name]
+    });
+    *place = value;
+}

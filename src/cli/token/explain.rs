@@ -1,0 +1,224 @@
+//! `tidegate token check`.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "commands print for people")]
+
+use std::io::Read as _;
+use std::process::ExitCode;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
+
+use clap::Args;
+use serde_json::Map;
+use serde_json::Value;
+use tidegate_document::quote::plain;
+use tidegate_protocol::identity::Identity;
+use tidegate_protocol::permissions::Rules;
+use tidegate_protocol::permissions::StatsAccess;
+use tidegate_protocol::timestamp::Timestamp;
+
+use crate::auth::AcceptedCredentials;
+use crate::auth::Authenticator;
+use crate::auth::unverified_token::UnverifiedToken;
+use crate::cli::common::Common;
+use crate::cli::common::USAGE;
+use crate::config::auth::AuthConfig;
+
+/// Longer input cannot be a token.
+const MAX_INPUT_BYTES: u64 = 1024 * 1024;
+
+/// The arguments of `tidegate token check`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    #[command(flatten)]
+    common: Common,
+    /// The token [default: standard input, where no list of processes shows it].
+    #[arg(value_name = "TOKEN")]
+    token: Option<String>,
+}
+
+/// Runs the command.
+pub(super) fn run(args: &ExplainArgs) -> ExitCode {
+    let config = match args.common.load() {
+        Ok(loaded) => loaded.config,
+        Err(code) => return code,
+    };
+    let token = match &args.token {
+        Some(token) => token.clone(),
+        None => match from_standard_input() {
+            Ok(token) => token,
+            Err(error) => return usage(&format!("cannot read the token from standard input: {error}")),
+        },
+    };
+    let token = token.trim();
+    let token = token.strip_prefix("Bearer ").unwrap_or(token);
+    if token.is_empty() {
+        return usage("there is no token: write it as argument or to standard input");
+    }
+    let authenticator = match Authenticator::new(config.auth.clone(), config.roles) {
+        Ok(authenticator) => authenticator,
+        Err(error) => return usage(&error.to_string()),
+    };
+    let now = SystemTime::now();
+    let (identity, code) = match authenticator.identify(token, AcceptedCredentials::TokensAndApiKeys, now) {
+        Ok(identity) => {
+            println!("accepted");
+            (Some(identity), ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            println!("refused: {error}");
+            println!("  reason        {}", error.reason());
+            (None, ExitCode::FAILURE)
+        }
+    };
+    match UnverifiedToken::read(token) {
+        Some(unverified) => print_token(&unverified, &config.auth, now),
+        None if identity.is_some() => println!("  kind          API key, which does not expire"),
+        None => {}
+    }
+    if let Some(identity) = identity {
+        print_identity(&identity);
+    }
+    code
+}
+
+fn usage(error: &str) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::from(USAGE)
+}
+
+fn from_standard_input() -> std::io::Result<String> {
+    let mut text = String::new();
+    std::io::stdin().take(MAX_INPUT_BYTES).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Prints what the token says. If it is refused, nothing of this is proven.
+fn print_token(token: &UnverifiedToken, auth: &AuthConfig, now: SystemTime) {
+    let kid = token.header.get("kid").and_then(Value::as_str);
+    let key = match kid {
+        Some(kid) if auth.keys.iter().any(|key| key.kid == kid) => plain(kid),
+        Some(kid) => format!("{}, which is not configured", plain(kid)),
+        None => match &auth.keys[..] {
+            [only] => format!("{}, because the token names none and there is one", only.kid),
+            [] => "none is configured".to_owned(),
+            [_, _, ..] => "the token names none, and several are configured".to_owned(),
+        },
+    };
+    println!("  key           {key}");
+    print_fields(&token.header, &["alg", "typ"]);
+    let claims = ["iss", "aud", "sub", auth.user_claim.as_str(), auth.role_claim.as_str(), "jti"];
+    let mut shown: Vec<&str> = Vec::new();
+    for claim in claims.into_iter().filter(|claim| !claim.is_empty()) {
+        if !shown.contains(&claim) {
+            shown.push(claim);
+        }
+    }
+    print_fields(&token.claims, &shown);
+    for (claim, word) in [("iat", "issued"), ("nbf", "valid from"), ("exp", "expires")] {
+        if let Some(seconds) = token.claims.get(claim).and_then(Value::as_u64) {
+            println!("  {word:<13} {}", time(seconds, now));
+        }
+    }
+}
+
+/// Prints the fields that the token has. A name may be a path with dots.
+fn print_fields(fields: &Map<String, Value>, names: &[&str]) {
+    for name in names {
+        let nested = || {
+            let mut path = name.split('.');
+            let first = fields.get(path.next().unwrap_or_default());
+            path.try_fold(first?, |value, name| value.get(name))
+        };
+        if let Some(value) = fields.get(*name).or_else(nested) {
+            println!("  {name:<13} {}", shown(value));
+        }
+    }
+}
+
+/// A text without quotation marks, or another value as JSON, on one line.
+fn shown(value: &Value) -> String {
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let mut shown = String::new();
+    for letter in text.chars() {
+        // Only what is not visible is escaped.
+        match letter {
+            '"' | '\'' | '\\' => shown.push(letter),
+            _ => shown.extend(letter.escape_debug()),
+        }
+    }
+    shown
+}
+
+/// `2026-11-30T10:00:00Z (in 59 min)`
+fn time(seconds: u64, now: SystemTime) -> String {
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let timestamp = UNIX_EPOCH.checked_add(std::time::Duration::from_secs(seconds)).map(Timestamp::new);
+    let shown = timestamp.map_or_else(|| seconds.to_string(), |time| format!("{}Z", time.seconds()));
+    let distance = match seconds.abs_diff(now) {
+        near @ 0..120 => format!("{near} s"),
+        near @ 120..7200 => format!("{} min", near / 60),
+        near @ 7200..172_800 => format!("{} h", near / 3600),
+        far => format!("{} days", far / 86_400),
+    };
+    if seconds > now { format!("{shown} (in {distance})") } else { format!("{shown} ({distance} ago)") }
+}
+
+/// Prints who this is, and what the roles allow.
+fn print_identity(identity: &Identity) {
+    println!("  user          {}", plain(&identity.user));
+    if let Some(encoded) = &identity.encoded_user {
+        println!("  in subjects   {encoded}");
+    }
+    println!("  roles         {}", identity.roles.join(", "));
+    for (verb, Rules { allow, deny }) in [
+        ("subscribe", &identity.permissions.subscribe),
+        ("publish", &identity.permissions.publish),
+        ("request", &identity.permissions.request),
+    ] {
+        let list = |patterns: &[_]| patterns.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        match (allow.is_empty(), deny.is_empty()) {
+            (true, _) => println!("  {verb:<13} nothing"),
+            (false, true) => println!("  {verb:<13} {}", list(allow)),
+            (false, false) => println!("  {verb:<13} {}, except {}", list(allow), list(deny)),
+        }
+    }
+    let stats = match identity.permissions.stats {
+        StatsAccess::None => "none",
+        StatsAccess::Counts => "counts",
+        StatsAccess::All => "all",
+    };
+    println!("  statistics    {stats}");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn times_are_shown_with_their_distance() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        for (seconds, expected) in [
+            (1_800_000_001, "2027-01-15T08:00:01Z (in 1 s)"),
+            (1_799_999_881, "2027-01-15T07:58:01Z (119 s ago)"),
+            (1_800_003_600, "2027-01-15T09:00:00Z (in 60 min)"),
+            (1_800_007_200, "2027-01-15T10:00:00Z (in 2 h)"),
+            (1_799_740_800, "2027-01-12T08:00:00Z (3 days ago)"),
+        ] {
+            assert_eq!(time(seconds, now), expected);
+        }
+        assert!(time(u64::MAX, now).contains("days"));
+    }
+
+    #[test]
+    fn values_have_no_invisible_characters() {
+        for (value, expected) in [
+            (serde_json::json!("alice"), "alice"),
+            (serde_json::json!("a\nb\u{1b}[2J\u{202e}"), "a\\nb\\u{1b}[2J\\u{202e}"),
+            (serde_json::json!(["a", "b\n"]), "[\"a\",\"b\\n\"]"),
+            (serde_json::json!(7), "7"),
+        ] {
+            assert_eq!(shown(&value), expected);
+        }
+    }
+}
