@@ -261,7 +261,7 @@ async fn a_client_above_its_byte_rate_is_closed() {
 /// works, and sends `meanwhile` while it is stopped.
 async fn while_stopped(limits: &str, before: impl AsyncFn(&mut RawClient), meanwhile: &[u8]) {
     let nats = NatsServer::start().await;
-    let process = Process::serve(&nats.url(), limits).await;
+    let process = Process::serve(&nats.node_url(), limits).await;
     let bearer = format!("Authorization: Bearer {}\r\n", token("alice"));
     let mut clients = Vec::new();
     for _ in 0..40 {

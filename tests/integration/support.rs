@@ -2,6 +2,7 @@
 
 pub(crate) mod browser;
 pub(crate) mod client;
+pub(crate) mod command;
 pub(crate) mod dialect;
 pub(crate) mod edge;
 pub(crate) mod flood;

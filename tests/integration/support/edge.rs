@@ -64,7 +64,7 @@ impl TestEdge {
     /// The same on threads with a small stack.
     pub(crate) async fn with_small_stacks(change: impl FnOnce(&mut Config)) -> Self {
         let nats = NatsServer::start().await;
-        let mut config = config(&nats.url());
+        let mut config = config(&nats);
         change(&mut config);
         let (app, hooks) = start(config.clone(), false, Some(SMALL_STACK)).await;
         Self { nats, app, hooks, config }
@@ -73,7 +73,7 @@ impl TestEdge {
     /// A node that speaks TLS, with the certificate of `support/tls`.
     pub(crate) async fn with_tls(change: impl FnOnce(&mut Config)) -> Self {
         let nats = NatsServer::start().await;
-        let mut config = config(&nats.url());
+        let mut config = config(&nats);
         change(&mut config);
         let tls = TlsSettings::from_pem(include_bytes!("tls/server.pem"), include_bytes!("tls/server.key"));
         let hooks = Arc::new(Faults::default());
@@ -88,7 +88,7 @@ impl TestEdge {
 
     /// A node on this NATS server.
     pub(crate) async fn with_nats(nats: NatsServer, change: impl FnOnce(&mut Config), hold: bool) -> Self {
-        let mut config = config(&nats.url());
+        let mut config = config(&nats);
         change(&mut config);
         let (app, hooks) = start(config.clone(), hold, None).await;
         Self { nats, app, hooks, config }
@@ -232,9 +232,10 @@ async fn start_with(config: Config, tls: Option<TlsSettings>, faults: &Arc<Fault
 
 /// Role `user` may subscribe to prices, chats and its own subjects, publish to `chat.>`, and request `svc.>`;
 /// `admin` may also subscribe to `admin.>`. Prices have class `latest` with a snapshot.
-fn config(nats_url: &str) -> Config {
+fn config(nats: &NatsServer) -> Config {
     let mut config = Config::default();
-    config.nats.urls = vec![nats_url.to_owned()];
+    config.nats.urls = vec![nats.url()];
+    config.nats.login = nats.node_login();
     config.server.shards = 2;
     config.server.feed_linger = Duration::from_millis(200);
     config.server.lame_duck = Duration::ZERO;
