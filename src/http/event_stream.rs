@@ -84,7 +84,7 @@ async fn open(
     gate: &Gate,
 ) -> Result<Response, Problem> {
     let subscribe = subscribe(query)?;
-    let kind = if connection.is_first { RequestKind::FirstHandshake } else { RequestKind::LaterHandshake };
+    let kind = RequestKind::handshake(connection.is_first);
     let connection_permit = gate.admit(connection.peer, headers, kind).await?;
     let sender = endpoint.origins.decide(headers)?;
     let now = SystemTime::now();

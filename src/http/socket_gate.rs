@@ -51,8 +51,15 @@ pub enum RequestKind {
     FirstHandshake,
     /// A handshake after other requests on its socket.
     LaterHandshake,
-    /// A call, which has a rate limit of its own.
+    /// A call. Calls have another rate limit.
     Call,
+}
+
+impl RequestKind {
+    /// A handshake, which may be the first request of its socket.
+    pub fn handshake(is_first: bool) -> Self {
+        if is_first { Self::FirstHandshake } else { Self::LaterHandshake }
+    }
 }
 
 /// Checks the sockets of the node's listeners.

@@ -106,8 +106,7 @@ async fn admit(
 ) -> Result<(Accepted, Option<Slot<UserKey>>, Permit), Problem> {
     let admitted = async {
         let HandshakeRequest { peer, headers, is_first, .. } = *handshake_request;
-        let kind = if is_first { RequestKind::FirstHandshake } else { RequestKind::LaterHandshake };
-        let connection_permit = gate.admit(peer, headers, kind).await?;
+        let connection_permit = gate.admit(peer, headers, RequestKind::handshake(is_first)).await?;
         let accepted = gate.evaluate(endpoint, handshake_request, SystemTime::now()).await?;
         // Where users have one connection, it replaces the earlier one when it starts, and needs no slot.
         let counted = accepted.identity.as_deref().filter(|_| endpoint.policy.one_connection_at.is_none());

@@ -23,9 +23,9 @@ enum Members {
 type ManyMembers = Vec<TopicMember>;
 
 impl MemberList {
-    /// Adds a member and tells it its position.
+    /// Adds a member and sets its position.
     pub fn add(&mut self, member: TopicMember, state: fn(usize) -> MemberState) {
-        tell(&member, state(self.len()));
+        set_state(&member, state(self.len()));
         self.0 = match std::mem::take(&mut self.0) {
             Members::None => Members::One(member),
             Members::One(first) => Members::More(Box::new(vec![first, member])),
@@ -36,14 +36,14 @@ impl MemberList {
         };
     }
 
-    /// Removes the member at a position. The last member moves there, and is told.
+    /// Removes the member at a position. The last member moves there, and gets its new position.
     pub fn take_out(&mut self, at: usize, state: fn(usize) -> MemberState) -> Option<TopicMember> {
         match std::mem::take(&mut self.0) {
             Members::One(member) if at == 0 => Some(member),
             Members::More(mut members) if at < members.len() => {
                 let taken = members.swap_remove(at);
                 if let Some(moved) = members.get(at) {
-                    tell(moved, state(at));
+                    set_state(moved, state(at));
                 }
                 let only = if members.len() == 1 { members.pop() } else { None };
                 self.0 = only.map_or(Members::More(members), Members::One);
@@ -57,7 +57,7 @@ impl MemberList {
     }
 }
 
-fn tell(member: &TopicMember, state: MemberState) {
+fn set_state(member: &TopicMember, state: MemberState) {
     member.subscriber.with_member(member.subscription, |member| member.state = state);
 }
 

@@ -58,6 +58,7 @@ impl<'m> MessageHeaders<'m> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nats::message::tests::PARTLY_MALFORMED;
 
     fn message(headers: &[u8]) -> Message {
         Message::with_headers("a.b", headers, b"payload")
@@ -96,15 +97,7 @@ mod tests {
 
     #[test]
     fn nat_09_malformed_headers_that_are_not_requested_do_no_harm() {
-        let forms: [&[u8]; 6] = [
-            b"NATS/1.0\r\nno colon here\r\na: 1\r\n\r\n",
-            b"NATS/1.0\r\nbad name: x\r\na: 1\r\n\r\n",
-            b"NATS/1.0 abc\r\na: 1\r\n\r\n",
-            b"\xff\xfe\r\na: 1\r\n\r\n",
-            b"NATS/1.0\r\nb: \xff\r\na: 1\r\n\r\n",
-            b"NATS/1.0\r\n: x\r\na: 1",
-        ];
-        for form in forms {
+        for form in PARTLY_MALFORMED {
             let message = message(form);
             assert_eq!(shown(&message, &["a"]), Ok(pairs(&[("a", "1")])), "{form:?}");
             assert_eq!(MessageHeaders::read(&message, &[]).unwrap().key, None, "{form:?}");

@@ -1,4 +1,4 @@
-//! `max_listeners` of a class: a channel has so many listeners on a node, and not one more.
+//! `max_listeners` of a class: a node refuses further listeners of a channel that has this many.
 
 use serde_json::json;
 use tidegate::node::refusals::Refused;

@@ -29,6 +29,11 @@ pub struct Publication {
 }
 
 impl Publication {
+    /// A publication without headers whose key is its subject.
+    pub fn without_headers(subject: Arc<str>, payload: Payload, time: SystemTime) -> Self {
+        Self { key: Arc::clone(&subject), subject, payload, headers: PublicationHeaders::default(), time }
+    }
+
     /// The publications to keep as last values in place of this one, if its class separates the elements of lists and its
     /// producer gave it no key.
     pub fn separate(&self, class: &Class) -> Option<Vec<Self>> {

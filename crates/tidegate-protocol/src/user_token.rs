@@ -9,28 +9,41 @@ use crate::template::is_token_value;
 
 /// The token of a user; `None` if the name is empty or its token has more than 128 bytes.
 pub fn encode(user: &str) -> Option<String> {
-    let mut token = String::with_capacity(user.len());
-    for byte in user.bytes() {
-        if is_plain(byte) {
-            token.push(char::from(byte));
-        } else {
-            write!(token, "={byte:02X}").ok()?;
-        }
-    }
+    let token = escape(user, is_plain);
     is_token_value(&token).then_some(token)
 }
 
 /// The user with this token; `None` if [`encode`] returns it for no name.
 pub fn decode(token: &str) -> Option<String> {
-    let mut parts = token.split('=');
-    let mut user = parts.next()?.as_bytes().to_vec();
+    unescape(token, is_plain).filter(|user| encode(user).is_some())
+}
+
+/// Writes each byte that is not plain as `=` and two hexadecimal digits in upper case. `=` itself must not be plain: then
+/// different texts have different results. Plain bytes must be ASCII.
+pub fn escape(text: &str, is_plain: impl Fn(u8) -> bool) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if is_plain(byte) {
+            escaped.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(escaped, "={byte:02X}");
+        }
+    }
+    escaped
+}
+
+/// The text for which [`escape`] returns this; `None` if there is none.
+pub fn unescape(escaped: &str, is_plain: impl Fn(u8) -> bool) -> Option<String> {
+    let mut parts = escaped.split('=');
+    let mut text = parts.next()?.as_bytes().to_vec();
     for part in parts {
         let (digits, plain) = part.split_at_checked(2)?;
-        user.push(u8::from_str_radix(digits, 16).ok()?);
-        user.extend(plain.bytes());
+        text.push(u8::from_str_radix(digits, 16).ok()?);
+        text.extend(plain.bytes());
     }
-    // There is only one way to write each name.
-    String::from_utf8(user).ok().filter(|user| encode(user).as_deref() == Some(token))
+    // There is only one way to write each text.
+    String::from_utf8(text).ok().filter(|text| escape(text, is_plain) == escaped)
 }
 
 fn is_plain(byte: u8) -> bool {

@@ -8,7 +8,6 @@ use tidegate_protocol::elements::Element;
 use tidegate_protocol::elements::ElementForm;
 use tidegate_protocol::elements::MAX_ELEMENT_BYTES;
 use tidegate_protocol::elements::MAX_ELEMENTS;
-use tidegate_protocol::headers::PublicationHeaders;
 use tidegate_protocol::json;
 use tidegate_protocol::json::paths::JsonParts;
 use tidegate_protocol::json::paths::JsonPaths;
@@ -194,13 +193,7 @@ impl CompiledVocabulary {
     /// value is shown as a whole. An HTTP call has no path, so the rules of all paths apply, in the order of the file.
     pub(super) fn last_apart(&self, value: &LastValue) -> Option<Vec<Arc<Element>>> {
         let LastValue { subject, payload, time } = value.clone();
-        let publication = Publication {
-            key: Arc::clone(&subject),
-            subject,
-            payload,
-            headers: PublicationHeaders::default(),
-            time,
-        };
+        let publication = Publication::without_headers(subject, payload, time);
         let mut apart = Apart { stays_json: true, ..Apart::new(&publication, None) };
         let rules = self.deliver_rules.iter().filter(|rule| rule.pattern.matches(&publication.subject));
         let (mut has_each, mut scratch) = (false, Scratch::default());

@@ -65,7 +65,7 @@ impl RevocationMessage {
         let mut rule = match rule {
             None => RevocationRule::default(),
             Some(rule) if rule.issued_before.is_some() || rule.until.is_some() || issued_before.is_some() => {
-                return Err("\"deny\" has only \"subscribe\", \"publish\" and \"request\"; \"until\" belongs beside it, and \"issued_before\" nowhere".to_owned());
+                return Err("\"deny\" takes only \"subscribe\", \"publish\" and \"request\": move \"until\" out of it, and remove \"issued_before\"".to_owned());
             }
             Some(rule) if rule.denies() => rule,
             Some(_) => {
@@ -130,8 +130,8 @@ mod tests {
             (r#"{"everyone":true}"#, "needs \"issued_before\""),
             (r#"{"everyone":true,"issued_before":5,"deny":{"subscribe":["a"]}}"#, "\"deny\" needs \"user\""),
             (r#"{"user":"a","deny":{}}"#, "names no pattern"),
-            (r#"{"user":"a","deny":{"until":5,"subscribe":["a"]}}"#, "belongs beside it"),
-            (r#"{"user":"a","issued_before":5,"deny":{"subscribe":["a"]}}"#, "nowhere"),
+            (r#"{"user":"a","deny":{"until":5,"subscribe":["a"]}}"#, "move \"until\" out of it"),
+            (r#"{"user":"a","issued_before":5,"deny":{"subscribe":["a"]}}"#, "remove \"issued_before\""),
             (r#"{"user":"a","deny":{"subscribe":["a..b"]}}"#, "no subject or pattern"),
         ] {
             let error = RevocationMessage::parse(json.as_bytes()).unwrap_err();

@@ -1,7 +1,8 @@
 //! `RevocationTarget`: whom a revocation concerns, and the key under which nodes keep it in NATS.
 
 use std::fmt;
-use std::fmt::Write as _;
+
+use tidegate_protocol::user_token;
 
 /// Whom a revocation concerns.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -34,7 +35,8 @@ impl RevocationTarget {
             TargetKind::Everyone => ("everyone", None),
             TargetKind::Permissions(user) => ("permissions", Some(user)),
         };
-        let tokens = [self.issuer.as_ref(), name].into_iter().flatten().map(|text| encode(text));
+        let tokens =
+            [self.issuer.as_ref(), name].into_iter().flatten().map(|text| user_token::escape(text, is_plain));
         tokens.fold(kind.to_owned(), |key, token| key + "." + &token)
     }
 
@@ -70,34 +72,12 @@ impl fmt::Display for RevocationTarget {
     }
 }
 
-/// One token of a key: letters, digits, `_` and `-` as they are, each other byte as `=` and two hexadecimal digits. NATS
-/// allows only these characters in the keys of a bucket, and `/` and `.`.
-fn encode(text: &str) -> String {
-    let mut token = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if is_plain(byte) {
-            token.push(char::from(byte));
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(token, "={byte:02X}");
-        }
-    }
-    token
-}
-
 fn decode(token: &str) -> Option<Box<str>> {
-    let mut parts = token.split('=');
-    let mut text = parts.next()?.as_bytes().to_vec();
-    for part in parts {
-        let (digits, plain) = part.split_at_checked(2)?;
-        text.push(u8::from_str_radix(digits, 16).ok()?);
-        text.extend(plain.bytes());
-    }
-    // There is only one way to write each text, and none for the empty one.
-    let text = String::from_utf8(text).ok().filter(|text| !text.is_empty() && encode(text) == token)?;
-    Some(text.into())
+    user_token::unescape(token, is_plain).filter(|text| !text.is_empty()).map(Into::into)
 }
 
+/// What is not escaped in a token of a key. NATS allows only these characters in the keys of a bucket, and `=`, `/` and
+/// `.`.
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
 }

@@ -6,6 +6,16 @@ fn message(headers: &[u8]) -> Message {
     Message::with_headers("a.b", headers, b"payload")
 }
 
+/// Header blocks in which only the header `a` is well-formed; it is `1`.
+pub(crate) const PARTLY_MALFORMED: [&[u8]; 6] = [
+    b"NATS/1.0\r\nno colon here\r\na: 1\r\n\r\n",
+    b"NATS/1.0\r\nbad name: x\r\na: 1\r\n\r\n",
+    b"NATS/1.0 abc\r\na: 1\r\n\r\n",
+    b"\xff\xfe\r\na: 1\r\n\r\n",
+    b"NATS/1.0\r\nb: \xff\r\na: 1\r\n\r\n",
+    b"NATS/1.0\r\n: x\r\na: 1",
+];
+
 #[test]
 fn the_last_value_of_a_repeated_header_counts() {
     let message = message(b"NATS/1.0\r\nNats-Sequence: 999\r\nTidegate-Key:k\r\nNats-Sequence: 7 \r\n\r\n");
@@ -24,15 +34,7 @@ fn folded_header_values_are_joined() {
 
 #[test]
 fn nat_09_malformed_headers_that_are_not_requested_do_no_harm() {
-    let forms: [&[u8]; 6] = [
-        b"NATS/1.0\r\nno colon here\r\na: 1\r\n\r\n",
-        b"NATS/1.0\r\nbad name: x\r\na: 1\r\n\r\n",
-        b"NATS/1.0 abc\r\na: 1\r\n\r\n",
-        b"\xff\xfe\r\na: 1\r\n\r\n",
-        b"NATS/1.0\r\nb: \xff\r\na: 1\r\n\r\n",
-        b"NATS/1.0\r\n: x\r\na: 1",
-    ];
-    for form in forms {
+    for form in PARTLY_MALFORMED {
         let message = message(form);
         assert_eq!(message.header("a"), Ok(Some("1".into())), "{form:?}");
         assert_eq!(message.header("Tidegate-Key"), Ok(None), "{form:?}");

@@ -10,16 +10,12 @@ use crate::auth::revocation::message::RevocationMessage;
 use crate::auth::revocation::rule::RevocationRule;
 use crate::auth::revocation::target::RevocationTarget;
 use crate::connection::context::Context;
+use crate::nats::buckets::REVOKED;
 use crate::nats::error::NatsError;
-use crate::nats::scatter_gather::PeerReply;
 use crate::telemetry::limit::LogLimit;
 
-/// What the subjects of its entries begin with, before the key.
-const PREFIX: &str = "$KV.tidegate_revoked.";
-/// Where NATS publishes its entries again once they are stored.
-pub(super) const CHANGES: &str = "_live.$KV.tidegate_revoked.>";
-/// Answers requests for its messages.
-const DIRECT_GET: &str = "$JS.API.DIRECT.GET.KV_tidegate_revoked";
+/// A message with one of these headers says that its entry was removed, or has expired.
+const REMOVED: [&str; 2] = ["KV-Operation", "Nats-Marker-Reason"];
 /// The most messages of one answer.
 const BATCH: usize = 500;
 const TIME_LIMIT: Duration = Duration::from_secs(2);
@@ -48,8 +44,10 @@ pub(super) struct Page {
 
 /// Reads the entries from this sequence on. `None` if there is no such bucket, or NATS does not answer.
 pub(super) async fn page(context: &Context, from: u64) -> Option<Page> {
-    let request = format!("{{\"seq\":{from},\"next_by_subj\":\"{PREFIX}>\",\"batch\":{BATCH}}}");
-    let mut replies = context.nats.scatter_gather(DIRECT_GET, request.as_bytes()).ok()?;
+    let subjects = REVOKED.subjects();
+    let request = format!("{{\"seq\":{from},\"next_by_subj\":\"{subjects}\",\"batch\":{BATCH}}}");
+    let direct_get = format!("$JS.API.DIRECT.GET.{}", REVOKED.stream());
+    let mut replies = context.nats.scatter_gather(&direct_get, request.as_bytes()).ok()?;
     let mut page = Page { changes: Vec::new(), next: None, is_past_end: false };
     loop {
         let reply = replies.next(TIME_LIMIT).await?;
@@ -63,7 +61,8 @@ pub(super) async fn page(context: &Context, from: u64) -> Option<Page> {
         let number = |name| reply.header(name)?.parse::<u64>().ok();
         let sequence = number("Nats-Sequence")?;
         let pending = number("Nats-Num-Pending");
-        page.changes.extend(stored_change(&reply, sequence));
+        let subject = reply.header("Nats-Subject")?;
+        page.changes.extend(change(subject, &reply.data(), |name| reply.header(name), sequence));
         page.next = (pending != Some(0)).then_some(sequence + 1);
         // Servers before 2.11 send one message, and no end.
         if pending.is_none() {
@@ -72,22 +71,21 @@ pub(super) async fn page(context: &Context, from: u64) -> Option<Page> {
     }
 }
 
-fn stored_change(reply: &PeerReply, sequence: u64) -> Option<BucketChange> {
-    let subject = reply.header("Nats-Subject")?;
-    let is_removed = ["KV-Operation", "Nats-Marker-Reason"].iter().any(|name| reply.header(name).is_some());
-    change(subject, &reply.data(), is_removed, sequence)
-}
-
-/// The change in an entry with this subject.
-pub(super) fn change(subject: &str, json: &[u8], is_removed: bool, sequence: u64) -> Option<BucketChange> {
-    let key = subject.strip_prefix(PREFIX)?;
+/// The change in the entry that a message with this subject and these headers makes.
+pub(super) fn change<'h>(
+    subject: &str,
+    json: &[u8],
+    header: impl Fn(&str) -> Option<&'h str>,
+    sequence: u64,
+) -> Option<BucketChange> {
+    let key = subject.strip_prefix(&REVOKED.subject(""))?;
     let Some(target) = RevocationTarget::from_key(key) else {
         if let Some(suppressed) = BAD_ENTRY.pass() {
             warn!(key, suppressed, "a key in the bucket of revocations names nothing: use `tidegate revoke`");
         }
         return None;
     };
-    if is_removed {
+    if REMOVED.iter().any(|name| header(name).is_some()) {
         return Some(BucketChange { sequence, target, rule: None });
     }
     // An entry without a value revokes everything of its target.
@@ -107,7 +105,7 @@ pub(super) async fn store(
     RevocationMessage { target, rule }: &RevocationMessage,
     now: Duration,
 ) -> Result<(), NatsError> {
-    let subject = format!("{PREFIX}{}", target.key());
+    let subject = REVOKED.subject(&target.key());
     let Ok(subject) = Subject::parse(&subject) else { return Err(NatsError::Refused(subject)) };
     let ttl = rule.until.map(|until| until.saturating_sub(now.as_secs()).max(1));
     let headers: Vec<_> = ttl.map(|ttl| ("Nats-TTL".to_owned(), format!("{ttl}s"))).into_iter().collect();
@@ -127,10 +125,11 @@ mod tests {
             ("$KV.tidegate_revoked.user.alice", r#"{"issued_before":5}"#, false, Some(Some(Some(5)))),
             ("$KV.tidegate_revoked.user.alice", "what?", false, Some(Some(None))),
             ("$KV.tidegate_revoked.user.alice", "", true, Some(None)),
-            ("$KV.tidegate_revoked.nobody", "{}", false, None),
+            ("$KV.tidegate_revoked.unknown", "{}", false, None),
             ("$KV.other.user.alice", "{}", false, None),
         ] {
-            let change = change(subject, json.as_bytes(), is_removed, 7);
+            let header = |name: &str| (is_removed && name == "KV-Operation").then_some("DEL");
+            let change = change(subject, json.as_bytes(), header, 7);
             let found = change.map(|change| change.rule.map(|rule| rule.issued_before));
             assert_eq!(found, expected, "{subject} {json}");
         }

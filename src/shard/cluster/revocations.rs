@@ -25,6 +25,7 @@ use crate::auth::revocation::message::RevocationMessage;
 use crate::auth::revocation::rule::RevocationRule;
 use crate::auth::revocation::target::RevocationTarget;
 use crate::connection::context::Context;
+use crate::nats::buckets::REVOKED;
 use crate::nats::scatter_gather::Query;
 use crate::shard::cluster::local_node::LocalNode;
 use crate::shard::cluster::revocation_bucket;
@@ -44,7 +45,7 @@ const CHECK_NEEDED: Duration = Duration::from_secs(1);
 static BAD_MESSAGE: LogLimit = LogLimit::per_second(1);
 static NOT_STORED: LogLimit = LogLimit::every(60, 1);
 static NO_BUCKET: LogLimit = LogLimit::every(60, 1);
-static REVOKED: LogLimit = LogLimit::per_second(10);
+static APPLIED: LogLimit = LogLimit::per_second(10);
 
 /// What the node knows of the bucket.
 #[derive(Debug, Default)]
@@ -74,7 +75,8 @@ impl KnownBucket {
 
 /// Follows revocations until the connection to NATS ends.
 pub(super) async fn follow(context: &Context, local: &LocalNode) {
-    let patterns = [message::SUBJECT, revocation_bucket::CHANGES].map(Pattern::parse);
+    let changes = REVOKED.live_subjects().unwrap_or_default();
+    let patterns = [message::SUBJECT, &changes].map(Pattern::parse);
     let [Ok(messages), Ok(changes)] = patterns else { return };
     let (mut messages, mut changes) = (context.nats.responder(messages), context.nats.responder(changes));
     let mut known = KnownBucket::default();
@@ -128,7 +130,7 @@ async fn on_message(context: &Context, local: &LocalNode, known: &mut KnownBucke
         table.put(target.clone(), merged)
     });
     let changed = sweep(local).await;
-    if let Some(suppressed) = REVOKED.pass() {
+    if let Some(suppressed) = APPLIED.pass() {
         info!(target = %target, connections = changed, suppressed, "revoked");
     }
     let kept_in = if known.is_there { "bucket" } else { "memory" };
@@ -170,13 +172,13 @@ fn reply(context: &Context, query: &Query, mut answer: serde_json::Value) {
 /// A change in the bucket.
 async fn on_change(context: &Context, local: &LocalNode, known: &mut KnownBucket, query: &Query) {
     let subject = query.subject().strip_prefix("_live.").unwrap_or_default();
-    let is_removed = ["KV-Operation", "Nats-Marker-Reason"].iter().any(|name| query.header(name).is_some());
     let sequence =
         query.header("Nats-Sequence").and_then(|sequence| sequence.parse().ok()).unwrap_or_default();
     (known.is_there, known.is_missed) = (true, false);
     // What was read since has all earlier changes.
     if sequence > known.last
-        && let Some(change) = revocation_bucket::change(subject, &query.data, is_removed, sequence)
+        && let Some(change) =
+            revocation_bucket::change(subject, &query.data, |name| query.header(name), sequence)
         && apply(context, known, vec![change])
     {
         sweep(local).await;

@@ -9,7 +9,6 @@ use std::time::SystemTime;
 
 use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::dialect::Rendered;
-use tidegate_protocol::headers::PublicationHeaders;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::message::LastValue;
 use tidegate_protocol::message::Query;
@@ -462,13 +461,7 @@ fn last_values_that_a_rule_cannot_show_are_left_to_the_next_one_as_for_clients()
     ] {
         let value = last_value(subject, Payload::classify(payload.into()));
         let LastValue { subject, payload, time } = value.clone();
-        let publication = Publication {
-            key: Arc::clone(&subject),
-            subject,
-            payload,
-            headers: PublicationHeaders::default(),
-            time,
-        };
+        let publication = Publication::without_headers(subject, payload, time);
         let rendered =
             match vocabulary.render(Route::Path(PathIndex(0)), &publication, &mut Scratch::default()) {
                 Rendered::Elements { list, .. } => format!("{} elements", list.len()),
