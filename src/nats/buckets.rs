@@ -92,7 +92,7 @@ impl KvBucket {
     }
 
     /// The configuration of the stream, for the request `$JS.API.STREAM.CREATE.<stream>`.
-    fn stream_config(&self, replicas: u64) -> Value {
+    pub fn stream_config(&self, replicas: u64) -> Value {
         let mut config = json!({
             "name": self.stream(),
             "description": self.description,

@@ -1,26 +1,35 @@
-//! `Bucket`: a key-value bucket of JetStream, over async-nats.
+//! `Bucket`: a key-value bucket of JetStream, by requests of its API over async-nats. Keys are written once and taken
+//! once, which is all that tickets need.
 
-use std::time::Duration;
-
+use async_nats::HeaderMap;
+use async_nats::client::RequestErrorKind;
 use async_nats::connection::State;
-use async_nats::jetstream;
-use async_nats::jetstream::kv::Config;
-use async_nats::jetstream::kv::Operation;
-use async_nats::jetstream::kv::Store;
-use async_nats::jetstream::kv::UpdateErrorKind;
-use async_nats::jetstream::stream::StorageType;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use serde_json::Value;
+use serde_json::json;
 use tokio::time::timeout;
 
 use crate::nats::buckets::KvBucket;
 use crate::nats::client::Client;
 
+/// The write is valid only while this is the sequence number of the last message on its subject; 0: there is none.
+const EXPECTED_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
+/// What the message does to its key. Without it, the message sets the key.
+const OPERATION: &str = "KV-Operation";
+const DELETE: &str = "DEL";
+/// `err_code` of the JetStream API: there is no message on the subject.
+const MESSAGE_NOT_FOUND: u64 = 10037;
+/// `err_code` of the JetStream API: [`EXPECTED_SEQUENCE`] is not that of the last message. Two numbers, because a
+/// replicated stream has its own.
+const WRONG_SEQUENCE: [u64; 2] = [10071, 10164];
+
 /// A bucket. Clones share its connection.
 #[derive(Clone, Debug)]
 pub struct Bucket {
-    client: async_nats::Client,
-    store: Store,
-    limit: Duration,
+    client: Client,
+    definition: KvBucket,
 }
 
 /// Why a bucket cannot be used.
@@ -36,6 +45,25 @@ pub enum BucketError {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NoConfirmation;
 
+/// Why a request has no result.
+#[derive(Debug)]
+enum Failure {
+    /// NATS is away, or has not answered in time: it is not known whether the request has been done.
+    NoReply,
+    /// No one answers this subject.
+    NoResponders,
+    /// JetStream has refused it.
+    Refused { code: Option<u64>, reason: String },
+}
+
+/// The last message of a key.
+#[derive(PartialEq, Eq, Debug)]
+struct Entry {
+    sequence: u64,
+    /// `None`: the key is deleted.
+    value: Option<Bytes>,
+}
+
 impl Client {
     /// Opens a bucket, and creates it if it does not exist.
     pub async fn bucket(&self, definition: &KvBucket) -> Result<Bucket, BucketError> {
@@ -44,36 +72,18 @@ impl Client {
         {
             return Err(BucketError::Away);
         }
-        let context = jetstream::new(self.client.clone());
-        let bucket = |store| Bucket { client: self.client.clone(), store, limit: self.limit };
-        let found = timeout(self.limit, context.get_key_value(definition.name)).await;
-        match found {
-            Ok(Ok(store)) => return Ok(bucket(store)),
-            Ok(Err(_)) => {}
-            Err(_) => return Err(self.no_answer()),
+        let bucket = Bucket { client: self.clone(), definition: *definition };
+        if bucket.exists().await? {
+            return Ok(bucket);
         }
-        let created = timeout(self.limit, context.create_key_value(config(definition))).await;
-        let error = match created {
-            Ok(Ok(store)) => return Ok(bucket(store)),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => return Err(self.no_answer()),
-        };
-        // Another node may have created it at the same time.
-        match timeout(self.limit, context.get_key_value(definition.name)).await {
-            Ok(Ok(store)) => Ok(bucket(store)),
-            Ok(Err(_)) if self.client.connection_state() == State::Connected => {
-                Err(BucketError::Absent(error))
+        let created = bucket.api("STREAM.CREATE", &definition.stream_config(1)).await;
+        match created {
+            Ok(_) => Ok(bucket),
+            Err(failure) => {
+                let error = bucket.unusable(failure);
+                // Another node may have created it meanwhile, from another definition.
+                if bucket.exists().await? { Ok(bucket) } else { Err(error) }
             }
-            Ok(Err(_)) | Err(_) => Err(self.no_answer()),
-        }
-    }
-
-    /// NATS does not answer requests that this node's user may not send.
-    fn no_answer(&self) -> BucketError {
-        if self.client.connection_state() == State::Connected {
-            BucketError::Absent("JetStream does not answer: may this node's user ask it?".to_owned())
-        } else {
-            BucketError::Away
         }
     }
 }
@@ -81,46 +91,132 @@ impl Client {
 impl Bucket {
     /// Adds a key that does not exist.
     pub async fn create(&self, key: &str, value: Bytes) -> Result<(), NoConfirmation> {
-        self.reject_if_away()?;
-        match timeout(self.limit, self.store.create(key, value)).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(NoConfirmation),
-        }
+        self.write(key, 0, None, value).await.map_err(|_| NoConfirmation)
     }
 
     /// Removes a key and returns its value. Of several callers, on any nodes, exactly one gets it: NATS removes the key
     /// only if it has not changed since it was read. `None` if the key does not exist any more.
     pub async fn take(&self, key: &str) -> Result<Option<Bytes>, NoConfirmation> {
-        self.reject_if_away()?;
-        timeout(self.limit, self.take_when_connected(key)).await.unwrap_or(Err(NoConfirmation))
-    }
-
-    async fn take_when_connected(&self, key: &str) -> Result<Option<Bytes>, NoConfirmation> {
-        let entry = self.store.entry(key).await.map_err(|_| NoConfirmation)?;
-        let Some(entry) = entry.filter(|entry| entry.operation == Operation::Put) else { return Ok(None) };
-        match self.store.delete_expect_revision(key, Some(entry.revision)).await {
-            Ok(()) => Ok(Some(entry.value)),
-            Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => Ok(None),
+        // Asked of the stream's leader: another replica may not have a new ticket yet.
+        let request = json!({ "last_by_subj": self.definition.subject(key) });
+        let entry = match self.api("STREAM.MSG.GET", &request).await {
+            Ok(response) => entry_of(&response).ok_or(NoConfirmation)?,
+            Err(Failure::Refused { code: Some(MESSAGE_NOT_FOUND), .. }) => return Ok(None),
+            Err(_) => return Err(NoConfirmation),
+        };
+        let Some(value) = entry.value else { return Ok(None) };
+        match self.write(key, entry.sequence, Some(DELETE), Bytes::new()).await {
+            Ok(()) => Ok(Some(value)),
+            Err(Failure::Refused { code: Some(code), .. }) if WRONG_SEQUENCE.contains(&code) => Ok(None),
             Err(_) => Err(NoConfirmation),
         }
     }
 
-    /// While it is disconnected, async-nats keeps requests for later: the caller could not be told the outcome.
-    fn reject_if_away(&self) -> Result<(), NoConfirmation> {
-        if self.client.connection_state() == State::Connected { Ok(()) } else { Err(NoConfirmation) }
+    async fn exists(&self) -> Result<bool, BucketError> {
+        match self.api("STREAM.INFO", &Value::Null).await {
+            Ok(_) => Ok(true),
+            Err(Failure::Refused { .. }) => Ok(false),
+            Err(failure) => Err(self.unusable(failure)),
+        }
+    }
+
+    async fn write(
+        &self,
+        key: &str,
+        expected: u64,
+        operation: Option<&'static str>,
+        value: Bytes,
+    ) -> Result<(), Failure> {
+        let mut headers = HeaderMap::new();
+        headers.insert(EXPECTED_SEQUENCE, expected.to_string());
+        if let Some(operation) = operation {
+            headers.insert(OPERATION, operation);
+        }
+        self.request(self.definition.subject(key), headers, value).await.map(drop)
+    }
+
+    /// Sends a request about this bucket's stream to the JetStream API. `Value::Null`: it has no body.
+    async fn api(&self, request: &str, body: &Value) -> Result<Value, Failure> {
+        let subject = format!("$JS.API.{request}.{}", self.definition.stream());
+        let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
+        self.request(subject, HeaderMap::new(), body).await
+    }
+
+    async fn request(&self, subject: String, headers: HeaderMap, body: Bytes) -> Result<Value, Failure> {
+        // While it is disconnected, async-nats keeps requests for later: the caller could not be told the outcome.
+        if self.client.client.connection_state() != State::Connected {
+            return Err(Failure::NoReply);
+        }
+        let reply = self.client.client.request_with_headers(subject, headers, body);
+        let Ok(reply) = timeout(self.client.limit, reply).await else { return Err(Failure::NoReply) };
+        match reply {
+            Ok(reply) => accepted(&reply.payload),
+            Err(error) if error.kind() == RequestErrorKind::NoResponders => Err(Failure::NoResponders),
+            Err(_) => Err(Failure::NoReply),
+        }
+    }
+
+    fn unusable(&self, failure: Failure) -> BucketError {
+        match failure {
+            Failure::Refused { reason, .. } => BucketError::Absent(reason),
+            Failure::NoResponders => {
+                BucketError::Absent("JetStream is not enabled for this account".to_owned())
+            }
+            // NATS does not answer requests that this node's user may not send.
+            Failure::NoReply if self.client.client.connection_state() == State::Connected => {
+                BucketError::Absent("JetStream does not answer: may this node's user ask it?".to_owned())
+            }
+            Failure::NoReply => BucketError::Away,
+        }
     }
 }
 
-fn config(definition: &KvBucket) -> Config {
-    Config {
-        bucket: definition.name.to_owned(),
-        description: definition.description.to_owned(),
-        max_value_size: definition.max_value_bytes,
-        history: 1,
-        max_age: definition.max_age,
-        max_bytes: definition.max_bytes,
-        storage: StorageType::Memory,
-        num_replicas: 1,
-        ..Config::default()
+/// The response of JetStream, unless it is an error.
+fn accepted(response: &[u8]) -> Result<Value, Failure> {
+    let response: Value = serde_json::from_slice(response).map_err(|_| Failure::NoReply)?;
+    let error = &response["error"];
+    if error.is_null() {
+        return Ok(response);
+    }
+    let reason = error["description"].as_str().unwrap_or("JetStream gives no reason").to_owned();
+    Err(Failure::Refused { code: error["err_code"].as_u64(), reason })
+}
+
+/// Reads the response to `STREAM.MSG.GET`, which has headers and value in Base64. `None` if it is not as it should be.
+fn entry_of(response: &Value) -> Option<Entry> {
+    let message = &response["message"];
+    let decoded = |field: &str| STANDARD.decode(message[field].as_str().unwrap_or_default()).ok();
+    let headers = decoded("hdrs")?;
+    let is_set = !headers.split(|&byte| byte == b'\n').any(|line| line.starts_with(OPERATION.as_bytes()));
+    let value = if is_set { Some(decoded("data")?.into()) } else { None };
+    Some(Entry { sequence: message["seq"].as_u64()?, value })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(headers: &str, data: &str) -> Option<Entry> {
+        entry_of(&json!({ "message": { "seq": 7, "hdrs": STANDARD.encode(headers), "data": data } }))
+    }
+
+    #[test]
+    fn an_entry_has_its_value_unless_the_key_is_deleted() {
+        let set = "NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: 0\r\n\r\n";
+        let set = entry(set, "YWI=").unwrap();
+        assert_eq!(set, Entry { sequence: 7, value: Some(Bytes::from_static(b"ab")) });
+        let deleted = "NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: 7\r\nKV-Operation: DEL\r\n\r\n";
+        assert_eq!(entry(deleted, ""), Some(Entry { sequence: 7, value: None }));
+        assert_eq!(entry("", "not Base64"), None);
+        assert_eq!(entry_of(&json!({})), None);
+    }
+
+    #[test]
+    fn an_error_of_jetstream_has_its_code_and_its_reason() {
+        assert_eq!(accepted(br#"{"seq":1}"#).unwrap(), json!({ "seq": 1 }));
+        let error = br#"{"error":{"code":404,"err_code":10037,"description":"no message found"}}"#;
+        let Err(Failure::Refused { code, reason }) = accepted(error) else { panic!("it is an error") };
+        assert_eq!((code, &*reason), (Some(MESSAGE_NOT_FOUND), "no message found"));
+        assert!(matches!(accepted(b"not JSON"), Err(Failure::NoReply)));
     }
 }
