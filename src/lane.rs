@@ -64,6 +64,9 @@ use crate::telemetry::limit::LogLimit;
 const MESSAGE_BATCH: usize = 256;
 /// The capacity for items that the lane keeps. Only joins and lost connections need more.
 const KEPT_ITEMS: usize = 2 * MESSAGE_BATCH;
+/// How often feeds are checked that may become stale or that no shard wants any more, and how often a shard whose inbox
+/// was full is tried again.
+const SWEEP_EVERY: Duration = Duration::from_millis(100);
 /// Requests of shards handled at a time.
 const REQUEST_BATCH: usize = 256;
 
@@ -309,8 +312,8 @@ impl Lane {
     /// Runs until `stop`, then closes the connections. A turn usually handles messages and nothing else: so only their
     /// socket is polled each time, and the other sources when the bell has rung.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut tick = tokio::time::interval(Duration::from_millis(100));
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // Armed only when needed: on an idle node a timer would be most of the lane's work.
+        let (mut sweep_timer, mut is_sweep_armed) = (pin!(tokio::time::sleep(SWEEP_EVERY)), false);
         let nats = self.nats.clone();
         let (mut stopped, mut changed) = (pin!(stop.cancelled()), pin!(nats.changed()));
         let mut requested = Vec::new();
@@ -326,7 +329,7 @@ impl Lane {
                 let mut messages = pin!(self.subscriptions.ready());
                 let mut poll_rare = |context: &mut Context<'_>| {
                     is_stopped = stopped.as_mut().poll(context).is_ready();
-                    is_sweep_due = tick.poll_tick(context).is_ready();
+                    is_sweep_due = is_sweep_armed && sweep_timer.as_mut().poll(context).is_ready();
                     let is_changed = changed.as_mut().poll(context).is_ready();
                     if is_changed {
                         changed.set(nats.changed());
@@ -352,6 +355,7 @@ impl Lane {
             }
             if is_sweep_due {
                 self.sweep(Instant::now());
+                is_sweep_armed = false;
             }
             let now = (Instant::now(), SystemTime::now());
             for request in requested.drain(..) {
@@ -366,6 +370,11 @@ impl Lane {
             }
             self.report_links();
             self.flush_shard_queues();
+            if !is_sweep_armed && (self.feeds.needs_sweep() || self.has_backlog()) {
+                sweep_timer.as_mut().reset(tokio::time::Instant::now() + SWEEP_EVERY);
+                is_sweep_armed = true;
+                self.bell.ring();
+            }
             // Let other tasks of this thread run, however much there is. With nothing left the loop waits anyway.
             if self.subscriptions.may_have_more() || self.bell.has_rung() {
                 tokio::task::yield_now().await;

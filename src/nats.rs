@@ -41,6 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_protocol::subject::Pattern;
+use tokio::sync::futures::Notified;
 use tokio::time::timeout;
 
 use crate::config::nats::NatsConfig;
@@ -104,9 +105,9 @@ impl Nats {
         self.requests.times_ready.get()
     }
 
-    /// Waits until [`Nats::is_ready`] may have changed.
-    pub async fn changed(&self) {
-        self.requests.changed.notified().await;
+    /// Waits until [`Nats::is_ready`] may have changed since this call: the future need not be polled for that.
+    pub fn changed(&self) -> Notified<'_> {
+        self.requests.changed.notified()
     }
 
     /// Closes the connection after the server has confirmed what was published, or after a second.

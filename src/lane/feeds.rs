@@ -302,6 +302,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         for id in self.feeds_of(key) {
             self.remove(id);
         }
+        self.shrink_capacity();
     }
 
     pub fn has(&self, key: K) -> bool {
@@ -315,6 +316,11 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
 
     pub fn pattern_of(&self, key: K) -> Option<&Pattern> {
         self.sources.get(&key).map(|source| &source.pattern)
+    }
+
+    /// Whether [`Feeds::sweep`] has anything to check.
+    pub fn needs_sweep(&self) -> bool {
+        !self.watched.is_empty()
     }
 
     /// Reports stale feeds, and removes those that no shard has wanted for `linger`, if `may_end` returns true. Returns

@@ -17,6 +17,7 @@ use crate::lane::LaneRequest;
 use crate::lane::LaneStatus;
 use crate::lane::feed::Feed;
 use crate::lane::feed::ShardItem;
+use crate::lane::inbox::ShardQueue;
 use crate::nats::error::NatsError;
 use crate::nats::incoming::Incoming;
 use crate::nats::incoming::SubscriptionKey;
@@ -184,6 +185,11 @@ impl Lane {
             self.local_batch.items.shrink_to(KEPT_ITEMS);
             self.outgoing.shrink_to(KEPT_ITEMS);
         }
+    }
+
+    /// Whether a shard's inbox had no room for something that waits for it.
+    pub(super) fn has_backlog(&self) -> bool {
+        self.shard_queues.iter().flatten().any(ShardQueue::has_backlog)
     }
 
     fn route_outgoing(&mut self) {

@@ -172,8 +172,20 @@ impl LinkDriver {
         self.on_link_change();
     }
 
-    /// Ready when there is something to take. Connects, reads, writes and pings meanwhile.
+    /// Ready when there is something to take, or when the state of the connection has changed. Connects, reads, writes
+    /// and pings meanwhile.
     pub(super) fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let before = self.state();
+        let outcome = self.poll_events(context);
+        if outcome.is_pending() && self.state() != before { Poll::Ready(()) } else { outcome }
+    }
+
+    /// Whether the link is connected and answers, and whether the server is too old.
+    fn state(&self) -> (bool, bool, bool) {
+        (self.link.is_up(), self.link.is_answering(), self.too_old.is_some())
+    }
+
+    fn poll_events(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if let Some(connecting) = &mut self.refresh.connecting
             && let Poll::Ready(connection) = connecting.as_mut().poll(context)
         {

@@ -56,7 +56,7 @@ pub(super) struct Requests {
     state: RefCell<RequestsState>,
     /// Notified when there is something to send.
     to_send: Notify,
-    /// Notified when [`Requests::is_ready`] may have changed.
+    /// Notifies all waiters when [`Requests::is_ready`] may have changed.
     pub(super) changed: Notify,
     /// How many times [`Requests::is_ready`] has become true.
     pub(super) times_ready: Cell<u64>,
@@ -187,7 +187,7 @@ impl Requests {
         }
         if state.is_ready() != was_ready {
             self.times_ready.set(self.times_ready.get() + u64::from(!was_ready));
-            self.changed.notify_one();
+            self.changed.notify_waiters();
         }
         state.driver.may_have_more()
     }

@@ -313,6 +313,19 @@ fn the_shared_subscription_ends_when_its_last_channel_has_lingered() {
 }
 
 #[test]
+fn feeds_are_swept_only_while_one_may_end_or_become_stale() {
+    let mut table = notes();
+    table.join(0, "user.a.notes");
+    table.opened(0);
+    assert!(!table.feeds.needs_sweep(), "it is wanted, and its class has no stale_after_ms");
+    table.leave(0, "user.a.notes", 10);
+    table.sweep(12);
+    assert!(table.feeds.needs_sweep(), "it lingers");
+    table.sweep(15);
+    assert!(!table.feeds.needs_sweep());
+}
+
+#[test]
 fn a_feed_stays_small() {
     let bytes = size_of::<FeedEntry<SubscriptionKey>>();
     assert!(bytes <= 144, "{bytes} bytes for each subject in use");

@@ -4,12 +4,12 @@
 //! No node waits for the others. A message that is lost with a connection to NATS is made up for when the node is
 //! connected again: it announces all its connections, and nodes that know of newer ones announce these.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_protocol::subject::Subject;
 use tokio::time::sleep;
-use tokio::time::timeout;
 use tracing::warn;
 
 use crate::connection::context::Context;
@@ -23,8 +23,6 @@ use crate::shard::cluster::peer_request::PeerQuery;
 use crate::shard::cluster::peer_request::PeerRequest;
 use crate::telemetry::limit::LogLimit;
 
-/// How often to look whether the connection to NATS is a new one.
-const RECONNECT_TICK: Duration = Duration::from_secs(1);
 /// The pause after a message that NATS has not taken.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -39,9 +37,8 @@ pub(super) async fn announce(context: &Context, local: &LocalNode) {
         Err(error) => return warn!(%error, "cannot tell other nodes about new connections"),
     };
     let mut times_ready = 0;
+    let mut nats_changed = pin!(context.nats.changed());
     loop {
-        // An error means that the time is over.
-        let _ = timeout(RECONNECT_TICK, latest.changed()).await;
         if context.nats.times_ready() != times_ready {
             times_ready = context.nats.times_ready();
             latest.announce_all();
@@ -65,6 +62,10 @@ pub(super) async fn announce(context: &Context, local: &LocalNode) {
                 latest.announce_all();
                 sleep(RETRY).await;
             }
+        }
+        tokio::select! {
+            () = latest.changed() => {}
+            () = nats_changed.as_mut() => nats_changed.set(context.nats.changed()),
         }
     }
 }

@@ -7,6 +7,9 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashSet;
+use std::hash::BuildHasher as _;
+use std::hash::RandomState;
+use std::pin::pin;
 use std::time::Duration;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
@@ -15,8 +18,7 @@ use futures_util::future::join_all;
 use tidegate_protocol::subject::Pattern;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tokio::time::MissedTickBehavior;
-use tokio::time::interval;
+use tokio::time::sleep_until;
 use tracing::info;
 use tracing::warn;
 
@@ -34,8 +36,8 @@ use crate::shard::handle::ShardRequest;
 use crate::shard::job::ShardJob;
 use crate::telemetry::limit::LogLimit;
 
-/// How often to look whether the connection to NATS is a new one, and whether there is something to store.
-const TICK: Duration = Duration::from_millis(200);
+/// The most time between a revocation and this node's attempt to store it, and the time between two attempts.
+const STORE_WITHIN_MS: u64 = 200;
 /// How often to ask for changes that were missed, and to forget rules that have ended.
 const CHECK: Duration = Duration::from_secs(30);
 /// How often to look for the bucket if there is none: seldom, or often while there is something to store.
@@ -60,16 +62,27 @@ struct KnownBucket {
     entries: BTreeMap<RevocationTarget, RevocationRule>,
     /// Targets of messages, which the bucket may not have yet.
     unstored: BTreeSet<RevocationTarget>,
+    /// When to store them, if there are some.
+    store_at: Option<Instant>,
+    /// When it was last read, successfully or not. `None`: never.
+    read_at: Option<Instant>,
 }
 
 impl KnownBucket {
-    /// How long after one look at the bucket the next one is due.
-    fn next_check(&self) -> Duration {
-        match (self.is_there, self.unstored.is_empty()) {
+    /// When the next read is due. `None`: now.
+    fn next_read(&self) -> Option<Instant> {
+        let interval = match (self.is_there, self.unstored.is_empty()) {
             (true, _) => CHECK,
             (false, true) => CHECK_MISSING,
             (false, false) => CHECK_NEEDED,
-        }
+        };
+        self.read_at.map(|read| read + interval)
+    }
+
+    /// When something is to be done next. `None`: now.
+    fn next_step(&self) -> Option<Instant> {
+        let store_at = self.store_at.filter(|_| self.is_there);
+        self.next_read().map(|read| store_at.map_or(read, |store| store.min(read)))
     }
 }
 
@@ -80,30 +93,37 @@ pub(super) async fn follow(context: &Context, local: &LocalNode) {
     let [Ok(messages), Ok(changes)] = patterns else { return };
     let (mut messages, mut changes) = (context.nats.responder(messages), context.nats.responder(changes));
     let mut known = KnownBucket::default();
-    let (mut times_ready, mut checked) = (0, Instant::now());
-    let mut tick = interval(TICK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Differs between nodes, so that nearly always the first one stores a revocation for all.
+    let store_after = Duration::from_millis(RandomState::new().hash_one(()) % STORE_WITHIN_MS);
+    let mut times_ready = 0;
+    let mut nats_changed = pin!(context.nats.changed());
     loop {
+        if context.nats.is_ready() {
+            let now = Instant::now();
+            if known.is_there && known.store_at.is_some_and(|at| at <= now) {
+                store(context, &mut known).await;
+            }
+            let is_new = context.nats.times_ready() != times_ready;
+            if is_new || known.next_read().is_none_or(|at| at <= now) {
+                times_ready = context.nats.times_ready();
+                known.read_at = Some(now);
+                read(context, local, &mut known, is_new).await;
+            }
+        }
         tokio::select! {
             message = messages.next() => match message {
-                Some(query) => on_message(context, local, &mut known, &query).await,
+                Some(query) => {
+                    on_message(context, local, &mut known, &query).await;
+                    known.store_at.get_or_insert_with(|| Instant::now() + store_after);
+                }
                 None => return,
             },
             change = changes.next() => match change {
                 Some(query) => on_change(context, local, &mut known, &query).await,
                 None => return,
             },
-            _ = tick.tick() => {
-                if !context.nats.is_ready() {
-                    continue;
-                }
-                store(context, &mut known).await;
-                let is_new = context.nats.times_ready() != times_ready;
-                if is_new || checked.elapsed() >= known.next_check() {
-                    (times_ready, checked) = (context.nats.times_ready(), Instant::now());
-                    read(context, local, &mut known, is_new).await;
-                }
-            }
+            () = nats_changed.as_mut() => nats_changed.set(context.nats.changed()),
+            () = sleep_until(known.next_step().unwrap_or_else(Instant::now)), if context.nats.is_ready() => {}
         }
     }
 }
@@ -138,9 +158,9 @@ async fn on_message(context: &Context, local: &LocalNode, known: &mut KnownBucke
     reply(context, query, serde_json::json!({ "connections": changed, "kept_in": kept_in }));
 }
 
-/// Puts what the bucket does not have into it. All nodes have got the message, but they come here at different moments,
-/// so nearly always the first one does it for all.
+/// Puts what the bucket does not have into it.
 async fn store(context: &Context, known: &mut KnownBucket) {
+    known.store_at = None;
     while known.is_there
         && let Some(target) = known.unstored.pop_first()
     {
@@ -158,6 +178,7 @@ async fn store(context: &Context, known: &mut KnownBucket) {
                 );
             }
             known.unstored.insert(message.target);
+            known.store_at = Some(Instant::now() + Duration::from_millis(STORE_WITHIN_MS));
             return;
         }
     }
