@@ -10,15 +10,24 @@ pub(crate) fn section(work: &mut dyn FnMut()) {
     std::hint::black_box(());
 }
 
-/// Callgrind counts only inside this function.
+/// Does not count this work, which is part of work that is counted.
+pub(crate) fn uncounted<T>(work: impl FnOnce() -> T) -> T {
+    let (mut work, mut result) = (Some(work), None);
+    // Callgrind changes between counting and not counting at each entry to the function, and back at its end.
+    collected(&mut || result = work.take().map(|work| work()));
+    result.unwrap()
+}
+
+/// Callgrind counts only inside this function. A section inside it is not counted, but ends what was counted before.
 #[inline(never)]
-fn collected(work: &mut dyn FnMut()) {
+pub(crate) fn collected(work: &mut dyn FnMut()) {
     work();
     std::hint::black_box(());
 }
 
-/// Runs the part of this name under callgrind. Returns the instructions of each section, in order.
-pub(crate) fn run(part: &str) -> Vec<u64> {
+/// Runs the part of this name under callgrind. Returns the instructions of each section, in order, and what the part has
+/// printed.
+pub(crate) fn run(part: &str) -> (Vec<u64>, String) {
     let out = std::env::temp_dir().join(format!("tidegate-instructions-{}", std::process::id()));
     // `setarch -R` turns off address randomisation, so that every run executes the same instructions.
     let mut command = Command::new("setarch");
@@ -41,5 +50,5 @@ pub(crate) fn run(part: &str) -> Vec<u64> {
             counts.push(total.trim().parse().unwrap());
         }
     }
-    counts
+    (counts, String::from_utf8(output.stdout).unwrap())
 }

@@ -54,7 +54,7 @@ const PLACEHOLDER: &str = "\"@@\"";
 /// Counts all cases, and prints those that cost too much. Returns their number.
 pub(crate) fn check() -> usize {
     let cases = cases();
-    let counts = callgrind::run("growth");
+    let (counts, _) = callgrind::run("growth");
     assert_eq!(counts.len(), 2 * cases.len(), "two sections for each case");
     let pairs = cases.iter().zip(counts.chunks_exact(2));
     let too_expensive: Vec<_> = pairs.filter(|(_, counts)| counts[1] > limit(counts[0])).collect();

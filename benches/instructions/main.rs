@@ -10,7 +10,10 @@
 mod budgets;
 mod callgrind;
 mod growth;
+mod nats_stub;
 mod node;
+mod shard;
+mod shard_workloads;
 #[path = "../../tests/vocabularies/shipped.rs"]
 mod shipped;
 mod workloads;
@@ -18,6 +21,7 @@ mod workloads;
 use std::process::ExitCode;
 
 use crate::budgets::Budgets;
+use crate::shard_workloads::SHARD_WORKLOADS;
 use crate::workloads::WORKLOADS;
 
 fn main() -> ExitCode {
@@ -25,6 +29,10 @@ fn main() -> ExitCode {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["count", "workloads"] => {
             WORKLOADS.iter().for_each(workloads::Workload::count);
+            ExitCode::SUCCESS
+        }
+        ["count", "shards"] => {
+            shard_workloads::count();
             ExitCode::SUCCESS
         }
         ["count", "growth"] => {
@@ -43,16 +51,14 @@ fn main() -> ExitCode {
 
 /// By workload: its name, and the instructions per publication and per delivery.
 fn measured() -> Vec<(&'static str, u64, u64)> {
-    let counts = callgrind::run("workloads");
+    let (counts, _) = callgrind::run("workloads");
     let runs = counts.chunks_exact(2);
-    WORKLOADS
-        .iter()
-        .zip(runs)
-        .map(|(workload, runs)| {
-            let publication = (runs[1] - runs[0]) / workload.length;
-            (workload.name, publication, publication / workload.receivers)
-        })
-        .collect()
+    let parts = WORKLOADS.iter().zip(runs).map(|(workload, runs)| {
+        let publication = (runs[1] - runs[0]) / workload.length;
+        (workload.name, publication, publication / workload.receivers)
+    });
+    let shards = shard_workloads::measured().into_iter().map(|(name, event)| (name, event, event));
+    parts.chain(shards).collect()
 }
 
 fn check() -> ExitCode {
@@ -67,7 +73,8 @@ fn check() -> ExitCode {
         println!("| `{name}` | {publication} | {delivery} | {} |", changes.join(" | "));
         excesses.extend(budgets.excess(name, publication));
     }
-    let (passed, failed) = (WORKLOADS.len() - excesses.len(), excesses.len());
+    let all = WORKLOADS.len() + SHARD_WORKLOADS.len();
+    let (passed, failed) = (all - excesses.len(), excesses.len());
     excesses.iter().for_each(|excess| println!("{excess}"));
     println!("instructions: {passed} passed, {failed} failed");
     if excesses.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -64,7 +64,7 @@ pub(crate) const WORKLOADS: [Workload; 15] = [
     Workload { name: "read", receivers: 1, length: 4000, set_up: read },
 ];
 
-const PAYLOAD: &[u8] =
+pub(crate) const PAYLOAD: &[u8] =
     br#"{"symbol":"AAPL","bid":190.11,"ask":190.13,"volume":123456,"at":"2026-01-01T00:00:00.000Z"}"#;
 /// A quote of a typical length: 150 bytes.
 const QUOTE: &[u8] = br#"{"symbol":"AAPL","exchange":"XNAS","bid":190.11,"bid_size":300,"ask":190.13,"ask_size":500,"volume":123456,"currency":"USD","at":"2026-01-01T00:00:00Z"}"#;
