@@ -6,20 +6,27 @@ set -eu
 program=$(realpath "$1")
 shift
 folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
+# The bench ends only the scripts.
+stop() { kill -TERM $(cat "$folder/pids") 2> /dev/null || true; }
+trap 'stop; rm -rf "$folder"' EXIT
 # Not `exec`: the bench kills its child, but callgrind writes its totals only on SIGTERM.
 cat > "$folder/under-callgrind" <<EOF
 #!/bin/sh
 valgrind -q --tool=callgrind --callgrind-out-file="$folder/out" "$program" "\$@" &
-echo \$! > "$folder/pid"
+echo \$! >> "$folder/pids"
 wait
 EOF
 chmod +x "$folder/under-callgrind"
 measure() {
     seconds=$1
     shift
+    rm -f "$folder/pids"
     "$program" bench "$@" --seconds "$seconds" --rounds 1 --tidegate "$folder/under-callgrind" > "$folder/table"
-    kill -TERM "$(cat "$folder/pid")"
+    if [ "$(wc -l < "$folder/pids")" -gt 1 ]; then
+        echo 'error: this measures several servers: choose one, for example with --lane own' >&2
+        exit 1
+    fi
+    stop
     until grep -aqs '^totals\|^summary' "$folder/out"; do sleep 0.2; done
     received=$(grep '^| received' "$folder/table" | tr -cd 0-9)
     instructions=$(grep -a '^totals\|^summary' "$folder/out" | head -n 1 | tr -cd 0-9)

@@ -53,9 +53,13 @@ impl PerfCounter {
         self.command("enable")
     }
 
-    /// Stops to count, and returns the count.
-    pub fn stop(mut self) -> anyhow::Result<u64> {
-        self.command("disable")?;
+    /// Stops to count. The load may go on.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        self.command("disable")
+    }
+
+    /// The count. Takes a while: perf ends first.
+    pub fn count(mut self) -> anyhow::Result<u64> {
         // perf writes the count when it is interrupted.
         rustix::process::kill_process(Pid::from_child(&self.perf), Signal::INT)?;
         self.perf.wait()?;

@@ -290,7 +290,8 @@ impl MessagesRun<'_> {
         counters.start();
         let before = self.tracker.deliveries;
         self.run_part(steady, bench.seconds, progress)?;
-        counters.stop(round, (self.tracker.deliveries - before) as f64);
+        counters.stop();
+        counters.add_to(round, (self.tracker.deliveries - before) as f64);
         Ok(())
     }
 

@@ -69,19 +69,28 @@ impl EventCounters {
     }
 
     pub(super) fn start(&mut self) {
+        self.for_each(PerfCounter::start);
+    }
+
+    /// Stops all counters before any of them is asked for its count, which takes a while.
+    pub(super) fn stop(&mut self) {
+        self.for_each(PerfCounter::stop);
+    }
+
+    fn for_each(&mut self, act: impl Fn(&mut PerfCounter) -> anyhow::Result<()>) {
         for counter in self.counters.iter_mut().flatten().flatten() {
             if let Ok(attached) = counter
-                && let Err(error) = attached.start()
+                && let Err(error) = act(attached)
             {
                 *counter = Err(error);
             }
         }
     }
 
-    /// Stops all counters, and adds the counts per delivery. A count that is missing becomes a note.
-    pub(super) fn stop(self, round: &mut Round, deliveries: f64) {
+    /// Adds the counts per delivery. A count that is missing becomes a note.
+    pub(super) fn add_to(self, round: &mut Round, deliveries: f64) {
         for (counters, (_, metrics, missing)) in self.counters.into_iter().zip(&EVENTS) {
-            let counts = counters.map(|counter| counter.map(|counter| counter.and_then(PerfCounter::stop)));
+            let counts = counters.map(|counter| counter.map(|counter| counter.and_then(PerfCounter::count)));
             if let Some(error) = counts.iter().flatten().find_map(|count| count.as_ref().err()) {
                 round.note(format!("{missing} ({error:#})."));
                 continue;
@@ -120,7 +129,7 @@ mod tests {
     fn a_count_that_is_missing_becomes_a_note_with_the_reason() {
         let mut round = Round::default();
         let missing = || Some(Err(anyhow::anyhow!("perf is not installed")));
-        EventCounters { counters: vec![[missing(), None]] }.stop(&mut round, 1.0);
+        EventCounters { counters: vec![[missing(), None]] }.add_to(&mut round, 1.0);
         assert_eq!(round.notes, ["Syscalls are missing (perf is not installed)."]);
         assert_eq!(round.value("syscalls"), None);
     }
