@@ -259,6 +259,19 @@ fn crates_do_not_depend_on_the_product_and_share_its_lints_and_versions() {
     }
 }
 
+/// tokio's feature `test-util` makes each reading of the clock slower: async-nats' feature `jetstream` turns it on.
+#[test]
+fn the_product_has_no_test_hooks_of_tokio() {
+    let tree = std::process::Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--offline", "--edges", "features,no-dev", "--invert", "tokio"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let tree = String::from_utf8(tree.stdout).unwrap();
+    assert!(tree.contains("tokio feature \"time\""), "{tree}");
+    assert!(!tree.contains("tokio feature \"test-util\""), "{tree}");
+}
+
 /// The folders of our packages. The product's is the root.
 fn packages(root: &Path) -> Vec<String> {
     let crates = fs::read_dir(root.join("crates")).unwrap();
