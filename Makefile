@@ -1,7 +1,7 @@
 # The commands for development. CI runs the same ones.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test unit it frontends producers check format-check lint doc repository-check msrv deny advisories \
+.PHONY: help run demo test unit it autobahn-tls tls-audit frontends producers check format-check lint doc repository-check msrv deny advisories \
 	typos links fuzz-replay bench bench-check bench-agree growth-check picture changelog fmt
 
 # $(call needs,COMMAND,HOW TO INSTALL IT) fails if the command is not installed.
@@ -31,6 +31,15 @@ unit: ## runs the unit tests of the pure crates, in seconds; needs neither NATS 
 
 it: ## runs the integration tests with T in their names: make it T=drain
 	@server=$$(nats/get-nats-server.sh) && TIDEGATE_NATS_SERVER="$$server" cargo test --locked --test integration -- $(T)
+
+autobahn-tls: ## runs all cases of `make test` of the Autobahn suite over TLS
+	@server=$$(nats/get-nats-server.sh) && TIDEGATE_AUTOBAHN=sample TIDEGATE_NATS_SERVER="$$server" \
+	cargo test --locked --test integration -- autobahn_passes_over_tls
+
+tls-audit: ## judges versions, cipher suites and certificates of a node with testssl.sh; needs testssl.sh and openssl
+	@cargo build --locked
+	@server=$$(nats/get-nats-server.sh) && target=$${CARGO_TARGET_DIR:-target} && \
+	TIDEGATE_NATS_SERVER="$$server" tests/tls/audit.sh "$$target/debug/tidegate"
 
 frontends: ## tests pages and clients of every vocabulary on two nodes, and the access that each switch opens; SEEDS=folder: snippets of documents too
 	@cargo build --locked

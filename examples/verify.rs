@@ -20,8 +20,7 @@ use serde_json::json;
 use tidegate::auth::Authenticator;
 use tidegate::auth::jwt;
 use tidegate::config::auth::AuthConfig;
-use tidegate::config::auth::KeyAlgorithm;
-use tidegate::config::auth::KeyConfig;
+use tidegate::config::auth::key::KeyConfig;
 use tidegate::config::secret::Secret;
 use tidegate_protocol::permissions::Role;
 use tidegate_protocol::permissions::RuleTemplates;
@@ -61,8 +60,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn authenticator(token_cache: usize) -> anyhow::Result<Authenticator> {
-    let key =
-        KeyConfig { kid: "main".to_owned(), algorithm: KeyAlgorithm::Hs256, secret: Secret::new(SECRET) };
+    let key = KeyConfig::hs256("main", Secret::new(SECRET));
     let allow = ["prices.*", "user.{sub}.>"].into_iter().map(Template::parse).collect::<Result<_, _>>()?;
     let subscribe = RuleTemplates { allow, deny: Vec::new() };
     let role = Role { name: "user".to_owned(), subscribe, ..Role::default() };

@@ -1,21 +1,24 @@
 //! `App`: a running node. Starts shards and listeners from a configuration, and drains them.
 #![expect(clippy::disallowed_methods, reason = "app starts the tasks around the shards")]
 
+pub mod certificates;
 pub mod descriptors;
 pub mod drain;
+mod key_fetching;
 pub mod options;
 pub mod parts;
+pub mod reload;
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use anyhow::bail;
-use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::sync::DropGuard;
 use tracing::error;
@@ -25,9 +28,12 @@ use tracing::warn;
 use crate::app::options::AppOptions;
 use crate::config::Config;
 use crate::config::endpoint;
+use crate::config::listen_address::ListenAddress;
 use crate::config::nats::NatsConfig;
 use crate::http::accept;
-use crate::http::accept::Listener;
+use crate::http::accept::Acceptor;
+use crate::http::busy_reply::BusyText;
+use crate::http::serve::ListenerRoutes;
 use crate::http::socket_gate::SocketGate;
 use crate::lane::LaneStatus;
 use crate::lane::inbox::InboxSender;
@@ -35,6 +41,8 @@ use crate::nats::probe;
 use crate::nats::version::OLDEST_SERVER;
 use crate::nats::version::is_new_enough;
 use crate::net::listen;
+use crate::net::listener::Listener;
+use crate::net::tls::reloader::TlsReloader;
 use crate::node::Node;
 use crate::shard;
 use crate::shard::ShardError;
@@ -53,20 +61,27 @@ const NATS_PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct App {
     /// The local address of `http.listen`.
-    pub address: SocketAddr,
+    pub address: ListenAddress,
     /// The listeners of endpoints: each configured address, with the local address.
-    pub endpoint_addresses: Vec<(SocketAddr, SocketAddr)>,
+    pub endpoint_addresses: Vec<(ListenAddress, ListenAddress)>,
+    /// The local address of `http.redirect_listen`.
+    pub redirect_address: Option<ListenAddress>,
     /// What all shards share.
     pub node: Arc<Node>,
     pub shards: Shards,
     /// The inbox of each shard.
     pub inboxes: Vec<InboxSender>,
+    /// The configuration that is in use, and what serves the sockets of each listener.
+    config: watch::Sender<Config>,
+    routes: watch::Sender<Vec<ListenerRoutes>>,
     lame_duck: Duration,
     drain: Duration,
     /// Dropping these stops the listeners and the shards, so that they end with the `App`.
     stop_accepting: DropGuard,
     stop_shards: DropGuard,
     failed: CancellationToken,
+    /// Asks for a reload of the certificates, if there are any.
+    certificates: Option<Arc<Notify>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -74,30 +89,37 @@ impl App {
     /// Starts a node: shards on their own threads, listeners on the caller's runtime. NATS may be unreachable; then the
     /// node runs but is not ready.
     pub async fn start(options: AppOptions) -> anyhow::Result<Self> {
-        let address = options.listener.local_addr().context("the listener has no address")?;
+        let address = options.listener.local_address().context("the listener has no address")?;
         let config = &options.config;
-        let (mut endpoint_addresses, mut endpoint_listeners) = (Vec::new(), Vec::new());
-        for (listen, listener) in listen_for_endpoints(config)? {
-            endpoint_addresses.push((listen, listener.local_addr().context("the listener has no address")?));
-            endpoint_listeners.push(listener);
-        }
+        let extra = ExtraListeners::open(config)?;
+        let tls = if config.tls.is_on() { Some(TlsReloader::new(&config.tls)?) } else { None };
+        let tls_settings = tls.as_ref().map(TlsReloader::settings);
         let stop_shards = CancellationToken::new();
         let shards = parts::shard_count(config);
         let budget = descriptors::budget(shards, config.limits.connections);
-        let built = parts::build(&options, budget, &stop_shards)?;
+        let built = parts::build(&options, tls_settings.as_ref(), budget, &stop_shards)?;
         let failed = CancellationToken::new();
         let mut threads = Vec::new();
         for part in built.parts {
             threads.push(start_shard(thread(options.hooks.stack()), part, failed.clone()).await?);
         }
+        let fetching = key_fetching::run(Arc::clone(&built.node));
+        let stopped = stop_shards.clone();
+        tokio::spawn(async move { stopped.run_until_cancelled(fetching).await });
+        let mut certificates = None;
+        if let Some(tls) = tls {
+            let request = Arc::clone(certificates.insert(Arc::default()));
+            threads.push(certificates::start(&config.tls, tls, request, stop_shards.clone())?);
+        }
         let stop_accepting = CancellationToken::new();
         let limits = parts::socket_limits(config, budget);
         let sockets = Arc::default();
-        for (id, socket) in std::iter::once(options.listener).chain(endpoint_listeners).enumerate() {
-            let (sockets, gate) = (Arc::clone(&sockets), SocketGate::new(&built.node));
-            let has_tls = options.tls.is_some() && id == 0;
-            let listener = Listener { id: ListenerId(id), socket, sockets, gate, has_tls };
-            tokio::spawn(accept::accept(listener, built.shards.clone(), limits, stop_accepting.clone()));
+        let listeners = std::iter::once(options.listener).chain(extra.listeners);
+        for ((id, listener), has_tls) in listeners.enumerate().zip(built.listeners_with_tls) {
+            let (id, gate, sockets) = (ListenerId(id), SocketGate::new(&built.node), Arc::clone(&sockets));
+            let busy = if has_tls { BusyText::Tls } else { BusyText::Http };
+            let acceptor = Acceptor { id, listener, busy, sockets, gate };
+            tokio::spawn(accept::accept(acceptor, built.shards.clone(), limits, stop_accepting.clone()));
         }
         let (node, stop) = (Arc::clone(&built.node), stop_shards.clone());
         tokio::spawn(async move { node.tickets.control().run(&stop).await });
@@ -106,28 +128,47 @@ impl App {
         let (stop_accepting, stop_shards) = (stop_accepting.drop_guard(), stop_shards.drop_guard());
         let app = Self {
             address,
-            endpoint_addresses,
+            endpoint_addresses: extra.endpoint_addresses,
+            redirect_address: extra.redirect_address,
             node: built.node,
             shards: built.shards,
             inboxes: built.inboxes,
+            config: watch::Sender::new(options.config),
+            routes: built.routes,
             lame_duck,
             drain,
             stop_accepting,
             stop_shards,
             failed,
+            certificates,
             threads,
         };
         app.check_nats(&nats).await?;
         tokio::spawn(app.node.readiness.clone().watch(log_readiness));
+        app.log_listeners(shards, budget.connections);
+        Ok(app)
+    }
+
+    fn log_listeners(&self, shards: usize, connections: usize) {
         let version = env!("CARGO_PKG_VERSION");
-        info!(%address, node = %app.node.name, version, shards, connections = budget.connections, "listening");
-        for (listen, address) in &app.endpoint_addresses {
+        let address = &self.address;
+        info!(%address, node = %self.node.name, version, shards, connections, "listening");
+        if let Some(address) = &self.redirect_address {
+            info!(%address, "redirecting to https");
+        }
+        for (listen, address) in &self.endpoint_addresses {
             info!(%address, endpoint_listen = %listen, "listening");
         }
         if let Some(warning) = listen::short_queue() {
             warn!("{warning}");
         }
-        Ok(app)
+    }
+
+    /// Reads certificates and keys again, if there are any. New sessions then use them.
+    pub fn reload_certificates(&self) {
+        if let Some(request) = &self.certificates {
+            request.notify_one();
+        }
     }
 
     /// Waits until a shard has ended unexpectedly. The node should then be drained, because it cannot work without one.
@@ -196,18 +237,41 @@ const LISTEN_HELP: [(ErrorKind, &str); 3] = [
 ];
 
 /// Opens a listener. `key` is the configuration key of its address, for the error.
-pub fn listen(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
-    listen::listen(address).map_err(|error| {
+pub fn listen(address: &ListenAddress, key: &str) -> anyhow::Result<Listener> {
+    Listener::bind(address).map_err(|error| {
         let known = LISTEN_HELP.iter().find(|(kind, _)| *kind == error.kind());
         let help = known.map_or("Choose another address", |(_, help)| help);
         anyhow::anyhow!("cannot listen on {address} ({key}): {error}. {help}")
     })
 }
 
-/// Opens the listeners of endpoints, in the order of the endpoints. Returns each with its configured address.
-fn listen_for_endpoints(config: &Config) -> anyhow::Result<Vec<(SocketAddr, TcpListener)>> {
-    let listens = endpoint::extra_listeners(&config.endpoints);
-    listens.map(|listen| Ok((listen, self::listen(listen, "endpoint.listen")?))).collect()
+/// The listeners in addition to `http.listen`.
+struct ExtraListeners {
+    /// Those of endpoints: each configured address, with the local address.
+    endpoint_addresses: Vec<(ListenAddress, ListenAddress)>,
+    /// The local address of `http.redirect_listen`.
+    redirect_address: Option<ListenAddress>,
+    /// First those of endpoints, in the order of the endpoints; then that of `http.redirect_listen`.
+    listeners: Vec<Listener>,
+}
+
+impl ExtraListeners {
+    fn open(config: &Config) -> anyhow::Result<Self> {
+        let (mut endpoint_addresses, mut listeners) = (Vec::new(), Vec::new());
+        let mut open = |address: &ListenAddress, key: &str| {
+            let listener = listen(address, key)?;
+            let local = listener.local_address().context("the listener has no address")?;
+            listeners.push(listener);
+            anyhow::Ok(local)
+        };
+        for listen in endpoint::extra_listeners(&config.endpoints) {
+            let local = open(&listen, "endpoint.listen")?;
+            endpoint_addresses.push((listen, local));
+        }
+        let redirect = config.http.redirect_listen.map(ListenAddress::Tcp);
+        let redirect_address = redirect.map(|address| open(&address, "http.redirect_listen")).transpose()?;
+        Ok(Self { endpoint_addresses, redirect_address, listeners })
+    }
 }
 
 /// A builder for a thread, with this stack size if there is one.

@@ -5,7 +5,12 @@ pub mod cache;
 pub mod claims;
 pub mod credential;
 pub mod error;
+pub mod issuer;
 pub mod jwt;
+pub mod key_fetcher;
+pub mod key_set;
+pub mod key_source;
+pub mod keys;
 pub mod policy;
 pub mod private_key;
 pub mod revocation;
@@ -29,23 +34,25 @@ use crate::auth::cache::TokenCache;
 use crate::auth::cache::TokenDigest;
 use crate::auth::cache::VerifiedToken;
 use crate::auth::error::AuthError;
-use crate::auth::jwt::VerificationKeys;
+use crate::auth::issuer::Issuers;
+use crate::auth::issuer::KeyLookup;
+use crate::auth::issuer::PendingKeys;
+use crate::auth::jwt::Jws;
+use crate::auth::jwt::SignedClaims;
+use crate::auth::key_source::KeySource;
 use crate::auth::roles::Roles;
 use crate::auth::setup_error::AuthSetupError;
 use crate::auth::setup_error::wrong_role;
-use crate::auth::user::User;
-use crate::auth::user::UserEncoding;
 use crate::config::auth::AuthConfig;
 
-/// Built once and shared by all threads. Its keys, roles and rules never change. To change them, build another
-/// authenticator, whose token cache is empty, and replace this one (`node::authenticator`).
+/// Built once and shared by all threads. Its roles and rules never change; of its keys, only those that issuers publish.
+/// To change them, build another authenticator, whose token cache is empty, and replace this one
+/// (`node::authenticator`).
 #[derive(Debug)]
 pub struct Authenticator {
+    /// Without keys, which are in `issuers` and `api_keys`.
     config: AuthConfig,
-    issuer: Arc<str>,
-    /// The role of tokens without a role claim.
-    default_role: Option<Arc<str>>,
-    keys: VerificationKeys,
+    issuers: Issuers,
     roles: Roles,
     api_keys: ApiKeys,
     anonymous: Option<Arc<Identity>>,
@@ -62,13 +69,21 @@ pub enum AcceptedCredentials {
 
 impl Authenticator {
     /// Checks all keys and roles, so that errors show at startup.
-    pub fn new(mut config: AuthConfig, roles: Vec<Role>) -> Result<Self, AuthSetupError> {
-        let keys = VerificationKeys::new(std::mem::take(&mut config.keys))?;
+    pub fn new(config: AuthConfig, roles: Vec<Role>) -> Result<Self, AuthSetupError> {
+        Self::reusing(config, roles, &[])
+    }
+
+    /// The same. It takes over those of the earlier sources of published keys whose settings are the same, so that their
+    /// keys need not be fetched again.
+    pub fn reusing(
+        mut config: AuthConfig,
+        roles: Vec<Role>,
+        earlier: &[Arc<KeySource>],
+    ) -> Result<Self, AuthSetupError> {
         let roles = Roles::new(roles)?;
-        let issuer: Arc<str> = Arc::from(config.issuer.as_str());
-        let encoding = user_encoding(&config);
-        let api_keys = std::mem::take(&mut config.api_keys);
-        let api_keys = ApiKeys::new(api_keys, encoding, &roles, user_issuer(&issuer))?;
+        let issuers = Issuers::new(&config, &roles, earlier)?;
+        (config.keys, config.issuers) = (Vec::new(), Vec::new());
+        let api_keys = ApiKeys::new(std::mem::take(&mut config.api_keys), &roles, &issuers)?;
         let anonymous = match config.anonymous_role.as_str() {
             "" => None,
             role => {
@@ -76,15 +91,19 @@ impl Authenticator {
                 Some(Arc::new(identity.map_err(|problem| wrong_role("auth.anonymous_role", role, problem))?))
             }
         };
-        let default_role = roles.default_role("auth.default_role", &config.default_role)?;
         let cache = (config.token_cache > 0).then(|| TokenCache::new(config.token_cache));
         let exposed_claims = Vec::new();
-        Ok(Self { config, issuer, default_role, keys, roles, api_keys, anonymous, cache, exposed_claims })
+        Ok(Self { config, issuers, roles, api_keys, anonymous, cache, exposed_claims })
     }
 
     /// Copies these claims of each token into the `Identity`, because vocabularies use them.
     pub fn with_exposed_claims(self, claims: Vec<Box<str>>) -> Self {
         Self { exposed_claims: claims, ..self }
+    }
+
+    /// The sources of published keys. `key_fetcher::run` must run for each.
+    pub fn key_sources(&self) -> impl Iterator<Item = &Arc<KeySource>> {
+        self.issuers.key_sources()
     }
 
     /// The identity of this credential at the time `now`. A credential with two dots is a token, and any other is an API
@@ -95,24 +114,24 @@ impl Authenticator {
         accepts: AcceptedCredentials,
         now: SystemTime,
     ) -> Result<Arc<Identity>, AuthError> {
-        self.identify_with(credential, accepts, self.default_role.as_deref(), now)
+        self.identify_with(credential, accepts, None, now).map_err(Unidentified::into_refusal)
     }
 
-    /// The same where tokens without a role claim have the role `default_role`.
+    /// The same where tokens without a role claim have the role `default_role`; `None`: the default role of their issuer.
     fn identify_with(
         &self,
         credential: &str,
         accepts: AcceptedCredentials,
         default_role: Option<&str>,
         now: SystemTime,
-    ) -> Result<Arc<Identity>, AuthError> {
+    ) -> Result<Arc<Identity>, Unidentified> {
         match accepts {
             AcceptedCredentials::TokensAndApiKeys if !is_token(credential) => {
                 let max = self.config.max_token_bytes;
                 if credential.len() > max {
-                    return Err(AuthError::TooLong { max });
+                    return Err(AuthError::TooLong { max }.into());
                 }
-                self.api_keys.find(credential).ok_or(AuthError::UnknownApiKey)
+                self.api_keys.find(credential).ok_or_else(|| AuthError::UnknownApiKey.into())
             }
             AcceptedCredentials::Tokens | AcceptedCredentials::TokensAndApiKeys => {
                 self.authenticate_with(credential, default_role, now)
@@ -122,7 +141,7 @@ impl Authenticator {
 
     /// The identity of this token at the time `now`. The result is the same whether the token is cached or not.
     pub fn authenticate(&self, token: &str, now: SystemTime) -> Result<Arc<Identity>, AuthError> {
-        self.authenticate_with(token, self.default_role.as_deref(), now)
+        self.authenticate_with(token, None, now).map_err(Unidentified::into_refusal)
     }
 
     fn authenticate_with(
@@ -130,10 +149,10 @@ impl Authenticator {
         token: &str,
         default_role: Option<&str>,
         now: SystemTime,
-    ) -> Result<Arc<Identity>, AuthError> {
+    ) -> Result<Arc<Identity>, Unidentified> {
         let max = self.config.max_token_bytes;
         if token.len() > max {
-            return Err(AuthError::TooLong { max });
+            return Err(AuthError::TooLong { max }.into());
         }
         let Some(cache) = &self.cache else {
             return self.verify(token, default_role, now).map(|verified| verified.identity);
@@ -142,12 +161,12 @@ impl Authenticator {
         let digest = TokenDigest::of(token, default_role.unwrap_or_default());
         match cache.find(&digest, since_1970) {
             Some(CacheAnswer::Identity(identity)) => return Ok(identity),
-            Some(CacheAnswer::Expired) => return Err(AuthError::Expired),
+            Some(CacheAnswer::Expired) => return Err(AuthError::Expired.into()),
             None => {}
         }
         let revocations = cache.revocation_count();
         let verified = self.verify(token, default_role, now).inspect_err(|error| {
-            if *error == AuthError::Expired {
+            if matches!(error, Unidentified::Refused(AuthError::Expired)) {
                 cache.insert_expired(digest, since_1970, revocations);
             }
         })?;
@@ -181,22 +200,32 @@ impl Authenticator {
         token: &str,
         default_role: Option<&str>,
         now: SystemTime,
-    ) -> Result<VerifiedToken, AuthError> {
-        let claims = jwt::verify(token, &self.keys, &self.config)?;
-        let AuthConfig { token_type_claim, token_types, .. } = &self.config;
-        if !token_type_claim.is_empty() {
-            claims.check_type(token_type_claim, token_types)?;
+    ) -> Result<VerifiedToken, Unidentified> {
+        let token = Jws::parse(token, self.config.max_token_bytes)?;
+        let issuer = self.issuers.of_token(&token)?;
+        let rules = &issuer.config;
+        if rules.token_type_claim.is_empty() {
+            token.check_type(&rules.token_types)?;
+        }
+        let key = match issuer.find_key(token.kid()?) {
+            KeyLookup::Found(key) => key,
+            KeyLookup::Unknown => return Err(AuthError::UnknownKey.into()),
+            KeyLookup::NotFetched(source) => return Err(Unidentified::NeedsKeys(PendingKeys::new(source))),
+        };
+        let SignedClaims { claims, objection } = token.verify(&key)?;
+        if !rules.token_type_claim.is_empty() {
+            claims.check_type(&rules.token_type_claim, &rules.token_types)?;
         }
         let validity = claims.check_times(&self.config, now)?;
-        let issuer = claims.check_issuer(&self.config.issuer)?;
-        claims.check_audience(&self.config.audience)?;
-        let user = match self.config.user_claim.as_str() {
-            "" => User { name: Arc::from(claims.subject()?), encoded: None },
-            claim => claims.user(claim)?,
-        };
-        let role_claim = &self.config.role_claim;
-        let (roles, permissions) = self.roles.entitlements(&claims, &user, role_claim, default_role)?;
-        let issuer = issuer.map(|issuer| self.shared_issuer(issuer));
+        let claimed_issuer = claims.check_issuer(&rules.issuer)?;
+        claims.check_audience(&rules.audience)?;
+        let user = self.issuers.user(issuer, &claims)?;
+        if let Some(objection) = objection {
+            return Err(objection.into());
+        }
+        let default_role = default_role.or(issuer.default_role.as_deref());
+        let (roles, permissions) =
+            self.roles.entitlements(&claims, &user, &rules.role_claim, default_role)?;
         let expires = Some(validity.expires()?);
         let jti_hash = claims.id().and_then(|jti| self.cache.as_ref().map(|cache| cache.hash_jti(jti)));
         Ok(VerifiedToken {
@@ -205,7 +234,7 @@ impl Authenticator {
                 encoded_user: user.encoded,
                 roles,
                 permissions,
-                issuer,
+                issuer: issuer.name_in(claimed_issuer),
                 claims: claims.select(&self.exposed_claims).map(Arc::from),
                 expires,
                 token_id: claims.id().map(Arc::from),
@@ -218,24 +247,30 @@ impl Authenticator {
             jti_hash,
         })
     }
+}
 
-    /// The issuer of users without a token: the required issuer, if there is one. Then the same name with a token is the
-    /// same user.
-    fn user_issuer(&self) -> Option<Arc<str>> {
-        user_issuer(&self.issuer).cloned()
-    }
+/// Why a client has no identity.
+#[derive(Debug)]
+pub enum Unidentified {
+    Refused(AuthError),
+    /// The issuer of the token may have published the key since the last fetch. Wait for that, and try again once.
+    NeedsKeys(PendingKeys),
+}
 
-    fn shared_issuer(&self, issuer: &str) -> Arc<str> {
-        if *issuer == *self.issuer { Arc::clone(&self.issuer) } else { issuer.into() }
+impl Unidentified {
+    /// The error for the client, if it does not wait any more.
+    pub fn into_refusal(self) -> AuthError {
+        match self {
+            Self::Refused(error) => error,
+            Self::NeedsKeys(pending) => pending.refusal(),
+        }
     }
 }
 
-fn user_encoding(config: &AuthConfig) -> UserEncoding {
-    if config.encodes_users() { UserEncoding::Encoded } else { UserEncoding::Verbatim }
-}
-
-fn user_issuer(required: &Arc<str>) -> Option<&Arc<str>> {
-    Some(required).filter(|issuer| !issuer.is_empty())
+impl From<AuthError> for Unidentified {
+    fn from(error: AuthError) -> Self {
+        Self::Refused(error)
+    }
 }
 
 /// RFC 7515 §3.1: a JWT has two dots. A credential with more is a malformed token, not a key.

@@ -14,6 +14,7 @@ pub mod nats_server;
 pub mod revoke;
 pub mod serve;
 pub mod signals;
+pub mod signing_key;
 pub mod streams;
 pub mod subject;
 pub mod token;

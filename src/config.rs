@@ -9,11 +9,13 @@ pub mod auth;
 pub mod endpoint;
 pub mod http;
 pub mod limits;
+pub mod listen_address;
 pub mod log;
 pub mod nats;
 pub mod network;
 pub mod origin;
 pub mod server;
+pub mod tls;
 
 mod class;
 mod role;
@@ -37,14 +39,17 @@ use crate::config::auth::AuthConfig;
 use crate::config::endpoint::EndpointConfig;
 use crate::config::http::HttpConfig;
 use crate::config::limits::Limits;
+use crate::config::listen_address::ListenAddress;
 use crate::config::log::LogConfig;
 use crate::config::nats::NatsConfig;
 use crate::config::server::ServerConfig;
+use crate::config::tls::TlsConfig;
 
 /// The whole configuration of a node. Each module receives only its section.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub http: HttpConfig,
+    pub tls: TlsConfig,
     pub nats: NatsConfig,
     pub auth: AuthConfig,
     pub roles: Vec<Role>,
@@ -55,10 +60,26 @@ pub struct Config {
     pub log: LogConfig,
 }
 
+impl Config {
+    /// Whether a listener uses TLS; `None` is `http.listen`.
+    pub fn uses_tls(&self, listen: Option<&ListenAddress>) -> bool {
+        let (address, tls) = match listen {
+            None => (&self.http.listen, self.http.tls),
+            Some(listen) => {
+                let mut here =
+                    self.endpoints.iter().filter(|endpoint| endpoint.listen.as_ref() == Some(listen));
+                (listen, here.all(|endpoint| endpoint.tls))
+            }
+        };
+        self.tls.is_on() && tls && address.tcp().is_some()
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             http: HttpConfig::default(),
+            tls: TlsConfig::default(),
             nats: NatsConfig::default(),
             auth: AuthConfig::default(),
             roles: role::defaults(),

@@ -32,7 +32,6 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 use std::time::Instant;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use tidegate_protocol::class::Priority;
@@ -57,6 +56,7 @@ use tidegate_protocol::subject::Subject;
 use tracing::debug;
 use tracing::error;
 
+use crate::auth::Unidentified;
 use crate::auth::error::AuthError;
 use crate::auth::policy::Policy;
 use crate::auth::policy::Via;
@@ -286,12 +286,7 @@ impl Connection {
                     now,
                 ));
             }
-            Output::Authenticate { token } => {
-                let wall = SystemTime::now();
-                let result =
-                    context.node.authenticator().identify_at(&self.policy, Via::Socket, &token, wall);
-                return Some(self.on_identified(result, &token, now));
-            }
+            Output::Authenticate { token } => return self.authenticate(token, now),
             Output::Join { subscription, pattern, format, class, max_rate, subscription_context } => {
                 let subscribe =
                     Subscribe { subscription, pattern, format, class, max_rate, subscription_context };
@@ -360,6 +355,26 @@ impl Connection {
         (!self.transport.can_receive()).then_some(Input::Alive)
     }
 
+    /// Verifies a credential. Returns the resulting input, unless the keys of the token's issuer must be fetched first:
+    /// then the input comes after the fetch, and the session takes no message until then.
+    fn authenticate(self: &Rc<Self>, token: String, now: Instant) -> Option<Input> {
+        let verify = |connection: &Self, token: &str, now: Instant| {
+            let wall = connection.context.clock.at(now).wall;
+            connection.context.node.verify_now(&connection.policy, Via::Socket, token, wall)
+        };
+        let result = verify(self, &token, now);
+        let pending = match result {
+            Ok(identity) => return Some(self.on_identified(Ok(identity), &token, now)),
+            Err(Unidentified::Refused(error)) => return Some(self.on_identified(Err(error), &token, now)),
+            Err(Unidentified::NeedsKeys(pending)) => pending,
+        };
+        self.spawn_then(async move { pending.wait().await }, move |connection, (), now| {
+            let result = verify(connection, &token, now);
+            connection.on_identified(result.map_err(Unidentified::into_refusal), &token, now)
+        });
+        None
+    }
+
     /// Turns the result of an authentication into an input, and counts the connection for its user. `credential` is for
     /// the log.
     fn on_identified(
@@ -368,8 +383,6 @@ impl Connection {
         credential: &str,
         now: Instant,
     ) -> Input {
-        let wall = self.context.clock.at(now).wall;
-        let result = result.and_then(|identity| self.context.node.revocations.apply(identity, wall));
         match &result {
             Ok(identity) if self.log_context.is_another_user(identity) => {
                 self.log_rejected_credential("other_user", credential);
@@ -411,24 +424,35 @@ impl Connection {
         self.spawn(async move { upstream::request(&context, request, &subject, data, timeout).await });
     }
 
-    /// Runs work that takes time, and passes its result to the session. The task holds no reference to the connection,
-    /// so a connection that ends in the meantime is released at once.
+    /// Runs work that takes time, and passes its result to the session.
     fn spawn(self: &Rc<Self>, work: impl Future<Output = Input> + 'static) {
+        self.spawn_then(work, |_, input, _| input);
+    }
+
+    /// Runs work that takes time, and passes to the session the input that `finish` makes of its result. The task holds no
+    /// reference to the connection, so a connection that ends in the meantime is released at once.
+    fn spawn_then<T: 'static>(
+        self: &Rc<Self>,
+        work: impl Future<Output = T> + 'static,
+        finish: impl FnOnce(&Rc<Self>, T, Instant) -> Input + 'static,
+    ) {
         let connection = Rc::downgrade(self);
         self.context.tasks.spawn_local(async move {
-            let input = work.await;
-            let Some(connection) = connection.upgrade().filter(|connection| !connection.is_closed()) else {
+            let result = work.await;
+            // A connection that is closing has no use for the result, and counts for its user no more.
+            let Some(connection) = connection.upgrade().filter(|connection| connection.is_open()) else {
                 return;
             };
             let now = Instant::now();
+            let input = finish(&connection, result, now);
             connection.apply(input, now);
             connection.resume_reading(now);
             connection.flush(now);
         });
     }
 
-    fn is_closed(&self) -> bool {
-        self.stage.get() == Stage::Closed
+    fn is_open(&self) -> bool {
+        self.stage.get() == Stage::Open
     }
 
     fn send(&self, frame: Frame, priority: Priority) {

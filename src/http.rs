@@ -25,6 +25,7 @@ pub mod problem;
 pub mod proxy_protocol;
 pub mod raw_response;
 pub mod redeem;
+pub mod redirect;
 pub mod rejection_log;
 pub mod request_id;
 pub mod serve;

@@ -1,6 +1,13 @@
-//! Listeners, and the byte stream under a client's connection: plain TCP or TLS.
+//! Sockets: listeners, the byte stream under a client's connection (plain TCP, TLS, or a Unix socket), and a small HTTP
+//! client.
 
+#[cfg(feature = "acme")]
+pub mod acme;
+pub mod fetch;
 pub mod listen;
+pub mod listener;
+pub mod peer;
 mod read;
+pub mod socket;
 pub mod stream;
 pub mod tls;

@@ -4,6 +4,7 @@ pub mod address_key;
 pub mod address_limiter;
 pub mod admission;
 pub mod answer_budget;
+mod atomic_rate;
 pub mod authenticator;
 pub mod call_limiter;
 pub mod connection_guard;
@@ -21,10 +22,16 @@ pub mod tickets;
 pub mod user_slots;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use tidegate_protocol::identity::Identity;
 use tidegate_vocabulary::Vocabularies;
 
 use crate::auth::Authenticator;
+use crate::auth::Unidentified;
+use crate::auth::error::AuthError;
+use crate::auth::policy::Policy;
+use crate::auth::policy::Via;
 use crate::config::http::HttpConfig;
 use crate::config::nats::NatsConfig;
 use crate::hooks::Hooks;
@@ -38,6 +45,7 @@ use crate::node::answer_budget::AnswerBudget;
 use crate::node::authenticator::CurrentAuthenticator;
 use crate::node::call_limiter::CallLimiter;
 use crate::node::latest_connections::LatestConnections;
+use crate::node::limits::AdjustableLimits;
 use crate::node::limits::NodeLimits;
 use crate::node::readiness::Readiness;
 use crate::node::refusals::Refusals;
@@ -96,5 +104,42 @@ impl Node {
     /// The current authenticator. It may be replaced at any time: hold the `Arc` if one decision needs several calls.
     pub fn authenticator(&self) -> Arc<Authenticator> {
         self.current_authenticator.get()
+    }
+
+    /// Uses other limits from now on. What is counted already counts for them too. Changes between a limit and none are
+    /// not possible: without a limit, nothing is counted.
+    pub fn change_limits(&self, limits: &AdjustableLimits) {
+        self.admission.change_rate(limits.handshakes);
+        self.address_limiter.change_limits(limits.address);
+        self.call_limiter.change_limits(limits.calls);
+        self.user_slots.change_limit(limits.user_connections);
+    }
+
+    /// The identity of a credential at an endpoint, with what revocations leave of it. If the issuer may have published
+    /// the key of the token only now, it waits for a fetch of the keys, a few seconds at most.
+    pub async fn verify(
+        &self,
+        policy: &Policy,
+        via: Via,
+        credential: &str,
+        now: SystemTime,
+    ) -> Result<Arc<Identity>, AuthError> {
+        match self.verify_now(policy, via, credential, now) {
+            Err(Unidentified::NeedsKeys(pending)) => pending.wait().await,
+            result => return result.map_err(Unidentified::into_refusal),
+        }
+        self.verify_now(policy, via, credential, now).map_err(Unidentified::into_refusal)
+    }
+
+    /// The same without waiting.
+    pub fn verify_now(
+        &self,
+        policy: &Policy,
+        via: Via,
+        credential: &str,
+        now: SystemTime,
+    ) -> Result<Arc<Identity>, Unidentified> {
+        let identity = self.authenticator().identify_at(policy, via, credential, now)?;
+        self.revocations.apply(identity, now).map_err(Unidentified::Refused)
     }
 }

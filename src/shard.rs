@@ -47,6 +47,8 @@ use crate::lane::lane_index::LaneIndex;
 use crate::lane::shard_index::ShardIndex;
 use crate::nats::Nats;
 use crate::nats::error::NatsError;
+use crate::net::peer::Peer;
+use crate::net::socket::RegisteredSocket;
 use crate::node::Node;
 use crate::node::permit::Permit;
 use crate::shard::cluster::Cluster;
@@ -75,8 +77,8 @@ pub struct NewConnection {
 pub struct AcceptedSocket {
     /// The listener that accepted it.
     pub listener: ListenerId,
-    pub stream: tokio::net::TcpStream,
-    pub peer: std::net::SocketAddr,
+    pub socket: RegisteredSocket,
+    pub peer: Peer,
     /// Its place in the limit on sockets.
     pub permit: Permit,
 }
@@ -282,22 +284,20 @@ async fn serve_requests(
     let tasks = connections.context.tasks.clone();
     while let Some(request) = requests.recv().await {
         match request {
-            ShardRequest::Accept { listener, stream, peer, permit } => {
-                match tokio::net::TcpStream::from_std(stream) {
-                    Ok(stream) => {
-                        let (connections, served) = (
-                            Rc::clone(&connections),
-                            (serve.0)(AcceptedSocket { listener, stream, peer, permit }),
-                        );
-                        tasks.spawn_local(async move {
-                            if let Some(NewConnection { transport, setup }) = served.await {
-                                connections.start(transport, setup);
-                            }
-                        });
-                    }
-                    Err(error) => debug!(%error, "cannot serve an accepted socket"),
+            ShardRequest::Accept { listener, socket, peer, permit } => match socket.register() {
+                Ok(socket) => {
+                    let (connections, served) = (
+                        Rc::clone(&connections),
+                        (serve.0)(AcceptedSocket { listener, socket, peer, permit }),
+                    );
+                    tasks.spawn_local(async move {
+                        if let Some(NewConnection { transport, setup }) = served.await {
+                            connections.start(transport, setup);
+                        }
+                    });
                 }
-            }
+                Err(error) => debug!(%error, "cannot serve an accepted socket"),
+            },
             ShardRequest::Connect { transport, setup } => {
                 let connections = Rc::clone(&connections);
                 tasks.spawn_local(async move {

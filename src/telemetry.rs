@@ -4,8 +4,10 @@ pub mod limit;
 pub mod panics;
 
 use std::io::IsTerminal;
+use std::sync::OnceLock;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::reload;
 
 use crate::config::log::LogConfig;
 use crate::config::log::LogFormat;
@@ -17,9 +19,31 @@ pub fn init(config: &LogConfig, default: LogFormat) {
     let logs = tracing_subscriber::fmt().with_env_filter(filter(&config.filter)).with_writer(std::io::stderr);
     let format = if config.format == LogFormat::Auto { default } else { config.format };
     let _ = match format {
-        LogFormat::Json => logs.json().flatten_event(true).try_init(),
-        LogFormat::Text | LogFormat::Auto => logs.with_ansi(is_terminal).compact().try_init(),
+        LogFormat::Json => {
+            let logs = logs.json().flatten_event(true).with_filter_reloading();
+            keep(logs.reload_handle());
+            logs.try_init()
+        }
+        LogFormat::Text | LogFormat::Auto => {
+            let logs = logs.with_ansi(is_terminal).compact().with_filter_reloading();
+            keep(logs.reload_handle());
+            logs.try_init()
+        }
     };
+}
+
+/// Replaces the filter of the process's log.
+type SetFilter = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
+
+static SET_FILTER: OnceLock<SetFilter> = OnceLock::new();
+
+fn keep<S: 'static>(handle: reload::Handle<EnvFilter, S>) {
+    let _ = SET_FILTER.set(Box::new(move |filter| handle.reload(filter)));
+}
+
+/// Uses the filter of this configuration from now on. Does nothing if [`init`] has not been called.
+pub fn set_filter(config: &LogConfig) -> Result<(), reload::Error> {
+    SET_FILTER.get().map_or(Ok(()), |set| set(filter(&config.filter)))
 }
 
 /// Silences async-nats unless the directives name it: it logs without a limit what `nats::client` logs with one.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need besides Rust: nats-server, the nats command (which Go builds), Chromium, Node.js with a few
-# packages, Python with two packages, and the Autobahn suite.
+# Installs what the tests need besides Rust: nats-server, the nats command and Pebble (which Go builds), Chromium, Node.js
+# with a few packages, Python with two packages, and the Autobahn suite.
 #
 # As root on a Debian system it installs what is missing. Elsewhere it says what to install, and fails.
 # You can run it at any time: it does nothing twice.
@@ -33,6 +33,10 @@ nats_cli_is_here() {
     "$root/nats/get-nats-cli.sh" --cached >/dev/null 2>&1
 }
 
+pebble_is_here() {
+    "$root/tests/acme/get-pebble.sh" --cached >/dev/null 2>&1
+}
+
 look() {
     missing=()
     packages=()
@@ -42,7 +46,7 @@ look() {
     python_is_new_enough || lacks "Python 3.11 or newer with venv" python3-venv
     node_is_new_enough || lacks "Node.js 20 or newer (Debian 12 itself has 18)" nodejs
     command -v npm >/dev/null || lacks "npm" npm
-    nats_cli_is_here || go_is_new_enough || lacks "Go 1.21 or newer (https://go.dev/dl; Debian 12 itself has 1.19)" golang-go
+    { nats_cli_is_here && pebble_is_here; } || go_is_new_enough || lacks "Go 1.21 or newer (https://go.dev/dl; Debian 12 itself has 1.19)" golang-go
     # If the caller names a Chromium, the caller must install it.
     if [[ ! -x $chromium ]]; then
         if [[ -n ${TIDEGATE_CHROMIUM:-} ]]; then
@@ -105,11 +109,14 @@ nats_server=$("$root/nats/get-nats-server.sh")
 printf 'nats-server: %s\n' "$nats_server"
 nats_cli=$("$root/nats/get-nats-cli.sh")
 printf 'nats: %s\n' "$nats_cli"
+pebble=$("$root/tests/acme/get-pebble.sh")
+printf 'pebble: %s\n' "$pebble"
 printf 'chromium: %s\n' "$chromium"
 packages_of browser
 "$root/examples/demo/run.sh" --setup
 packages_of containers
 packages_of frontends
+packages_of oidc
 python=$(python_of frontends)
 printf 'python: %s\n' "$python"
 # 77: there is no Python 2.7, and the script has said so.

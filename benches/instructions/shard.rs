@@ -19,10 +19,12 @@ use tidegate::app::options::AppOptions;
 use tidegate::app::parts;
 use tidegate::auth::jwt;
 use tidegate::config::Config;
-use tidegate::config::auth::KeyAlgorithm;
-use tidegate::config::auth::KeyConfig;
+use tidegate::config::auth::key::KeyConfig;
+use tidegate::config::listen_address::ListenAddress;
 use tidegate::config::secret::Secret;
-use tidegate::net::listen::listen;
+use tidegate::net::listener::Listener;
+use tidegate::net::peer::Peer;
+use tidegate::net::socket::Socket;
 use tidegate::node::permit::Permit;
 use tidegate::shard;
 use tidegate::shard::handle::ListenerId;
@@ -61,9 +63,9 @@ pub(crate) fn run(configure: fn(&mut Config), drive: fn(Driver) -> LocalBoxFutur
         // `AppOptions` has a listener, which needs a runtime. The driver accepts its clients itself.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let _guard = runtime.enter();
-        let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
-        let options = AppOptions { config, listener, tls: None, hooks: Default::default() };
-        parts::build(&options, budget, &stop).unwrap()
+        let listener = Listener::bind(&ListenAddress::Tcp(([127, 0, 0, 1], 0).into())).unwrap();
+        let options = AppOptions { config, listener, hooks: Default::default() };
+        parts::build(&options, None, budget, &stop).unwrap()
     };
     let mut part = built.parts.remove(0);
     let serve = part.serve;
@@ -91,8 +93,7 @@ fn config(nats_url: &str) -> Config {
     config.nats.urls = vec![nats_url.to_owned()];
     config.server.shards = 1;
     config.limits.handshakes_per_s = 0;
-    config.auth.keys =
-        vec![KeyConfig { kid: "k".to_owned(), algorithm: KeyAlgorithm::Hs256, secret: Secret::new(SECRET) }];
+    config.auth.keys = vec![KeyConfig::hs256("k", Secret::new(SECRET))];
     let allow = vec![Template::parse("user.>").unwrap()];
     let subscribe = RuleTemplates { allow, deny: Vec::new() };
     config.roles = vec![Role { name: "user".to_owned(), subscribe, ..Role::default() }];
@@ -115,7 +116,8 @@ impl Driver {
             socket.set_nodelay(true).unwrap();
         }
         let permit = Permit::new(Arc::clone(&self.sockets), Arc::clone(self.shard.load()));
-        let request = ShardRequest::Accept { listener: ListenerId(0), stream, peer, permit };
+        let (socket, peer) = (Socket::Tcp(stream), Peer::Tcp(peer));
+        let request = ShardRequest::Accept { listener: ListenerId(0), socket, peer, permit };
         assert!(self.shard.try_send(request).is_ok());
         let token = &self.token;
         let handshake = format!(

@@ -1,6 +1,7 @@
 //! Builds the node and the parts of every shard from a configuration: channels, limits and names.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -20,15 +21,20 @@ use tokio_util::sync::CancellationToken;
 use crate::app::descriptors::DescriptorBudget;
 use crate::app::options::AppOptions;
 use crate::auth::Authenticator;
+use crate::auth::key_source::KeySource;
+use crate::auth::setup_error::AuthSetupError;
 use crate::config::Config;
 use crate::config::endpoint;
 use crate::config::endpoint::VocabularyFile;
 use crate::config::limits::Limits;
+use crate::config::origin::WebOrigin;
 use crate::http;
 use crate::http::Pages;
 use crate::http::accept::SocketLimits;
 use crate::http::gate::Gate;
 use crate::http::gate::GateError;
+use crate::http::redirect;
+use crate::http::redirect::RedirectTarget;
 use crate::http::serve;
 use crate::http::serve::ListenerRoutes;
 use crate::hub::outbox::limits::OutboxLimits;
@@ -44,6 +50,7 @@ use crate::lane::inbox::ShardQueue;
 use crate::lane::shard_index::ShardIndex;
 use crate::lane::values::ValueLimits;
 use crate::nats::control::ControlConnection;
+use crate::net::tls::settings::TlsSettings;
 use crate::node::Node;
 use crate::node::address_limiter::AddressLimiter;
 use crate::node::address_limiter::AddressLimits;
@@ -55,6 +62,7 @@ use crate::node::authenticator::CurrentAuthenticator;
 use crate::node::call_limiter::CallLimiter;
 use crate::node::call_limiter::CallLimits;
 use crate::node::latest_connections::LatestConnections;
+use crate::node::limits::AdjustableLimits;
 use crate::node::limits::ConnectionLimits;
 use crate::node::limits::NodeLimits;
 use crate::node::limits::RequestLimits;
@@ -83,11 +91,16 @@ pub struct Built {
     pub inboxes: Vec<InboxSender>,
     /// The parts of each shard, for its thread.
     pub parts: Vec<ShardParts>,
+    /// What serves the sockets of each listener. Sockets that are accepted after a change are served by the new routes.
+    pub routes: watch::Sender<Vec<ListenerRoutes>>,
+    /// Whether each listener has TLS.
+    pub listeners_with_tls: Vec<bool>,
 }
 
 /// Builds the node and the parts of its shards, and connects them.
 pub fn build(
     options: &AppOptions,
+    tls: Option<&TlsSettings>,
     budget: DescriptorBudget,
     stop: &CancellationToken,
 ) -> anyhow::Result<Built> {
@@ -104,13 +117,16 @@ pub fn build(
     let shards = Shards::new(handles.clone());
     let (cluster, worker) = Cluster::new(&node.session_prefix, shards.clone(), node.vocabularies.clone());
     let mut worker = Some(worker);
-    let routes = listener_routes(options, &node)?;
+    let address = options.listener.local_address().ok().and_then(|address| address.tcp());
+    let routes = listener_routes(config, tls, &node.authenticator(), &node, address)?;
+    let listeners_with_tls = routes.iter().map(|listener| listener.tls.is_some()).collect();
+    let routes = watch::Sender::new(routes);
     let ends = handles.into_iter().zip(requests).zip(inboxes).zip(questions).zip(statuses);
     let parts = ends.enumerate().map(|(index, ((((handle, requests), inbox), questions), status))| {
         let others = senders.iter().enumerate();
         let shard_queues =
             others.map(|(other, sender)| (other != index).then(|| ShardQueue::new(sender.clone()))).collect();
-        let (routes, node_of_routes) = (routes.clone(), Arc::clone(&node));
+        let (routes, node_of_routes) = (routes.subscribe(), Arc::clone(&node));
         ShardParts {
             index: ShardIndex(index),
             node: Arc::clone(&node),
@@ -128,7 +144,7 @@ pub fn build(
         }
     });
     let parts = parts.collect();
-    Ok(Built { node, shards, inboxes: senders, parts })
+    Ok(Built { node, shards, inboxes: senders, parts, routes, listeners_with_tls })
 }
 
 /// Builds what all shards share.
@@ -139,7 +155,7 @@ fn node(
     budget: DescriptorBudget,
 ) -> anyhow::Result<Node> {
     let config = &options.config;
-    let authenticator = Authenticator::new(config.auth.clone(), config.roles.clone())?;
+    let authenticator = authenticator(config, &[])?;
     let limits = &config.limits;
     let session_prefix = session_prefix()?;
     let replaces_connections = config.endpoints.iter().any(|endpoint| endpoint.replace_connections);
@@ -150,9 +166,7 @@ fn node(
         tickets: Tickets::new(config.auth.ticket, control),
         latest_connections: Arc::new(LatestConnections::new(&session_prefix, replaces_connections)),
         session_prefix: session_prefix.into(),
-        current_authenticator: CurrentAuthenticator::new(
-            authenticator.with_exposed_claims(vocabulary_claims(config)),
-        ),
+        current_authenticator: CurrentAuthenticator::new(authenticator),
         revocations: Revocations::default(),
         address_limiter: AddressLimiter::new(address_limits(limits), Instant::now()),
         refusals: Refusals::default(),
@@ -181,6 +195,12 @@ fn node(
     })
 }
 
+/// The authenticator of a configuration. It takes over the fetched keys of `earlier` sources.
+pub fn authenticator(config: &Config, earlier: &[Arc<KeySource>]) -> Result<Authenticator, AuthSetupError> {
+    let authenticator = Authenticator::reusing(config.auth.clone(), config.roles.clone(), earlier)?;
+    Ok(authenticator.with_exposed_claims(vocabulary_claims(config)))
+}
+
 /// The number of shards: as configured, or one for each core.
 pub fn shard_count(config: &Config) -> usize {
     match config.server.shards {
@@ -204,19 +224,40 @@ fn vocabulary_claims(config: &Config) -> Vec<Box<str>> {
     claims
 }
 
-/// The routes of each listener: first of `http.listen`, then of the listeners of endpoints. Only `http.listen` has the
-/// demo page.
-fn listener_routes(options: &AppOptions, node: &Arc<Node>) -> Result<Vec<ListenerRoutes>, GateError> {
-    let config = &options.config;
+/// The routes of each listener: first of `http.listen`, then of the listeners of endpoints, then of
+/// `http.redirect_listen`. Only `http.listen` has the demo page. `address` is its local address.
+pub fn listener_routes(
+    config: &Config,
+    tls: Option<&TlsSettings>,
+    authenticator: &Authenticator,
+    node: &Arc<Node>,
+    address: Option<SocketAddr>,
+) -> Result<Vec<ListenerRoutes>, GateError> {
     let others = endpoint::extra_listeners(&config.endpoints).map(Some);
     let routes = std::iter::once(None).chain(others).map(|listen| {
-        let gate = Arc::new(Gate::new(&config.endpoints, listen, node)?);
+        let tls = tls.filter(|_| config.uses_tls(listen.as_ref())).cloned();
+        let gate = Gate::new(&config.endpoints, listen.as_ref(), &config.http, authenticator, node)?;
+        let gate = Arc::new(gate.with_hsts(config.tls.hsts.filter(|_| tls.is_some())));
         let has_tests = config.http.console;
         let pages = Pages { has_demo: has_tests && listen.is_none(), has_tests };
-        let tls = options.tls.clone().filter(|_| listen.is_none());
         Ok(ListenerRoutes { routes: http::routes(&gate, pages), gate, tls })
     });
-    routes.collect()
+    let redirect = config.http.redirect_listen.map(|_| {
+        let gate = Arc::new(Gate::new(&[], None, &config.http, authenticator, node)?);
+        let routes = redirect::routes(redirect_target(config, address));
+        Ok(ListenerRoutes { routes, gate, tls: None })
+    });
+    routes.chain(redirect).collect()
+}
+
+/// Where `http.redirect_listen` sends its clients: to the address that browsers use, if it is known. `address` is the
+/// local address of `http.listen`; `None` if that is a Unix socket.
+fn redirect_target(config: &Config, address: Option<SocketAddr>) -> RedirectTarget {
+    let public_url = config.http.public_url.as_ref().map(WebOrigin::as_str);
+    if let Some(origin) = public_url.filter(|url| url.starts_with("https://")) {
+        return RedirectTarget::Origin(origin.to_owned());
+    }
+    RedirectTarget::RequestedHost { port: address.map_or(redirect::HTTPS_PORT, |address| address.port()) }
 }
 
 /// The name of the node: as configured, or a random one.
@@ -299,6 +340,16 @@ fn address_limits(limits: &Limits) -> AddressLimits {
     AddressLimits {
         connections: to_u32(limits.connections_per_address),
         handshakes: rate(limits.address_handshakes_per_s, limits.address_handshakes_burst),
+    }
+}
+
+/// The limits that can change while the node runs.
+pub fn adjustable_limits(limits: &Limits) -> AdjustableLimits {
+    AdjustableLimits {
+        handshakes: rate(limits.handshakes_per_s, limits.handshakes_burst),
+        address: address_limits(limits),
+        calls: call_limits(limits),
+        user_connections: limits.connections_per_user,
     }
 }
 

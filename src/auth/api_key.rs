@@ -7,12 +7,12 @@ use aws_lc_rs::digest;
 use tidegate_protocol::identity::Identity;
 use tracing::debug;
 
+use crate::auth::issuer::Issuers;
 use crate::auth::roles::Roles;
 use crate::auth::setup_error::AuthSetupError;
 use crate::auth::setup_error::RoleError;
 use crate::auth::setup_error::wrong_role;
 use crate::auth::user::User;
-use crate::auth::user::UserEncoding;
 use crate::config::auth::api_key::ApiKeyConfig;
 use crate::config::auth::api_key::KeyDigest;
 
@@ -29,19 +29,15 @@ struct ApiKey {
 }
 
 impl ApiKeys {
-    /// Looks up the role of each key. All users of keys get this `issuer`.
-    pub fn new(
-        keys: Vec<ApiKeyConfig>,
-        encoding: UserEncoding,
-        roles: &Roles,
-        issuer: Option<&Arc<str>>,
-    ) -> Result<Self, AuthSetupError> {
+    /// Looks up the role of each key, and the issuer of its user.
+    pub fn new(keys: Vec<ApiKeyConfig>, roles: &Roles, issuers: &Issuers) -> Result<Self, AuthSetupError> {
         let load = |(at, key): (usize, ApiKeyConfig)| {
-            let user = User::new(&key.user, encoding).ok_or(RoleError::BadUser);
+            let user = User::new(&key.user, issuers.encoding()).ok_or(RoleError::BadUser);
             let identity = user
                 .and_then(|user| roles.user(&key.role, &user))
                 .map_err(|problem| wrong_role(&format!("auth.api_key[{at}].role"), &key.role, problem))?;
-            let identity = Arc::new(Identity { issuer: issuer.cloned(), ..identity });
+            let identity =
+                Arc::new(Identity { issuer: issuers.name_of_user(&key.user).cloned(), ..identity });
             Ok(ApiKey { name: key.name, digest: key.sha256, identity })
         };
         keys.into_iter().enumerate().map(load).collect::<Result<_, _>>().map(Self)

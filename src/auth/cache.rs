@@ -63,8 +63,10 @@ pub struct VerifiedToken {
 pub enum Revocation<'r> {
     /// The token with this `jti`.
     Token(&'r str),
-    /// All tokens with this `sub`.
+    /// All tokens of this user, with its prefix.
     User(&'r str),
+    /// All tokens with this `iss`: the issuer has removed a key.
+    Issuer(&'r str),
     /// All tokens that were issued before this time since 1970, and those without `iat`.
     IssuedBefore(Duration),
     /// All tokens: keys, roles or rules have changed.
@@ -192,6 +194,7 @@ impl TokenCache {
         let revoked = |token: &VerifiedToken| match revocation {
             Revocation::Token(jti) => token.jti_hash == Some(self.hash_jti(jti)),
             Revocation::User(user) => *token.identity.user == *user,
+            Revocation::Issuer(issuer) => token.identity.issuer.as_deref() == Some(issuer),
             Revocation::IssuedBefore(time) => token.issued.is_none_or(|issued| issued < time),
             Revocation::All => true,
         };

@@ -31,6 +31,18 @@ const MAX_SAFE_INTEGER: u64 = 1 << 53;
 #[derive(Debug)]
 pub struct Claims(Map<String, Value>);
 
+/// For jsonwebtoken. [`Claims::parse`] has better errors.
+impl<'de> Deserialize<'de> for Claims {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match NoDuplicates::deserialize(deserializer)?.0 {
+            Value::Object(object) => Ok(Self(object)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+                Err(D::Error::custom("not an object"))
+            }
+        }
+    }
+}
+
 impl Claims {
     pub fn parse(json: &[u8]) -> Result<Self, AuthError> {
         parse_object(json).map(Self).map_err(|how| AuthError::Unreadable { part: "claims", how })
@@ -63,12 +75,15 @@ impl Claims {
         Ok(ValidityPeriod { from, until, issued })
     }
 
+    /// The token's `iss`, which is one string.
+    pub fn issuer(&self) -> Result<Option<&str>, AuthError> {
+        self.0.get("iss").map(|value| value.as_str().ok_or_else(|| bad("iss"))).transpose()
+    }
+
     /// Returns the token's `iss`, which must equal `required` unless that is empty.
     pub fn check_issuer(&self, required: &str) -> Result<Option<&str>, AuthError> {
-        let issuer = match self.0.get("iss") {
-            None if required.is_empty() => return Ok(None),
-            None => return Err(missing("iss")),
-            Some(value) => value.as_str().ok_or_else(|| bad("iss"))?,
+        let Some(issuer) = self.issuer()? else {
+            return if required.is_empty() { Ok(None) } else { Err(missing("iss")) };
         };
         if !required.is_empty() && issuer != required {
             return Err(AuthError::WrongIssuer);

@@ -1,5 +1,7 @@
 //! `AuthError`: why a credential was rejected: a message for people, a code for clients, and a reason for logs.
 
+use std::time::Duration;
+
 use thiserror::Error;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::template::TemplateError;
@@ -13,8 +15,13 @@ pub enum AuthError {
     Malformed { problem: &'static str },
     #[error("the token is malformed: its {part} {how}")]
     Unreadable { part: &'static str, how: &'static str },
-    #[error("the token's \"kid\" matches no configured key; set it to the kid of an [[auth.key]]")]
+    #[error(
+        "the token's \"kid\" matches no key of its issuer; set it to the kid of an [[auth.key]], or of a key that the issuer \
+         publishes"
+    )]
     UnknownKey,
+    #[error("the keys of the token's issuer have not been fetched yet; try again in {} s", retry_after.as_secs().max(1))]
+    KeysUnavailable { retry_after: Duration },
     #[error(
         "the token's \"alg\" is not the algorithm of its key; sign it with the algorithm in [[auth.key]]"
     )]
@@ -28,7 +35,7 @@ pub enum AuthError {
     #[error("the token's \"{name}\" is not in auth.token_types; send the right kind of token")]
     WrongTokenType { name: String },
     #[error(
-        "the token's signature does not match its key; check that the issuer and Tidegate have the same secret"
+        "the token's signature does not match its key; check that the issuer signs with the key that Tidegate has"
     )]
     BadSignature,
     #[error("the token lacks the claim \"{claim}\"; the issuer must add it")]
@@ -49,7 +56,9 @@ pub enum AuthError {
     IssuedInFuture,
     #[error("the token is valid for longer than auth.max_token_lifetime_s; issue it for a shorter time")]
     LivesTooLong,
-    #[error("the token's \"iss\" is not auth.issuer; use a token of that issuer, or correct auth.issuer")]
+    #[error(
+        "the token's \"iss\" is not in auth.issuer; use a token of a configured issuer, or correct auth.issuer"
+    )]
     WrongIssuer,
     #[error(
         "the token's \"aud\" does not contain auth.audience; set that key to the audience that tokens are issued for"
@@ -89,6 +98,10 @@ pub enum AuthError {
     #[error("a credential is required here; send a token")]
     IdentityNotTrusted,
     #[error(
+        "the token's user begins with the user_prefix of another issuer; rename the user, or change that prefix"
+    )]
+    UserOfAnotherIssuer,
+    #[error(
         "the user's name cannot be part of a subject; it must have 1 to 128 characters, only letters, digits and \
          \"_-=@:\""
     )]
@@ -98,7 +111,18 @@ pub enum AuthError {
 impl AuthError {
     /// The error code for the client.
     pub fn code(&self) -> ErrorCode {
-        if *self == Self::Expired { ErrorCode::TokenExpired } else { ErrorCode::Unauthorized }
+        if *self == Self::Expired {
+            ErrorCode::TokenExpired
+        } else if self.retry_after().is_some() {
+            ErrorCode::Unavailable
+        } else {
+            ErrorCode::Unauthorized
+        }
+    }
+
+    /// When to try again, if nothing is wrong with the credential.
+    pub fn retry_after(&self) -> Option<Duration> {
+        if let Self::KeysUnavailable { retry_after } = self { Some(*retry_after) } else { None }
     }
 
     /// The reason for metrics and logs: a stable word.
@@ -107,6 +131,7 @@ impl AuthError {
             Self::TooLong { .. } => "too_long",
             Self::Malformed { .. } | Self::Unreadable { .. } => "malformed",
             Self::UnknownKey => "unknown_key",
+            Self::KeysUnavailable { .. } => "keys_unavailable",
             Self::WrongAlgorithm => "wrong_algorithm",
             Self::CriticalHeader => "critical_header",
             Self::NestedToken => "nested_token",
@@ -132,6 +157,7 @@ impl AuthError {
             Self::Revoked => "revoked",
             Self::IdentityNotTrusted => "identity_not_trusted",
             Self::BadUser => "bad_user",
+            Self::UserOfAnotherIssuer => "user_of_another_issuer",
         }
     }
 }

@@ -7,11 +7,11 @@ use tidegate_protocol::identity::Identity;
 
 use crate::auth::AcceptedCredentials;
 use crate::auth::Authenticator;
+use crate::auth::Unidentified;
 use crate::auth::error::AuthError;
 use crate::auth::setup_error::AuthSetupError;
 use crate::auth::setup_error::wrong_role;
 use crate::auth::user::User;
-use crate::auth::user_encoding;
 use crate::config::endpoint::access::AccessConfig;
 use crate::config::endpoint::access::IdentityHint;
 use crate::config::endpoint::access::TrustClientIdentityConfig;
@@ -25,7 +25,7 @@ pub struct Policy {
     anonymous: Option<Arc<Identity>>,
     anonymous_http: Option<Arc<Identity>>,
     trust_client_identity: Option<TrustClientIdentityConfig>,
-    /// The role of tokens without a role claim.
+    /// The role of tokens without a role claim, in place of the issuer's.
     default_role: Option<Arc<str>>,
     /// The same at paths of the vocabulary that have their own, by name.
     path_roles: Vec<(Box<str>, Arc<str>)>,
@@ -118,7 +118,7 @@ impl Authenticator {
         let path_roles = access.path_roles.iter().filter_map(|path| path_role(path).transpose());
         Ok(Policy {
             endpoint: key.into(),
-            default_role: self.default_role.clone(),
+            default_role: None,
             path_roles: path_roles.collect::<Result<_, AuthSetupError>>()?,
             sockets: if access.api_keys {
                 AcceptedCredentials::TokensAndApiKeys
@@ -132,14 +132,14 @@ impl Authenticator {
         })
     }
 
-    /// The identity of this credential at an endpoint, at the time `now`.
+    /// The identity of this credential at an endpoint, at the time `now`. It never waits.
     pub fn identify_at(
         &self,
         policy: &Policy,
         via: Via,
         credential: &str,
         now: SystemTime,
-    ) -> Result<Arc<Identity>, AuthError> {
+    ) -> Result<Arc<Identity>, Unidentified> {
         self.identify_with(credential, policy.accepts(via), policy.default_role.as_deref(), now)
     }
 
@@ -147,9 +147,10 @@ impl Authenticator {
     /// for each user apply, and a token that is sent later must belong to the same user.
     pub fn trust_client_identity(&self, policy: &Policy, user: &str) -> Result<Arc<Identity>, AuthError> {
         let trusted = policy.trust_client_identity.as_ref().ok_or(AuthError::IdentityNotTrusted)?;
-        let user = User::new(user, user_encoding(&self.config)).ok_or(AuthError::BadUser)?;
+        let issuer = self.issuers.name_of_user(user).cloned();
+        let user = User::new(user, self.issuers.encoding()).ok_or(AuthError::BadUser)?;
         let identity = self.roles.user(&trusted.role, &user).map_err(|_| AuthError::IdentityNotTrusted)?;
-        Ok(Arc::new(Identity { issuer: self.user_issuer(), ..identity }))
+        Ok(Arc::new(Identity { issuer, ..identity }))
     }
 }
 

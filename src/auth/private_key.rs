@@ -21,9 +21,7 @@ pub const PRIVATE_KEY_ALGORITHMS: [&str; 9] =
 /// Why a private key cannot sign.
 #[derive(Error, Clone, PartialEq, Eq, Debug)]
 pub enum PrivateKeyError {
-    #[error(
-        "there is no algorithm \"{0}\"; use one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA"
-    )]
+    #[error("there is no algorithm \"{0}\"; use one of {known}", known = PRIVATE_KEY_ALGORITHMS.join(", "))]
     UnknownAlgorithm(String),
     #[error(
         "the file is not a private key in the format PKCS#8 (-----BEGIN PRIVATE KEY-----); convert it with \

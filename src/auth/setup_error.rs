@@ -3,14 +3,16 @@
 use thiserror::Error;
 use tidegate_protocol::template::TemplateError;
 
-/// RFC 7518 §3.2: a key for HS256 has at least the size of the hash, 256 bits.
-pub(super) const MIN_SECRET_BYTES: usize = 32;
+use crate::auth::keys::public_key::PublicKeyError;
+use crate::config::auth::algorithm::KeyAlgorithm;
 
 /// Why the sections `[auth]` and `[[role]]` cannot be used. Each message names the key and the fix.
 #[derive(Error, Clone, PartialEq, Eq, Debug)]
 pub enum AuthSetupError {
     #[error(transparent)]
     Key(#[from] KeyError),
+    #[error("in the [[auth.issuer]] \"{issuer}\": {problem}")]
+    OfIssuer { issuer: String, problem: Box<Self> },
     #[error("a [[role]] has no name; set `name` to the name in tokens")]
     UnnamedRole,
     #[error("[[role]] \"{name}\" is defined twice; give each role its own name, or merge the two")]
@@ -23,10 +25,17 @@ pub enum AuthSetupError {
 #[derive(Error, Clone, PartialEq, Eq, Debug)]
 pub enum KeyError {
     #[error(
-        "[[auth.key]] \"{kid}\" has a secret of {bytes} bytes, and HS256 needs at least {MIN_SECRET_BYTES}; \
-         generate one with `openssl rand -base64 32`"
+        "[[auth.key]] \"{kid}\" has a secret of {bytes} bytes, and {algorithm} needs at least {min}; generate one with \
+         `openssl rand -base64 {min}`",
+        min = algorithm.min_secret_bytes().unwrap_or_default()
     )]
-    WeakSecret { kid: String, bytes: usize },
+    WeakSecret { kid: String, algorithm: KeyAlgorithm, bytes: usize },
+    #[error("[[auth.key]] \"{kid}\": the key {problem}")]
+    Unusable { kid: String, problem: PublicKeyError },
+    #[error(
+        "[[auth.key]] \"{kid}\" is {found}, which is no key for {algorithm}; write its own algorithm, or its own key"
+    )]
+    WrongFamily { kid: String, algorithm: KeyAlgorithm, found: &'static str },
     #[error("[[auth.key]] \"{kid}\" is defined twice; give each key its own kid")]
     Duplicate { kid: String },
     #[error("one of several [[auth.key]] has no kid, so no token can refer to it; give each key its own kid")]

@@ -104,7 +104,7 @@ mod tests {
         let loaded = load(&Sources { file: Some(file.clone()), ..Sources::default() });
         std::fs::remove_file(file).unwrap();
         let loaded = loaded.unwrap();
-        assert_eq!(loaded.config.http.listen, address);
+        assert_eq!(loaded.config.http.listen, address.into());
         assert_eq!(loaded.config.classes.len(), 2);
         let feed = Settings { feed: "pattern".to_owned(), extra_pattern: "quotes.*".to_owned(), ..settings };
         let text = settings::tidegate(address, address, key, &feed);

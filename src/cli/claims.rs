@@ -8,10 +8,12 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::config::auth::AuthConfig;
+use crate::config::auth::issuer::IssuerConfig;
 
-/// The claims of a token for this user, valid from `now`. Without roles it has no role claim.
+/// The claims of a token of this issuer for this user, valid from `now`. The user has no `user_prefix` here. Without roles it has no role claim.
 pub(super) fn claims(
     auth: &AuthConfig,
+    issuer: &IssuerConfig,
     user: &str,
     roles: &[String],
     lifetime: Duration,
@@ -26,10 +28,10 @@ pub(super) fn claims(
         [..] => json!(roles),
     };
     for (claim, value) in [
-        ("iss", json!(auth.issuer)),
-        ("aud", json!(auth.audience)),
-        (&auth.token_type_claim, json!(auth.token_types.first().map_or("", String::as_str))),
-        (&auth.role_claim, role),
+        ("iss", json!(issuer.issuer)),
+        ("aud", json!(issuer.audience)),
+        (&issuer.token_type_claim, json!(issuer.token_types.first().map_or("", String::as_str))),
+        (&issuer.role_claim, role),
         (&auth.user_claim, json!(user)),
     ] {
         if !claim.is_empty() && value != json!("") {
@@ -43,8 +45,8 @@ pub(super) fn claims(
 }
 
 /// The `typ` of the header, if it must be another than `JWT`.
-pub(super) fn header_type(auth: &AuthConfig) -> Option<&str> {
-    auth.token_types.first().map(String::as_str).filter(|_| auth.token_type_claim.is_empty())
+pub(super) fn header_type(issuer: &IssuerConfig) -> Option<&str> {
+    issuer.token_types.first().map(String::as_str).filter(|_| issuer.token_type_claim.is_empty())
 }
 
 /// Sets a claim, which may be a path with dots.

@@ -13,10 +13,12 @@ use tracing::error;
 
 use crate::config;
 use crate::config::Config;
+use crate::config::invalid::InvalidConfig;
 use crate::config::load;
 use crate::config::load::Loaded;
 use crate::config::source::Sources;
-use crate::nats::files;
+use crate::nats;
+use crate::net;
 
 /// Wrong flags or a wrong configuration (BSD's `EX_USAGE`).
 pub(super) const USAGE: u8 = 64;
@@ -38,20 +40,32 @@ impl Common {
         self.load_with(None)
     }
 
-    /// The same with one more key, which has its own flag.
+    /// Loads it again, in a node that runs.
+    pub(super) fn load_again(&self) -> Result<Loaded, InvalidConfig> {
+        self.try_load(None)
+    }
+
+    /// The same as [`Common::load`] with one more key, which has its own flag.
     pub(super) fn load_with(&self, extra: Option<(String, String)>) -> Result<Loaded, ExitCode> {
-        let sources = Sources {
-            file: self.config.clone(),
-            environment: config::environment(),
-            flags: self.set.iter().cloned().chain(extra).collect(),
-        };
-        let inspect = |config: &Config| files::inspect(&config.nats);
-        load::load_and_inspect(&sources, inspect).map_err(|mistakes| {
+        self.try_load(extra).map_err(|mistakes| {
             eprint!("{mistakes}");
             let count = mistakes.0.len();
             eprintln!("the configuration has {count} {}", if count == 1 { "mistake" } else { "mistakes" });
             ExitCode::from(USAGE)
         })
+    }
+
+    fn try_load(&self, extra: Option<(String, String)>) -> Result<Loaded, InvalidConfig> {
+        let sources = Sources {
+            file: self.config.clone(),
+            environment: config::environment(),
+            flags: self.set.iter().cloned().chain(extra).collect(),
+        };
+        let inspect = |config: &Config| {
+            let nats = nats::files::inspect(&config.nats);
+            nats.into_iter().chain(net::tls::files::inspect(&config.tls)).collect()
+        };
+        load::load_and_inspect(&sources, inspect)
     }
 }
 

@@ -32,15 +32,16 @@ use crate::cli::login;
 use crate::cli::nats_server::NatsServer;
 use crate::cli::serve;
 use crate::cli::signals::Signals;
+use crate::cli::signing_key::signing_key;
 use crate::config;
 use crate::config::Config;
-use crate::config::auth::KeyAlgorithm;
-use crate::config::auth::KeyConfig;
+use crate::config::auth::key::KeyConfig;
 use crate::config::log::LogFormat;
 use crate::config::nats::NatsConfig;
 use crate::config::nats::login::NatsLogin;
 use crate::config::secret::Secret;
 use crate::nats::client::Client;
+use crate::net::listener::Listener;
 use crate::telemetry;
 
 /// The users of the demo, each with its role.
@@ -119,7 +120,7 @@ async fn dev(config: Config, server: NatsFrom, producer: Option<NatsLogin>) -> a
         demo.config.nats = NatsConfig { urls: vec![server.url()], ..demo.config.nats };
         supervisor.spawn(server.supervise(stop.clone()));
     }
-    let result = with_nats(demo, producer, signals).await;
+    let result = Box::pin(with_nats(demo, producer, signals)).await;
     stop.cancel();
     supervisor.close();
     supervisor.wait().await;
@@ -129,10 +130,13 @@ async fn dev(config: Config, server: NatsFrom, producer: Option<NatsLogin>) -> a
 async fn with_nats(demo: Demo, producer: Option<NatsLogin>, mut signals: Signals) -> anyhow::Result<()> {
     let Demo { config, users, has_demo_roles } = demo;
     let tokens = users.into_iter().map(|user| user.with_token(&config)).collect::<Result<Vec<_>, _>>()?;
-    let listen = config.http.listen;
-    // If it fails, the port is probably in use. For a demo, any other will do.
-    let listener = app::listen(listen, "http.listen")
-        .or_else(|_| app::listen(SocketAddr::new(listen.ip(), 0), "http.listen"))?;
+    let listen = &config.http.listen;
+    let listener = match (Listener::bind(listen), listen.tcp()) {
+        (Ok(listener), _) => listener,
+        // The port is probably in use. For a demo, any other will do.
+        (Err(_), Some(listen)) => app::listen(&SocketAddr::new(listen.ip(), 0).into(), "http.listen")?,
+        (Err(_), None) => app::listen(listen, "http.listen")?,
+    };
     let start = App::start(serve::options(config.clone(), listener));
     let Some(app) = signals.unless_ended(start).await? else { return Ok(()) };
     let publishes = producer.is_some();
@@ -144,11 +148,15 @@ async fn with_nats(demo: Demo, producer: Option<NatsLogin>, mut signals: Signals
         None => None,
     };
     print!("{}", Banner { app: &app, config: &config, tokens: &tokens, has_demo_roles, publishes });
-    let Some(producer) = producer else { return serve::until_end(app, signals).await };
+    let Some(producer) = producer else { return serve::until_end(app, signals, ignore_hangup).await };
     tokio::select! {
-        result = serve::until_end(app, signals) => result,
+        result = serve::until_end(app, signals, ignore_hangup) => result,
         () = demo::run(producer) => Ok(()),
     }
+}
+
+fn ignore_hangup(_: &App) {
+    warn!("SIGHUP ignored: `tidegate dev` does not load its configuration again");
 }
 
 /// Adds what the demo needs and the configuration lacks: a key, the web pages, pages of this machine, and for the demo page roles and classes. A
@@ -163,9 +171,12 @@ fn with_demo(config: Config) -> anyhow::Result<Demo> {
     // No waiting: after Ctrl-C, the demo should stop at once.
     config.server.drain = Duration::ZERO;
     config.server.lame_duck = Duration::ZERO;
-    if config.auth.keys.is_empty() {
-        let secret = Secret::new(secret);
-        config.auth.keys = vec![KeyConfig { kid: "dev".to_owned(), algorithm: KeyAlgorithm::Hs256, secret }];
+    if signing_key(&config.auth).is_none() {
+        let key = KeyConfig::hs256("dev", Secret::new(secret));
+        match config.auth.issuers.first_mut() {
+            Some(issuer) => issuer.keys.push(key),
+            None => config.auth.keys.push(key),
+        }
     }
     let has_native = config.endpoints.iter().any(|endpoint| endpoint.file.is_none());
     let has_demo_roles = has_native || config.roles.is_empty();

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use tokio::net::TcpListener;
 use tracing::error;
+use tracing::info;
 use tracing::warn;
 
 use crate::app;
@@ -13,7 +13,9 @@ use crate::cli::common::Common;
 use crate::cli::common::block_on_logged;
 use crate::cli::signals::Signals;
 use crate::config::Config;
+use crate::config::invalid::InvalidConfig;
 use crate::config::log::LogFormat;
+use crate::net::listener::Listener;
 use crate::telemetry;
 
 /// Runs the command.
@@ -27,27 +29,59 @@ pub fn run(common: &Common) -> ExitCode {
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
-    block_on_logged(serve(loaded.config))
+    block_on_logged(serve(common, loaded.config))
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(common: &Common, config: Config) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
-    let listener = app::listen(config.http.listen, "http.listen")?;
+    let listener = app::listen(&config.http.listen, "http.listen")?;
     match signals.unless_ended(App::start(options(config, listener))).await? {
-        Some(app) => until_end(app, signals).await,
+        Some(app) => until_end(app, signals, |app| reload(app, common)).await,
         None => Ok(()),
     }
 }
 
-/// The options of a node without TLS and without faults for tests.
-pub(super) fn options(config: Config, listener: TcpListener) -> AppOptions {
-    AppOptions { config, listener, tls: None, hooks: Default::default() }
+/// The options of a node without faults for tests.
+pub(super) fn options(config: Config, listener: Listener) -> AppOptions {
+    AppOptions { config, listener, hooks: Default::default() }
+}
+
+/// Loads the configuration again and applies it. If it has a mistake, the node goes on with the old one.
+fn reload(app: &App, common: &Common) {
+    let loaded = match common.load_again() {
+        Ok(loaded) => loaded,
+        Err(InvalidConfig(mistakes)) => {
+            for mistake in &mistakes {
+                error!("{mistake}");
+            }
+            return error!("SIGHUP: the configuration has mistakes, so nothing has changed");
+        }
+    };
+    for warning in &loaded.warnings {
+        warn!("{warning}");
+    }
+    match app.reload(loaded.config) {
+        Ok(needs_restart) if needs_restart.is_empty() => info!("SIGHUP: the configuration is in use"),
+        Ok(needs_restart) => {
+            let needs_restart = needs_restart.join(", ");
+            warn!(needs_restart, "SIGHUP: the configuration is in use, except for what needs a restart");
+        }
+        Err(error) => {
+            let error = format!("{error:#}");
+            error!(error, "SIGHUP: the configuration cannot be used, so nothing has changed");
+        }
+    }
 }
 
 /// Waits until the process gets a signal or the node fails; then drains it. A second signal skips the remaining waits.
-pub(super) async fn until_end(app: App, mut signals: Signals) -> anyhow::Result<()> {
+/// Calls `on_hangup` for each SIGHUP before.
+pub(super) async fn until_end(
+    app: App,
+    mut signals: Signals,
+    on_hangup: impl Fn(&App),
+) -> anyhow::Result<()> {
     let failed = tokio::select! {
-        () = signals.end() => false,
+        () = signals.end_or_hangup(|| on_hangup(&app)) => false,
         () = app.failed() => true,
     };
     if failed {

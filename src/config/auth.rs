@@ -1,38 +1,35 @@
 //! `[auth]`: which tokens are accepted, and where a token has the client's role.
 
+pub mod algorithm;
 pub mod api_key;
+pub mod issuer;
+pub mod key;
+pub mod remote_keys;
+mod texts;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tidegate_document::diagnostic::ValueError;
-use tidegate_document::section::choose;
 use tidegate_protocol::permissions::Role;
 
+use crate::config::auth::algorithm::KeyAlgorithm;
+use crate::config::auth::algorithm::public_algorithm;
 use crate::config::auth::api_key::ApiKeyConfig;
-use crate::config::reader::SetValue;
+use crate::config::auth::issuer::IssuerConfig;
+use crate::config::auth::issuer::IssuerDefaults;
+use crate::config::auth::key::KeyConfig;
+use crate::config::auth::remote_keys::RemoteKeysConfig;
+use crate::config::auth::texts::claim;
+use crate::config::auth::texts::claim_or_none;
+use crate::config::auth::texts::token_type;
+use crate::config::auth::texts::without_blanks;
 use crate::config::role;
 use crate::config::role::Fillable;
-use crate::config::secret::Secret;
 use crate::config::table::ConfigTable;
-use crate::config::tree::Layer;
-
-/// Secrets from documentation, Tidegate's and others': everyone knows them.
-pub const SAMPLE_SECRETS: [&str; 3] = [
-    "replace-me-with-at-least-32-random-bytes",
-    "a-string-secret-at-least-256-bits-long",
-    "your-256-bit-secret-your-256-bit-secret",
-];
-
-const MIN_SECRET_BYTES: usize = 32;
 
 /// The longest validity of a ticket, in seconds. Nodes keep tickets for this time.
 pub const MAX_TICKET_S: u64 = 60;
-
-/// Algorithms of other servers. Their error says that they are not supported yet.
-const UNSUPPORTED_ALGORITHMS: [&str; 12] = [
-    "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512",
-    "EdDSA",
-];
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct AuthConfig {
@@ -63,20 +60,21 @@ pub struct AuthConfig {
     /// The claim with the type of a token. Empty: the header `typ`.
     pub token_type_claim: String,
     pub keys: Vec<KeyConfig>,
+    /// The keys that the issuer publishes.
+    pub remote_keys: Option<RemoteKeysConfig>,
+    /// The algorithms that published keys may have. Empty: all with public keys.
+    pub algorithms: Vec<KeyAlgorithm>,
+    /// The certificates to trust when keys are fetched, in PEM. `None`: those of the system.
+    pub jwks_ca_file: Option<PathBuf>,
+    /// How often published keys are fetched.
+    pub jwks_refresh: Duration,
+    /// The shortest time between two fetches because of a token with an unknown key.
+    pub jwks_min_refetch: Duration,
+    /// The issuers, if there are several: then `issuer`, `keys` and `remote_keys` are empty, and the other fields are
+    /// defaults of theirs.
+    pub issuers: Vec<IssuerConfig>,
     /// API keys of programs that have no token.
     pub api_keys: Vec<ApiKeyConfig>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct KeyConfig {
-    pub kid: String,
-    pub algorithm: KeyAlgorithm,
-    pub secret: Secret,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyAlgorithm {
-    Hs256,
 }
 
 impl Default for AuthConfig {
@@ -97,6 +95,12 @@ impl Default for AuthConfig {
             token_types: Vec::new(),
             token_type_claim: String::new(),
             keys: Vec::new(),
+            remote_keys: None,
+            algorithms: Vec::new(),
+            jwks_ca_file: None,
+            jwks_refresh: Duration::from_secs(600),
+            jwks_min_refetch: Duration::from_secs(30),
+            issuers: Vec::new(),
             api_keys: Vec::new(),
         }
     }
@@ -108,11 +112,48 @@ impl AuthConfig {
         !self.user_claim.is_empty()
     }
 
+    /// All issuers: the list, or else the one that the other fields describe.
+    pub fn all_issuers(&self) -> Vec<IssuerConfig> {
+        if !self.issuers.is_empty() {
+            return self.issuers.clone();
+        }
+        vec![IssuerConfig {
+            issuer: self.issuer.clone(),
+            audience: self.audience.clone(),
+            user_prefix: String::new(),
+            role_claim: self.role_claim.clone(),
+            default_role: self.default_role.clone(),
+            token_types: self.token_types.clone(),
+            token_type_claim: self.token_type_claim.clone(),
+            keys: self.keys.clone(),
+            remote_keys: self.remote_keys.clone(),
+        }]
+    }
+
+    /// What an issuer in the list has unless it says otherwise.
+    fn issuer_defaults(&self) -> IssuerDefaults {
+        IssuerDefaults {
+            audience: self.audience.clone(),
+            role_claim: self.role_claim.clone(),
+            default_role: self.default_role.clone(),
+            token_types: self.token_types.clone(),
+            token_type_claim: self.token_type_claim.clone(),
+            algorithms: self.algorithms.clone(),
+            jwks_ca_file: self.jwks_ca_file.clone(),
+        }
+    }
+
     pub(super) fn read(table: &ConfigTable<'_>, roles: &[Role]) -> Self {
         let default = Self::default();
         let year = 365 * 24 * 3600;
-        Self {
-            issuer: table.parsed("issuer", default.issuer, without_blanks),
+        // One key is a text for one issuer, or a list of tables for several.
+        let has_list = table.is_list("issuer");
+        let auth = Self {
+            issuer: if has_list && !table.is_survey() {
+                String::new()
+            } else {
+                table.parsed("issuer", default.issuer, without_blanks)
+            },
             audience: table.parsed("audience", default.audience, without_blanks),
             user_claim: table.parsed("user_claim", default.user_claim, |text| {
                 claim_or_none(text, "write a claim such as \"email\" or \"sub\"")
@@ -136,102 +177,25 @@ impl AuthConfig {
             token_type_claim: table.parsed("token_type_claim", default.token_type_claim, |text| {
                 claim_or_none(text, "write a claim such as \"token_type\"")
             }),
-            keys: keys(table),
+            algorithms: table.list("algorithms", public_algorithm).unwrap_or(default.algorithms),
+            jwks_ca_file: remote_keys::ca_file(table),
+            jwks_refresh: table.duration("jwks_refresh_s", default.jwks_refresh, 10..=86_400),
+            jwks_min_refetch: table.duration("jwks_min_refetch_s", default.jwks_min_refetch, 1..=3600),
             api_keys: api_key::read(table, roles),
+            keys: Vec::new(),
+            remote_keys: None,
+            issuers: Vec::new(),
+        };
+        let issuers = if has_list { issuer::read(table, &auth.issuer_defaults(), roles) } else { Vec::new() };
+        if has_list && !table.is_survey() {
+            return Self { issuers, ..auth };
         }
+        let keys = key::keys(table);
+        issuer::check_algorithms(table, &keys, &auth.algorithms);
+        let ca_file = auth.jwks_ca_file.clone();
+        let remote_keys = remote_keys::read(table, &auth.issuer, &auth.algorithms, ca_file);
+        Self { keys, remote_keys: remote_keys.ok().flatten(), ..auth }
     }
-}
-
-/// `hmac_secret` replaces the whole list of keys. A variable or a flag overrides a list in the file; in the file,
-/// setting both is an error.
-fn keys(table: &ConfigTable<'_>) -> Vec<KeyConfig> {
-    let Some(short) = table.secret("hmac_secret", "hmac_secret_file") else {
-        return listed_keys(table);
-    };
-    check_secret(table, &short);
-    if short.layer > Layer::File {
-        if table.has("key") {
-            table.warning("key", format!("this list is not used, because {} overrides it", short.key));
-        }
-    } else if !listed_keys(table).is_empty() {
-        let message = format!("{} is set too, and replaces the whole list of keys", short.key);
-        table.error("key", message, "keep one of them and remove the other");
-    }
-    vec![KeyConfig { kid: "main".to_owned(), algorithm: KeyAlgorithm::Hs256, secret: short.value }]
-}
-
-fn listed_keys(table: &ConfigTable<'_>) -> Vec<KeyConfig> {
-    let keys = table.tables("key", key).unwrap_or_default();
-    let kids = keys.iter().map(|(path, key)| (path.as_str(), key.kid.as_str()));
-    table.reject_duplicates(kids, "kid", "give each key its own kid");
-    keys.into_iter().map(|(_, key)| key).collect()
-}
-
-fn key(table: &ConfigTable<'_>) -> Option<KeyConfig> {
-    let feature = "algorithms with public keys";
-    table.not_yet(&[("public_key", feature), ("public_key_file", feature), ("jwks_url", feature)]);
-    let kid = table.parsed("kid", "main".to_owned(), kid);
-    let algorithm = table.parsed("algorithm", KeyAlgorithm::Hs256, algorithm);
-    let Some(secret) = table.secret("secret", "secret_file") else {
-        let help = "set it to at least 32 random bytes (openssl rand -base64 48), or name a secret_file";
-        table.error("secret", "is missing or empty", help);
-        return None;
-    };
-    check_secret(table, &secret);
-    Some(KeyConfig { kid, algorithm, secret: secret.value })
-}
-
-/// RFC 7518 §3.2: the key must be at least as long as the hash. RFC 8725 §3.5: it must not be a memorable password.
-fn check_secret(table: &ConfigTable<'_>, secret: &SetValue<Secret>) {
-    let text = secret.value.expose();
-    let help = "use at least 32 random bytes of your own: openssl rand -base64 48";
-    if SAMPLE_SECRETS.contains(&text) {
-        let message = "the secret is a sample from documentation, which everyone knows";
-        table.reject(secret, ValueError::new(message, help));
-    } else if !text.is_empty() && text.len() < MIN_SECRET_BYTES {
-        let message = format!("the secret has {} bytes; HS256 needs at least {MIN_SECRET_BYTES}", text.len());
-        table.reject(secret, ValueError::new(message, help));
-    }
-}
-
-fn algorithm(text: &str) -> Result<KeyAlgorithm, ValueError> {
-    if UNSUPPORTED_ALGORITHMS.contains(&text) {
-        return Err(ValueError::new(
-            "is not supported yet",
-            "write \"HS256\", the only algorithm of this version",
-        ));
-    }
-    choose(text, &[("HS256", KeyAlgorithm::Hs256)])
-}
-
-fn kid(text: &str) -> Result<String, ValueError> {
-    let valid = !text.is_empty() && text.len() <= 256 && !text.chars().any(char::is_control);
-    let wrong = || ValueError::new("is not a key id", "copy the `kid` from the header of your tokens");
-    if valid { Ok(text.to_owned()) } else { Err(wrong()) }
-}
-
-fn without_blanks(text: &str) -> Result<String, ValueError> {
-    let help = "remove the blanks: tokens must have exactly this value";
-    let wrong = || ValueError::new("has blanks at the start or the end", help);
-    if text.trim() == text { Ok(text.to_owned()) } else { Err(wrong()) }
-}
-
-fn claim(text: &str) -> Result<String, ValueError> {
-    let wrong = || {
-        ValueError::new(
-            "is not the path of a claim",
-            "write \"role\", or a path such as \"realm_access.roles\"",
-        )
-    };
-    if text.split('.').all(|name| !name.trim().is_empty()) { Ok(text.to_owned()) } else { Err(wrong()) }
-}
-
-/// A claim, or nothing. `help` is for a text that is neither.
-fn claim_or_none(text: &str, help: &str) -> Result<String, ValueError> {
-    if text.is_empty() {
-        return Ok(String::new());
-    }
-    claim(text).map_err(|wrong| ValueError::new(wrong.message, help))
 }
 
 /// RFC 6265 §4.1.1: the name of a cookie is a token (RFC 9110 §5.6.2).
@@ -244,10 +208,4 @@ fn cookie(text: &str) -> Result<String, ValueError> {
 
 fn anonymous_role(text: &str, roles: &[Role]) -> Result<String, ValueError> {
     if text.is_empty() { Ok(String::new()) } else { role::named(text, roles, Fillable::Nothing) }
-}
-
-fn token_type(text: &str) -> Result<String, ValueError> {
-    let valid = !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic());
-    let wrong = || ValueError::new("is not a token type", "copy the `typ` from the header of your tokens");
-    if valid { Ok(text.to_owned()) } else { Err(wrong()) }
 }

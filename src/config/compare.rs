@@ -1,5 +1,7 @@
 //! Rules between sections: values that are valid alone, but wrong or probably not intended in combination.
 
+mod tls;
+
 use std::cmp::Ordering;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use tidegate_protocol::template::Template;
 
 use crate::config::Config;
 use crate::config::auth::AuthConfig;
+use crate::config::auth::issuer::IssuerConfig;
 use crate::config::browsers;
 use crate::config::endpoint;
 use crate::config::endpoint::EndpointConfig;
@@ -21,6 +24,7 @@ use crate::config::endpoint::VocabularyFile;
 use crate::config::endpoint::access::AccessConfig;
 use crate::config::endpoint::access::without_credential;
 use crate::config::http::HttpConfig;
+use crate::config::listen_address::ListenAddress;
 use crate::config::network::Network;
 use crate::config::table::ConfigTable;
 
@@ -30,6 +34,7 @@ pub(super) fn sections(root: &ConfigTable<'_>, config: &Config) {
     sizes(root, config);
     listeners(root, config);
     addresses(root, config);
+    tls::tls(root, config);
     endpoints(root, config);
     browsers::check(root, config);
     vocabularies(root, config);
@@ -121,20 +126,23 @@ fn sizes(root: &ConfigTable<'_>, config: &Config) {
 
 /// Addresses that conflict, test pages on a public address, and proxies that are not limited.
 fn listeners(root: &ConfigTable<'_>, config: &Config) {
-    let HttpConfig { listen, console, .. } = config.http;
+    let HttpConfig { ref listen, console, .. } = config.http;
     let all = std::iter::once(("http.listen".to_owned(), listen));
     let own = config.endpoints.iter().enumerate();
-    let own = own.filter_map(|(at, endpoint)| Some((format!("endpoint[{at}].listen"), endpoint.listen?)));
-    let all: Vec<(String, SocketAddr)> = all.chain(own).collect();
+    let own =
+        own.filter_map(|(at, endpoint)| Some((format!("endpoint[{at}].listen"), endpoint.listen.as_ref()?)));
+    let redirect = config.http.redirect_listen.map(ListenAddress::Tcp);
+    let redirect = redirect.iter().map(|address| ("http.redirect_listen".to_owned(), address));
+    let all: Vec<(String, &ListenAddress)> = all.chain(own).chain(redirect).collect();
     for (at, (key, address)) in all.iter().enumerate() {
-        let earlier = all[..at].iter().find(|(_, other)| collide(*other, *address));
+        let earlier = all[..at].iter().find(|(_, other)| collide(other, address));
         if let Some((other, taken)) = earlier {
             let message =
                 format!("{address} and {taken} ({other}) use the same port on some of the interfaces");
             root.error(key, message, "write the same address in both, or choose another port");
         }
     }
-    let public = all.iter().map(|(_, address)| address).find(|address| !address.ip().is_loopback());
+    let public = all.iter().map(|(_, address)| address).find(|address| address.is_public());
     if let Some(listen) = public.filter(|_| console) {
         let message = format!(
             "everyone who can reach {listen} can open the demo page and the test pages, which are meant for trying \
@@ -147,12 +155,22 @@ fn listeners(root: &ConfigTable<'_>, config: &Config) {
             "every client can fake its address in a header; list only the addresses of your proxies";
         root.warning("http.trusted_proxies", message);
     }
+    let has_proxies =
+        !config.http.trusted_proxies.is_empty() || all.iter().any(|(_, address)| address.is_unix());
+    if config.http.proxy_protocol && !has_proxies {
+        let key = root.conflict_key("http.proxy_protocol", "http.trusted_proxies");
+        let message = "http.proxy_protocol is true, but http.trusted_proxies lists no proxy, so no PROXY header would \
+                       be read";
+        root.error(key, message, "list the proxies, or set it to false");
+    }
 }
 
 /// Without limits for addresses, one client can use up those of the node.
 fn addresses(root: &ConfigTable<'_>, config: &Config) {
-    let listens = endpoint::extra_listeners(&config.endpoints).chain([config.http.listen]);
-    let Some(listen) = listens.into_iter().find(|address| !address.ip().is_loopback()) else { return };
+    let redirect = config.http.redirect_listen.map(ListenAddress::Tcp);
+    let listens =
+        endpoint::extra_listeners(&config.endpoints).chain([config.http.listen.clone()]).chain(redirect);
+    let Some(listen) = listens.into_iter().find(ListenAddress::is_public) else { return };
     let limits = &config.limits;
     for (key, is_off, instead) in [
         ("limits.connections_per_address", limits.connections_per_address == 0, "1000"),
@@ -169,7 +187,8 @@ fn addresses(root: &ConfigTable<'_>, config: &Config) {
 }
 
 /// Whether one address is that of all interfaces, and so includes the port of the other.
-fn collide(left: SocketAddr, right: SocketAddr) -> bool {
+fn collide(left: &ListenAddress, right: &ListenAddress) -> bool {
+    let (Some(left), Some(right)) = (left.tcp(), right.tcp()) else { return false };
     let covers = |left: SocketAddr, right: SocketAddr| {
         left.ip().is_unspecified() && (left.is_ipv6() || right.is_ipv4())
     };
@@ -343,19 +362,31 @@ fn access(root: &ConfigTable<'_>, config: &Config) {
 /// Tokens without a role must be access tokens of the issuer for Tidegate: other tokens under the same key, such as
 /// refresh tokens, often have no role either.
 fn default_roles(root: &ConfigTable<'_>, config: &Config) {
-    let AuthConfig { issuer, audience, token_types, token_type_claim, default_role, .. } = &config.auth;
-    if !token_type_claim.is_empty() && token_types.is_empty() {
-        let message = "has no effect, because auth.token_types is empty";
-        let help = "list the types to accept, such as auth.token_types = [\"access\"]";
-        root.error("auth.token_type_claim", message, help);
+    let is_list = !config.auth.issuers.is_empty();
+    let issuers = config.auth.all_issuers();
+    let key = |at: usize, name: &str| {
+        if is_list { format!("auth.issuer[{at}].{name}") } else { format!("auth.{name}") }
+    };
+    for (at, IssuerConfig { token_types, token_type_claim, .. }) in issuers.iter().enumerate() {
+        if !token_type_claim.is_empty() && token_types.is_empty() {
+            let types = key(at, "token_types");
+            let message = format!("has no effect, because {types} is empty");
+            let help = format!("list the types to accept, such as {types} = [\"access\"]");
+            root.error(&key(at, "token_type_claim"), message, help);
+        }
     }
-    if !token_types.is_empty() || !issuer.is_empty() && !audience.is_empty() {
-        return;
-    }
-    let of_paths =
-        config.endpoints.iter().enumerate().filter(|(_, endpoint)| !endpoint.access.path_roles.is_empty());
-    let keys = (!default_role.is_empty()).then(|| "auth.default_role".to_owned());
-    for key in keys.into_iter().chain(of_paths.map(|(at, _)| format!("endpoint[{at}].roles"))) {
+    let is_open = |(_, issuer): &(usize, &IssuerConfig)| {
+        issuer.token_types.is_empty() && (issuer.issuer.is_empty() || issuer.audience.is_empty())
+    };
+    let open: Vec<_> = issuers.iter().enumerate().filter(is_open).collect();
+    let of_paths = config
+        .endpoints
+        .iter()
+        .enumerate()
+        .filter(|(_, endpoint)| !open.is_empty() && !endpoint.access.path_roles.is_empty());
+    let of_issuers = open.iter().filter(|(_, issuer)| !issuer.default_role.is_empty());
+    let keys = of_issuers.map(|(at, _)| key(*at, "default_role"));
+    for key in keys.chain(of_paths.map(|(at, _)| format!("endpoint[{at}].roles"))) {
         let message = "would also accept tokens that are not for Tidegate, such as refresh tokens: nothing in the \
                        configuration tells them apart";
         let help = "set auth.issuer and auth.audience; or auth.token_types, and auth.token_type_claim if the type is a \
@@ -377,11 +408,13 @@ fn is_without_credential(role: &str, config: &Config) -> bool {
 
 /// Whether a WebSocket client can connect to at least one endpoint.
 fn admits_any_client(config: &Config) -> bool {
-    let AuthConfig { keys, api_keys, anonymous_role, .. } = &config.auth;
+    let AuthConfig { api_keys, anonymous_role, .. } = &config.auth;
+    let has_keys = |issuer: &IssuerConfig| !issuer.keys.is_empty() || issuer.remote_keys.is_some();
+    let has_keys = config.auth.all_issuers().iter().any(has_keys);
     let admits = |endpoint: &EndpointConfig| {
         let access = &endpoint.access;
         let role = access.anonymous_role.as_ref().unwrap_or(anonymous_role);
         !role.is_empty() || access.trust_client_identity.is_some() || access.api_keys && !api_keys.is_empty()
     };
-    !keys.is_empty() || config.endpoints.iter().any(admits)
+    has_keys || config.endpoints.iter().any(admits)
 }

@@ -3,8 +3,8 @@
 pub mod access;
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::path::Path;
+use std::str::FromStr as _;
 use std::sync::Arc;
 
 use tidegate_document::diagnostic::ValueError;
@@ -19,7 +19,7 @@ use crate::config::allowed_origins::AllowedOrigins;
 use crate::config::endpoint::access::AccessConfig;
 use crate::config::endpoint::access::IdentityHint;
 use crate::config::http::HttpConfig;
-use crate::config::http::address;
+use crate::config::listen_address::ListenAddress;
 use crate::config::source;
 use crate::config::table::ConfigTable;
 
@@ -29,7 +29,9 @@ const RESERVED_PATHS: [&str; 3] = ["/healthz", "/readyz", "/v1/ticket"];
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointConfig {
     /// A separate listener, which several endpoints may share. `None`: `http.listen`.
-    pub listen: Option<SocketAddr>,
+    pub listen: Option<ListenAddress>,
+    /// Whether that listener uses TLS, if `[tls]` has a certificate.
+    pub tls: bool,
     /// Empty if the vocabulary is a file, which has the paths.
     pub path: String,
     pub vocabulary: String,
@@ -84,6 +86,7 @@ impl Default for EndpointConfig {
         let (path, vocabulary) = ("/ws".to_owned(), "native".to_owned());
         Self {
             listen: None,
+            tls: true,
             path,
             vocabulary,
             file: None,
@@ -124,12 +127,12 @@ pub(super) fn read(
 }
 
 /// The listeners of endpoints, each once.
-fn listeners<'e>(endpoints: impl Iterator<Item = &'e EndpointConfig>) -> BTreeSet<Option<SocketAddr>> {
-    endpoints.map(|endpoint| endpoint.listen).collect()
+fn listeners<'e>(endpoints: impl Iterator<Item = &'e EndpointConfig>) -> BTreeSet<Option<ListenAddress>> {
+    endpoints.map(|endpoint| endpoint.listen.clone()).collect()
 }
 
 /// The listeners of endpoints in addition to `http.listen`, each once.
-pub fn extra_listeners(endpoints: &[EndpointConfig]) -> impl Iterator<Item = SocketAddr> {
+pub fn extra_listeners(endpoints: &[EndpointConfig]) -> impl Iterator<Item = ListenAddress> {
     listeners(endpoints.iter()).into_iter().flatten()
 }
 
@@ -139,10 +142,19 @@ fn read_one(
     main: &HttpConfig,
     encodes_users: bool,
 ) -> Option<EndpointConfig> {
-    let listen =
-        table.optional("listen", |text| if text.is_empty() { Ok(None) } else { address(text).map(Some) });
+    let listen = table.optional("listen", |text| {
+        if text.is_empty() { Ok(None) } else { ListenAddress::from_str(text).map(Some) }
+    });
     // Two addresses with port 0 get different ports.
-    let listen = listen.flatten().filter(|listen| *listen != main.listen || listen.port() == 0);
+    let listen = listen.flatten().filter(|listen| *listen != main.listen || listen.is_any_port());
+    let tls = table.boolean("tls", true);
+    if !tls && listen.is_none() {
+        table.error(
+            "tls",
+            "this endpoint is at http.listen",
+            "set http.tls instead, or give the endpoint its own `listen`",
+        );
+    }
     let path_help = "name the path that clients connect to, such as path = \"/ws\"";
     let (mut file, mut is_file) = (None, false);
     let switches = table.texts("switches");
@@ -161,13 +173,13 @@ fn read_one(
     check_switches(table, is_file, file.as_ref());
     // This also applies if the file cannot be read: its paths are unknown, and that error is reported already.
     let path = if is_file {
-        if table.optional("path", |text| path(text, listen)).is_some() {
+        if table.optional("path", |text| path(text, listen.as_ref())).is_some() {
             let message = "the vocabulary is a file, which has its own paths";
             table.error("path", message, "remove `path`, or name another vocabulary");
         }
         Some(String::new())
     } else {
-        table.required("path", path_help, |text| path(text, listen))
+        table.required("path", path_help, |text| path(text, listen.as_ref()))
     };
     let access = access::read(table, roles);
     check_identity_hints(table, &access, file.as_ref());
@@ -181,12 +193,13 @@ fn read_one(
         if path == "/" && !has_demo_page {
             continue;
         }
-        if let Err(ValueError { message, help }) = check_free(path, listen) {
+        if let Err(ValueError { message, help }) = check_free(path, listen.as_ref()) {
             table.error("vocabulary", format!("its path \"{path}\" {message}"), help);
         }
     }
     Some(EndpointConfig {
         listen,
+        tls,
         path: path?,
         vocabulary,
         file,
@@ -289,7 +302,7 @@ fn read_vocabulary(
 }
 
 /// Rejects paths that Tidegate itself serves.
-fn check_free(text: &str, listen: Option<SocketAddr>) -> Result<(), ValueError> {
+fn check_free(text: &str, listen: Option<&ListenAddress>) -> Result<(), ValueError> {
     if text == "/" && listen.is_none() {
         let help =
             "choose another path, or give the endpoint its own listener, such as listen = \"127.0.0.1:9001\"";
@@ -302,7 +315,7 @@ fn check_free(text: &str, listen: Option<SocketAddr>) -> Result<(), ValueError> 
     Ok(())
 }
 
-fn path(text: &str, listen: Option<SocketAddr>) -> Result<String, ValueError> {
+fn path(text: &str, listen: Option<&ListenAddress>) -> Result<String, ValueError> {
     if !text.starts_with('/') {
         return Err(ValueError::new("does not start with \"/\"", "write a path such as \"/ws\""));
     }

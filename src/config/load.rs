@@ -14,6 +14,7 @@ use crate::config::http::HttpConfig;
 use crate::config::invalid::InvalidConfig;
 use crate::config::keys::KnownKeys;
 use crate::config::limits::Limits;
+use crate::config::listen_address::ListenAddress;
 use crate::config::log::LogConfig;
 use crate::config::nats::NatsConfig;
 use crate::config::reader::ConfigReader;
@@ -22,6 +23,7 @@ use crate::config::server::ServerConfig;
 use crate::config::source;
 use crate::config::source::Sources;
 use crate::config::table::ConfigTable;
+use crate::config::tls::TlsConfig;
 
 /// A valid configuration.
 #[derive(Clone, Debug)]
@@ -80,6 +82,7 @@ fn read(reader: &ConfigReader<'_>) -> Config {
             endpoints: endpoint::read(root, &roles, &http, auth.encodes_users()),
             auth,
             http,
+            tls: root.section("tls", TlsConfig::read),
             roles,
             server: root.section("server", ServerConfig::read),
             limits: root.section("limits", Limits::read),
@@ -99,9 +102,11 @@ fn apply_port(config: &mut Config, sources: &Sources, reader: &ConfigReader<'_>)
     }
     match value.trim().parse() {
         Ok(port) => {
-            config.http.listen.set_port(port);
-            let listen = config.http.listen;
-            let taken = config.endpoints.iter().position(|endpoint| endpoint.listen == Some(listen));
+            // A Unix socket has no port.
+            let ListenAddress::Tcp(address) = &mut config.http.listen else { return };
+            address.set_port(port);
+            let listen = &config.http.listen;
+            let taken = config.endpoints.iter().position(|endpoint| endpoint.listen.as_ref() == Some(listen));
             if let Some(at) = taken.filter(|_| port != 0) {
                 let message = format!("{listen} is also the address of endpoint[{at}].listen");
                 let help = "give the endpoint another port, or remove its `listen`";

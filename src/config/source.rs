@@ -76,6 +76,13 @@ pub(super) fn gather(sources: &Sources, keys: &KnownKeys) -> Result<Gathered, Ve
         let collected = File::from_str(&text, FileFormat::Toml).collect();
         let mut collected = collected.map_err(|error| (None, plain(&error.to_string())))?;
         errors.extend(remove_dotted_keys(&written, &mut collected).map(|error| error.with_origin(&origin)));
+        let set = variables.iter().chain(&flags);
+        errors.extend(set.filter(|(key, _)| is_list_of_tables(&collected, key)).map(|(key, value)| {
+            let message = "the file has a list of tables here, which cannot be replaced as a whole";
+            let help = "remove this setting, or the list in the file";
+            let origin = value.origin().unwrap_or_default();
+            Diagnostic::error(key.clone(), message, help).with_origin(origin)
+        }));
         let merged = merge(collected, variables, flags).map_err(|message| (None, message))?;
         Ok(tree::node(&merged, Some(&written)))
     });
@@ -123,6 +130,19 @@ fn remove_dotted_keys(
         let help = "write the key without quotation marks, below a line with its [section]";
         Diagnostic { place: node.place, ..Diagnostic::error(plain(key), message, help) }
     })
+}
+
+/// Whether the file has a list of tables at this path.
+fn is_list_of_tables(written: &Map<String, Value>, path: &str) -> bool {
+    let mut names = path.split('.');
+    let first = names.next().and_then(|name| written.get(name));
+    let found = names.try_fold(first, |value, name| {
+        if let ValueKind::Table(table) = &value?.kind { Some(table.get(name)) } else { None }
+    });
+    let is_table = |value: &Value| matches!(value.kind, ValueKind::Table(_));
+    found
+        .flatten()
+        .is_some_and(|value| matches!(&value.kind, ValueKind::Array(list) if list.iter().any(is_table)))
 }
 
 fn merge(

@@ -153,6 +153,16 @@ impl<'a> ConfigTable<'a> {
         self.section.error(key, message, help);
     }
 
+    /// The full path of a key of this table.
+    pub(super) fn path_to(&self, key: &str) -> String {
+        self.section.path_to(key)
+    }
+
+    /// Reports an error at the full path of a key.
+    pub(super) fn error_at(&self, path: &str, message: impl Into<String>, help: impl Into<String>) {
+        self.reader.diagnostics.at_key(Diagnostic::error(path, message, help));
+    }
+
     /// Reports an error in a value that has been read.
     pub(super) fn reject<T>(&self, found: &SetValue<T>, wrong: ValueError) {
         self.reader.diagnostics.refuse(&found.key, wrong);

@@ -4,9 +4,6 @@
 use std::fs::File;
 use std::io;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
-use std::net::TcpListener;
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -22,7 +19,11 @@ use tracing::error;
 use tracing::warn;
 
 use crate::http::busy_reply::BusyReplies;
+use crate::http::busy_reply::BusyText;
 use crate::http::socket_gate::SocketGate;
+use crate::net::listener::Listener;
+use crate::net::peer::Peer;
+use crate::net::socket::Socket;
 use crate::node::permit::Permit;
 use crate::shard::handle::ListenerId;
 use crate::shard::handle::ShardRequest;
@@ -52,44 +53,41 @@ pub struct SocketLimits {
     pub user_timeout: Duration,
 }
 
-/// One of the node's listeners.
+/// One of the node's listeners, and what its acceptor needs.
 #[derive(Debug)]
-pub struct Listener {
+pub struct Acceptor {
     pub id: ListenerId,
     /// The listening socket.
-    pub socket: tokio::net::TcpListener,
+    pub listener: Listener,
+    /// What sockets above a limit are told.
+    pub busy: BusyText,
     /// The number of open sockets of all listeners together.
     pub sockets: Arc<AtomicUsize>,
     /// Limits the sockets of each address.
     pub gate: SocketGate,
-    /// Whether its clients speak TLS. Then they can get no answer before it, and rejected sockets are closed.
-    pub has_tls: bool,
 }
 
 /// Accepts sockets until `stop` is cancelled.
-pub async fn accept(listener: Listener, shards: Shards, limits: SocketLimits, stop: CancellationToken) {
-    let Listener { id, socket, sockets, gate, has_tls } = listener;
+pub async fn accept(acceptor: Acceptor, shards: Shards, limits: SocketLimits, stop: CancellationToken) {
+    let Acceptor { id, listener, busy, sockets, gate } = acceptor;
+    set_socket_options(&listener, limits);
     // Not with tokio's listener: it would register each socket with the reactor of this thread, and a shard must
     // register it with its own.
-    let listener = socket.into_std().and_then(|listener| {
-        set_socket_options(&listener, limits);
-        register(listener)
-    });
-    let listener = match listener {
+    let listener = match register(listener) {
         Ok(listener) => listener,
         Err(error) => return error!(%error, "a listener accepts no sockets any more: restart the node"),
     };
-    let mut busy_replies = BusyReplies::new(limits.busy_replies);
+    let mut busy_replies = BusyReplies::new(busy, limits.busy_replies);
     let mut spare = open_spare();
     loop {
-        let (stream, peer) = tokio::select! {
+        let (socket, peer) = tokio::select! {
             biased;
             () = stop.cancelled() => return,
             () = busy_replies.next_done() => continue,
             accepted = next_socket(&listener) => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) if is_out_of_descriptors(&error) => {
-                    reply_without_descriptor(&listener, &mut spare, &error).await;
+                    reply_without_descriptor(&listener, busy, &mut spare, &error).await;
                     continue;
                 }
                 Err(error) => {
@@ -107,9 +105,7 @@ pub async fn accept(listener: Listener, shards: Shards, limits: SocketLimits, st
         let address_permit = match gate.admit_peer(peer) {
             Ok(address_permit) => address_permit,
             Err(problem) => {
-                if !has_tls {
-                    busy_replies.reject(stream, problem);
-                }
+                busy_replies.reject(socket, problem);
                 continue;
             }
         };
@@ -121,13 +117,13 @@ pub async fn accept(listener: Listener, shards: Shards, limits: SocketLimits, st
                 warn!(sockets = count, suppressed, "{advice}");
             }
             gate.count_full_node();
-            busy_replies.add(stream);
+            busy_replies.add(socket);
             tokio::time::sleep(OVERLOAD_PAUSE).await;
             continue;
         }
         let mut permit = Permit::new(Arc::clone(&sockets), Arc::clone(shard.load()));
         permit.count_address(address_permit);
-        if !shard.send(ShardRequest::Accept { listener: id, stream, peer, permit }).await {
+        if !shard.send(ShardRequest::Accept { listener: id, socket, peer, permit }).await {
             return;
         }
     }
@@ -137,15 +133,19 @@ pub async fn accept(listener: Listener, shards: Shards, limits: SocketLimits, st
     deprecated,
     reason = "its replacement is unsafe: it requires a descriptor that stays open, and a listener's does"
 )]
-fn register(listener: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
+fn register(listener: Listener) -> io::Result<AsyncFd<Listener>> {
     AsyncFd::new(listener)
 }
 
 /// Sets the options that accepted sockets inherit from the listener.
-fn set_socket_options(listener: &TcpListener, limits: SocketLimits) {
+fn set_socket_options(listener: &Listener, limits: SocketLimits) {
+    let is_unix = listener.is_unix();
     let listener = SockRef::from(listener);
     let set = || -> io::Result<()> {
         listener.set_send_buffer_size(limits.send_buffer)?;
+        if is_unix {
+            return Ok(());
+        }
         listener.set_tcp_nodelay(true)?;
         #[cfg(target_os = "linux")]
         listener.set_tcp_user_timeout(Some(limits.user_timeout))?;
@@ -157,19 +157,13 @@ fn set_socket_options(listener: &TcpListener, limits: SocketLimits) {
 }
 
 /// Accepts the next socket.
-async fn next_socket(listener: &AsyncFd<TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
+async fn next_socket(listener: &AsyncFd<Listener>) -> io::Result<(Socket, Peer)> {
     loop {
         // Let other tasks of this thread run between sockets.
         consume_budget().await;
         match listener.get_ref().accept() {
             // Do not await from here on: if the future were dropped, the socket would be lost.
-            Ok((stream, peer)) => {
-                stream.set_nonblocking(true)?;
-                // Other systems may not inherit it.
-                #[cfg(not(target_os = "linux"))]
-                stream.set_nodelay(true)?;
-                return Ok((stream, peer));
-            }
+            Ok(accepted) => return Ok(accepted),
             Err(error) if error.kind() == ErrorKind::WouldBlock => listener.readable().await?.clear_ready(),
             Err(error) if is_transient(error.kind()) => {
                 debug!(%error, "client gone before its socket was accepted")
@@ -197,7 +191,8 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
 /// Accepts one socket with the spare descriptor and replies that the node is busy. The system has fewer descriptors
 /// than the node's limits assume.
 async fn reply_without_descriptor(
-    listener: &AsyncFd<TcpListener>,
+    listener: &AsyncFd<Listener>,
+    busy: BusyText,
     spare: &mut Option<File>,
     error: &io::Error,
 ) {
@@ -207,13 +202,12 @@ async fn reply_without_descriptor(
         error!(%error, suppressed, "{advice}");
     }
     drop(spare.take());
-    let mut busy_replies = BusyReplies::new(1);
+    let mut busy_replies = BusyReplies::new(busy, 1);
     match listener.get_ref().accept() {
-        Ok((stream, _)) if stream.set_nonblocking(true).is_ok() => {
-            busy_replies.add(stream);
+        Ok((socket, _)) => {
+            busy_replies.add(socket);
             busy_replies.finish(BUSY_REPLY_TIMEOUT).await;
         }
-        Ok(_) => {}
         Err(_) => tokio::time::sleep(BUSY_REPLY_TIMEOUT).await,
     }
     *spare = open_spare();
@@ -222,6 +216,8 @@ async fn reply_without_descriptor(
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
+    use std::net::TcpListener;
+    use std::net::TcpStream;
 
     use super::*;
 
@@ -230,6 +226,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
+        let listener = Listener::from(listener);
         let user_timeout = Duration::from_secs(25);
         set_socket_options(
             &listener,
@@ -244,6 +241,6 @@ mod tests {
         assert!((65_536..=131_072).contains(&socket.send_buffer_size().unwrap()));
         #[cfg(target_os = "linux")]
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(user_timeout));
-        assert_eq!((&stream).read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!((&*socket).read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
     }
 }

@@ -12,7 +12,6 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use socket2::SockRef;
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use warp::http::HeaderMap;
@@ -20,6 +19,8 @@ use warp::http::HeaderMap;
 use crate::http::problem::Problem;
 use crate::http::raw_response;
 use crate::http::request_id;
+use crate::net::socket::RegisteredSocket;
+use crate::net::socket::Socket;
 
 /// The reply to clients of a full node.
 const BUSY: &[u8] =
@@ -27,11 +28,34 @@ const BUSY: &[u8] =
 /// The reply to `/healthz`: the process is alive, and restarting it would not help.
 const ALIVE: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncache-control: no-store\r\n\
                        connection: close\r\ncontent-length: 15\r\n\r\n{\"status\":\"ok\"}";
+/// The reply on a TLS listener: a fatal alert, `internal_error` (RFC 8446 §6). A TLS handshake would cost what there is
+/// none of.
+const TLS_ALERT: &[u8] = b"\x15\x03\x03\0\x02\x02\x50";
 /// How long to wait for the first bytes of a client, and then for it to close.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
+/// What sockets of a listener are told before TLS and before their request is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BusyText {
+    /// 503, or another problem, or 200 to a health check.
+    Http,
+    /// An alert, as the listener has TLS.
+    Tls,
+}
+
+impl BusyText {
+    /// The reply to a socket with this problem.
+    pub fn rejection(self, problem: Problem) -> Bytes {
+        match self {
+            Self::Http => raw_response::error(problem, request_id::from_headers(&HeaderMap::new()), None),
+            Self::Tls => Bytes::from_static(TLS_ALERT),
+        }
+    }
+}
+
 /// The replies in progress.
 pub struct BusyReplies {
+    text: BusyText,
     max: usize,
     pending: FuturesUnordered<BoxFuture<'static, ()>>,
     /// One for each reply, the oldest first. Dropping it replies at once and closes the socket.
@@ -40,28 +64,33 @@ pub struct BusyReplies {
 
 impl BusyReplies {
     /// At most `max` replies at the same time.
-    pub fn new(max: usize) -> Self {
-        Self { max, pending: FuturesUnordered::new(), cancels: VecDeque::new() }
+    pub fn new(text: BusyText, max: usize) -> Self {
+        Self { text, max, pending: FuturesUnordered::new(), cancels: VecDeque::new() }
     }
 
     /// Starts one more reply: the node is busy. If there are too many, the oldest is cancelled.
-    pub fn add(&mut self, stream: std::net::TcpStream) {
-        self.add_reply(stream, Bytes::from_static(BUSY));
+    pub fn add(&mut self, socket: Socket) {
+        let busy = match self.text {
+            BusyText::Http => BUSY,
+            BusyText::Tls => TLS_ALERT,
+        };
+        self.add_reply(socket, Bytes::from_static(busy));
     }
 
     /// Like [`BusyReplies::add`], with this problem.
-    pub fn reject(&mut self, stream: std::net::TcpStream, problem: Problem) {
-        self.add_reply(stream, raw_response::error(problem, request_id::from_headers(&HeaderMap::new())));
+    pub fn reject(&mut self, socket: Socket, problem: Problem) {
+        let rejection = self.text.rejection(problem);
+        self.add_reply(socket, rejection);
     }
 
-    fn add_reply(&mut self, stream: std::net::TcpStream, busy: Bytes) {
+    fn add_reply(&mut self, socket: Socket, busy: Bytes) {
         self.cancels.retain(|cancel| !cancel.is_closed());
         if self.cancels.len() >= self.max {
             drop(self.cancels.pop_front());
         }
         let (cancel, cancelled) = oneshot::channel();
         self.cancels.push_back(cancel);
-        self.pending.push(Box::pin(reply_or_cancel(stream, busy, cancelled)));
+        self.pending.push(Box::pin(reply_or_cancel(socket, self.text, busy, cancelled)));
     }
 
     /// Drives all replies until one of them is done; waits forever if there is none.
@@ -81,21 +110,24 @@ impl BusyReplies {
     }
 }
 
-async fn reply_or_cancel(stream: std::net::TcpStream, busy: Bytes, cancelled: oneshot::Receiver<()>) {
-    let Ok(stream) = TcpStream::from_std(stream) else {
+async fn reply_or_cancel(socket: Socket, text: BusyText, busy: Bytes, cancelled: oneshot::Receiver<()>) {
+    let Ok(stream) = socket.register() else {
         return;
     };
     tokio::select! {
         biased;
         _ = cancelled => drop(write_and_shut_down(&stream, &busy)),
-        () = reply(&stream, &busy) => {}
+        () = reply(&stream, text, &busy) => {}
     }
 }
 
-async fn reply(stream: &TcpStream, busy: &[u8]) {
+async fn reply(stream: &RegisteredSocket, text: BusyText, busy: &[u8]) {
     let mut first = [0; 1024];
     let count = timeout(TIMEOUT, read(stream, &mut first)).await.unwrap_or(Ok(0)).unwrap_or(0);
-    let answer = if asks_for_health(&first[..count]) { ALIVE } else { busy };
+    let answer = match text {
+        BusyText::Http if asks_for_health(&first[..count]) => ALIVE,
+        BusyText::Http | BusyText::Tls => busy,
+    };
     if write_and_shut_down(stream, answer).is_err() {
         return;
     }
@@ -105,13 +137,13 @@ async fn reply(stream: &TcpStream, busy: &[u8]) {
 }
 
 /// Writes to the socket directly: tokio's `try_write` writes nothing before the reactor has seen the socket.
-fn write_and_shut_down(stream: &TcpStream, answer: &[u8]) -> io::Result<()> {
+fn write_and_shut_down(stream: &RegisteredSocket, answer: &[u8]) -> io::Result<()> {
     let socket = SockRef::from(stream);
     (&*socket).write_all(answer)?;
     socket.shutdown(Shutdown::Write)
 }
 
-async fn read(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+async fn read(stream: &RegisteredSocket, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         stream.readable().await?;
         match stream.try_read(buffer) {
@@ -148,12 +180,12 @@ mod tests {
     #[tokio::test]
     async fn ex_01_a_client_above_the_limit_gets_503_whatever_it_has_sent() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut busy_replies = BusyReplies::new(16);
+        let mut busy_replies = BusyReplies::new(BusyText::Http, 16);
         let mut clients = Vec::new();
         for _ in 0..16 {
             let (mut client, stream) = pair(&listener);
             client.write_all(&[b'x'; 2000]).unwrap();
-            busy_replies.add(stream);
+            busy_replies.add(Socket::Tcp(stream));
             client.write_all(b"more").unwrap();
             clients.push(client);
         }
@@ -168,11 +200,11 @@ mod tests {
     #[tokio::test]
     async fn ex_01_a_client_whose_address_is_at_its_limit_gets_the_problem() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut busy_replies = BusyReplies::new(16);
+        let mut busy_replies = BusyReplies::new(BusyText::Http, 16);
         let (mut client, stream) = pair(&listener);
         client.write_all(b"GET /ws HTTP/1.1\r\n").unwrap();
         let problem = Problem::new(warp::http::StatusCode::TOO_MANY_REQUESTS, "limit_exceeded", "close one");
-        busy_replies.reject(stream, problem);
+        busy_replies.reject(Socket::Tcp(stream), problem);
         let received = tokio::task::spawn_blocking(|| received(client));
         let received = tokio::select! {
             received = received => received.unwrap(),
@@ -187,14 +219,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn ex_01_before_tls_clients_get_an_alert() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut busy_replies = BusyReplies::new(BusyText::Tls, 16);
+        let (full, stream) = pair(&listener);
+        busy_replies.add(Socket::Tcp(stream));
+        let (rejected, stream) = pair(&listener);
+        let problem = Problem::new(warp::http::StatusCode::TOO_MANY_REQUESTS, "limit_exceeded", "close one");
+        busy_replies.reject(Socket::Tcp(stream), problem);
+        let mut clients = [full, rejected];
+        for client in &mut clients {
+            client.write_all(b"\x16\x03\x01\0\x05").unwrap();
+        }
+        let received = tokio::task::spawn_blocking(|| clients.map(received));
+        let received = tokio::select! {
+            received = received => received.unwrap(),
+            () = async { loop { busy_replies.next_done().await } } => unreachable!(),
+        };
+        assert!(received.iter().all(|answer| answer == TLS_ALERT), "{received:?}");
+    }
+
+    #[tokio::test]
     async fn a_health_check_gets_200_even_among_silent_clients() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut busy_replies = BusyReplies::new(4);
+        let mut busy_replies = BusyReplies::new(BusyText::Http, 4);
         let silent: Vec<_> = (0..6).map(|_| pair(&listener)).collect();
         let (silent, streams): (Vec<_>, Vec<_>) = silent.into_iter().unzip();
-        streams.into_iter().for_each(|stream| busy_replies.add(stream));
+        streams.into_iter().for_each(|stream| busy_replies.add(Socket::Tcp(stream)));
         let (mut check, stream) = pair(&listener);
-        busy_replies.add(stream);
+        busy_replies.add(Socket::Tcp(stream));
         assert_eq!(busy_replies.cancels.len(), 4);
         check.write_all(b"GET /healthz HTTP/1.1\r\n").unwrap();
         let received = tokio::task::spawn_blocking(move || {

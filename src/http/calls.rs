@@ -1,6 +1,5 @@
 //! HTTP calls: the requests that a vocabulary's file describes. A caller has the same permissions as over a WebSocket.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -48,6 +47,7 @@ use crate::http::problem::too_many_calls;
 use crate::http::rejection_log::RejectedRequest;
 use crate::http::socket_gate::RequestKind;
 use crate::http::test_page;
+use crate::net::peer::Peer;
 use crate::node::Node;
 use crate::node::answer_budget::HeldAnswer;
 use crate::node::answer_budget::NoRoom;
@@ -112,7 +112,7 @@ struct CallRequest {
     query: Option<String>,
     headers: HeaderMap,
     method: Method,
-    peer: SocketAddr,
+    peer: Peer,
     shard: ShardHandle,
 }
 
@@ -133,7 +133,7 @@ where
     let route = route_of(request, number, vocabulary)?;
     let query = request.query.as_deref();
     let call_limiter = &gate.node.call_limiter;
-    let address = call_limiter.by_address(gate.trusted_proxies.client(request.peer.ip(), &request.headers));
+    let address = call_limiter.by_address(gate.trusted_proxies.client(request.peer, &request.headers));
     call_limiter.charge(address, 1, Instant::now()).map_err(too_many_calls)?;
     let _connection = gate.admit(request.peer, &request.headers, RequestKind::Call).await?;
     let sender = endpoint.origins.decide(&request.headers)?;
@@ -329,7 +329,7 @@ fn json_answer(status: u16, body: Option<Bytes>) -> Response {
 fn refused(error: ClientError) -> Problem {
     let ClientError { code, message } = error;
     if code == ErrorCode::Unavailable {
-        Problem::unavailable(message)
+        Problem::unavailable(message, 1)
     } else if code == ErrorCode::TryAgain {
         Problem::busy(message)
     } else {

@@ -1,10 +1,10 @@
 //! `ConnectionInfo`: the socket of an HTTP request, for its handler.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use warp::http::HeaderValue;
 
+use crate::net::peer::Peer;
 use crate::node::permit::Permit;
 use crate::shard::handle::ShardHandle;
 
@@ -12,7 +12,7 @@ use crate::shard::handle::ShardHandle;
 #[derive(Clone)]
 pub struct ConnectionInfo {
     /// The address of the peer: the client, or the proxy in front of it.
-    pub peer: SocketAddr,
+    pub peer: Peer,
     /// The shard that serves the socket.
     pub shard: ShardHandle,
     /// The request's `X-Request-Id`.
@@ -24,7 +24,7 @@ pub struct ConnectionInfo {
 
 impl ConnectionInfo {
     /// The info of an accepted socket; its request id is set later.
-    pub fn new(peer: SocketAddr, shard: ShardHandle, permit: Permit) -> Self {
+    pub fn new(peer: Peer, shard: ShardHandle, permit: Permit) -> Self {
         let (request_id, permit) = (HeaderValue::from_static("none"), Arc::new(permit));
         Self { peer, shard, request_id, is_first: true, permit }
     }

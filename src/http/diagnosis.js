@@ -8,6 +8,7 @@ const CLOSES = {
   4001: "the token has expired",
   4002: "this page was too slow to receive its messages",
   4003: "this page did not answer pings: was the computer asleep?",
+  4004: "the node cannot verify the token yet, because it has not the keys of the issuer: see its log",
   4029: "this page sent too much in a short time",
   4501: "the token was rejected",
   4504: "no token arrived in time",

@@ -1,6 +1,5 @@
 //! `Endpoint`: a path or several where clients connect, with a vocabulary and an access policy.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tidegate_protocol::dialect::SessionScope;
@@ -23,6 +22,7 @@ use crate::auth::policy::Via;
 use crate::config::endpoint::access::HintSource;
 use crate::http::origin::OriginPolicy;
 use crate::http::problem::Problem;
+use crate::net::peer::Peer;
 
 /// One or more paths where clients connect, with a vocabulary and an access policy.
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ pub struct HandshakeRequest<'r> {
     pub query: Option<&'r str>,
     pub headers: &'r HeaderMap,
     /// The address at the other end of the socket: the client, or a proxy.
-    pub peer: SocketAddr,
+    pub peer: Peer,
     /// Whether it is the first request of its socket.
     pub is_first: bool,
 }

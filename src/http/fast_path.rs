@@ -1,8 +1,6 @@
 //! The fast path: parses the first request of a socket without hyper if it arrived whole and looks like a handshake, as
 //! nearly all do. hyper parses everything else.
 
-use std::net::SocketAddr;
-
 use bytes::Bytes;
 use warp::http::HeaderMap;
 use warp::http::HeaderName;
@@ -15,6 +13,7 @@ use warp::http::header;
 use crate::http::bare_lf_guard::HeadLines;
 use crate::http::endpoint::HandshakeRequest;
 use crate::http::target;
+use crate::net::peer::Peer;
 use crate::node::limits::RequestLimits;
 
 /// The most headers that are parsed here; hyper parses requests with more.
@@ -37,7 +36,7 @@ impl FastPathRequest {
     }
 
     /// The request as the gate takes it, from this peer.
-    pub fn handshake_request(&self, peer: SocketAddr) -> HandshakeRequest<'_> {
+    pub fn handshake_request(&self, peer: Peer) -> HandshakeRequest<'_> {
         HandshakeRequest {
             method: &Method::GET,
             version: Version::HTTP_11,

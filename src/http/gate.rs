@@ -1,7 +1,6 @@
 //! `Gate`: decides whether a handshake is accepted. It checks the node's limits first, then the request, then the
 //! origin of the page, then the credential.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -13,14 +12,18 @@ use tidegate_protocol::identity::Identity;
 use tidegate_vocabulary::Vocabulary;
 use tidegate_vocabulary::binding::Binding;
 use warp::http::HeaderMap;
+use warp::http::HeaderValue;
 use warp::http::StatusCode;
 use warp::http::header;
 
+use crate::auth::Authenticator;
 use crate::auth::error::AuthError;
 use crate::auth::policy::Via;
 use crate::auth::setup_error::AuthSetupError;
 use crate::config::endpoint::EndpointConfig;
 use crate::config::endpoint::VocabularyFile;
+use crate::config::http::HttpConfig;
+use crate::config::listen_address::ListenAddress;
 use crate::http::endpoint::Endpoint;
 use crate::http::endpoint::HandshakeRequest;
 use crate::http::evaluate::Accepted;
@@ -37,6 +40,7 @@ use crate::http::redeem;
 use crate::http::socket_gate::RequestKind;
 use crate::http::socket_gate::SocketGate;
 use crate::http::trusted_proxies::TrustedProxies;
+use crate::net::peer::Peer;
 use crate::node::Node;
 use crate::node::admission::HandshakeSlot;
 use crate::node::permit::Permit;
@@ -59,6 +63,8 @@ pub struct Gate {
     pub node: Arc<Node>,
     /// The proxies whose `X-Forwarded-For` and `Forwarded` headers are trusted.
     pub trusted_proxies: TrustedProxies,
+    /// `Strict-Transport-Security` (RFC 6797), for all responses of a TLS listener.
+    pub hsts: Option<HeaderValue>,
     socket_gate: SocketGate,
     compression: Compression,
 }
@@ -80,27 +86,29 @@ pub struct UnknownVocabulary(String);
 
 impl Gate {
     /// The gate of one listener; `None` is `http.listen`. The limits are those of the node, for all listeners together.
+    /// `authenticator` checks the roles of endpoints: the node may still have an earlier one.
     pub fn new(
         endpoints: &[EndpointConfig],
-        listen: Option<SocketAddr>,
+        listen: Option<&ListenAddress>,
+        http: &HttpConfig,
+        authenticator: &Authenticator,
         node: &Arc<Node>,
     ) -> Result<Self, GateError> {
         // `Vocabularies` numbers the files of all listeners, so count those of other listeners too.
         let mut number = VocabularyId::NATIVE;
         let mut own_endpoints = Vec::new();
-        let authenticator = node.authenticator();
         for (at, endpoint) in endpoints.iter().enumerate() {
             let EndpointConfig { listen: own, path, vocabulary, file, access, replace_connections, .. } =
                 endpoint;
             number.0 += u16::from(file.is_some());
-            if *own != listen {
+            if own.as_ref() != listen {
                 continue;
             }
             let mut policy = authenticator.policy(access, &format!("endpoint[{at}]"))?;
             if *replace_connections {
                 policy = policy.with_one_connection_at(&name_on_all_nodes(endpoint, &endpoints[..at]));
             }
-            let origins = OriginPolicy::new(&node.http, endpoint, authenticator.cookie());
+            let origins = OriginPolicy::new(http, endpoint, authenticator.cookie());
             own_endpoints.push(match file {
                 Some(VocabularyFile(vocabulary)) => {
                     Endpoint::from_file(number, Arc::clone(vocabulary), policy, origins)
@@ -118,9 +126,16 @@ impl Gate {
             endpoints: own_endpoints,
             node: Arc::clone(node),
             trusted_proxies: TrustedProxies::new(&node.http.trusted_proxies),
+            hsts: None,
             socket_gate: SocketGate::new(node),
             compression,
         })
+    }
+
+    /// Tells browsers to use TLS only, for this time.
+    pub fn with_hsts(self, max_age: Option<Duration>) -> Self {
+        let value = max_age.map(|max_age| format!("max-age={}", max_age.as_secs()));
+        Self { hsts: value.and_then(|value| HeaderValue::from_str(&value).ok()), ..self }
     }
 
     pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
@@ -138,12 +153,7 @@ impl Gate {
 
     /// Takes a connection slot of the node and of the client's address, and waits for a handshake slot. Keep the permit
     /// for as long as the connection lives.
-    pub async fn admit(
-        &self,
-        peer: SocketAddr,
-        headers: &HeaderMap,
-        kind: RequestKind,
-    ) -> Result<Permit, Problem> {
+    pub async fn admit(&self, peer: Peer, headers: &HeaderMap, kind: RequestKind) -> Result<Permit, Problem> {
         self.reject_if_draining()?;
         // First the address, so that one address takes no more of the node's slots than it may have.
         let address_permit = self.socket_gate.admit_request(peer, headers, kind)?;
@@ -211,7 +221,7 @@ impl Gate {
     }
 
     /// The identity for this credential. Without a credential: the user that the client claims if the endpoint trusts
-    /// it, else the anonymous identity, else `None`. Only a ticket makes it wait.
+    /// it, else the anonymous identity, else `None`. It waits for a ticket, or if the keys of an issuer must be fetched.
     pub async fn identify(
         &self,
         endpoint: &Endpoint,
@@ -234,18 +244,19 @@ impl Gate {
             }
             presented => presented.map(|presented| presented.secret.expose()),
         };
-        let authenticator = self.node.authenticator();
-        let identity = match (credential, binding.and_then(|binding| endpoint.claimed_user(via, binding))) {
+        match (credential, binding.and_then(|binding| endpoint.claimed_user(via, binding))) {
             (Some(credential), _) => {
-                let identity = authenticator.identify_at(policy, via, credential, now);
-                identity.map_err(|error| unauthorized(&error))?
+                let identity = self.node.verify(policy, via, credential, now).await;
+                identity.map(Some).map_err(|error| unauthorized(&error))
             }
-            (None, Some(user)) => authenticator
-                .trust_client_identity(policy, &user)
-                .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad_user", error.to_string()))?,
-            (None, None) => return Ok(policy.anonymous(via)),
-        };
-        self.node.revocations.apply(identity, now).map(Some).map_err(|error| unauthorized(&error))
+            (None, Some(user)) => {
+                let identity = self.node.authenticator().trust_client_identity(policy, &user);
+                let identity = identity
+                    .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad_user", error.to_string()))?;
+                self.node.revocations.apply(identity, now).map(Some).map_err(|error| unauthorized(&error))
+            }
+            (None, None) => Ok(policy.anonymous(via)),
+        }
     }
 }
 
@@ -263,8 +274,13 @@ fn name_on_all_nodes(endpoint: &EndpointConfig, earlier: &[EndpointConfig]) -> S
     }
 }
 
-/// RFC 6750 §3 and §3.1: a request with an invalid or expired token gets 401 and the error `invalid_token`.
+/// RFC 6750 §3 and §3.1: a request with an invalid or expired token gets 401 and the error `invalid_token`. If the token
+/// cannot be verified now, it gets 503.
 pub fn unauthorized(error: &AuthError) -> Problem {
+    if let Some(retry_after) = error.retry_after() {
+        let seconds = retry_after_seconds(retry_after);
+        return Problem::unavailable(error.to_string(), seconds).with_reason(error.reason());
+    }
     let challenge = format!("Bearer error=\"invalid_token\", error_description=\"{}\"", error.reason());
     let code = if *error == AuthError::Expired { error.code().name() } else { "invalid_token" };
     Problem::new(StatusCode::UNAUTHORIZED, code, error.to_string())

@@ -68,9 +68,9 @@ impl Problem {
         problem.with_header(header::WWW_AUTHENTICATE, "Bearer")
     }
 
-    /// 503: what the call needs is unavailable, such as NATS.
-    pub fn unavailable(detail: impl Into<String>) -> Self {
-        Self { code: "unavailable", ..Self::busy(detail) }
+    /// 503 with this `Retry-After` in seconds: what the request needs is unavailable, such as NATS.
+    pub fn unavailable(detail: impl Into<String>, seconds: u64) -> Self {
+        Self { code: "unavailable", ..Self::busy_for(detail, seconds) }
     }
 
     /// RFC 9457 §3.1.1: `type` is a URI that identifies the kind of problem, and leads to documentation for people. It

@@ -2,18 +2,17 @@
 //! address before the client's first byte, also before TLS.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
 use std::io;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 
 use thiserror::Error;
-use tokio::io::ReadBuf;
-use tokio::net::TcpStream;
 
 use crate::config::network;
+use crate::net::socket::RegisteredSocket;
 
 /// The longest header of version 1, with CR LF (§2.1).
 const V1_MAX: usize = 107;
@@ -82,21 +81,20 @@ impl ProxyHeader {
 /// Reads the header of a fresh socket, and nothing after it. The caller sets the deadline. `scratch` must have
 /// room for a header.
 pub async fn read_header(
-    tcp: &TcpStream,
+    socket: &RegisteredSocket,
     scratch: &RefCell<Vec<u8>>,
 ) -> Result<ProxiedClient, ProxyHeaderError> {
     let mut start = Vec::new();
     loop {
         // Look at the bytes first: what follows the header is for TLS or HTTP. A silent socket holds no buffer.
-        let peeked = poll_fn(|context| {
-            let mut scratch = scratch.borrow_mut();
-            tcp.poll_peek(context, &mut ReadBuf::new(&mut scratch))
-        });
-        let peeked = peeked.await.map_err(ProxyHeaderError::Ended)?;
-        if peeked == 0 {
-            return Err(ProxyHeaderError::Ended(io::ErrorKind::UnexpectedEof.into()));
-        }
+        socket.readable().await.map_err(ProxyHeaderError::Ended)?;
         let mut scratch = scratch.borrow_mut();
+        let peeked = match socket.try_peek(&mut scratch) {
+            Ok(0) => return Err(ProxyHeaderError::Ended(ErrorKind::UnexpectedEof.into())),
+            Ok(peeked) => peeked,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(ProxyHeaderError::Ended(error)),
+        };
         let before = start.len();
         start.extend_from_slice(&scratch[..peeked.min(V2_MAX)]);
         let header = ProxyHeader::parse(&start)?;
@@ -104,7 +102,7 @@ pub async fn read_header(
             ProxyHeader::Incomplete => (start.len() - before, None),
             ProxyHeader::Complete { length, client } => (length.saturating_sub(before), Some(client)),
         };
-        let read = tcp.try_read(&mut scratch[..own]).map_err(ProxyHeaderError::Ended)?;
+        let read = socket.try_read(&mut scratch[..own]).map_err(ProxyHeaderError::Ended)?;
         if let Some(client) = client {
             return Ok(client);
         }

@@ -19,8 +19,8 @@ pub fn switching_protocols(response: &Response) -> Bytes {
     head(response).into()
 }
 
-/// An error response after which the connection is closed.
-pub fn error(problem: Problem, id: HeaderValue) -> Bytes {
+/// An error response after which the connection is closed. `hsts` is the value of `Strict-Transport-Security`.
+pub fn error(problem: Problem, id: HeaderValue, hsts: Option<&HeaderValue>) -> Bytes {
     let body = problem.body();
     let mut response = problem.into_response();
     let headers = response.headers_mut();
@@ -28,6 +28,9 @@ pub fn error(problem: Problem, id: HeaderValue) -> Bytes {
     headers.typed_insert(Date::from(SystemTime::now()));
     headers.insert(request_id::NAME, id);
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    if let Some(hsts) = hsts {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
+    }
     let mut out = head(&response);
     out.extend_from_slice(body.as_bytes());
     out.into()
@@ -56,7 +59,7 @@ mod tests {
 
     #[test]
     fn an_error_response_is_complete() {
-        let bytes = error(Problem::busy_for("come later", 7), HeaderValue::from_static("r-1"));
+        let bytes = error(Problem::busy_for("come later", 7), HeaderValue::from_static("r-1"), None);
         let text = std::str::from_utf8(&bytes).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{head}");

@@ -1,7 +1,6 @@
 //! Logs each rejected request: why, which user the credential names, and from which address.
 
 use std::net::IpAddr;
-use std::net::SocketAddr;
 
 use tracing::info;
 use warp::http::HeaderMap;
@@ -15,6 +14,7 @@ use crate::http::endpoint::HandshakeRequest;
 use crate::http::gate::Gate;
 use crate::http::problem::Problem;
 use crate::http::request_id;
+use crate::net::peer::Peer;
 use crate::telemetry::limit::LimitByReason;
 
 static LINES: LimitByReason = LimitByReason::per_second(10);
@@ -26,7 +26,7 @@ pub struct RejectedRequest<'r> {
     pub what: &'static str,
     pub endpoint: &'r Endpoint,
     /// The address at the other end of the socket: the client, or a proxy.
-    pub peer: SocketAddr,
+    pub peer: Peer,
     pub headers: &'r HeaderMap,
     /// The request as a handshake, if it is one: its query may have a credential too.
     pub handshake: Option<&'r HandshakeRequest<'r>>,
@@ -55,7 +55,7 @@ impl RejectedRequest<'_> {
     }
 
     fn forwarded(&self, gate: &Gate) -> Option<IpAddr> {
-        gate.trusted_proxies.forwarded(self.peer.ip(), self.headers)
+        gate.trusted_proxies.forwarded(self.peer, self.headers)
     }
 
     /// The user that the credential names, whether the credential is valid or not. Nothing else of it is logged.

@@ -19,13 +19,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio::time::sleep_until;
 use tokio::time::timeout_at;
 use tracing::debug;
 use warp::Filter;
-use warp::http::HeaderMap;
 use warp::http::StatusCode;
 use warp::http::header;
 use warp::reply::Reply;
@@ -33,19 +32,20 @@ use warp::reply::Response;
 
 use crate::http::bare_lf_guard::BareLf;
 use crate::http::bare_lf_guard::BareLfGuard;
+use crate::http::busy_reply::BusyText;
 use crate::http::connection_info::ConnectionInfo;
 use crate::http::fast_path::FastPathRequest;
 use crate::http::filters::Routes;
 use crate::http::filters::not_found;
 use crate::http::gate::Gate;
 use crate::http::problem::Problem;
-use crate::http::raw_response;
 use crate::http::request_id;
 use crate::http::socket_gate::SocketGate;
 use crate::http::target;
 use crate::http::websocket;
+use crate::net::socket::RegisteredSocket;
 use crate::net::stream::Stream;
-use crate::net::tls::TlsSettings;
+use crate::net::tls::settings::TlsSettings;
 use crate::node::Node;
 use crate::shard::AcceptedSocket;
 use crate::shard::Serve;
@@ -64,7 +64,7 @@ pub struct ListenerRoutes {
     pub routes: Routes,
     /// Decides about handshakes.
     pub gate: Arc<Gate>,
-    /// TLS with this certificate; `None` for plain TCP.
+    /// The settings of TLS; `None` for plain TCP.
     pub tls: Option<TlsSettings>,
 }
 
@@ -83,41 +83,67 @@ struct ListenerService<S> {
     rejections: Cell<usize>,
 }
 
-/// The function that serves the sockets of one shard. `listeners` are indexed by `ListenerId`.
-pub fn serve(listeners: Vec<ListenerRoutes>, node: &Arc<Node>, shard: &ShardHandle) -> Serve {
+impl std::fmt::Debug for ListenerRoutes {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("ListenerRoutes").field("gate", &self.gate).finish_non_exhaustive()
+    }
+}
+
+/// What serves the sockets of each listener on one shard, by `ListenerId`.
+struct ListenerServices<S> {
+    routes: watch::Receiver<Vec<ListenerRoutes>>,
+    services: Vec<Rc<ListenerService<S>>>,
+}
+
+/// The function that serves the sockets of one shard. `routes` are indexed by `ListenerId`. A socket is served by the
+/// routes of the moment when it was accepted, until it ends.
+pub fn serve(routes: watch::Receiver<Vec<ListenerRoutes>>, node: &Arc<Node>, shard: &ShardHandle) -> Serve {
     let scratch = Rc::new(RefCell::new(vec![0; FIRST_READ]));
-    let service = |ListenerRoutes { routes, gate, tls }| {
+    let (node, shard) = (Arc::clone(node), shard.clone());
+    let service = move |ListenerRoutes { routes, gate, tls }: ListenerRoutes| {
         let routes = TowerToHyperService::new(warp::service(routes.recover(not_found)));
-        let (node, shard, scratch) = (Arc::clone(node), shard.clone(), Rc::clone(&scratch));
+        let (node, shard, scratch) = (Arc::clone(&node), shard.clone(), Rc::clone(&scratch));
         let (socket_gate, rejections) = (SocketGate::new(&node), Cell::new(0));
         Rc::new(ListenerService { routes, gate, tls, node, shard, socket_gate, scratch, rejections })
     };
-    let services: Vec<_> = listeners.into_iter().map(service).collect();
+    let mut routes = routes;
+    routes.mark_changed();
+    let services = RefCell::new(ListenerServices { routes, services: Vec::new() });
     Serve(Box::new(move |socket| {
-        let service = services.get(socket.listener.0).map(Rc::clone);
+        let service = {
+            let ListenerServices { routes, services } = &mut *services.borrow_mut();
+            // When the node ends, there are no new ones.
+            if routes.has_changed().unwrap_or(services.is_empty()) {
+                *services = routes.borrow_and_update().iter().cloned().map(&service).collect();
+            }
+            services.get(socket.listener.0).map(Rc::clone)
+        };
         Box::pin(async move {
             let service = service?;
-            let AcceptedSocket { listener: _, stream, peer, mut permit } = socket;
+            let AcceptedSocket { listener: _, socket, peer, mut permit } = socket;
             let deadline = Instant::now() + service.node.limits.request.handshake_timeout;
             let client =
-                service.socket_gate.identify(&stream, peer, &mut permit, &service.scratch, deadline).await;
+                service.socket_gate.identify(&socket, peer, &mut permit, &service.scratch, deadline).await;
             let peer = match client {
                 Ok(client) => client,
                 Err(problem) => {
-                    let problem = problem.filter(|_| service.tls.is_none())?;
-                    reject(stream, problem, &service.rejections).await;
+                    let text = if service.tls.is_some() { BusyText::Tls } else { BusyText::Http };
+                    reject(socket.into(), text.rejection(problem?), &service.rejections).await;
                     return None;
                 }
             };
-            let stream = match &service.tls {
-                None => Stream::Plain(stream),
-                Some(tls) => {
-                    let tls = tls.accept(stream).inspect_err(|error| debug!(%error, "cannot begin TLS"));
+            let stream = match (socket, &service.tls) {
+                (RegisteredSocket::Tcp(tcp), Some(tls)) => {
+                    let tls = tls.accept(tcp).inspect_err(|error| debug!(%error, "cannot begin TLS"));
                     Stream::Tls(Box::new(tls.ok()?))
                 }
+                (socket, _) => socket.into(),
             };
             // A socket that sends nothing holds no buffer.
             let read = timeout_at(deadline, first_bytes(&stream, &service.scratch)).await.ok().flatten()?;
+            if stream.is_challenge() {
+                return None;
+            }
             if let Some(first) = FastPathRequest::parse(&read, &service.node.limits.request)
                 && first.is_upgrade()
                 && let Some(endpoint) = service.gate.endpoint(first.target.path(), &first.headers)
@@ -140,13 +166,12 @@ pub fn serve(listeners: Vec<ListenerRoutes>, node: &Arc<Node>, shard: &ShardHand
     }))
 }
 
-/// Answers a socket before its request is read. Above a number of such sockets, it is closed without waiting for the
-/// client, which may then miss the answer: a flood of them must not take the place of others.
-async fn reject(stream: TcpStream, problem: Problem, rejections: &Cell<usize>) {
-    let answer = raw_response::error(problem, request_id::from_headers(&HeaderMap::new()));
+/// Answers a socket before TLS and before its request is read. Above a number of such sockets, it is closed without
+/// waiting for the client, which may then miss the answer: a flood of them must not take the place of others.
+async fn reject(stream: Stream, answer: Bytes, rejections: &Cell<usize>) {
     if rejections.get() < MAX_REJECTIONS {
         rejections.update(|count| count + 1);
-        websocket::send_rejection(stream.into(), answer).await;
+        websocket::send_rejection(stream, answer).await;
         rejections.update(|count| count - 1);
     } else {
         let _ = stream.try_write(&answer);
@@ -194,12 +219,16 @@ async fn serve_with_hyper<S>(
         request.extensions_mut().insert(info.of_request(id.clone(), is_first));
         let checked = if bare_lf { Err(bare_lf_rejected()) } else { check(&request) };
         let answer = checked.map(|()| service.routes.call(request));
+        let hsts = service.gate.hsts.clone();
         async move {
             let mut answer = match answer {
                 Ok(answer) => answer.await?,
                 Err(problem) => problem.into_response(),
             };
             answer.headers_mut().insert(request_id::NAME, id);
+            if let Some(hsts) = hsts {
+                answer.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts);
+            }
             Ok::<_, Infallible>(answer)
         }
     });

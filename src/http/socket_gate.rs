@@ -2,14 +2,11 @@
 //! its address may have one more.
 
 use std::cell::RefCell;
-use std::net::IpAddr;
-use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
-use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 use tracing::debug;
 use tracing::info;
@@ -18,7 +15,6 @@ use warp::http::HeaderMap;
 use warp::http::StatusCode;
 use warp::http::header;
 
-use crate::config::network;
 use crate::http::problem::Problem;
 use crate::http::problem::retry_after_seconds;
 use crate::http::proxy_protocol;
@@ -26,6 +22,9 @@ use crate::http::proxy_protocol::ProxiedClient;
 use crate::http::proxy_protocol::ProxyHeaderError;
 use crate::http::trusted_proxies::Forwarded;
 use crate::http::trusted_proxies::TrustedProxies;
+use crate::net::peer;
+use crate::net::peer::Peer;
+use crate::net::socket::RegisteredSocket;
 use crate::node::Node;
 use crate::node::address_limiter::AddressPermit;
 use crate::node::address_limiter::AddressRefusal;
@@ -42,7 +41,7 @@ static PROXY_HEADERS: LogLimit = LogLimit::per_second(1);
 static NO_CLIENT_ADDRESS: LogLimit = LogLimit::every(60, 1);
 
 /// The address of a client that a proxy has not named.
-const UNKNOWN_CLIENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+const UNKNOWN_CLIENT: SocketAddr = SocketAddr::new(peer::NO_ADDRESS, 0);
 
 /// What an HTTP request is, for the limits of its address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,9 +75,8 @@ impl SocketGate {
 
     /// Counts a socket that was just accepted, if its peer is the client: not a trusted proxy, whose clients are known
     /// later, and not a program on this machine.
-    pub fn admit_peer(&self, peer: SocketAddr) -> Result<Option<AddressPermit>, Problem> {
-        let address = network::plain(peer.ip());
-        if address.is_loopback() || self.proxies.trusts(address) {
+    pub fn admit_peer(&self, peer: Peer) -> Result<Option<AddressPermit>, Problem> {
+        if self.proxies.trusts_peer(peer) || peer.limited_address().is_loopback() {
             return Ok(None);
         }
         self.admit_socket(peer)
@@ -94,27 +92,28 @@ impl SocketGate {
     /// remain as they are: their PROXY header is not a request, and is refused like any other.
     pub async fn identify(
         &self,
-        tcp: &TcpStream,
-        peer: SocketAddr,
+        socket: &RegisteredSocket,
+        peer: Peer,
         permit: &mut Permit,
         scratch: &RefCell<Vec<u8>>,
         deadline: tokio::time::Instant,
-    ) -> Result<SocketAddr, Option<Problem>> {
-        if !self.node.http.proxy_protocol || !self.proxies.trusts(peer.ip()) {
+    ) -> Result<Peer, Option<Problem>> {
+        if !self.node.http.proxy_protocol || !self.proxies.trusts_peer(peer) {
             return Ok(peer);
         }
-        let header = timeout_at(deadline, proxy_protocol::read_header(tcp, scratch)).await;
+        let header = timeout_at(deadline, proxy_protocol::read_header(socket, scratch)).await;
         match header.map_err(|_| None)? {
             Ok(ProxiedClient::Address(client)) => {
+                let client = Peer::Tcp(client);
                 // It may be a proxy in front of this one, whose clients are known from its headers.
-                if !self.proxies.trusts(client.ip()) {
+                if !self.proxies.trusts_peer(client) {
                     permit.count_address(self.admit_socket(client).map_err(Some)?);
                 }
                 Ok(client)
             }
             Ok(ProxiedClient::Proxy) => Ok(peer),
             // Not the proxy's address: headers with addresses are those of the client then.
-            Ok(ProxiedClient::Unknown) => Ok(UNKNOWN_CLIENT),
+            Ok(ProxiedClient::Unknown) => Ok(Peer::Tcp(UNKNOWN_CLIENT)),
             Err(error) => Err(self.reject_proxy_header(peer, &error)),
         }
     }
@@ -123,19 +122,18 @@ impl SocketGate {
     /// counted with their socket.
     pub fn admit_request(
         &self,
-        peer: SocketAddr,
+        peer: Peer,
         headers: &HeaderMap,
         kind: RequestKind,
     ) -> Result<Option<AddressPermit>, Problem> {
-        let address = network::plain(peer.ip());
-        let (address, is_counted) = match self.proxies.read(address, headers) {
-            Forwarded::Untrusted => (address, true),
+        let (address, is_counted) = match self.proxies.read(peer, headers) {
+            Forwarded::Untrusted => (peer.limited_address(), true),
             Forwarded::Absent => {
                 self.warn_about_proxy(peer, kind);
                 return Ok(None);
             }
             // Else a client could write such headers to escape the limits.
-            Forwarded::Ambiguous => (address, false),
+            Forwarded::Ambiguous => (peer.limited_address(), false),
             Forwarded::Address(client) => (client, false),
         };
         let is_charged = match kind {
@@ -153,8 +151,8 @@ impl SocketGate {
         limiter.acquire_connection(address).map_err(|refusal| self.refuse(refusal))
     }
 
-    fn admit_socket(&self, client: SocketAddr) -> Result<Option<AddressPermit>, Problem> {
-        let address = client.ip();
+    fn admit_socket(&self, client: Peer) -> Result<Option<AddressPermit>, Problem> {
+        let address = client.limited_address();
         let limiter = &self.node.address_limiter;
         let admitted = limiter
             .charge_handshake(address, Instant::now())
@@ -189,7 +187,7 @@ impl SocketGate {
     }
 
     /// Logs a socket that is refused before its request is read.
-    fn log_refusal(&self, peer: SocketAddr, problem: &Problem) {
+    fn log_refusal(&self, peer: Peer, problem: &Problem) {
         let Some(suppressed) = REFUSALS.pass(problem.reason) else { return };
         info!(
             status = problem.status.as_u16(),
@@ -205,7 +203,7 @@ impl SocketGate {
 
     /// Counts and logs that a proxy has sent no usable header. The answer tells its operator; `None` if the socket has
     /// ended.
-    fn reject_proxy_header(&self, peer: SocketAddr, error: &ProxyHeaderError) -> Option<Problem> {
+    fn reject_proxy_header(&self, peer: Peer, error: &ProxyHeaderError) -> Option<Problem> {
         if let ProxyHeaderError::Ended(_) = error {
             debug!(%peer, %error, "socket of a proxy ended early");
             return None;
@@ -225,7 +223,7 @@ impl SocketGate {
     }
 
     /// A proxy that names no client makes the limits of addresses useless.
-    fn warn_about_proxy(&self, peer: SocketAddr, kind: RequestKind) {
+    fn warn_about_proxy(&self, peer: Peer, kind: RequestKind) {
         if kind != RequestKind::Call
             && let Some(suppressed) = NO_CLIENT_ADDRESS.pass()
         {

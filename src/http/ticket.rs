@@ -89,10 +89,10 @@ async fn answer(
         return Err(problem.with_header(header::ALLOW, "POST, OPTIONS"));
     }
     let call_limiter = &gate.node.call_limiter;
-    let address = call_limiter.by_address(gate.trusted_proxies.client(connection.peer.ip(), headers));
+    let address = call_limiter.by_address(gate.trusted_proxies.client(connection.peer, headers));
     call_limiter.charge(address, 1, Instant::now()).map_err(too_many_calls)?;
     let now = SystemTime::now();
-    let accepted = accepted(gate, method, headers, now)?;
+    let accepted = accepted(gate, method, headers, now).await?;
     let _connection = gate.admit(connection.peer, headers, RequestKind::Call).await?;
     let caller = call_limiter.by_identity(&accepted.identity);
     call_limiter.charge(caller, 1, Instant::now()).map_err(too_many_calls)?;
@@ -114,7 +114,7 @@ struct AcceptedCredential {
 
 /// The credential of the request, if one of the listener's endpoints lets the page in and accepts the credential. Which
 /// endpoint the client connects to is not known yet: that one decides again.
-fn accepted(
+async fn accepted(
     gate: &Gate,
     method: &Method,
     headers: &HeaderMap,
@@ -141,7 +141,7 @@ fn accepted(
             }
         };
         credential.check_content_type(method, headers)?;
-        match identify(gate, endpoint, &credential, now) {
+        match identify(gate, endpoint, &credential, now).await {
             Ok(identity) => {
                 let origin = sender.origin.page().cloned();
                 return Ok(AcceptedCredential { credential, origin, identity });
@@ -159,16 +159,15 @@ fn accepted(
 }
 
 /// The identity at the endpoint, or at one of its paths.
-fn identify(
+async fn identify(
     gate: &Gate,
     endpoint: &Endpoint,
     credential: &PresentedCredential,
     now: SystemTime,
 ) -> Result<Arc<Identity>, AuthError> {
-    let (authenticator, text) = (gate.node.authenticator(), credential.secret.expose());
     let mut outcome = Err(AuthError::IdentityNotTrusted);
     for policy in endpoint.policies() {
-        outcome = authenticator.identify_at(policy, Via::Socket, text, now);
+        outcome = gate.node.verify(policy, Via::Socket, credential.secret.expose(), now).await;
         if !matches!(outcome, Err(AuthError::MissingRole { .. })) {
             break;
         }

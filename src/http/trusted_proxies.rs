@@ -14,6 +14,7 @@ use warp::http::header;
 use crate::config::network;
 use crate::config::network::Network;
 use crate::connection::client_address::ClientAddress;
+use crate::net::peer::Peer;
 
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
 const X_REAL_IP: &str = "x-real-ip";
@@ -41,12 +42,12 @@ impl TrustedProxies {
     }
 
     /// The client's address. Without a trusted proxy, or with unreadable or contradictory headers, it is the peer.
-    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-        self.forwarded(peer, headers).unwrap_or_else(|| network::plain(peer))
+    pub fn client(&self, peer: Peer, headers: &HeaderMap) -> IpAddr {
+        self.forwarded(peer, headers).unwrap_or_else(|| peer.limited_address())
     }
 
     /// The client's address as trusted proxies report it; `None` if there is none, or if it is unreadable or ambiguous.
-    pub fn forwarded(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
+    pub fn forwarded(&self, peer: Peer, headers: &HeaderMap) -> Option<IpAddr> {
         match self.read(peer, headers) {
             Forwarded::Address(address) => Some(address),
             Forwarded::Untrusted | Forwarded::Absent | Forwarded::Ambiguous => None,
@@ -54,8 +55,8 @@ impl TrustedProxies {
     }
 
     /// What the headers of a request from this peer say. All headers that are present must name the same client.
-    pub fn read(&self, peer: IpAddr, headers: &HeaderMap) -> Forwarded {
-        if !self.trusts(peer) {
+    pub fn read(&self, peer: Peer, headers: &HeaderMap) -> Forwarded {
+        if !self.trusts_peer(peer) {
             return Forwarded::Untrusted;
         }
         let plain = joined_lines(headers, X_FORWARDED_FOR);
@@ -79,8 +80,14 @@ impl TrustedProxies {
     }
 
     /// The addresses of a connection, for its log lines.
-    pub fn client_address(&self, peer: SocketAddr, headers: &HeaderMap) -> ClientAddress {
-        ClientAddress { peer, forwarded: self.forwarded(peer.ip(), headers) }
+    pub fn client_address(&self, peer: Peer, headers: &HeaderMap) -> ClientAddress {
+        ClientAddress { peer, forwarded: self.forwarded(peer, headers) }
+    }
+
+    /// Whether the other end of a socket is a trusted proxy. That of a Unix socket always is: the permissions of its file
+    /// decide who may connect.
+    pub fn trusts_peer(&self, peer: Peer) -> bool {
+        peer.ip().is_none_or(|address| self.trusts(address))
     }
 
     /// Whether this address is a trusted proxy.
@@ -201,11 +208,23 @@ mod tests {
         for (name, value) in lines {
             headers.append(*name, value.parse().unwrap());
         }
-        TrustedProxies::new(&trusted).client(peer.parse().unwrap(), &headers).to_string()
+        TrustedProxies::new(&trusted)
+            .client(peer.parse::<IpAddr>().map_or(Peer::Unix, |ip| SocketAddr::new(ip, 1).into()), &headers)
+            .to_string()
     }
 
     fn client_behind_a_proxy(value: &str) -> String {
         client("10.0.0.1", &[("x-forwarded-for", value)])
+    }
+
+    #[test]
+    fn xff_01_the_peer_of_a_unix_socket_is_trusted() {
+        assert_eq!(
+            client("unix", &[("x-forwarded-for", "198.51.100.1, 203.0.113.7, 10.9.9.9")]),
+            "203.0.113.7"
+        );
+        let ambiguous = [("x-forwarded-for", "203.0.113.7"), ("x-real-ip", "198.51.100.1")];
+        assert_eq!((client("unix", &[]), client("unix", &ambiguous)), ("0.0.0.0".into(), "0.0.0.0".into()));
     }
 
     #[test]
@@ -247,7 +266,7 @@ mod tests {
             headers.append("x-forwarded-for", warp::http::HeaderValue::from_bytes(value.as_bytes()).unwrap());
             let proxies = TrustedProxies::new(&[Network::parse("10.0.0.0/8").unwrap()]);
             assert_eq!(
-                proxies.client([10, 0, 0, 1].into(), &headers),
+                proxies.client(SocketAddr::from(([10, 0, 0, 1], 1)).into(), &headers),
                 IpAddr::from([10, 0, 0, 1]),
                 "{value:?}"
             );
@@ -319,7 +338,7 @@ mod tests {
             for (name, value) in lines {
                 headers.append(*name, value.parse().unwrap());
             }
-            proxies.read(peer.into(), &headers)
+            proxies.read(SocketAddr::from((peer, 1)).into(), &headers)
         };
         let xff = |value: &'static str| [("x-forwarded-for", value)];
         assert_eq!(read([203, 0, 113, 9], &xff("198.51.100.1")), Forwarded::Untrusted);

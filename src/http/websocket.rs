@@ -1,7 +1,6 @@
 //! The upgrade to WebSocket. An accepted handshake moves its raw socket to a connection on the shard. Most handshakes
 //! take the fast path without hyper; hyper parses the rest.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -19,6 +18,7 @@ use warp::http::HeaderValue;
 use warp::http::Method;
 use warp::http::StatusCode;
 use warp::http::Version;
+use warp::http::header;
 use warp::reply::Reply;
 use warp::reply::Response;
 
@@ -40,6 +40,7 @@ use crate::http::raw_response;
 use crate::http::rejection_log::RejectedRequest;
 use crate::http::request_id;
 use crate::http::socket_gate::RequestKind;
+use crate::net::peer::Peer;
 use crate::net::stream::Stream;
 use crate::node::connection_guard::ConnectionGuard;
 use crate::node::connection_guard::SocketPermit;
@@ -62,7 +63,7 @@ pub async fn open_fast_path(
     endpoint: &Endpoint,
     first: FastPathRequest,
     bytes: Bytes,
-    (stream, peer): (Stream, SocketAddr),
+    (stream, peer): (Stream, Peer),
     permit: Permit,
 ) -> Option<NewConnection> {
     let id = request_id::from_headers(&first.headers);
@@ -71,6 +72,9 @@ pub async fn open_fast_path(
             let client_address = gate.trusted_proxies.client_address(peer, &first.headers);
             let request = request_id::as_str(&id).into();
             answer.headers_mut().insert(request_id::NAME, id);
+            if let Some(hsts) = &gate.hsts {
+                answer.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
+            }
             let read = Bytes::copy_from_slice(&bytes[first.length..]);
             let websocket = WebSocket::new(
                 stream,
@@ -91,7 +95,7 @@ pub async fn open_fast_path(
         }
         Err(problem) => {
             drop((first, bytes));
-            send_rejection(stream, raw_response::error(problem, id)).await;
+            send_rejection(stream, raw_response::error(problem, id, gate.hsts.as_ref())).await;
             None
         }
     }

@@ -22,6 +22,7 @@ pub const REVOKED: KvBucket = KvBucket {
     max_value_bytes: -1,
     marker_ttl: Duration::from_hours(1),
     is_republished: true,
+    read_by: &["DIRECT.GET"],
 };
 
 /// Tickets, each for one connection. The key of an entry is the hash of a ticket; its value can be read only with the
@@ -37,6 +38,7 @@ pub const TICKETS: KvBucket = KvBucket {
     max_value_bytes: 256 * 1024,
     marker_ttl: Duration::ZERO,
     is_republished: false,
+    read_by: &["STREAM.INFO", "STREAM.MSG.GET"],
 };
 
 /// All buckets that `tidegate streams apply` creates.
@@ -59,6 +61,8 @@ pub struct KvBucket {
     marker_ttl: Duration,
     /// Whether the server sends each stored message to [`KvBucket::live_subjects`] too.
     is_republished: bool,
+    /// The requests of the JetStream API with which nodes find and read it.
+    read_by: &'static [&'static str],
 }
 
 /// Where the server keeps a bucket.
@@ -83,6 +87,12 @@ impl KvBucket {
     /// The subjects of all entries: `$KV.tidegate_revoked.>`.
     pub fn subjects(&self) -> String {
         self.subject(">")
+    }
+
+    /// What a node publishes on to use the bucket: its entries, and requests of the JetStream API.
+    pub fn needed_of_nodes(&self) -> Vec<String> {
+        let requests = self.read_by.iter().map(|request| format!("$JS.API.{request}.{}", self.stream()));
+        std::iter::once(self.subjects()).chain(requests).collect()
     }
 
     /// Where the server republishes the entries, if it does: `_live.$KV.tidegate_revoked.>`. Subscribe to this and not to

@@ -1,6 +1,8 @@
 //! `Bucket`: a key-value bucket of JetStream, by requests of its API over async-nats. Keys are written once and taken
 //! once, which is all that tickets need.
 
+use std::time::Duration;
+
 use async_nats::HeaderMap;
 use async_nats::client::RequestErrorKind;
 use async_nats::connection::State;
@@ -14,6 +16,8 @@ use tokio::time::timeout;
 use crate::nats::buckets::KvBucket;
 use crate::nats::client::Client;
 
+/// How long a node waits until it has created a bucket.
+const CREATE_WITHIN: Duration = Duration::from_secs(1);
 /// The write is valid only while this is the sequence number of the last message on its subject; 0: there is none.
 const EXPECTED_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
 /// What the message does to its key. Without it, the message sets the key.
@@ -47,7 +51,7 @@ pub struct NoConfirmation;
 
 /// Why a request has no result.
 #[derive(Debug)]
-enum Failure {
+enum RequestFailure {
     /// NATS is away, or has not answered in time: it is not known whether the request has been done.
     NoReply,
     /// No one answers this subject.
@@ -76,8 +80,10 @@ impl Client {
         if bucket.exists().await? {
             return Ok(bucket);
         }
-        let created = bucket.api("STREAM.CREATE", &definition.stream_config(1)).await;
-        match created {
+        // NATS does not answer a request that this node's user may not send, and clients wait for the outcome.
+        let config = definition.stream_config(1);
+        let created = timeout(CREATE_WITHIN, bucket.api("STREAM.CREATE", &config));
+        match created.await.unwrap_or(Err(RequestFailure::NoReply)) {
             Ok(_) => Ok(bucket),
             Err(failure) => {
                 let error = bucket.unusable(failure);
@@ -101,13 +107,15 @@ impl Bucket {
         let request = json!({ "last_by_subj": self.definition.subject(key) });
         let entry = match self.api("STREAM.MSG.GET", &request).await {
             Ok(response) => entry_of(&response).ok_or(NoConfirmation)?,
-            Err(Failure::Refused { code: Some(MESSAGE_NOT_FOUND), .. }) => return Ok(None),
+            Err(RequestFailure::Refused { code: Some(MESSAGE_NOT_FOUND), .. }) => return Ok(None),
             Err(_) => return Err(NoConfirmation),
         };
         let Some(value) = entry.value else { return Ok(None) };
         match self.write(key, entry.sequence, Some(DELETE), Bytes::new()).await {
             Ok(()) => Ok(Some(value)),
-            Err(Failure::Refused { code: Some(code), .. }) if WRONG_SEQUENCE.contains(&code) => Ok(None),
+            Err(RequestFailure::Refused { code: Some(code), .. }) if WRONG_SEQUENCE.contains(&code) => {
+                Ok(None)
+            }
             Err(_) => Err(NoConfirmation),
         }
     }
@@ -115,7 +123,7 @@ impl Bucket {
     async fn exists(&self) -> Result<bool, BucketError> {
         match self.api("STREAM.INFO", &Value::Null).await {
             Ok(_) => Ok(true),
-            Err(Failure::Refused { .. }) => Ok(false),
+            Err(RequestFailure::Refused { .. }) => Ok(false),
             Err(failure) => Err(self.unusable(failure)),
         }
     }
@@ -126,7 +134,7 @@ impl Bucket {
         expected: u64,
         operation: Option<&'static str>,
         value: Bytes,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), RequestFailure> {
         let mut headers = HeaderMap::new();
         headers.insert(EXPECTED_SEQUENCE, expected.to_string());
         if let Some(operation) = operation {
@@ -136,50 +144,55 @@ impl Bucket {
     }
 
     /// Sends a request about this bucket's stream to the JetStream API. `Value::Null`: it has no body.
-    async fn api(&self, request: &str, body: &Value) -> Result<Value, Failure> {
+    async fn api(&self, request: &str, body: &Value) -> Result<Value, RequestFailure> {
         let subject = format!("$JS.API.{request}.{}", self.definition.stream());
         let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
         self.request(subject, HeaderMap::new(), body).await
     }
 
-    async fn request(&self, subject: String, headers: HeaderMap, body: Bytes) -> Result<Value, Failure> {
+    async fn request(
+        &self,
+        subject: String,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Value, RequestFailure> {
         // While it is disconnected, async-nats keeps requests for later: the caller could not be told the outcome.
         if self.client.client.connection_state() != State::Connected {
-            return Err(Failure::NoReply);
+            return Err(RequestFailure::NoReply);
         }
         let reply = self.client.client.request_with_headers(subject, headers, body);
-        let Ok(reply) = timeout(self.client.limit, reply).await else { return Err(Failure::NoReply) };
+        let Ok(reply) = timeout(self.client.limit, reply).await else { return Err(RequestFailure::NoReply) };
         match reply {
             Ok(reply) => accepted(&reply.payload),
-            Err(error) if error.kind() == RequestErrorKind::NoResponders => Err(Failure::NoResponders),
-            Err(_) => Err(Failure::NoReply),
+            Err(error) if error.kind() == RequestErrorKind::NoResponders => Err(RequestFailure::NoResponders),
+            Err(_) => Err(RequestFailure::NoReply),
         }
     }
 
-    fn unusable(&self, failure: Failure) -> BucketError {
+    fn unusable(&self, failure: RequestFailure) -> BucketError {
         match failure {
-            Failure::Refused { reason, .. } => BucketError::Absent(reason),
-            Failure::NoResponders => {
+            RequestFailure::Refused { reason, .. } => BucketError::Absent(reason),
+            RequestFailure::NoResponders => {
                 BucketError::Absent("JetStream is not enabled for this account".to_owned())
             }
             // NATS does not answer requests that this node's user may not send.
-            Failure::NoReply if self.client.client.connection_state() == State::Connected => {
+            RequestFailure::NoReply if self.client.client.connection_state() == State::Connected => {
                 BucketError::Absent("JetStream does not answer: may this node's user ask it?".to_owned())
             }
-            Failure::NoReply => BucketError::Away,
+            RequestFailure::NoReply => BucketError::Away,
         }
     }
 }
 
 /// The response of JetStream, unless it is an error.
-fn accepted(response: &[u8]) -> Result<Value, Failure> {
-    let response: Value = serde_json::from_slice(response).map_err(|_| Failure::NoReply)?;
+fn accepted(response: &[u8]) -> Result<Value, RequestFailure> {
+    let response: Value = serde_json::from_slice(response).map_err(|_| RequestFailure::NoReply)?;
     let error = &response["error"];
     if error.is_null() {
         return Ok(response);
     }
     let reason = error["description"].as_str().unwrap_or("JetStream gives no reason").to_owned();
-    Err(Failure::Refused { code: error["err_code"].as_u64(), reason })
+    Err(RequestFailure::Refused { code: error["err_code"].as_u64(), reason })
 }
 
 /// Reads the response to `STREAM.MSG.GET`, which has headers and value in Base64. `None` if it is not as it should be.
@@ -215,8 +228,8 @@ mod tests {
     fn an_error_of_jetstream_has_its_code_and_its_reason() {
         assert_eq!(accepted(br#"{"seq":1}"#).unwrap(), json!({ "seq": 1 }));
         let error = br#"{"error":{"code":404,"err_code":10037,"description":"no message found"}}"#;
-        let Err(Failure::Refused { code, reason }) = accepted(error) else { panic!("it is an error") };
+        let Err(RequestFailure::Refused { code, reason }) = accepted(error) else { panic!("it is an error") };
         assert_eq!((code, &*reason), (Some(MESSAGE_NOT_FOUND), "no message found"));
-        assert!(matches!(accepted(b"not JSON"), Err(Failure::NoReply)));
+        assert!(matches!(accepted(b"not JSON"), Err(RequestFailure::NoReply)));
     }
 }

@@ -7,6 +7,7 @@ use tidegate_protocol::subject::Pattern;
 
 use crate::config::nats::NatsConfig;
 use crate::config::nats::login::NatsLogin;
+use crate::nats::buckets;
 use crate::nats::client::Client;
 use crate::nats::client::JetStream;
 use crate::nats::connect;
@@ -70,13 +71,15 @@ pub async fn probe(
         if std::mem::replace(&mut are_permissions_checked, true) {
             continue;
         }
-        if let Err(reason) = check_permissions(&mut connection, config, needs, &mut findings).await {
+        let has_jetstream = ask_about_jetstream(config).await;
+        let checked = check_permissions(&mut connection, config, needs, has_jetstream, &mut findings);
+        if let Err(reason) = checked.await {
             findings.push(Finding::failed(
                 format!("{url}: the connection ended while permissions were checked: {reason}"),
                 "look for the reason in the log of nats-server",
             ));
         }
-        findings.push(jetstream(config, needs).await);
+        findings.push(jetstream(has_jetstream, needs));
         if ordinary_users.is_empty() {
             findings.push(other_users::without_a_login(url, config, probe_id).await);
         }
@@ -87,13 +90,16 @@ pub async fn probe(
     findings
 }
 
-/// Reports whether the account has JetStream. Without it a node works, so its absence is no failure.
-async fn jetstream(config: &NatsConfig, needs: &Needs) -> Finding {
-    let has = match Client::connect(config, "tidegate/check/jetstream").await {
+async fn ask_about_jetstream(config: &NatsConfig) -> JetStream {
+    match Client::connect(config, "tidegate/check/jetstream").await {
         Ok(client) => client.jetstream().await,
         Err(_) => JetStream::Unknown,
-    };
-    match has {
+    }
+}
+
+/// Reports whether the account has JetStream. Without it a node works, so its absence is no failure.
+fn jetstream(has_jetstream: JetStream, needs: &Needs) -> Finding {
+    match has_jetstream {
         JetStream::Enabled { streams } => {
             Finding::passed(format!("JetStream is enabled for this account (streams: {streams})"))
         }
@@ -239,6 +245,7 @@ async fn check_permissions(
     connection: &mut ProbeConnection,
     config: &NatsConfig,
     needs: &Needs,
+    has_jetstream: JetStream,
     findings: &mut Vec<Finding>,
 ) -> Result<(), String> {
     let info = check_inbox(connection, config, findings).await?;
@@ -252,6 +259,9 @@ async fn check_permissions(
             ),
         });
     }
+    if let JetStream::Enabled { .. } = has_jetstream {
+        check_buckets(connection, needs, info.as_ref(), findings).await?;
+    }
     let Some(info) = info else {
         if !needs.publish.is_empty() {
             findings.push(Finding::warning(
@@ -264,6 +274,39 @@ async fn check_permissions(
     findings
         .extend(needs.publish.iter().map(|(pattern, needed_by)| publish_finding(&info, pattern, needed_by)));
     findings.extend(surplus_rights(&info).filter(|_| config.login != NatsLogin::None));
+    Ok(())
+}
+
+/// Checks what a node needs of the buckets. Without it, it works like a node without JetStream.
+async fn check_buckets(
+    connection: &mut ProbeConnection,
+    needs: &Needs,
+    info: Option<&UserInfo>,
+    findings: &mut Vec<Finding>,
+) -> Result<(), String> {
+    let denied = |verb: &str, subject: &str, who: &str| {
+        Finding::warning(
+            format!("{verb} {subject} ({who}): NATS forbids it"),
+            format!("let Tidegate's NATS user {verb} {subject}"),
+        )
+    };
+    let revocations = "revocations, for nodes that were away";
+    if let Some(live) = buckets::REVOKED.live_subjects() {
+        findings.push(match connection.subscribe_error(&live).await? {
+            None => Finding::passed(format!("subscribe to {live} ({revocations})")),
+            Some(_) => denied("subscribe to", &live, revocations),
+        });
+    }
+    let Some(info) = info else { return Ok(()) };
+    let of_tickets = buckets::TICKETS.needed_of_nodes().into_iter().filter(|_| needs.tickets);
+    let published = buckets::REVOKED.needed_of_nodes().into_iter().map(|subject| (subject, revocations));
+    for (subject, who) in published.chain(of_tickets.map(|subject| (subject, "tickets, for all nodes"))) {
+        let Ok(pattern) = Pattern::parse(&subject) else { continue };
+        findings.push(match info.publish.access_to(&pattern) {
+            Access::Full => Finding::passed(format!("publish on {subject} ({who})")),
+            Access::Partial { .. } | Access::Denied => denied("publish on", &subject, who),
+        });
+    }
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Opens a listener whose queue holds a storm of reconnects.
+//! Opens a TCP listener whose queue holds a storm of reconnects.
 
 use std::io;
 use std::net::SocketAddr;

@@ -16,24 +16,30 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
+use tokio::net::UnixStream;
 
 use crate::net::read::read_some;
+use crate::net::read::read_some_unix;
+use crate::net::socket::RegisteredSocket;
 use crate::net::tls::TlsStream;
 
-/// The byte stream of one client, plain or inside TLS.
+/// The byte stream of one client.
 #[derive(Debug)]
 pub enum Stream {
     /// Plain TCP.
     Plain(TcpStream),
     /// A TLS session.
     Tls(Box<TlsStream>),
+    /// A Unix socket, from a proxy on this machine.
+    Unix(UnixStream),
 }
 
 impl Stream {
-    fn tcp(&self) -> &TcpStream {
+    fn socket(&self) -> SockRef<'_> {
         match self {
-            Self::Plain(tcp) => tcp,
-            Self::Tls(tls) => tls.tcp(),
+            Self::Plain(tcp) => SockRef::from(tcp),
+            Self::Tls(tls) => SockRef::from(tls.tcp()),
+            Self::Unix(unix) => SockRef::from(unix),
         }
     }
 
@@ -42,12 +48,17 @@ impl Stream {
         match self {
             Self::Plain(tcp) => tcp.poll_read_ready(context).map(drop),
             Self::Tls(tls) => tls.poll_readable(context),
+            Self::Unix(unix) => unix.poll_read_ready(context).map(drop),
         }
     }
 
     /// Ready if the socket may accept bytes. If not, the task is woken when it does.
     pub fn poll_writable(&self, context: &mut Context<'_>) -> Poll<()> {
-        self.tcp().poll_write_ready(context).map(drop)
+        match self {
+            Self::Plain(tcp) => tcp.poll_write_ready(context).map(drop),
+            Self::Tls(tls) => tls.tcp().poll_write_ready(context).map(drop),
+            Self::Unix(unix) => unix.poll_write_ready(context).map(drop),
+        }
     }
 
     /// Waits until there may be bytes to read.
@@ -61,6 +72,7 @@ impl Stream {
         match self {
             Self::Plain(tcp) => read_some(tcp, buffer),
             Self::Tls(tls) => tls.try_read(buffer),
+            Self::Unix(unix) => read_some_unix(unix, buffer),
         }
     }
 
@@ -70,6 +82,7 @@ impl Stream {
         match self {
             Self::Plain(tcp) => tcp.try_write(bytes),
             Self::Tls(tls) => tls.try_write(&[IoSlice::new(bytes)]),
+            Self::Unix(unix) => unix.try_write(bytes),
         }
     }
 
@@ -78,14 +91,23 @@ impl Stream {
         match self {
             Self::Plain(tcp) => tcp.try_write_vectored(pieces),
             Self::Tls(tls) => tls.try_write(pieces),
+            Self::Unix(unix) => unix.try_write_vectored(pieces),
         }
     }
 
     /// Whether written bytes are still buffered here. The next write sends them, even an empty one.
     pub fn has_unsent(&self) -> bool {
         match self {
-            Self::Plain(_) => false,
+            Self::Plain(_) | Self::Unix(_) => false,
             Self::Tls(tls) => tls.has_unsent(),
+        }
+    }
+
+    /// Whether this is the check of a certificate authority, which sends no request.
+    pub fn is_challenge(&self) -> bool {
+        match self {
+            Self::Tls(tls) => tls.is_challenge(),
+            Self::Plain(_) | Self::Unix(_) => false,
         }
     }
 
@@ -95,18 +117,34 @@ impl Stream {
             tls.send_close_notify();
         }
         // It fails if the peer has already closed the connection, which needs no handling.
-        let _ = SockRef::from(self.tcp()).shutdown(Shutdown::Write);
+        let _ = self.socket().shutdown(Shutdown::Write);
     }
 
     /// Makes the connection end with a reset, so that closing it does not wait for unsent bytes.
     pub fn abort(&self) {
-        let _ = SockRef::from(self.tcp()).set_linger(Some(Duration::ZERO));
+        let _ = self.socket().set_linger(Some(Duration::ZERO));
     }
 }
 
 impl From<TcpStream> for Stream {
     fn from(tcp: TcpStream) -> Self {
         Self::Plain(tcp)
+    }
+}
+
+impl From<UnixStream> for Stream {
+    fn from(unix: UnixStream) -> Self {
+        Self::Unix(unix)
+    }
+}
+
+/// Without TLS.
+impl From<RegisteredSocket> for Stream {
+    fn from(socket: RegisteredSocket) -> Self {
+        match socket {
+            RegisteredSocket::Tcp(tcp) => tcp.into(),
+            RegisteredSocket::Unix(unix) => unix.into(),
+        }
     }
 }
 
@@ -118,8 +156,10 @@ impl AsyncRead for Stream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if let Self::Plain(tcp) = this {
-            return Pin::new(tcp).poll_read(context, buffer);
+        match this {
+            Self::Plain(tcp) => return Pin::new(tcp).poll_read(context, buffer),
+            Self::Unix(unix) => return Pin::new(unix).poll_read(context, buffer),
+            Self::Tls(_) => {}
         }
         loop {
             ready!(this.poll_readable(context));
@@ -152,6 +192,7 @@ impl AsyncWrite for Stream {
         let this = self.get_mut();
         match this {
             Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(context, pieces),
+            Self::Unix(unix) => Pin::new(unix).poll_write_vectored(context, pieces),
             Self::Tls(_) => loop {
                 ready!(this.poll_writable(context));
                 match this.try_write_vectored(pieces) {

@@ -3,6 +3,16 @@
 //! The pump writes to a stream that the connection's task reads, so both work on `&self`. No `RefCell` stays borrowed
 //! across a call that could re-enter this module.
 
+pub mod certificate;
+pub(super) mod challenges;
+mod expiry;
+pub mod files;
+pub mod loaded;
+pub mod reloader;
+mod resolver;
+pub mod settings;
+pub(super) mod validity;
+
 use std::cell::Cell;
 use std::cell::RefCell;
 use std::io;
@@ -10,60 +20,17 @@ use std::io::ErrorKind;
 use std::io::IoSlice;
 use std::io::Read;
 use std::io::Write;
-use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 
-use thiserror::Error;
 use tokio::net::TcpStream;
-use tokio_rustls::rustls;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::ServerConnection;
-use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::pki_types::CertificateDer;
-use tokio_rustls::rustls::pki_types::PrivateKeyDer;
-use tokio_rustls::rustls::pki_types::pem;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 
 use crate::net::read::read_some;
+use crate::net::tls::challenges::ACME_PROTOCOL;
 
 /// The most reads from the socket in one call. A peer may send records without data, and must not block the thread.
 const MAX_READS: usize = 16;
-
-/// The certificate and the other TLS settings of a listener.
-#[derive(Clone, Debug)]
-pub struct TlsSettings(Arc<ServerConfig>);
-
-/// Why a certificate and its key cannot be used.
-#[derive(Debug, Error)]
-pub enum TlsError {
-    /// One of them is not valid PEM.
-    #[error("cannot read the certificate or its key: {0}")]
-    Pem(#[from] pem::Error),
-    /// They do not belong together, or their type is not supported.
-    #[error("cannot use the certificate: {0}")]
-    Certificate(#[from] rustls::Error),
-}
-
-impl TlsSettings {
-    /// TLS 1.2 and 1.3 with this certificate chain, the server's own first, and its private key, both in PEM.
-    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, TlsError> {
-        let chain = CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>()?;
-        let key = PrivateKeyDer::from_pem_slice(key)?;
-        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
-        let config = config.with_safe_default_protocol_versions()?.with_no_client_auth();
-        let mut config = config.with_single_cert(chain, key)?;
-        // RFC 6455 §4.2.1: the handshake is an HTTP/1.1 request, so do not negotiate HTTP/2.
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self(Arc::new(config)))
-    }
-
-    /// Starts a session on an accepted socket. The TLS handshake takes place during the first reads.
-    pub fn accept(&self, tcp: TcpStream) -> Result<TlsStream, rustls::Error> {
-        let session = RefCell::new(ServerConnection::new(Arc::clone(&self.0))?);
-        Ok(TlsStream { tcp, session, decrypted: Cell::new(0), is_write_closed: Cell::new(false) })
-    }
-}
 
 /// One TLS session, seen from the server. Reading also drives the handshake.
 #[derive(Debug)]
@@ -132,6 +99,11 @@ impl TlsStream {
         }
     }
 
+    /// Whether this is the check of a certificate authority, which ends with the TLS handshake.
+    pub(super) fn is_challenge(&self) -> bool {
+        self.session.borrow().alpn_protocol() == Some(ACME_PROTOCOL)
+    }
+
     pub(super) fn has_unsent(&self) -> bool {
         !self.is_write_closed.get() && self.session.borrow().wants_write()
     }
@@ -189,6 +161,7 @@ impl Write for RawSocket<'_> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use socket2::SockRef;
@@ -199,15 +172,15 @@ pub(crate) mod tests {
     use tokio_rustls::TlsConnector;
     use tokio_rustls::rustls::ClientConfig;
     use tokio_rustls::rustls::RootCertStore;
+    use tokio_rustls::rustls::crypto::aws_lc_rs;
+    use tokio_rustls::rustls::pki_types::CertificateDer;
+    use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 
     use super::*;
+    use crate::config::tls::CertificateFiles;
+    use crate::config::tls::TlsConfig;
     use crate::net::stream::Stream;
-
-    /// Read at run time: `include_bytes` would make the tests' files part of the build.
-    fn certificate(name: &str) -> Vec<u8> {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/integration/support/tls");
-        std::fs::read(format!("{folder}/{name}")).unwrap()
-    }
+    use crate::net::tls::reloader::TlsReloader;
 
     type Client = tokio_rustls::client::TlsStream<TcpStream>;
 
@@ -219,13 +192,17 @@ pub(crate) mod tests {
         let client = socket.connect(listener.local_addr().unwrap()).await.unwrap();
         let (server, _) = listener.accept().await.unwrap();
         SockRef::from(&server).set_send_buffer_size(4 * 1024).unwrap();
-        let chain = certificate("server.pem");
-        let key = certificate("server.key");
-        let server = TlsSettings::from_pem(&chain, &key).unwrap().accept(server).unwrap();
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/integration/support/tls");
+        let files = CertificateFiles {
+            section: "tls".to_owned(),
+            cert_file: format!("{folder}/server.pem").into(),
+            key_file: format!("{folder}/server.key").into(),
+        };
+        let config = TlsConfig { certificates: vec![files], ..TlsConfig::default() };
+        let server = TlsReloader::new(&config).unwrap().settings().accept(server).unwrap();
         let server = Stream::Tls(Box::new(server));
         let mut roots = RootCertStore::empty();
-        let root = certificate("ca.pem");
-        roots.add(CertificateDer::from_pem_slice(&root).unwrap()).unwrap();
+        roots.add(CertificateDer::from_pem_file(format!("{folder}/ca.pem")).unwrap()).unwrap();
         let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
         let config = config.with_safe_default_protocol_versions().unwrap();
         let config = config.with_root_certificates(roots).with_no_client_auth();

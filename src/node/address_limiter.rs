@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -64,7 +66,8 @@ pub struct AddressPermit {
 /// connections.
 #[derive(Debug)]
 struct AddressConnections {
-    limit: u32,
+    /// 0: connections are not counted.
+    limit: AtomicU32,
     stripes: Box<[Mutex<AddressStripe>]>,
 }
 
@@ -78,7 +81,16 @@ impl AddressLimiter {
             started: now,
             hasher: RandomState::new(),
             handshakes: RateBuckets::new(limits.handshakes),
-            connections: Arc::new(AddressConnections { limit: limits.connections, stripes }),
+            connections: Arc::new(AddressConnections { limit: AtomicU32::new(limits.connections), stripes }),
+        }
+    }
+
+    /// Changes the limits. Does nothing where there is no limit, before or after.
+    pub fn change_limits(&self, limits: AddressLimits) {
+        self.handshakes.change_rate(limits.handshakes);
+        let limit = &self.connections.limit;
+        if limit.load(Ordering::Relaxed) > 0 && limits.connections > 0 {
+            limit.store(limits.connections, Ordering::Relaxed);
         }
     }
 
@@ -92,15 +104,16 @@ impl AddressLimiter {
     /// Counts one more connection of an address; `None` if there is no limit.
     pub fn acquire_connection(&self, address: IpAddr) -> Result<Option<AddressPermit>, AddressRefusal> {
         let connections = &self.connections;
-        if connections.limit == 0 {
+        let limit = connections.limit.load(Ordering::Relaxed);
+        if limit == 0 {
             return Ok(None);
         }
         let address = self.id(address);
         let mut stripe = connections.stripe(address);
         let count = stripe.0.entry(address).or_default();
-        // An entry that was just made is below the limit, so none without a connection remains.
-        if *count >= connections.limit {
-            return Err(AddressRefusal::Connections(connections.limit));
+        // An entry that was just made is below the limit, which is at least 1, so none without a connection remains.
+        if *count >= limit {
+            return Err(AddressRefusal::Connections(limit));
         }
         *count += 1;
         Ok(Some(AddressPermit { connections: Arc::clone(connections), address }))

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use tidegate_protocol::session::limits::Rate;
 
+use crate::node::atomic_rate::AtomicRate;
 use crate::node::permit::Permit;
 
 /// The longest `Retry-After`.
@@ -31,7 +32,10 @@ pub struct AdmissionLimits {
 /// The counters of one node.
 #[derive(Debug)]
 pub struct Admission {
-    limits: AdmissionLimits,
+    /// The most connections; 0 for no limit.
+    max_connections: usize,
+    handshakes: AtomicRate,
+    wait: Duration,
     started: Instant,
     /// When the bucket of handshakes is full again, in nanoseconds since `started` (generic cell rate algorithm).
     full_at: AtomicU64,
@@ -53,7 +57,9 @@ pub enum HandshakeSlot {
 impl Admission {
     pub fn new(limits: AdmissionLimits, now: Instant) -> Self {
         Self {
-            limits,
+            max_connections: limits.connections,
+            handshakes: AtomicRate::new(limits.handshakes),
+            wait: limits.wait,
             started: now,
             full_at: AtomicU64::new(0),
             retry_at: AtomicU64::new(0),
@@ -61,10 +67,15 @@ impl Admission {
         }
     }
 
+    /// Changes the rate of handshakes.
+    pub fn change_rate(&self, handshakes: Rate) {
+        self.handshakes.set(handshakes);
+    }
+
     /// Takes a connection slot, which is free again when the permit is dropped. If none is free, the error is the time
     /// after which the client may retry.
     pub fn acquire_connection(&self, now: Instant) -> Result<Permit, Duration> {
-        let limit = self.limits.connections;
+        let limit = self.max_connections;
         let free = |taken: usize| (limit == 0 || taken < limit).then_some(taken + 1);
         if self.connections.fetch_update(Ordering::AcqRel, Ordering::Acquire, free).is_err() {
             return Err(self.next_retry(now));
@@ -74,12 +85,12 @@ impl Admission {
 
     /// Takes a handshake slot. It is used up even if the handshake fails.
     pub fn acquire_handshake(&self, now: Instant) -> HandshakeSlot {
-        let Rate { per_second, burst } = self.limits.handshakes;
+        let Rate { per_second, burst } = self.handshakes.get();
         if per_second == 0 {
             return HandshakeSlot::Now;
         }
         let now_at = self.since(now);
-        let room = span(burst, per_second).saturating_add(nanoseconds(self.limits.wait));
+        let room = span(burst, per_second).saturating_add(nanoseconds(self.wait));
         let next = |full_at: u64| {
             let full_at = full_at.max(now_at).saturating_add(span(1, per_second));
             (full_at - now_at <= room).then_some(full_at)
@@ -101,7 +112,7 @@ impl Admission {
     fn next_retry(&self, now: Instant) -> Duration {
         let now_at = self.since(now);
         let latest = now_at.saturating_add(nanoseconds(MAX_RETRY_AFTER));
-        let step = span(1, self.limits.handshakes.per_second.max(1));
+        let step = span(1, self.handshakes.get().per_second.max(1));
         let next = |retry_at: u64| Some(retry_at.max(now_at).saturating_add(step).min(latest));
         let before = self.retry_at.fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
         let retry_at = before.ok().and_then(next).unwrap_or(latest);

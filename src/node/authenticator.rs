@@ -21,6 +21,11 @@ impl CurrentAuthenticator {
         Arc::clone(&self.0.borrow())
     }
 
+    /// Tells about each replacement.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Authenticator>> {
+        self.0.subscribe()
+    }
+
     /// Replaces the authenticator. Decisions in progress finish with the old one.
     pub fn replace(&self, authenticator: Authenticator) {
         self.0.send_replace(Arc::new(authenticator));

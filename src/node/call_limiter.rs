@@ -58,6 +58,12 @@ impl CallLimiter {
         }
     }
 
+    /// Changes the rates. Does nothing where there is no limit, before or after.
+    pub fn change_limits(&self, limits: CallLimits) {
+        self.identities.change_rate(limits.identity);
+        self.addresses.change_rate(limits.address);
+    }
+
     /// The caller at this address. An IPv6 network of 64 bits counts as one address, since one customer has all of it.
     pub fn by_address(&self, address: IpAddr) -> Caller {
         Caller::Address(self.hasher.hash_one(AddressKey::of(address)))

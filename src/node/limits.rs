@@ -6,6 +6,8 @@ use tidegate_protocol::session::limits::Rate;
 use tidegate_protocol::websocket::AssemblerLimits;
 
 use crate::hub::outbox::limits::OutboxLimits;
+use crate::node::address_limiter::AddressLimits;
+use crate::node::call_limiter::CallLimits;
 
 #[derive(Clone, Copy, Debug)]
 pub struct NodeLimits {
@@ -13,6 +15,17 @@ pub struct NodeLimits {
     /// The largest body of an HTTP call, in bytes.
     pub max_body: usize,
     pub connection: ConnectionLimits,
+}
+
+/// The limits that can change while the node runs.
+#[derive(Clone, Copy, Debug)]
+pub struct AdjustableLimits {
+    /// The rate of handshakes of the node.
+    pub handshakes: Rate,
+    pub address: AddressLimits,
+    pub calls: CallLimits,
+    /// The most connections of a user.
+    pub user_connections: usize,
 }
 
 /// The limits of an HTTP request until its head is complete, and of writing the response.

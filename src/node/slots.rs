@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::task::Context;
 
 use crate::config::limits::UserLimitPolicy;
@@ -24,7 +26,7 @@ const STRIPES: u64 = 64;
 /// The taken slots of each key, the oldest first.
 #[derive(Debug)]
 pub struct Slots<K> {
-    limit: usize,
+    limit: AtomicUsize,
     policy: UserLimitPolicy,
     stripes: Vec<Mutex<Stripe<K>>>,
     hasher: RandomState,
@@ -56,7 +58,14 @@ impl<K: Clone + Eq + Hash> Slots<K> {
     pub fn new(limit: usize, policy: UserLimitPolicy) -> Self {
         let stripes = if limit == 0 { 0 } else { STRIPES };
         let stripes = (0..stripes).map(|_| Mutex::new(Stripe(HashMap::new()))).collect();
-        Self { limit, policy, stripes, hasher: RandomState::new() }
+        Self { limit: AtomicUsize::new(limit), policy, stripes, hasher: RandomState::new() }
+    }
+
+    /// Changes the number of slots. Does nothing if there is no limit, before or after. A key that has more keeps them.
+    pub fn change_limit(&self, limit: usize) {
+        if limit > 0 && !self.stripes.is_empty() {
+            self.limit.store(limit, Ordering::Relaxed);
+        }
     }
 
     /// Takes a slot; `None` if there is no limit. With [`UserLimitPolicy::Replace`] it replaces the oldest slot if all
@@ -66,9 +75,10 @@ impl<K: Clone + Eq + Hash> Slots<K> {
             return Ok(None);
         };
         let taken = stripe.0.entry(key.clone()).or_default();
-        let is_full = taken.len() >= self.limit;
+        let limit = self.limit.load(Ordering::Relaxed);
+        let is_full = taken.len() >= limit;
         if is_full && self.policy == UserLimitPolicy::Reject {
-            return Err(NoFreeSlot { limit: self.limit });
+            return Err(NoFreeSlot { limit });
         }
         let oldest = if is_full { taken.pop_front() } else { None };
         let replaced = ReplacementFlag::default();

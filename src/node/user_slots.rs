@@ -34,6 +34,11 @@ impl UserSlots {
         Self(Arc::new(Slots::new(limit, policy)))
     }
 
+    /// Changes the limit. Does nothing if there is none, before or after.
+    pub fn change_limit(&self, limit: usize) {
+        self.0.change_limit(limit);
+    }
+
     /// Takes a slot of the user; `None` for anonymous clients, and if there is no limit.
     pub fn acquire(&self, identity: &Identity) -> Result<Option<Slot<UserKey>>, TooManyConnections> {
         if identity.anonymous {

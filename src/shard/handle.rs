@@ -1,6 +1,5 @@
 //! `ShardHandle`: sends requests to a shard, over a bounded channel. Lanes use inboxes instead.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -12,6 +11,8 @@ use tokio::sync::oneshot;
 
 use crate::connection::ConnectionSetup;
 use crate::connection::transport::Transport;
+use crate::net::peer::Peer;
+use crate::net::socket::Socket;
 use crate::node::permit::Permit;
 use crate::shard::job::ShardJob;
 
@@ -25,7 +26,7 @@ pub struct ListenerId(pub usize);
 /// A request to a shard.
 pub enum ShardRequest {
     /// Serve an accepted socket.
-    Accept { listener: ListenerId, stream: std::net::TcpStream, peer: SocketAddr, permit: Permit },
+    Accept { listener: ListenerId, socket: Socket, peer: Peer, permit: Permit },
     /// Start a connection whose handshake is done.
     Connect { transport: PendingTransport, setup: Box<ConnectionSetup> },
     /// Run a job that does not belong to a connection of the shard, and answer it.

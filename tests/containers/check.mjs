@@ -132,9 +132,23 @@ test('docker-compose.yml is YAML without warnings, and names no unknown key', ()
 
 test('compose runs the nats-server that the tests run, with JetStream', () => {
   assert.equal(nats.image, `nats:${pinned}-alpine`);
-  assert.ok(nats.command.includes('--jetstream'));
-  assert.deepEqual(nats.volumes, ['nats-data:/data']);
-  assert.equal(nats.command[nats.command.indexOf('--store_dir') + 1], '/data');
+  assert.deepEqual(nats.volumes, ['nats-data:/data', './nats/server.conf:/etc/nats/server.conf:ro']);
+  assert.equal(nats.command[nats.command.indexOf('--config') + 1], '/etc/nats/server.conf');
+  assert.match(read('nats/server.conf'), /^jetstream \{\n {2}store_dir: \/data$/m);
+});
+
+test('each user of nats/server.conf has a password, and Tidegate logs in as its own user', () => {
+  const users = [...read('nats/server.conf').matchAll(/\{ user: (\w+), password: \$(\w+)/g)];
+  assert.deepEqual(users.map(([, user]) => user), ['operator', 'producer', 'tidegate']);
+  for (const [, user, variable] of users) {
+    assert.equal(variable, `NATS_${user.toUpperCase()}_PASSWORD`);
+    // nats-server reads a value that begins with a digit as a number.
+    assert.match(nats.environment[variable], new RegExp(`^\\$\\{${variable}:-[a-z][a-z-]+\\}$`));
+  }
+  assert.equal(tidegate.environment.TIDEGATE_NATS__USER, 'tidegate');
+  assert.equal(tidegate.environment.TIDEGATE_NATS__PASSWORD, nats.environment.NATS_TIDEGATE_PASSWORD);
+  const login = tidegate.command[tidegate.command.indexOf('--demo-user') + 1];
+  assert.equal(login, `producer:${nats.environment.NATS_PRODUCER_PASSWORD}`);
 });
 
 test('Tidegate starts once NATS is healthy', () => {

@@ -9,6 +9,7 @@ use serde_json::json;
 use tidegate::config::Config;
 use tidegate::config::network::Network;
 use tidegate::http::socket_gate::SocketGate;
+use tidegate::net::peer::Peer;
 use tidegate::node::refusals::Refused;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpSocket;
@@ -64,7 +65,7 @@ fn refused(edge: &TestEdge, refused: Refused) -> u64 {
 async fn proxy_socket(edge: &TestEdge) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(format!("{PROXY}:0").parse().unwrap()).unwrap();
-    let stream = socket.connect(edge.app.address).await.unwrap();
+    let stream = socket.connect(edge.app.address.tcp().unwrap()).await.unwrap();
     stream.set_nodelay(true).unwrap();
     stream
 }
@@ -145,7 +146,7 @@ async fn ex_01_a_socket_is_counted_for_its_peer_unless_that_is_a_proxy_or_this_m
     })
     .await;
     let gate = SocketGate::new(&edge.app.node);
-    let at = |peer: &str| gate.admit_peer(peer.parse::<SocketAddr>().unwrap());
+    let at = |peer: &str| gate.admit_peer(peer.parse::<SocketAddr>().unwrap().into());
     let held = [at("203.0.113.1:1").unwrap(), at("[::ffff:203.0.113.1]:2").unwrap()];
     assert!(held.iter().all(Option::is_some));
     let problem = at("203.0.113.1:3").unwrap_err();
@@ -154,6 +155,7 @@ async fn ex_01_a_socket_is_counted_for_its_peer_unless_that_is_a_proxy_or_this_m
     for uncounted in ["10.1.2.3:1", "127.0.0.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
         assert!((0..3).all(|_| at(uncounted).unwrap().is_none()), "{uncounted}");
     }
+    assert!((0..3).all(|_| gate.admit_peer(Peer::Unix).unwrap().is_none()));
     drop(held);
     assert!(at("203.0.113.1:3").unwrap().is_some());
 }
@@ -283,14 +285,37 @@ async fn xff_01_a_proxy_header_comes_before_tls() {
     stream.write_all(&v2([203, 0, 113, 1])).await.unwrap();
     let mut client = Client::connect_over(tls::over(stream).await, &token("alice")).await;
     client.subscribe("chat.general").await;
-    // A surplus socket gets no TLS handshake, and nothing in plain text.
+    // A surplus socket gets no TLS handshake, only a fatal alert (RFC 8446 §6.2): internal_error.
+    const ALERT: &[u8] = b"\x15\x03\x03\0\x02\x02\x50";
     for header in [v1("203.0.113.1"), b"\x16\x03\x01\x02\x00\x01".to_vec()] {
         let mut surplus = RawClient::over(proxy_socket(&edge).await);
         surplus.send(&header).await;
-        assert_eq!(within("it is closed", surplus.rest()).await, b"");
+        assert_eq!(within("it is closed", surplus.rest()).await, ALERT);
     }
     let counted = [Refused::AddressConnections, Refused::ProxyHeader].map(|limit| refused(&edge, limit));
     assert_eq!(counted, [1, 1]);
     edge.publish("chat.general", "1").await;
     assert_eq!(client.expect("message").await["data"], 1);
+}
+
+#[tokio::test]
+async fn ex_01_the_limits_of_addresses_hold_over_tls() {
+    let edge = TestEdge::with_tls(|config| {
+        trusts(&["127.0.0.0/8"], config);
+        config.tls.hsts = Some(Duration::from_hours(1));
+        config.limits.connections_per_address = 1;
+    })
+    .await;
+    let mut clients = Vec::new();
+    for (address, status) in [("203.0.113.1", 101), ("203.0.113.1", 429), ("203.0.113.2", 101)] {
+        let stream = TcpStream::connect(edge.address()).await.unwrap();
+        let mut client = RawClient::over(tls::over(stream).await);
+        let headers = format!("X-Forwarded-For: {address}\r\n");
+        client.send(&handshake("/ws", &(bearer("alice") + &headers))).await;
+        let answer = within("a response", client.answer()).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert_eq!(answer.header("strict-transport-security"), Some("max-age=3600"));
+        clients.push(client);
+    }
+    assert_eq!(refused(&edge, Refused::AddressConnections), 1);
 }

@@ -11,8 +11,7 @@ use tidegate::auth::Authenticator;
 use tidegate::auth::jwt;
 use tidegate::config::Config;
 use tidegate::config::auth::AuthConfig;
-use tidegate::config::auth::KeyAlgorithm;
-use tidegate::config::auth::KeyConfig;
+use tidegate::config::auth::key::KeyConfig;
 use tidegate::config::secret::Secret;
 
 use crate::support::client::Client;
@@ -20,6 +19,7 @@ use crate::support::edge::TestEdge;
 use crate::support::edge::role;
 use crate::support::edge::token;
 use crate::support::edge::token_with;
+use crate::support::nats_server::NatsServer;
 use crate::support::raw::Answer;
 use crate::support::raw::RawClient;
 use crate::support::raw::ask;
@@ -67,8 +67,7 @@ async fn a_new_authenticator_applies_to_new_clients_and_open_sessions_stay() {
     let edge = TestEdge::start().await;
     let mut alice = edge.client("alice").await;
     let secret = "another secret that is only ever used by these tests";
-    let key =
-        KeyConfig { kid: "next".to_owned(), algorithm: KeyAlgorithm::Hs256, secret: Secret::new(secret) };
+    let key = KeyConfig::hs256("next", Secret::new(secret));
     let auth = AuthConfig { keys: vec![key], ..AuthConfig::default() };
     let roles = vec![role("user", &["prices.*"], &[], &[])];
     edge.app.node.current_authenticator.replace(Authenticator::new(auth, roles).unwrap());
@@ -359,7 +358,7 @@ async fn root(edge: &TestEdge) -> Client {
 /// PROTOCOL.md: "are always rejected, whatever the roles say, and so is a pattern whose first token is a wildcard"
 #[tokio::test]
 async fn sub_05_no_role_reaches_system_subjects() {
-    let edge = TestEdge::with(with_root).await;
+    let edge = TestEdge::with_nats(NatsServer::open().await, with_root, false).await;
     let (_nats, mut all) = edge.nats.subscribe(">").await;
     let mut client = root(&edge).await;
     let roots = SYSTEM.into_iter().chain(["_INBOX_other", "$anything"]);
@@ -393,7 +392,7 @@ async fn sub_05_no_role_reaches_system_subjects() {
 
 #[tokio::test]
 async fn sub_06_malformed_subjects_never_reach_nats() {
-    let edge = TestEdge::with(with_root).await;
+    let edge = TestEdge::with_nats(NatsServer::open().await, with_root, false).await;
     let (_nats, mut all) = edge.nats.subscribe(">").await;
     let mut client = root(&edge).await;
     let malformed = [

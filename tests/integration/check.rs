@@ -42,7 +42,7 @@ fn config(nats: &NatsServer, login: &str) -> String {
 
 #[tokio::test]
 async fn check_tests_each_nats_permission_that_the_node_needs() {
-    let nats = NatsServer::start().await;
+    let nats = NatsServer::open().await;
     let output = check(&nats, &config(&nats, "")).await;
     let printed = text_of(&output);
     assert_eq!(output.status.code(), Some(0), "{printed}");
@@ -54,6 +54,10 @@ async fn check_tests_each_nats_permission_that_the_node_needs() {
         "subscribe to user.*.> (role \"user\")",
         "publish on chat.* (role \"user\")",
         "publish on quotes.get (role \"user\")",
+        "subscribe to tidegate.revoke (revocations)",
+        "subscribe to _live.$KV.tidegate_revoked.> (revocations, for nodes that were away)",
+        "publish on $KV.tidegate_revoked.> (revocations, for nodes that were away)",
+        "publish on $JS.API.STREAM.MSG.GET.KV_tidegate_tickets (tickets, for all nodes)",
         "JetStream is enabled for this account (streams: 0)",
     ] {
         assert_line(&printed, "ok", what, "");
@@ -63,7 +67,7 @@ async fn check_tests_each_nats_permission_that_the_node_needs() {
 
 #[tokio::test]
 async fn check_names_the_subject_over_which_nodes_replace_connections() {
-    let nats = NatsServer::start().await;
+    let nats = NatsServer::open().await;
     for (replaces, is_tested) in [(true, true), (false, false)] {
         let endpoint = format!("[[endpoint]]\npath = \"/ws\"\nreplace_connections = {replaces}\n");
         let printed = text_of(&check(&nats, &format!("{}{endpoint}", config(&nats, ""))).await);
@@ -137,7 +141,7 @@ async fn check_names_an_inbox_that_nats_forbids() {
 
 #[tokio::test]
 async fn check_names_a_server_that_is_absent_or_has_no_tls() {
-    let nats = NatsServer::start().await;
+    let nats = NatsServer::open().await;
     let nothing = format!("[nats]\nurl = \"nats://127.0.0.1:{}\"\n{ROLE}", NatsServer::free_port());
     assert_line(&text_of(&check(&nats, &nothing).await), "FAILED", "cannot connect", "nothing listens there");
     let tls = format!("[nats]\nurl = \"{}\"\n{ROLE}", nats.url().replace("nats:", "tls:"));
@@ -208,7 +212,7 @@ async fn invalid_and_used_addresses_are_reported_before_the_node_starts() {
 
 #[tokio::test]
 async fn check_and_the_start_log_warn_if_no_client_can_authenticate() {
-    let nats = NatsServer::start().await;
+    let nats = NatsServer::open().await;
     let file = format!("[nats]\nurl = \"{}\"\n{ROLE}", nats.url());
     let check = Command::new(env!("CARGO_BIN_EXE_tidegate"))
         .args(["check", "--config"])

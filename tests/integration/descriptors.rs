@@ -15,7 +15,7 @@ const FILES: u32 = 160;
 #[tokio::test]
 async fn at_the_descriptor_limit_clients_get_503_and_health_checks_and_nats_still_work() {
     let mut nats = NatsServer::start().await;
-    let node = Process::serve_with_files(FILES, &nats.url(), "limits.handshake_timeout_s = 300").await;
+    let node = Process::serve_with_files(FILES, &nats.node_url(), "limits.handshake_timeout_s = 300").await;
     node.ready().await;
     // Far more idle sockets than there are descriptors.
     let mut silent = Vec::new();
@@ -44,7 +44,7 @@ async fn at_the_descriptor_limit_clients_get_503_and_health_checks_and_nats_stil
 #[tokio::test]
 async fn at_the_connection_limit_health_checks_work_and_clients_get_a_complete_503() {
     let nats = NatsServer::start().await;
-    let node = Process::serve_with_files(FILES, &nats.url(), "").await;
+    let node = Process::serve_with_files(FILES, &nats.node_url(), "").await;
     let listening = node.logged("listening", |_| true).await;
     let room = listening["connections"].as_u64().unwrap();
     assert!((20..u64::from(FILES)).contains(&room), "{room}");
@@ -66,7 +66,7 @@ async fn at_the_connection_limit_health_checks_work_and_clients_get_a_complete_5
 #[tokio::test]
 async fn with_a_lowered_descriptor_limit_a_node_answers_with_its_spare_descriptor() {
     let nats = NatsServer::start().await;
-    let node = Process::serve(&nats.url(), "").await;
+    let node = Process::serve(&nats.node_url(), "").await;
     node.ready().await;
     let id = node.child.id().unwrap().to_string();
     let open = std::fs::read_dir(format!("/proc/{id}/fd")).unwrap().count();

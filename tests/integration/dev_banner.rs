@@ -264,7 +264,7 @@ async fn only_roles_of_the_configuration_get_tokens() {
 #[tokio::test]
 async fn the_users_own_nats_gets_demo_data_only_if_asked_for() {
     let nats = NatsServer::start().await;
-    let url = nats.url();
+    let url = nats.node_url();
     let client = nats.client().await;
     let mut prices = client.subscribe("prices.>").await.unwrap();
     client.flush().await.unwrap();
@@ -276,7 +276,9 @@ async fn the_users_own_nats_gets_demo_data_only_if_asked_for() {
     client.publish("prices.END", "{}".into()).await.unwrap();
     let first = within("a message", prices.next()).await.unwrap();
     assert_eq!(first.subject.as_str(), "prices.END");
-    let dev = Dev::start(&["--nats-url", &url, "--demo-data"]).await;
+    let dev =
+        Dev::start(&["--nats-url", &url, "--demo-data", "--demo-user", &NatsServer::login_of("producer")])
+            .await;
     assert!(dev.printed.text.contains("Demo data is published"), "{}", dev.printed.text);
     within("a price", prices.next()).await.unwrap();
 }

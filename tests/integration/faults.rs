@@ -122,7 +122,7 @@ async fn at_the_descriptor_limit_subscriptions_recover_after_a_nats_outage() {
     let mut nats = NatsServer::start().await;
     let node = Process::serve_with_files(
         FILES,
-        &nats.url(),
+        &nats.node_url(),
         "limits.handshake_timeout_s = 300\nhttp.keep_alive_s = 300",
     )
     .await;

@@ -151,7 +151,7 @@ async fn ws_03_of_several_pending_pings_only_the_last_is_answered() {
     .await;
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(32 * 1024).unwrap();
-    let stream = socket.connect(edge.app.address).await.unwrap();
+    let stream = socket.connect(edge.address().parse().unwrap()).await.unwrap();
     let mut client = edge.raw_on(stream, "alice").await;
     let (mut other_shard, mut same_shard) = edge.pair().await;
     client.send(&raw::text(r#"{"type":"subscribe","channel":"chat.big"}"#)).await;
@@ -261,7 +261,7 @@ async fn a_client_above_its_byte_rate_is_closed() {
 /// works, and sends `meanwhile` while it is stopped.
 async fn while_stopped(limits: &str, before: impl AsyncFn(&mut RawClient), meanwhile: &[u8]) {
     let nats = NatsServer::start().await;
-    let process = Process::serve(&nats.url(), limits).await;
+    let process = Process::serve(&nats.node_url(), limits).await;
     let bearer = format!("Authorization: Bearer {}\r\n", token("alice"));
     let mut clients = Vec::new();
     for _ in 0..40 {

@@ -1,6 +1,5 @@
 //! Endpoints with their own listeners: their routes, the limits that all share, startup and shutdown.
 
-use std::net::SocketAddr;
 use std::net::SocketAddrV4;
 use std::process::Stdio;
 
@@ -9,6 +8,7 @@ use serde_json::json;
 use tidegate::app::App;
 use tidegate::config::Config;
 use tidegate::config::endpoint::EndpointConfig;
+use tidegate::config::listen_address::ListenAddress;
 use tidegate::config::load;
 use tidegate::config::source::Sources;
 use tokio::io::AsyncBufReadExt;
@@ -43,9 +43,9 @@ fn three_listeners(config: &mut Config) {
 
 /// The address of the listener that is configured as `listen`.
 fn address(app: &App, listen: &str) -> String {
-    let listen: SocketAddr = listen.parse().unwrap();
+    let listen: ListenAddress = listen.parse().unwrap();
     let (_, address) = app.endpoint_addresses.iter().find(|(configured, _)| *configured == listen).unwrap();
-    assert_ne!(address.port(), 0);
+    assert_ne!(address.tcp().unwrap().port(), 0);
     address.to_string()
 }
 
@@ -209,7 +209,8 @@ async fn a_node_that_is_busy_loses_no_client_of_a_storm_at_any_listener() {
     // More than twice the usual length of a listener's queue. The kernel must permit it (net.core.somaxconn).
     const STORM: usize = 300;
     let nats = NatsServer::start().await;
-    let node = Process::serve(&nats.url(), "[[endpoint]]\nlisten = \"127.0.0.1:0\"\npath = \"/\"\n").await;
+    let node =
+        Process::serve(&nats.node_url(), "[[endpoint]]\nlisten = \"127.0.0.1:0\"\npath = \"/\"\n").await;
     let own = node.logged("listening", |line| line["endpoint_listen"].is_string()).await;
     node.ready().await;
     node.pause();

@@ -28,7 +28,7 @@ fn is_local(address: &Value) -> bool {
 async fn a_rejected_credential_is_logged_with_user_address_and_reason_but_no_token() {
     let nats = NatsServer::start().await;
     let config = "http.trusted_proxies = [\"127.0.0.1\"]\nserver.node = \"edge-1\"\nlog.filter = \"debug\"";
-    let node = Process::serve(&nats.url(), config).await;
+    let node = Process::serve(&nats.node_url(), config).await;
     let expired = expired();
     let headers =
         format!("Authorization: Bearer {expired}\r\nX-Request-Id: r-17\r\nX-Forwarded-For: 203.0.113.7\r\n");
@@ -69,7 +69,7 @@ async fn a_rejected_credential_is_logged_with_user_address_and_reason_but_no_tok
 #[tokio::test]
 async fn a_token_of_another_user_is_logged_as_rejected_and_changes_no_user() {
     let nats = NatsServer::start().await;
-    let node = Process::serve(&nats.url(), "").await;
+    let node = Process::serve(&nats.node_url(), "").await;
     let mut client = Client::open(&node.address, "/ws", Some(&token("alice"))).await;
     client.expect("connected").await;
     client.send(&json!({ "type": "auth", "token": token("bob") })).await;
@@ -85,7 +85,7 @@ async fn a_connection_beyond_a_limit_ends_with_a_line_that_names_the_limit() {
     let nats = NatsServer::start().await;
     let config = "limits.max_message_bytes = 2048\nlimits.max_fragments = 4\nlimits.fragment_timeout_s = 1\n\
                   limits.control_frames_burst = 4";
-    let node = Process::serve(&nats.url(), config).await;
+    let node = Process::serve(&nats.node_url(), config).await;
     let bearer = format!("Authorization: Bearer {}\r\n", token("alice"));
     for (limit, code, bytes) in [
         ("limits.max_message_bytes", 1009, raw::text(&" ".repeat(4096))),
@@ -105,7 +105,7 @@ async fn a_connection_beyond_a_limit_ends_with_a_line_that_names_the_limit() {
 async fn a_flood_of_rejected_credentials_causes_few_lines_for_each_reason() {
     const REJECTIONS: usize = 300;
     let nats = NatsServer::start().await;
-    let node = Process::serve(&nats.url(), "").await;
+    let node = Process::serve(&nats.node_url(), "").await;
     let headers = format!("Authorization: Bearer {}\r\n", expired());
     let start = std::time::Instant::now();
     for _ in 0..REJECTIONS {
@@ -122,7 +122,7 @@ async fn a_flood_of_rejected_credentials_causes_few_lines_for_each_reason() {
 #[tokio::test]
 async fn the_end_of_a_connection_is_logged_and_at_debug_its_commands() {
     let nats = NatsServer::start().await;
-    let node = Process::serve(&nats.url(), "log.filter = \"debug\"\nserver.node = \"edge-1\"").await;
+    let node = Process::serve(&nats.node_url(), "log.filter = \"debug\"\nserver.node = \"edge-1\"").await;
     node.ready().await;
     let mut client = Client::connect(&node.address, &token("alice")).await;
     client.subscribe("chat.general").await;
@@ -197,7 +197,7 @@ async fn a_publication_that_no_rule_shows_is_logged_once_with_its_subject_and_vo
     let file = std::env::temp_dir().join(format!("tidegate-some-shown-{}.toml", std::process::id()));
     std::fs::write(&file, SOME_SHOWN).unwrap();
     let config = format!("[[endpoint]]\nvocabulary = {:?}\n", file.to_str().unwrap());
-    let node = Process::serve(&nats.url(), &config).await;
+    let node = Process::serve(&nats.node_url(), &config).await;
     node.ready().await;
     let mut client = Client::open(&node.address, "/some", Some(&token("alice"))).await;
     client.send(&json!({})).await;
@@ -247,7 +247,7 @@ async fn a_publication_with_too_many_elements_is_logged_in_one_line_that_says_ho
     let file = std::env::temp_dir().join(format!("tidegate-takes-apart-{}.toml", std::process::id()));
     std::fs::write(&file, TAKES_APART).unwrap();
     let config = format!("[[endpoint]]\nvocabulary = {:?}\n", file.to_str().unwrap());
-    let node = Process::serve(&nats.url(), &config).await;
+    let node = Process::serve(&nats.node_url(), &config).await;
     node.ready().await;
     let mut client = Client::open(&node.address, "/apart", Some(&token("alice"))).await;
     client.send(&json!({})).await;

@@ -40,7 +40,7 @@ async fn nats_away_is_one_line_with_its_address() {
 #[tokio::test]
 async fn a_login_that_nats_rejects_after_a_lost_connection_is_logged_at_once() {
     let nats = NatsServer::with(&users("")).await;
-    let node = Process::serve(&nats.url(), LOGIN).await;
+    let node = Process::serve(&nats.node_url(), LOGIN).await;
     nats.reload(&users_with("other", ""));
     node.logged("connection to nats lost: reconnecting", |_| true).await;
     let is_login =
@@ -101,7 +101,7 @@ async fn a_hostile_nats_causes_few_log_lines() {
 #[tokio::test]
 async fn subscriptions_that_nats_revokes_are_one_line_a_second() {
     let nats = NatsServer::with(&users("")).await;
-    let node = Process::serve(&nats.url(), LOGIN).await;
+    let node = Process::serve(&nats.node_url(), LOGIN).await;
     let mut client = Client::connect(&node.address, &token("alice")).await;
     let channels: Vec<_> = (0..500).map(|number| format!("chat.{number}")).collect();
     client.send(&json!({ "type": "subscribe", "id": 1, "channels": channels })).await;
@@ -121,7 +121,7 @@ async fn subscriptions_that_nats_revokes_are_one_line_a_second() {
 #[tokio::test]
 async fn a_publish_that_nats_forbids_is_logged() {
     let nats = NatsServer::with(&users("publish: { deny: \"chat.no\" }")).await;
-    let node = Process::serve(&nats.url(), LOGIN).await;
+    let node = Process::serve(&nats.node_url(), LOGIN).await;
     let mut client = Client::connect(&node.address, &token("alice")).await;
     client.send(&json!({ "type": "publish", "id": 1, "channel": "chat.no", "data": 1 })).await;
     assert_eq!(client.expect("error").await["code"], "forbidden");
@@ -136,7 +136,7 @@ async fn a_publish_that_nats_forbids_is_logged() {
 #[tokio::test]
 async fn a_node_logs_when_it_becomes_not_ready_and_ready() {
     let mut nats = NatsServer::start().await;
-    let node = Process::serve(&nats.url(), "").await;
+    let node = Process::serve(&nats.node_url(), "").await;
     node.ready().await;
     nats.kill();
     node.disconnected().await;
@@ -149,7 +149,7 @@ async fn a_node_logs_when_it_becomes_not_ready_and_ready() {
 #[tokio::test]
 async fn a_denied_part_of_a_wildcard_is_logged() {
     let nats = NatsServer::with(&users("subscribe: { deny: [\"prices.secret\", \"other\"] }")).await;
-    let node = Process::serve(&nats.url(), LOGIN).await;
+    let node = Process::serve(&nats.node_url(), LOGIN).await;
     let mut client = Client::connect(&node.address, &token("alice")).await;
     for channel in ["chat.*", "prices.*", "prices.AAPL"] {
         client.subscribe(channel).await;

@@ -276,7 +276,7 @@ async fn adm_02_a_call_with_a_cookie_must_be_one_that_no_form_can_send() {
 #[tokio::test]
 async fn a_rejected_page_is_logged_with_its_reason() {
     let nats = NatsServer::start().await;
-    let node = Process::serve(&nats.url(), "http.allowed_origins = [\"https://app.example.com\"]").await;
+    let node = Process::serve(&nats.node_url(), "http.allowed_origins = [\"https://app.example.com\"]").await;
     let answer = ask(&node.address, handshake("/ws", &format!("Origin: {EVIL}\r\n"))).await;
     let line = node.logged("handshake rejected", |line| line["reason"] == "origin_not_allowed").await;
     assert_eq!((&line["status"], &line["code"]), (&403.into(), &"origin_not_allowed".into()));
@@ -286,5 +286,5 @@ async fn a_rejected_page_is_logged_with_its_reason() {
 #[tokio::test]
 async fn org_01_in_a_browser_a_foreign_page_cannot_use_the_cookie() {
     let nats = NatsServer::start().await;
-    browser::check("origins.mjs", [env!("CARGO_BIN_EXE_tidegate"), &nats.url()]).await;
+    browser::check("origins.mjs", [env!("CARGO_BIN_EXE_tidegate"), &nats.node_url()]).await;
 }

@@ -117,7 +117,7 @@ async fn pan_01_a_panic_outside_a_session_ends_the_node() {
 async fn a_panic_is_logged_with_its_place_and_a_flood_of_them_is_not() {
     const FAULTS: usize = 50;
     let nats = NatsServer::start().await;
-    let node = Process::serve(&nats.url(), "").await;
+    let node = Process::serve(&nats.node_url(), "").await;
     for _ in 0..FAULTS {
         let mut client = Client::connect(&node.address, &token("alice")).await;
         client.send(&json!({ "type": "ping", "id": "panic in decode" })).await;

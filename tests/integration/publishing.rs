@@ -329,29 +329,9 @@ async fn a_server_that_accepts_and_closes_is_retried_with_pauses() {
     assert!(last - first >= Duration::from_millis(500), "{:?}", last - first);
 }
 
-/// The permissions in README.md, with passwords.
-const CLOSED: &str = r#"
-authorization { users: [
-  { user: tidegate, password: "t", permissions: {
-      publish: ["chat.>", "svc.>", "_INBOX_tidegate.>", "tidegate.nodes", "$SYS.REQ.USER.INFO"]
-      subscribe: ["chat.>", "prices.>", "user.>", "admin.>", "_INBOX_tidegate.>", "tidegate.nodes"] } }
-  { user: service, password: "s", permissions: {
-      publish: { allow: [">"], deny: ["_INBOX_tidegate.>", "tidegate.>"] }
-      subscribe: { deny: ["_INBOX_tidegate.>", "tidegate.>"] }
-      allow_responses: true } }
-] }
-no_auth_user: service
-"#;
-
 #[tokio::test]
-async fn with_the_permissions_of_the_readme_only_services_can_reply() {
-    let readme = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
-    for line in CLOSED.lines().filter(|line| line.contains("[\"") || line.contains("allow_responses")) {
-        assert!(readme.contains(line.trim()), "README.md does not contain {line}");
-    }
-    let login = NatsLogin::Password { user: "tidegate".to_owned(), password: Secret::new("t") };
-    let nats = NatsServer::with(CLOSED).await;
-    let edge = TestEdge::with_nats(nats, |config| config.nats.login = login, false).await;
+async fn nat_01_only_the_service_that_got_a_request_can_reply() {
+    let edge = TestEdge::start().await;
     edge.readyz(200).await;
     echo(&edge, "svc.echo").await;
     let mut client = edge.client("alice").await;
@@ -362,7 +342,7 @@ async fn with_the_permissions_of_the_readme_only_services_can_reply() {
     edge.publish("chat.general", "1").await;
     assert_eq!(client.expect("message").await["data"], 1);
     // A thief that has seen a reply subject, and a service that takes its time.
-    let (nats, thief) = (edge.nats.client().await, edge.nats.client().await);
+    let (nats, thief) = (edge.nats.producer().await, edge.nats.producer().await);
     let mut requests = nats.subscribe("svc.slow").await.unwrap();
     eventually("the service is known", || async { edge.nats.subscriptions("svc.slow").await > 0 }).await;
     client.send(&request("svc.slow")).await;

@@ -177,8 +177,15 @@ async fn sub_05_a_client_cannot_announce_a_connection() {
         assert_eq!(mallory.expect("error").await["code"], "forbidden");
     }
     assert_open([&mut victim]).await;
-    // The same message of a node replaces: so it is the permission that protects the user.
-    edge.publish("tidegate.nodes", forged.to_string()).await;
+    // A producer on NATS cannot either.
+    let producer = edge.nats.producer().await;
+    producer.publish("tidegate.nodes", forged.to_string().into()).await.unwrap();
+    producer.flush().await.unwrap();
+    assert_open([&mut victim]).await;
+    // The same message of a node replaces: so it is the permissions that protect the user.
+    let nats = edge.nats.operator().await;
+    nats.publish("tidegate.nodes", forged.to_string().into()).await.unwrap();
+    nats.flush().await.unwrap();
     assert_replaced(&mut victim).await;
 }
 

@@ -7,8 +7,8 @@ use serde_json::json;
 use tidegate::app::App;
 use tidegate::config::Config;
 
-use crate::operator_commands::create_buckets;
 use crate::support::client::Client;
+use crate::support::command::create_buckets;
 use crate::support::edge::TestEdge;
 use crate::support::edge::token;
 use crate::support::edge::token_with;
@@ -24,13 +24,13 @@ use crate::support::recorder::Recorder;
 
 /// Publishes a revocation, and returns the answer of the first node.
 async fn revoke(edge: &TestEdge, revocation: Value) -> Value {
-    let reply = edge.nats.client().await.request("tidegate.revoke", revocation.to_string().into()).await;
+    let reply = edge.nats.operator().await.request("tidegate.revoke", revocation.to_string().into()).await;
     serde_json::from_slice(&reply.unwrap().payload).unwrap()
 }
 
 /// Waits until the bucket has an entry.
 async fn is_kept(nats: &NatsServer, key: &str) {
-    let client = nats.client().await;
+    let client = nats.operator().await;
     let last = json!({ "last_by_subj": format!("$KV.tidegate_revoked.{key}") }).to_string();
     let get = "$JS.API.STREAM.MSG.GET.KV_tidegate_revoked";
     eventually("the bucket to have the revocation", async || {
@@ -171,19 +171,19 @@ async fn rev_01_a_node_that_was_away_learns_a_revocation_when_it_returns_and_a_n
 async fn rev_01_an_entry_of_the_bucket_revokes_as_long_as_it_is_there() {
     let edge = TestEdge::start().await;
     create_buckets(&edge.nats).await;
-    let producer = edge.nats.client().await;
+    let operator = edge.nats.operator().await;
     let mut client = edge.client("alice").await;
     // As `nats kv put tidegate_revoked user.alice '{}'` does.
     eventually("the revocation to take effect", async || {
-        producer.publish("$KV.tidegate_revoked.user.alice", "{}".into()).await.unwrap();
-        producer.flush().await.unwrap();
+        operator.publish("$KV.tidegate_revoked.user.alice", "{}".into()).await.unwrap();
+        operator.flush().await.unwrap();
         status(&edge.address(), &token("alice")).await == 401
     })
     .await;
     assert_revoked(&mut client).await;
     let mut headers = async_nats::HeaderMap::new();
     headers.insert("KV-Operation", "DEL");
-    producer.publish_with_headers("$KV.tidegate_revoked.user.alice", headers, "".into()).await.unwrap();
+    operator.publish_with_headers("$KV.tidegate_revoked.user.alice", headers, "".into()).await.unwrap();
     eventually("the user to be accepted again", async || {
         status(&edge.address(), &token("alice")).await == 101
     })
@@ -225,7 +225,7 @@ async fn rev_01_the_command_revokes_on_every_node_and_says_what_it_did() {
     let second = edge.another_node().await;
     let mut clients =
         [edge.client("alice").await, Client::connect(&second.address.to_string(), &token("alice")).await];
-    let url = format!("nats.url={}", edge.nats.url());
+    let url = format!("nats.url={}", edge.nats.url_of("operator"));
     let run = async |flags: &[&str]| {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_tidegate"));
         let output = command.arg("revoke").args(flags).args(["--set", &url]).output().await.unwrap();

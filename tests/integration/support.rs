@@ -1,17 +1,22 @@
 //! Shared by all integration tests: a node with its NATS server on free ports, clients and tokens.
 
 pub(crate) mod browser;
+pub(crate) mod certificates;
 pub(crate) mod client;
+pub(crate) mod command;
 pub(crate) mod dialect;
 pub(crate) mod edge;
 pub(crate) mod flood;
+pub(crate) mod key_server;
 pub(crate) mod ledger;
 pub(crate) mod nats_server;
+pub(crate) mod pebble;
 pub(crate) mod process;
 pub(crate) mod producer;
 pub(crate) mod proxy;
 pub(crate) mod raw;
 pub(crate) mod recorder;
+pub(crate) mod tls;
 
 use std::future::Future;
 use std::time::Duration;

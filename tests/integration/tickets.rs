@@ -15,6 +15,7 @@ use tidegate::nats::buckets;
 use tidegate::node::tickets::TicketError;
 
 use crate::support::client::Client;
+use crate::support::command::create_buckets;
 use crate::support::edge::TestEdge;
 use crate::support::edge::token;
 use crate::support::edge::token_with;
@@ -152,6 +153,7 @@ async fn tok_03_a_ticket_keeps_the_expiry_and_the_revocation_of_its_token() {
 #[tokio::test]
 async fn tok_03_every_node_accepts_a_ticket_and_exactly_one_of_two_that_race() {
     let edge = TestEdge::start().await;
+    create_buckets(&edge.nats).await;
     let other = edge.another_node().await;
     let (here, there) = (edge.address(), other.address.to_string());
     let one = ticket(&here, "alice").await;
@@ -167,9 +169,18 @@ async fn tok_03_every_node_accepts_a_ticket_and_exactly_one_of_two_that_race() {
 }
 
 #[tokio::test]
+async fn tok_03_a_node_that_may_creates_the_bucket_itself() {
+    let edge = TestEdge::with_nats(NatsServer::open().await, |_| {}, false).await;
+    let other = edge.another_node().await;
+    let one = ticket(&edge.address(), "alice").await;
+    assert_eq!(connect(&other.address.to_string(), &one, "").await.status, 101);
+}
+
+#[tokio::test]
 async fn tok_03_nats_never_has_a_token_or_a_ticket() {
     let edge = TestEdge::start().await;
-    let nats = edge.nats.client().await;
+    create_buckets(&edge.nats).await;
+    let nats = edge.nats.operator().await;
     let mut spy = nats.subscribe(format!("$KV.{}.>", buckets::TICKETS.name)).await.unwrap();
     nats.flush().await.unwrap();
     let one = ticket(&edge.address(), "alice").await;
@@ -184,6 +195,7 @@ async fn tok_03_nats_never_has_a_token_or_a_ticket() {
 #[tokio::test]
 async fn tok_03_without_nats_tickets_are_refused_for_now() {
     let mut edge = TestEdge::start().await;
+    create_buckets(&edge.nats).await;
     let address = edge.address();
     let one = ticket(&address, "alice").await;
     edge.lose_nats().await;
@@ -210,7 +222,7 @@ async fn tok_03_without_jetstream_tickets_are_valid_on_their_node_only() {
 async fn tok_01_no_line_shows_a_ticket_or_a_cookie() {
     let nats = NatsServer::start().await;
     let config = "log.filter = \"trace\"\nhttp.allowed_origins = [\"https://app.example.com\"]\nauth.cookie = \"session\"";
-    let node = Process::serve(&nats.url(), config).await;
+    let node = Process::serve(&nats.node_url(), config).await;
     let one = ticket(&node.address, "alice").await;
     let mut client = Client::open(&node.address, &format!("/ws?ticket={one}"), None).await;
     client.expect("connected").await;

@@ -44,6 +44,7 @@ use crate::support::client::Client;
 use crate::support::edge::TestEdge;
 use crate::support::edge::token_with;
 use crate::support::eventually;
+use crate::support::nats_server::NatsServer;
 use crate::support::raw;
 use crate::support::raw::RawClient;
 use crate::support::raw::RawFrame;
@@ -204,7 +205,8 @@ async fn replay(
             class.feed = feed;
         }
     };
-    let edge = TestEdge::with_options(change, hold).await;
+    // They name any subject, which `nats/server.conf` leaves to the operator to list.
+    let edge = TestEdge::with_nats(NatsServer::open().await, change, hold).await;
     let mut watcher = watch(&edge, transcript).await;
     serve(&edge, transcript).await;
     let nats = edge.nats.client().await;

@@ -382,7 +382,7 @@ impl Servers {
         let claims = json!({ "sub": user, "role": "user", "iat": now, "exp": now + 86_400 });
         let mut header = Header::new(Algorithm::HS256);
         header.kid = Some("main".to_owned());
-        let key = EncodingKey::from_secret(self.key.as_bytes());
+        let key = EncodingKey::from_secret(self.key.as_bytes()).context("cannot use the key")?;
         jsonwebtoken::encode(&header, &claims, &key).context("cannot sign a token")
     }
 

@@ -23,6 +23,8 @@ pub enum Disconnect {
     SlowConsumer,
     /// The client sent nothing after a ping.
     NoPong,
+    /// What verifies the credential could not be reached, such as the published keys of its issuer.
+    Unavailable,
     /// The client sent more bytes than `inbound_bytes_per_s` and `inbound_burst_bytes` allow.
     RateLimited,
     /// The token was rejected.
@@ -41,7 +43,7 @@ pub enum Disconnect {
 
 impl Disconnect {
     /// All of them, for tables and tests.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::ProtocolError,
         Self::InvalidUtf8,
         Self::PolicyViolation,
@@ -51,6 +53,7 @@ impl Disconnect {
         Self::TokenExpired,
         Self::SlowConsumer,
         Self::NoPong,
+        Self::Unavailable,
         Self::RateLimited,
         Self::Unauthorized,
         Self::AuthTimeout,
@@ -72,6 +75,7 @@ impl Disconnect {
             Self::TokenExpired => 4001,
             Self::SlowConsumer => 4002,
             Self::NoPong => 4003,
+            Self::Unavailable => 4004,
             Self::RateLimited => 4029,
             Self::Unauthorized => 4501,
             Self::AuthTimeout => 4504,
@@ -94,6 +98,7 @@ impl Disconnect {
             Self::TokenExpired => "token_expired",
             Self::SlowConsumer => "slow_consumer",
             Self::NoPong => "no_pong",
+            Self::Unavailable => "unavailable",
             Self::RateLimited => "rate_limited",
             Self::Unauthorized => "unauthorized",
             Self::AuthTimeout => "auth_timeout",
@@ -104,9 +109,9 @@ impl Disconnect {
         }
     }
 
-    /// How long the client should wait before it reconnects, if it sent too fast.
+    /// How long the client should wait before it reconnects, if at once would not help.
     pub fn retry_after(self) -> Option<Duration> {
-        (self == Self::RateLimited).then_some(Duration::from_secs(5))
+        matches!(self, Self::RateLimited | Self::Unavailable).then_some(Duration::from_secs(5))
     }
 
     /// Whether the client should reconnect.

@@ -127,7 +127,8 @@ pub enum Output {
     DeliverSnapshot { subscription: SubscriptionId, snapshot: Vec<Delivery> },
     /// Also send a ping of the transport, if it has one.
     Ping,
-    /// Verify the credential; reply with [`Input::Authenticated`].
+    /// Verify the credential; reply with [`Input::Authenticated`] within a few seconds. Until then the session takes no
+    /// message, and its `auth_timeout` does not run.
     Authenticate { token: String },
     /// Make an identity for a user that the endpoint trusts without a credential; reply with [`Input::Authenticated`].
     TrustIdentity { user: String },
@@ -320,7 +321,8 @@ impl Session {
         if matches!(self.phase, Phase::Ending(_) | Phase::Closed) {
             return InputReadiness::Never;
         }
-        if self.requests.waiting_bytes() >= 2 * self.settings.max_message {
+        // What follows a credential depends on it.
+        if self.pending_auth.is_some() || self.requests.waiting_bytes() >= 2 * self.settings.max_message {
             return InputReadiness::AfterAnswer;
         }
         self.commands.ready_at(self.settings.commands, now).map_or(InputReadiness::Now, InputReadiness::At)
@@ -334,7 +336,10 @@ impl Session {
             Phase::Closed => return,
             Phase::Ending(ending) if now >= ending.until => return self.end_now(),
             Phase::Ending(_) => return,
-            Phase::Waiting { until } if now >= *until => return self.close(Disconnect::AuthTimeout, None),
+            // The client has sent its credential in time, and the caller answers soon.
+            Phase::Waiting { until } if now >= *until && self.pending_auth.is_none() => {
+                return self.close(Disconnect::AuthTimeout, None);
+            }
             Phase::Waiting { .. } | Phase::Open(Verified { expires: None, .. }) => {}
             Phase::Open(Verified { expires: Some(expires), .. }) => {
                 if now >= *expires {
@@ -381,7 +386,7 @@ impl Session {
         let phase = match &self.phase {
             Phase::Closed => return None,
             Phase::Ending(ending) => return Some(ending.until),
-            Phase::Waiting { until } => Some(*until),
+            Phase::Waiting { until } => Some(*until).filter(|_| self.pending_auth.is_none()),
             Phase::Open(Verified { expires, .. }) => expires.map(|expires| {
                 if self.expiring_sent {
                     expires

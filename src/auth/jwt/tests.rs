@@ -7,12 +7,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 use tidegate_protocol::template::PlaceholderValue;
 
-use super::VerificationKeys;
+use super::Jws;
+use super::SignedClaims;
 use super::is_media_type;
 use super::mint_hs256;
-use super::verify;
 use crate::auth::error::AuthError;
-use crate::auth::setup_error::KeyError;
+use crate::auth::keys::ClaimRules;
+use crate::auth::keys::VerificationKeys;
 use crate::auth::tests::HEADER;
 use crate::auth::tests::NOW;
 use crate::auth::tests::SECRET;
@@ -31,43 +32,60 @@ use crate::config::secret::Secret;
 #[test]
 fn minted_tokens_verify() {
     let (one, two) = ("1".repeat(32), "2".repeat(64));
-    let keys = VerificationKeys::new(vec![key("one", &one), key("two", &two)]).unwrap();
-    let config = AuthConfig::default();
-    let claims = json!({"sub": "alice", "org": {"id": 7}});
+    let rules = ClaimRules { needs_subject: true, ..ClaimRules::default() };
+    let keys = VerificationKeys::new(vec![key("one", &one), key("two", &two)], &rules).unwrap();
+    let claims = json!({"sub": "alice", "exp": NOW, "org": {"id": 7}});
+    let verify = |token: &str, kid: &str| {
+        let token = Jws::parse(token, 8192)?;
+        assert_eq!(token.kid(), Ok(Some(kid)));
+        token.verify(keys.get(kid).unwrap())
+    };
     for (kid, secret) in [("one", &one), ("two", &two)] {
         let token = mint_hs256(&Secret::new(secret), Some(kid), &claims).unwrap();
-        let verified = verify(&token, &keys, &config).unwrap();
-        assert_eq!(verified.subject(), Ok("alice"));
-        assert_eq!(verified.placeholder("org.id"), Some(PlaceholderValue::One("7".into())));
+        let SignedClaims { claims, objection } = verify(&token, kid).unwrap();
+        assert_eq!((claims.subject(), objection), (Ok("alice"), None));
+        assert_eq!(claims.placeholder("org.id"), Some(PlaceholderValue::One("7".into())));
     }
     let foreign = mint_hs256(&Secret::new(&one), Some("two"), &claims).unwrap();
-    assert_eq!(verify(&foreign, &keys, &config).unwrap_err(), AuthError::BadSignature);
+    assert_eq!(verify(&foreign, "two").unwrap_err(), AuthError::BadSignature);
 }
 
+/// What jsonwebtoken finds wrong. `Claims` finds the same, so no other test depends on it.
 #[test]
-fn setup_errors_of_keys_name_key_and_fix() {
-    let strong = "s".repeat(32);
-    let weak = "w".repeat(31);
-    let cases = [
-        (vec![key("main", &weak)], KeyError::WeakSecret { kid: "main".to_owned(), bytes: 31 }),
-        (vec![key("main", "")], KeyError::WeakSecret { kid: "main".to_owned(), bytes: 0 }),
-        (vec![key("a", &strong), key("a", &strong)], KeyError::Duplicate { kid: "a".to_owned() }),
-        (vec![key("a", &strong), key("", &strong)], KeyError::Unnamed),
-    ];
-    for (configs, error) in cases {
-        assert_eq!(VerificationKeys::new(configs).unwrap_err(), error);
+fn jwt_06_jsonwebtoken_objects_to_wrong_claims_too() {
+    let rules =
+        ClaimRules { issuer: "issuer".to_owned(), audience: "tidegate".to_owned(), needs_subject: true };
+    let keys = VerificationKeys::new(vec![key("main", SECRET)], &rules).unwrap();
+    let objection = |changes: serde_json::Value| {
+        let mut claims = json!({"sub": "alice", "iss": "issuer", "aud": ["x", "tidegate"], "exp": NOW});
+        claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        let token = mint_hs256(&Secret::new(SECRET), Some("main"), &claims).unwrap();
+        let signed = Jws::parse(&token, 8192).unwrap().verify(keys.get("main").unwrap()).unwrap();
+        signed.objection
+    };
+    let missing = |claim: &str| Some(AuthError::MissingClaim { claim: claim.to_owned() });
+    let wrong_type = Some(AuthError::Malformed { problem: "a registered claim has the wrong type" });
+    for (changes, expected) in [
+        (json!({}), None),
+        (json!({"aud": "tidegate"}), None),
+        (json!({"aud": "x"}), Some(AuthError::WrongAudience)),
+        (json!({"aud": []}), Some(AuthError::WrongAudience)),
+        (json!({"aud": {"a": 1}}), missing("aud")),
+        (json!({"aud": ["tidegate", 1]}), missing("aud")),
+        (json!({"sub": ["alice"]}), wrong_type),
+        (json!({"aud": null}), missing("aud")),
+        (json!({"iss": "other"}), Some(AuthError::WrongIssuer)),
+        (json!({"iss": 42}), missing("iss")),
+        (json!({"sub": 7}), missing("sub")),
+        (json!({"exp": "123"}), missing("exp")),
+        (json!({"exp": -1}), missing("exp")),
+        // What it does not find: `Claims` must.
+        (json!({"iss": ["issuer"]}), None),
+        (json!({"sub": ""}), None),
+        (json!({"exp": 0, "nbf": NOW + 3600, "iat": NOW + 3600}), None),
+    ] {
+        assert_eq!(objection(changes.clone()), expected, "{changes}");
     }
-    let message = VerificationKeys::new(vec![key("main", &weak)]).unwrap_err().to_string();
-    assert!(
-        message.contains("\"main\"") && message.contains("openssl rand") && !message.contains(&weak),
-        "{message}"
-    );
-}
-
-#[test]
-fn keys_show_no_secret() {
-    let keys = VerificationKeys::new(vec![key("main", "sentinel-sentinel-sentinel-sentinel")]).unwrap();
-    assert_eq!(format!("{keys:?}"), r#"{"main"}"#);
 }
 
 #[test]
@@ -132,7 +150,6 @@ fn jwt_03_keys_inside_the_token_are_ignored() {
     let own_key = format!(r#"{{"kty":"oct","k":"{}"}}"#, URL_SAFE_NO_PAD.encode(own));
     for extra in [
         format!(r#""jwk":{own_key}"#),
-        r#""jwk":"not even a key""#.to_owned(),
         r#""jku":"http://127.0.0.1:1/keys""#.to_owned(),
         r#""x5u":"http://127.0.0.1:1/certificate""#.to_owned(),
         r#""x5c":["MIIB"]"#.to_owned(),
@@ -141,6 +158,11 @@ fn jwt_03_keys_inside_the_token_are_ignored() {
         let forged = sign(&header, &claims_with(json!({})), own.as_bytes());
         assert_refused(authenticator(config()).authenticate(&forged, at(NOW)), "bad_signature", &header);
         assert!(authenticate(config(), &header, &claims_with(json!({}))).is_ok(), "{header}");
+    }
+    // jsonwebtoken parses the fields that it knows, so a valid token may not have them with another type.
+    for extra in [r#""jwk":"not even a key""#, r#""x5c":"MIIB""#, r#""x5c":[1]"#, r#""jku":7"#] {
+        let header = format!(r#"{{"alg":"HS256","kid":"main",{extra}}}"#);
+        assert_refused(authenticate(config(), &header, &claims_with(json!({}))), "malformed", &header);
     }
 }
 

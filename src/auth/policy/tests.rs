@@ -6,6 +6,7 @@ use tidegate_protocol::identity::Identity;
 
 use crate::auth::AcceptedCredentials;
 use crate::auth::Authenticator;
+use crate::auth::Unidentified;
 use crate::auth::error::AuthError;
 use crate::auth::policy::Via;
 use crate::auth::setup_error::RoleError;
@@ -80,7 +81,8 @@ fn sockets_accept_keys_if_the_endpoint_does_and_http_always_does() {
         assert_eq!(policy.accepts(Via::Http), AcceptedCredentials::TokensAndApiKeys);
     }
     let policy = authenticator.policy(&AccessConfig::default(), "endpoint[0]").unwrap();
-    let identify = |via| authenticator.identify_at(&policy, via, "key", at(NOW));
+    let identify =
+        |via| authenticator.identify_at(&policy, via, "key", at(NOW)).map_err(Unidentified::into_refusal);
     assert_refused(identify(Via::Socket), "malformed", "no token");
     assert_refused(identify(Via::Http), "unknown_api_key", "no key");
 }

@@ -3,6 +3,7 @@
 use super::*;
 
 use crate::auth::AcceptedCredentials;
+use crate::auth::Unidentified;
 use crate::auth::policy::Via;
 use crate::config::endpoint::access::AccessConfig;
 
@@ -106,10 +107,8 @@ fn a_path_has_its_own_default_role_and_the_cache_keeps_them_apart() {
     let policy = authenticator.policy(&access, "endpoint[0]").unwrap();
     let token = sign(HEADER, &roleless(json!({})), SECRET.as_bytes());
     let identify = |path: &str| {
-        authenticator.identify_at(&policy.at_path(path), Via::Socket, &token, at(NOW)).map(|known| {
-            let names: Vec<String> = roles_of(&known).into_iter().map(str::to_owned).collect();
-            names.join(" ")
-        })
+        let known = authenticator.identify_at(&policy.at_path(path), Via::Socket, &token, at(NOW));
+        known.map(|known| roles_of(&known).join(" ")).map_err(Unidentified::into_refusal)
     };
     for _ in 0..2 {
         assert_eq!(identify("news").unwrap(), "reader");
@@ -117,6 +116,7 @@ fn a_path_has_its_own_default_role_and_the_cache_keeps_them_apart() {
         assert_eq!(identify("other").unwrap_err().reason(), "missing_role");
     }
     let http = authenticator.identify_at(&policy, Via::Http, &token, at(NOW));
+    let http = http.map_err(Unidentified::into_refusal);
     assert_refused(http, "missing_role", "an HTTP call is at no path");
     // No text that a client sends is mistaken for a token with a role.
     for prefix in ["reader", "\0\0\0\0\0\0\0\u{6}reader"] {

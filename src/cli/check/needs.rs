@@ -7,6 +7,7 @@ use tidegate_protocol::permissions::is_user;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::template::Template;
 
+use crate::auth::revocation::message::SUBJECT as REVOCATIONS;
 use crate::config::Config;
 use crate::nats::probe::Needs;
 
@@ -55,6 +56,9 @@ pub(super) fn of_nats(config: &Config) -> Needs {
             FeedBy::Pattern | FeedBy::Subject => "class with feed = \"pattern\"",
         };
         add(&mut needs.subscribe, class.pattern.clone(), who);
+    }
+    if let Ok(revocations) = Pattern::parse(REVOCATIONS) {
+        add(&mut needs.subscribe, revocations, "revocations");
     }
     if let Ok(nodes) = Pattern::parse(NODES)
         && config.endpoints.iter().any(|endpoint| {

@@ -14,6 +14,7 @@ use crate::cli::dev::tokens::PrintedToken;
 use crate::config::Config;
 use crate::config::endpoint::EndpointConfig;
 use crate::config::endpoint::VocabularyFile;
+use crate::config::listen_address::ListenAddress;
 
 /// Publications to try, for those frontends that have their subjects. The user is that of the first token.
 const PUBLICATIONS: [(&str, &str); 10] = [
@@ -80,30 +81,36 @@ impl Banner<'_> {
     }
 
     /// The address of an endpoint, for this machine's clients.
-    fn address(&self, endpoint: &EndpointConfig) -> SocketAddr {
-        let own = self.app.endpoint_addresses.iter().find(|(listen, _)| Some(*listen) == endpoint.listen);
-        let mut address = own.map_or(self.app.address, |(_, local)| *local);
-        // A browser cannot open the address for "all interfaces".
-        if address.ip().is_unspecified() {
-            address.set_ip(Ipv4Addr::LOCALHOST.into());
+    fn address(&self, endpoint: &EndpointConfig) -> String {
+        let listen = endpoint.listen.as_ref();
+        let own = self.app.endpoint_addresses.iter().find(|(configured, _)| Some(configured) == listen);
+        match own.map_or(&self.app.address, |(_, local)| local) {
+            // A browser cannot open the address for "all interfaces".
+            ListenAddress::Tcp(address) if address.ip().is_unspecified() => {
+                SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())).to_string()
+            }
+            address @ (ListenAddress::Tcp(_) | ListenAddress::Unix(_)) => address.to_string(),
         }
-        address
+    }
+
+    fn scheme<'s>(&self, endpoint: &EndpointConfig, [plain, tls]: [&'s str; 2]) -> &'s str {
+        if self.config.uses_tls(endpoint.listen.as_ref()) { tls } else { plain }
     }
 
     fn put_pages(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let with_sockets = || self.tokens.iter().filter(|token| !token.is_for_calls_only());
         for (endpoint, vocabulary) in self.endpoints() {
-            let address = self.address(endpoint);
+            let (address, http) = (self.address(endpoint), self.scheme(endpoint, ["http", "https"]));
             match vocabulary {
                 None if endpoint.listen.is_none() => {
                     let all: Vec<String> =
                         with_sockets().map(|token| format!("token={}", token.text)).collect();
-                    writeln!(out, "  page   http://{address}/#{}", all.join("&"))?;
+                    writeln!(out, "  page   {http}://{address}/#{}", all.join("&"))?;
                 }
                 None => {}
                 Some(vocabulary) => {
                     let token = with_sockets().next().map_or("", |token| &*token.text);
-                    writeln!(out, "  page   http://{address}/console/{}#token={token}", vocabulary.name)?;
+                    writeln!(out, "  page   {http}://{address}/console/{}#token={token}", vocabulary.name)?;
                 }
             }
         }
@@ -114,9 +121,9 @@ impl Banner<'_> {
         let user = self.tokens.first().map_or("demo", |token| &*token.user);
         let mut printed = BTreeSet::new();
         for (endpoint, vocabulary) in self.endpoints() {
-            let address = self.address(endpoint);
+            let (address, ws) = (self.address(endpoint), self.scheme(endpoint, ["ws", "wss"]));
             for (at, path) in endpoint.paths().enumerate() {
-                let url = format!("ws://{address}{}", filled(path, user));
+                let url = format!("{ws}://{address}{}", filled(path, user));
                 write!(out, "  socket {url}")?;
                 let is_new = printed.insert(url);
                 let needed = vocabulary.filter(|vocabulary| vocabulary.is_subprotocol_required || !is_new);

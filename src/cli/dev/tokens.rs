@@ -14,6 +14,8 @@ use tidegate_protocol::template::PlaceholderValue;
 
 use crate::auth::jwt;
 use crate::cli::claims;
+use crate::cli::signing_key::SigningKey;
+use crate::cli::signing_key::signing_key;
 use crate::config::Config;
 
 const TOKEN_LIFETIME: Duration = Duration::from_secs(12 * 3600);
@@ -43,8 +45,10 @@ impl TokenUser {
         let text = token(config, &self.user, &self.role)?;
         let role =
             config.roles.iter().find(|role| role.name == self.role).context("there is no such role")?;
-        let permissions = permissions(role, Some(&self.user)).unwrap_or_default();
-        Ok(PrintedToken { user: self.user, role: self.role, text, permissions })
+        let prefix = signing_key(&config.auth).map(|key| key.issuer.user_prefix).unwrap_or_default();
+        let user = format!("{prefix}{}", self.user);
+        let permissions = permissions(role, Some(&user)).unwrap_or_default();
+        Ok(PrintedToken { user, role: self.role, text, permissions })
     }
 }
 
@@ -97,9 +101,10 @@ fn permissions(role: &Role, user: Option<&str>) -> Option<Permissions> {
 /// A token that this configuration accepts.
 fn token(config: &Config, user: &str, role: &str) -> anyhow::Result<String> {
     let auth = &config.auth;
-    let key = auth.keys.first().context("there is no key to sign the token with")?;
+    let SigningKey { issuer, key, secret } =
+        signing_key(auth).context("there is no key to sign the token with")?;
     let longest = Some(auth.max_token_lifetime).filter(|longest| !longest.is_zero());
     let lifetime = longest.map_or(TOKEN_LIFETIME, |longest| longest.min(TOKEN_LIFETIME));
-    let claims = claims::claims(auth, user, &[role.to_owned()], lifetime, SystemTime::now());
-    Ok(jwt::mint_hs256_as(claims::header_type(auth), &key.secret, Some(&key.kid), &claims)?)
+    let claims = claims::claims(auth, &issuer, user, &[role.to_owned()], lifetime, SystemTime::now());
+    Ok(jwt::mint_as(key.algorithm, claims::header_type(&issuer), &secret, Some(&key.kid), &claims)?)
 }

@@ -3,6 +3,8 @@
 
 use std::io::Read as _;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
@@ -17,10 +19,13 @@ use tidegate_protocol::timestamp::Timestamp;
 
 use crate::auth::AcceptedCredentials;
 use crate::auth::Authenticator;
+use crate::auth::key_fetcher;
 use crate::auth::unverified_token::UnverifiedToken;
 use crate::cli::common::Common;
 use crate::cli::common::USAGE;
+use crate::cli::common::block_on_code;
 use crate::config::auth::AuthConfig;
+use crate::config::auth::issuer::IssuerConfig;
 
 /// Longer input cannot be a token.
 const MAX_INPUT_BYTES: u64 = 1024 * 1024;
@@ -57,7 +62,14 @@ pub(super) fn run(args: &ExplainArgs) -> ExitCode {
         Ok(authenticator) => authenticator,
         Err(error) => return usage(&error.to_string()),
     };
-    let now = SystemTime::now();
+    block_on_code(async {
+        fetch_keys(&authenticator).await;
+        Ok(explain(&authenticator, &config.auth, token, SystemTime::now()))
+    })
+}
+
+/// Prints whether a credential is accepted, and what it says.
+fn explain(authenticator: &Authenticator, auth: &AuthConfig, token: &str, now: SystemTime) -> ExitCode {
     let (identity, code) = match authenticator.identify(token, AcceptedCredentials::TokensAndApiKeys, now) {
         Ok(identity) => {
             println!("accepted");
@@ -70,7 +82,7 @@ pub(super) fn run(args: &ExplainArgs) -> ExitCode {
         }
     };
     match UnverifiedToken::read(token) {
-        Some(unverified) => print_token(&unverified, &config.auth, now),
+        Some(unverified) => print_token(&unverified, auth, now),
         None if identity.is_some() => println!("  kind          API key, which does not expire"),
         None => {}
     }
@@ -78,6 +90,16 @@ pub(super) fn run(args: &ExplainArgs) -> ExitCode {
         print_identity(&identity);
     }
     code
+}
+
+/// Fetches the keys that issuers publish, once. If one cannot be reached, the error of its tokens says so.
+async fn fetch_keys(authenticator: &Authenticator) {
+    for source in authenticator.key_sources() {
+        tokio::select! {
+            () = key_fetcher::run(Arc::clone(source), |_| ()) => {}
+            () = source.wait_for_fetch(Instant::now()) => {}
+        }
+    }
 }
 
 fn usage(error: &str) -> ExitCode {
@@ -93,19 +115,16 @@ fn from_standard_input() -> std::io::Result<String> {
 
 /// Prints what the token says. If it is refused, nothing of this is proven.
 fn print_token(token: &UnverifiedToken, auth: &AuthConfig, now: SystemTime) {
-    let kid = token.header.get("kid").and_then(Value::as_str);
-    let key = match kid {
-        Some(kid) if auth.keys.iter().any(|key| key.kid == kid) => plain(kid),
-        Some(kid) => format!("{}, which is not configured", plain(kid)),
-        None => match &auth.keys[..] {
-            [only] => format!("{}, because the token names none and there is one", only.kid),
-            [] => "none is configured".to_owned(),
-            [_, _, ..] => "the token names none, and several are configured".to_owned(),
-        },
+    let issuers = auth.all_issuers();
+    let claimed = token.claims.get("iss").and_then(Value::as_str);
+    let issuer = match &issuers[..] {
+        [only] => Some(only),
+        several => several.iter().find(|issuer| Some(&*issuer.issuer) == claimed),
     };
-    println!("  key           {key}");
+    println!("  key           {}", key_of(token, issuer));
     print_fields(&token.header, &["alg", "typ"]);
-    let claims = ["iss", "aud", "sub", auth.user_claim.as_str(), auth.role_claim.as_str(), "jti"];
+    let role_claim = issuer.map_or(&*auth.role_claim, |issuer| &issuer.role_claim);
+    let claims = ["iss", "aud", "sub", &auth.user_claim, role_claim, "jti"];
     let mut shown: Vec<&str> = Vec::new();
     for claim in claims.into_iter().filter(|claim| !claim.is_empty()) {
         if !shown.contains(&claim) {
@@ -117,6 +136,22 @@ fn print_token(token: &UnverifiedToken, auth: &AuthConfig, now: SystemTime) {
         if let Some(seconds) = token.claims.get(claim).and_then(Value::as_u64) {
             println!("  {word:<13} {}", time(seconds, now));
         }
+    }
+}
+
+/// Which key of its issuer the token needs, in words.
+fn key_of(token: &UnverifiedToken, issuer: Option<&IssuerConfig>) -> String {
+    let Some(IssuerConfig { keys, remote_keys, .. }) = issuer else {
+        return "unknown, because the issuer of the token is not configured".to_owned();
+    };
+    match (token.header.get("kid").and_then(Value::as_str), &keys[..], remote_keys) {
+        (Some(kid), keys, _) if keys.iter().any(|key| key.kid == kid) => plain(kid),
+        (Some(kid), _, Some(_)) => format!("{}, which the issuer may publish: a node fetches it", plain(kid)),
+        (Some(kid), _, None) => format!("{}, which is not configured", plain(kid)),
+        (None, _, Some(_)) => "the token names none, and the issuer publishes its keys".to_owned(),
+        (None, [only], None) => format!("{}, because the token names none and there is one", only.kid),
+        (None, [], None) => "none is configured".to_owned(),
+        (None, [_, _, ..], None) => "the token names none, and several are configured".to_owned(),
     }
 }
 

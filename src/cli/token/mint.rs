@@ -17,8 +17,12 @@ use crate::auth::private_key::PrivateKey;
 use crate::cli::claims;
 use crate::cli::common::Common;
 use crate::cli::common::USAGE;
+use crate::cli::signing_key::SigningKey;
+use crate::cli::signing_key::signing_keys;
 use crate::config::Config;
-use crate::config::auth::KeyAlgorithm;
+use crate::config::auth::AuthConfig;
+use crate::config::auth::algorithm::KeyAlgorithm;
+use crate::config::auth::issuer::IssuerConfig;
 use crate::config::secret::Secret;
 
 /// The arguments of `tidegate token new`.
@@ -43,6 +47,9 @@ pub struct MintArgs {
     /// first key of the configuration].
     #[arg(long, value_name = "KID")]
     key: Option<String>,
+    /// The issuer of the token, if the configuration has several [default: the issuer of the key].
+    #[arg(long, value_name = "ISSUER")]
+    issuer: Option<String>,
     /// Sign with the secret in this file (HS256).
     #[arg(long, value_name = "FILE", conflicts_with = "private_key")]
     secret_file: Option<PathBuf>,
@@ -74,49 +81,89 @@ pub(super) fn run(args: &MintArgs) -> ExitCode {
 }
 
 fn mint(config: &Config, args: &MintArgs, now: SystemTime) -> Result<String, String> {
-    let auth = &config.auth;
-    if args.roles.is_empty() && auth.default_role.is_empty() {
+    let (issuer, signer) = signer(&config.auth, args)?;
+    if args.roles.is_empty() && issuer.default_role.is_empty() {
         let known: Vec<&str> = config.roles.iter().map(|role| &*role.name).collect();
         return Err(format!("the token needs a role: add --role with one of {}", known.join(", ")));
     }
-    let mut all = claims::claims(auth, &args.user, &args.roles, args.ttl, now);
+    let mut all = claims::claims(&config.auth, &issuer, &args.user, &args.roles, args.ttl, now);
     for (name, value) in &args.claims {
         claims::set(&mut all, name, value.clone());
     }
-    let (typ, kid) = (claims::header_type(auth), args.key.as_deref());
+    signer.mint(claims::header_type(&issuer), &all)
+}
+
+/// What signs a token.
+enum Signer {
+    Secret { algorithm: KeyAlgorithm, kid: Option<String>, secret: Secret },
+    PrivateKey { file: PathBuf, kid: Option<String>, key: PrivateKey },
+}
+
+impl Signer {
+    fn mint(&self, typ: Option<&str>, claims: &Value) -> Result<String, String> {
+        match self {
+            Self::Secret { algorithm, kid, secret } => {
+                let token = jwt::mint_as(*algorithm, typ, secret, kid.as_deref(), claims);
+                token.map_err(|error| error.to_string())
+            }
+            Self::PrivateKey { file, kid, key } => {
+                let token = key.mint(typ, kid.as_deref(), claims);
+                token.map_err(|error| format!("{}: {error}", file.display()))
+            }
+        }
+    }
+}
+
+/// What signs the token: a file, or a key of the configuration. With the issuer whose token it is.
+fn signer(auth: &AuthConfig, args: &MintArgs) -> Result<(IssuerConfig, Signer), String> {
+    let kid = args.key.clone();
     if let (Some(file), Some(algorithm)) = (&args.private_key, &args.algorithm) {
         let wrong = |problem: &dyn std::fmt::Display| format!("{}: {problem}", file.display());
         let pem = std::fs::read_to_string(file).map_err(|error| wrong(&error))?;
         let key = PrivateKey::from_pem(algorithm, &pem).map_err(|error| wrong(&error))?;
-        return key.mint(typ, kid, &all).map_err(|error| wrong(&error));
+        return Ok((issuer(auth, args)?, Signer::PrivateKey { file: file.clone(), kid, key }));
     }
     if let Some(file) = &args.secret_file {
-        return jwt::mint_hs256_as(typ, &secret(file)?, kid, &all).map_err(|error| error.to_string());
+        let (algorithm, secret) = (KeyAlgorithm::Hs256, secret(file)?);
+        return Ok((issuer(auth, args)?, Signer::Secret { algorithm, kid, secret }));
     }
-    let (kid, secret) = configured_secret(config, kid)?;
-    jwt::mint_hs256_as(typ, secret, Some(kid), &all).map_err(|error| error.to_string())
+    let SigningKey { issuer, key, secret } = configured_key(auth, args)?;
+    Ok((issuer, Signer::Secret { algorithm: key.algorithm, kid: Some(key.kid), secret }))
 }
 
-/// The configured key with this kid, or the first one.
-fn configured_secret<'c>(config: &'c Config, kid: Option<&str>) -> Result<(&'c str, &'c Secret), String> {
-    let keys = &config.auth.keys;
-    let found = match kid {
-        None => keys.first(),
-        Some(kid) => keys.iter().find(|key| key.kid == kid),
-    };
-    let Some(key) = found else {
-        let known: Vec<&str> = keys.iter().map(|key| &*key.kid).collect();
-        return Err(match (kid, known.is_empty()) {
-            (Some(kid), false) => {
-                format!("there is no key \"{kid}\"; the configuration has {}", known.join(", "))
-            }
-            (_, _) => "the configuration has no key that can sign: add an [[auth.key]], or name a file with \
-                       --secret-file, or with --private-key and --algorithm"
-                .to_owned(),
-        });
-    };
-    match key.algorithm {
-        KeyAlgorithm::Hs256 => Ok((&key.kid, &key.secret)),
+/// The issuer with the name in `--issuer`, or the only one.
+fn issuer(auth: &AuthConfig, args: &MintArgs) -> Result<IssuerConfig, String> {
+    let mut issuers = auth.all_issuers();
+    if args.issuer.is_none() && issuers.len() == 1 {
+        return Ok(issuers.remove(0));
+    }
+    let names: Vec<String> = issuers.iter().map(|issuer| issuer.issuer.clone()).collect();
+    let found = issuers.into_iter().find(|issuer| Some(&issuer.issuer) == args.issuer.as_ref());
+    found.ok_or_else(|| format!("choose an issuer with --issuer; the configuration has {}", names.join(", ")))
+}
+
+/// The configured key with the kid in `--key`, of the issuer in `--issuer`, or the first one.
+fn configured_key(auth: &AuthConfig, args: &MintArgs) -> Result<SigningKey, String> {
+    if args.issuer.is_some() {
+        issuer(auth, args)?;
+    }
+    let of_issuer = |key: &SigningKey| args.issuer.as_ref().is_none_or(|name| *name == key.issuer.issuer);
+    let mut keys: Vec<SigningKey> = signing_keys(auth).filter(of_issuer).collect();
+    let at = keys.iter().position(|key| args.key.as_ref().is_none_or(|kid| *kid == key.key.kid));
+    match (at, &args.key, keys.is_empty()) {
+        (Some(at), _, _) => Ok(keys.swap_remove(at)),
+        (None, Some(kid), false) => {
+            let known: Vec<&str> = keys.iter().map(|key| &*key.key.kid).collect();
+            Err(format!(
+                "there is no key \"{kid}\" that can sign; the configuration has {}",
+                known.join(", ")
+            ))
+        }
+        (None, _, _) => {
+            Err("the configuration has no key that can sign: add an [[auth.key]] with a secret, or name a \
+                             file with --secret-file, or with --private-key and --algorithm"
+                .to_owned())
+        }
     }
 }
 

@@ -49,6 +49,16 @@ impl<'a> ConfigTable<'a> {
         parsed.collect()
     }
 
+    /// Whether the value of a key is a list. Also true while all keys are collected.
+    pub(in crate::config) fn is_list(&self, key: &'static str) -> bool {
+        self.is_survey() || self.section.get(key).is_some_and(|node| node.list().is_some())
+    }
+
+    /// Whether this run only collects all keys that exist. Then no key has a value.
+    pub(in crate::config) fn is_survey(&self) -> bool {
+        self.reader.is_survey
+    }
+
     /// A list of tables, each with its path. `None` if the key is absent or its value is not such a list.
     pub(in crate::config) fn tables<T>(
         &self,

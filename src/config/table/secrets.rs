@@ -33,6 +33,30 @@ impl ConfigTable<'_> {
         self.choose_last_layer(alternatives.into_iter().flatten().collect(), help)
     }
 
+    /// A public text from `key`, or from the file that `file_key` names. `None` if both are absent or empty. It may be a
+    /// secret by mistake, so no diagnostic shows it.
+    pub(in crate::config) fn public_text(
+        &self,
+        key: &'static str,
+        file_key: &'static str,
+    ) -> Option<SetValue<Secret>> {
+        let in_file = self.readable_file(file_key).map(|path| {
+            // A file that cannot be opened has an error already.
+            let text = File::open(&path.value)
+                .map(|_| read_secret(&path.value))
+                .unwrap_or_else(|_| Ok(Secret::new("")));
+            let text = text.unwrap_or_else(|error| {
+                let message = format!("cannot read a key from {}: {error}", quoted(&path.value));
+                self.reject(&path, ValueError::new(message, "name a file that contains only the key"));
+                Secret::new("")
+            });
+            SetValue { value: text, key: path.key, layer: path.layer }
+        });
+        let alternatives = [self.secret_text(key), in_file];
+        let help = "keep one of them and remove the other";
+        self.choose_last_layer(alternatives.into_iter().flatten().collect(), help)
+    }
+
     /// The path of a file. Reports a file that cannot be opened, and warns if every user can change it.
     pub(in crate::config) fn readable_file(&self, key: &'static str) -> Option<SetValue<String>> {
         let path = self.non_empty(key)?;

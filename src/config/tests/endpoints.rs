@@ -1,7 +1,6 @@
 //! The listeners and paths of endpoints. Their errors are in `tests/config/mistakes/endpoint.txt`.
 
 use super::*;
-use std::net::SocketAddr;
 
 /// A file with endpoints at these addresses and paths.
 fn endpoints(list: &[(&str, &str)]) -> String {
@@ -35,7 +34,7 @@ fn an_endpoint_uses_the_main_listener_or_its_own() {
     }
     let shared = endpoints(&[("1.2.3.4:7", "/a"), ("", "/b"), ("1.2.3.4:6", "/c"), ("1.2.3.4:7", "/d")]);
     let config = load_file(&shared).unwrap().config;
-    let extra: Vec<SocketAddr> = endpoint::extra_listeners(&config.endpoints).collect();
+    let extra: Vec<ListenAddress> = endpoint::extra_listeners(&config.endpoints).collect();
     assert_eq!(extra, ["1.2.3.4:6".parse().unwrap(), "1.2.3.4:7".parse().unwrap()]);
 }
 

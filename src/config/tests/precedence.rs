@@ -4,8 +4,7 @@
 use super::*;
 use std::time::Duration;
 
-use crate::config::auth::KeyAlgorithm;
-use crate::config::auth::KeyConfig;
+use crate::config::auth::key::KeyConfig;
 use crate::config::log::LogFormat;
 use crate::config::nats::login::NatsLogin;
 use crate::config::secret::Secret;
@@ -58,11 +57,7 @@ fn variables_can_set_values_of_every_type() {
     assert!(config.http.console);
     assert_eq!(config.nats.urls, ["nats://a:1", "nats://b:4222"]);
     assert_eq!(config.auth.token_types, ["JWT", "at+jwt"]);
-    let key = KeyConfig {
-        kid: "main".to_owned(),
-        algorithm: KeyAlgorithm::Hs256,
-        secret: secret("00123456789012345678901234567890"),
-    };
+    let key = KeyConfig::hs256("main", secret("00123456789012345678901234567890"));
     assert_eq!(config.auth.keys, [key]);
     assert_eq!(config.auth.issuer, "12345");
     assert_eq!(config.limits.outbox_bytes, 65_536);
@@ -187,7 +182,7 @@ fn secrets_are_read_from_files_without_one_newline_at_the_end() {
         let listed = load_file(&format!("[[auth.key]]\nsecret_file = \"{path}\"")).unwrap();
         let short = load_all("", &[("TIDEGATE_AUTH__HMAC_SECRET_FILE", path)], &[]).unwrap();
         for loaded in [listed, short] {
-            assert_eq!(loaded.config.auth.keys[0].secret.expose(), expected);
+            assert_eq!(loaded.config.auth.keys, [KeyConfig::hs256("main", secret(&expected))]);
         }
     }
 }
@@ -210,7 +205,7 @@ fn hmac_secret_replaces_the_list_of_keys() {
     assert!(error_in(&twice).message.contains("exclude each other"));
     let stronger =
         load_all(&twice.replace(SECRET, ""), &[("TIDEGATE_AUTH__HMAC_SECRET", SECRET)], &[]).unwrap();
-    assert_eq!(stronger.config.auth.keys[0].secret, secret(SECRET));
+    assert_eq!(stronger.config.auth.keys, [KeyConfig::hs256("main", secret(SECRET))]);
 }
 
 #[test]

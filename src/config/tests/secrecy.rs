@@ -1,7 +1,7 @@
 //! No secret is ever printed: not in an error, not in a warning, not in `Debug`.
 
 use super::*;
-use crate::config::auth::SAMPLE_SECRETS;
+use crate::config::auth::key::SAMPLE_SECRETS;
 
 /// Unlikely enough to be found by search, and short enough to be refused as a key.
 const SENTINEL: &str = "hunter2-s3ntinel";

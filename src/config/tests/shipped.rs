@@ -10,11 +10,27 @@ use ::config::Value;
 use ::config::ValueKind;
 
 use crate::config::allowed_origins::AllowedOrigins;
-use crate::config::auth::SAMPLE_SECRETS;
+use crate::config::auth::key::SAMPLE_SECRETS;
 use crate::config::endpoint::access::AccessConfig;
 
-/// A line with a key directly after the `#` is an example.
+/// The file with its examples, but for the issuers: `auth.issuer` is either a text or a list.
 fn with_examples() -> String {
+    let text = all_examples();
+    let (before, rest) = text.split_once("[[auth.issuer]]\n").unwrap();
+    format!("{before}{}", rest.split_once("\n\n").unwrap().1)
+}
+
+/// The file with its examples of issuers, without what excludes them.
+fn with_issuers() -> String {
+    let text = all_examples().replace("\nissuer = \"\"\n", "\n");
+    let text = text
+        .replace("\nhmac_secret = \"\"\nhmac_secret_file = \"\"\njwks_url = \"\"\ndiscovery = false\n", "\n");
+    let (before, rest) = text.split_once("[[auth.key]]\n").unwrap();
+    format!("{before}{}", rest.split_once("\n\n").unwrap().1)
+}
+
+/// A line with a key directly after the `#` is an example.
+fn all_examples() -> String {
     let uncommented = |line: &'static str| match line.strip_prefix('#') {
         Some(example) if !example.is_empty() && !example.starts_with(' ') => example,
         Some(_) | None => line,
@@ -79,11 +95,23 @@ fn its_examples_are_right_once_the_sample_secret_is_replaced() {
 }
 
 #[test]
+fn its_example_of_an_issuer_is_right() {
+    let error = error_in(&with_issuers());
+    assert_eq!(error.key, "auth.issuer[0].key[0].secret");
+    let loaded = load_file(&with_issuers().replace(SAMPLE_SECRETS[0], SECRET)).unwrap();
+    assert_eq!(loaded.warnings, []);
+    let [issuer] = loaded.config.auth.issuers.as_slice() else { panic!("{:?}", loaded.config.auth) };
+    assert_eq!((issuer.issuer.as_str(), issuer.keys.len()), ("https://login.example.com/", 1));
+    assert!(issuer.remote_keys.is_some() && loaded.config.auth.keys.is_empty());
+}
+
+#[test]
 fn it_names_every_key_and_no_other() {
-    let text = with_examples();
-    let entries = File::from_str(&text, FileFormat::Toml).collect().unwrap();
     let mut written = BTreeSet::new();
-    leaves("", &Value::new(None, entries), &mut written);
+    for text in [with_examples(), with_issuers()] {
+        let entries = File::from_str(&text, FileFormat::Toml).collect().unwrap();
+        leaves("", &Value::new(None, entries), &mut written);
+    }
     let keys = known_keys();
     let known: BTreeSet<String> = keys.names().into_iter().map(str::to_owned).collect();
     assert!(known.len() > 80, "{known:?}");

@@ -50,8 +50,9 @@ fn evaluate(
     let headers: HeaderMap = lines
         .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap()))
         .collect();
-    let (method, version, peer) = (&Method::GET, Version::HTTP_11, SocketAddr::from(([192, 0, 2, 1], 4711)));
+    let (method, version) = (&Method::GET, Version::HTTP_11);
     let (headers, is_first) = (&headers, true);
+    let peer = SocketAddr::from(([192, 0, 2, 1], 4711)).into();
     let handshake_request = HandshakeRequest { method, version, path, query, headers, peer, is_first };
     ValidHandshake::evaluate(endpoint, Compression::Agreed, &handshake_request)
 }

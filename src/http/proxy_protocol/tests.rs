@@ -2,9 +2,13 @@
 
 use proptest::prelude::*;
 use tokio::io::AsyncReadExt as _;
+use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::net::UnixStream;
 
 use super::*;
+use crate::net::stream::Stream;
 
 fn parse(bytes: &[u8]) -> Result<ProxyHeader, String> {
     ProxyHeader::parse(bytes).map_err(|error| error.to_string())
@@ -183,12 +187,18 @@ fn fifty() -> ProxiedClient {
     ProxiedClient::Address("192.168.1.50:12345".parse().unwrap())
 }
 
-async fn pair() -> (TcpStream, TcpStream) {
+/// Both ends of a TCP socket and of a Unix socket: the proxy and Tidegate.
+async fn pairs() -> [(Box<dyn AsyncWrite + Unpin>, RegisteredSocket); 2] {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap());
     let (client, accepted) = tokio::join!(client, listener.accept());
-    client.as_ref().unwrap().set_nodelay(true).unwrap();
-    (client.unwrap(), accepted.unwrap().0)
+    let client = client.unwrap();
+    client.set_nodelay(true).unwrap();
+    let (unix_client, unix) = UnixStream::pair().unwrap();
+    [
+        (Box::new(client), RegisteredSocket::Tcp(accepted.unwrap().0)),
+        (Box::new(unix_client), RegisteredSocket::Unix(unix)),
+    ]
 }
 
 /// `ProxyProtoV1PreservesCoalescedClientBytes`, and the same for version 2: nothing behind a header is lost.
@@ -196,14 +206,15 @@ async fn pair() -> (TcpStream, TcpStream) {
 async fn xff_01_bytes_behind_a_proxy_header_stay_in_the_socket() {
     let scratch = RefCell::new(vec![0; 16 * 1024]);
     for header in [b"PROXY TCP4 192.168.1.50 10.0.0.1 12345 4222\r\n".to_vec(), v2(0x21, 0x11, &INET)] {
-        let (mut client, mut server) = pair().await;
-        let behind = b"GET /ws HTTP/1.1\r\nHost: x\r\n\r\n\r\n\r\n\0\r\nQUIT\n";
-        client.write_all(&[header.as_slice(), behind].concat()).await.unwrap();
-        assert_eq!(read_header(&server, &scratch).await.unwrap(), fifty());
-        client.shutdown().await.unwrap();
-        let mut rest = Vec::new();
-        server.read_to_end(&mut rest).await.unwrap();
-        assert_eq!(rest, behind);
+        for (mut client, server) in pairs().await {
+            let behind = b"GET /ws HTTP/1.1\r\nHost: x\r\n\r\n\r\n\r\n\0\r\nQUIT\n";
+            client.write_all(&[header.as_slice(), behind].concat()).await.unwrap();
+            assert_eq!(read_header(&server, &scratch).await.unwrap(), fifty());
+            client.shutdown().await.unwrap();
+            let mut rest = Vec::new();
+            Stream::from(server).read_to_end(&mut rest).await.unwrap();
+            assert_eq!(rest, behind);
+        }
     }
 }
 
@@ -211,19 +222,20 @@ async fn xff_01_bytes_behind_a_proxy_header_stay_in_the_socket() {
 async fn xff_01_a_proxy_header_may_arrive_byte_by_byte() {
     let scratch = RefCell::new(vec![0; 16 * 1024]);
     for header in [b"PROXY TCP4 192.168.1.50 10.0.0.1 12345 4222\r\n".to_vec(), v2(0x21, 0x11, &INET)] {
-        let (mut client, mut server) = pair().await;
-        let written = async {
-            for byte in header.iter().chain(b"GET") {
-                client.write_all(&[*byte]).await.unwrap();
-                tokio::task::yield_now().await;
-            }
-            client.shutdown().await.unwrap();
-        };
-        let (client, ()) = tokio::join!(read_header(&server, &scratch), written);
-        assert_eq!(client.unwrap(), fifty());
-        let mut rest = Vec::new();
-        server.read_to_end(&mut rest).await.unwrap();
-        assert_eq!(rest, b"GET");
+        for (mut client, server) in pairs().await {
+            let written = async {
+                for byte in header.iter().chain(b"GET") {
+                    client.write_all(&[*byte]).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+                client.shutdown().await.unwrap();
+            };
+            let (client, ()) = tokio::join!(read_header(&server, &scratch), written);
+            assert_eq!(client.unwrap(), fifty());
+            let mut rest = Vec::new();
+            Stream::from(server).read_to_end(&mut rest).await.unwrap();
+            assert_eq!(rest, b"GET");
+        }
     }
 }
 
@@ -233,11 +245,12 @@ async fn xff_01_a_socket_that_ends_within_its_proxy_header_is_an_error() {
     let scratch = RefCell::new(vec![0; 16 * 1024]);
     let header = v2(0x21, 0x11, &INET);
     for length in [0, 10, 16, 21, header.len() - 1] {
-        let (mut client, server) = pair().await;
-        client.write_all(&header[..length]).await.unwrap();
-        client.shutdown().await.unwrap();
-        let ended = read_header(&server, &scratch).await;
-        assert!(matches!(ended, Err(ProxyHeaderError::Ended(_))), "{length}: {ended:?}");
+        for (mut client, server) in pairs().await {
+            client.write_all(&header[..length]).await.unwrap();
+            client.shutdown().await.unwrap();
+            let ended = read_header(&server, &scratch).await;
+            assert!(matches!(ended, Err(ProxyHeaderError::Ended(_))), "{length}: {ended:?}");
+        }
     }
 }
 

@@ -37,7 +37,7 @@ fn short(number: usize) -> String {
 #[tokio::test]
 async fn a_01_eighteen_lists_of_a_thousand_symbols_in_one_write_do_not_end_a_node() {
     let nats = NatsServer::start().await;
-    let mut node = stock_agent(&nats.url()).await;
+    let mut node = stock_agent(&nats.node_url()).await;
     let mut other = page(&node.address).await;
     other.send(&raw::text(&prices("subscribe", &["OTHER".to_owned()]))).await;
     // 110 KB, which the limits allow in one write.
@@ -140,7 +140,8 @@ fn resident(node: &Process) -> u64 {
 #[tokio::test]
 async fn a_05_a_max_rate_of_49_days_uses_no_more_memory_than_an_outbox() {
     let nats = NatsServer::start().await;
-    let node = Process::serve(&nats.url(), "[[class]]\npattern = \"prices.>\"\nkind = \"latest\"\n").await;
+    let node =
+        Process::serve(&nats.node_url(), "[[class]]\npattern = \"prices.>\"\nkind = \"latest\"\n").await;
     let mut held = Vec::new();
     let before = resident(&node);
     for ms in [4_233_600_000_u64, 60_000] {
@@ -194,7 +195,7 @@ async fn a_08_json_20_000_levels_deep_is_rejected_from_clients_and_text_from_pro
 #[tokio::test]
 async fn a_10_five_hundred_denied_subscribes_cause_few_log_lines() {
     let nats = NatsServer::start().await;
-    let node = Process::serve(&nats.url(), "limits.max_errors = 10000\n").await;
+    let node = Process::serve(&nats.node_url(), "limits.max_errors = 10000\n").await;
     let mut client = Client::connect(&node.address, &token("alice")).await;
     let before = node.logs().len();
     for number in 0..10 {

@@ -10,18 +10,18 @@ use tidegate::app::App;
 use tidegate::app::options::AppOptions;
 use tidegate::auth::jwt;
 use tidegate::config::Config;
-use tidegate::config::auth::KeyAlgorithm;
-use tidegate::config::auth::KeyConfig;
+use tidegate::config::auth::key::KeyConfig;
+use tidegate::config::listen_address::ListenAddress;
 use tidegate::config::secret::Secret;
+use tidegate::config::tls::CertificateFiles;
 use tidegate::hooks::Faults;
-use tidegate::net::tls::TlsSettings;
+use tidegate::net::listener::Listener;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Kind;
 use tidegate_protocol::permissions::Role;
 use tidegate_protocol::permissions::RuleTemplates;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::template::Template;
-use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 
 use crate::support::client::Client;
@@ -64,7 +64,7 @@ impl TestEdge {
     /// The same on threads with a small stack.
     pub(crate) async fn with_small_stacks(change: impl FnOnce(&mut Config)) -> Self {
         let nats = NatsServer::start().await;
-        let mut config = config(&nats.url());
+        let mut config = config(&nats);
         change(&mut config);
         let (app, hooks) = start(config.clone(), false, Some(SMALL_STACK)).await;
         Self { nats, app, hooks, config }
@@ -72,13 +72,16 @@ impl TestEdge {
 
     /// A node that speaks TLS, with the certificate of `support/tls`.
     pub(crate) async fn with_tls(change: impl FnOnce(&mut Config)) -> Self {
-        let nats = NatsServer::start().await;
-        let mut config = config(&nats.url());
-        change(&mut config);
-        let tls = TlsSettings::from_pem(include_bytes!("tls/server.pem"), include_bytes!("tls/server.key"));
-        let hooks = Arc::new(Faults::default());
-        let app = start_with(config.clone(), Some(tls.unwrap()), &hooks).await;
-        Self { nats, app, hooks, config }
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/integration/support/tls");
+        Self::with(|config| {
+            config.tls.certificates = vec![CertificateFiles {
+                section: "tls".to_owned(),
+                cert_file: format!("{folder}/server.pem").into(),
+                key_file: format!("{folder}/server.key").into(),
+            }];
+            change(config);
+        })
+        .await
     }
 
     /// A node whose NATS server is not started yet.
@@ -88,7 +91,7 @@ impl TestEdge {
 
     /// A node on this NATS server.
     pub(crate) async fn with_nats(nats: NatsServer, change: impl FnOnce(&mut Config), hold: bool) -> Self {
-        let mut config = config(&nats.url());
+        let mut config = config(&nats);
         change(&mut config);
         let (app, hooks) = start(config.clone(), hold, None).await;
         Self { nats, app, hooks, config }
@@ -221,20 +224,25 @@ impl TestEdge {
 
 async fn start(config: Config, hold: bool, stack: Option<usize>) -> (App, Arc<Faults>) {
     let faults = Arc::new(Faults { hold, stack, ..Faults::default() });
-    (start_with(config, None, &faults).await, faults)
+    (start_with(config, &faults).await, faults)
 }
 
-async fn start_with(config: Config, tls: Option<TlsSettings>, faults: &Arc<Faults>) -> App {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+async fn start_with(config: Config, faults: &Arc<Faults>) -> App {
+    let address = match &config.http.listen {
+        ListenAddress::Tcp(_) => "127.0.0.1:0".parse().unwrap(),
+        unix @ ListenAddress::Unix(_) => unix.clone(),
+    };
+    let listener = Listener::bind(&address).unwrap();
     let hooks = Arc::clone(faults).into();
-    App::start(AppOptions { config, listener, tls, hooks }).await.unwrap()
+    App::start(AppOptions { config, listener, hooks }).await.unwrap()
 }
 
 /// Role `user` may subscribe to prices, chats and its own subjects, publish to `chat.>`, and request `svc.>`;
 /// `admin` may also subscribe to `admin.>`. Prices have class `latest` with a snapshot.
-fn config(nats_url: &str) -> Config {
+fn config(nats: &NatsServer) -> Config {
     let mut config = Config::default();
-    config.nats.urls = vec![nats_url.to_owned()];
+    config.nats.urls = vec![nats.url()];
+    config.nats.login = nats.node_login();
     config.server.shards = 2;
     config.server.feed_linger = Duration::from_millis(200);
     config.server.lame_duck = Duration::ZERO;
@@ -244,11 +252,7 @@ fn config(nats_url: &str) -> Config {
     config.limits.write_timeout = Duration::from_mins(1);
     config.limits.auth_timeout = Duration::from_mins(1);
     config.limits.fragment_timeout = Duration::from_mins(1);
-    config.auth.keys = vec![KeyConfig {
-        kid: "test".to_owned(),
-        algorithm: KeyAlgorithm::Hs256,
-        secret: Secret::new(SECRET),
-    }];
+    config.auth.keys = vec![KeyConfig::hs256("test", Secret::new(SECRET))];
     let user = ["prices.>", "chat.>", "user.{sub}.>"];
     let admin = [&user[..], &["admin.>"]].concat();
     let (publish, request) = (["chat.>"], ["svc.>"]);

@@ -1,5 +1,6 @@
 //! The real nats-server, started, stopped, paused and killed.
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Child;
@@ -10,6 +11,8 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
 use async_nats::Client;
+use tidegate::config::nats::login::NatsLogin;
+use tidegate::config::secret::Secret;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 
@@ -18,6 +21,56 @@ use crate::support::until_stopped;
 use crate::support::within;
 
 const CONFIGURATION: &str = "nats.conf";
+/// The users of `nats/server.conf`.
+const USERS: [&str; 3] = ["operator", "producer", "tidegate"];
+/// Their password. It is not a number, which nats-server would not take for a text.
+const PASSWORD: &str = "only-in-tests";
+/// The lines of `nats/server.conf` that are for roles and classes.
+const CLIENTS_SUBSCRIBE: &str = r#""prices.>", "user.>", "admin.>", "demo.>""#;
+const CLIENTS_PUBLISH: &str = "\n            \"demo.>\"";
+/// The first tokens of all subjects that roles and classes of tests name.
+const SUBJECTS: [&str; 40] = [
+    "a",
+    "account",
+    "admin",
+    "alerts",
+    "b",
+    "chat",
+    "demo",
+    "family",
+    "finance",
+    "guest",
+    "inbox",
+    "market",
+    "mcp",
+    "news",
+    "notes",
+    "notifications",
+    "open",
+    "orders",
+    "org",
+    "other",
+    "predict",
+    "predictions",
+    "prices",
+    "quotes",
+    "room",
+    "signals",
+    "svc",
+    "system",
+    "team",
+    "tools",
+    "u",
+    "user",
+    "webrtc",
+    "x",
+    "y",
+    "z",
+    "things",
+    "items",
+    "jobs",
+    "rooms",
+];
 static STARTED: AtomicU32 = AtomicU32::new(0);
 
 /// A nats-server on a free port, with its own folder.
@@ -26,17 +79,23 @@ pub(crate) struct NatsServer {
     monitor: u16,
     folder: PathBuf,
     child: Option<Child>,
+    /// Whether it has the users of `nats/server.conf`.
+    has_users: bool,
 }
 
 impl NatsServer {
-    /// Starts one and waits until it listens.
+    /// Starts one and waits until it listens. It has the users of `nats/server.conf`: nodes log in as `tidegate`, and
+    /// clients without a login are `operator`, so that a test may act for producers, services and JetStream.
     pub(crate) async fn start() -> Self {
         Self::with("").await
     }
 
-    /// The same, with additions to the configuration in `nats/dev.conf`.
+    /// The same, with additions to the configuration. If these have users, or turn JetStream off, they are added to
+    /// `nats/dev.conf`, where there is no user.
     pub(crate) async fn with(configuration: &str) -> Self {
         let mut server = Self::absent();
+        server.has_users =
+            !["authorization", "accounts", "jetstream"].iter().any(|word| configuration.contains(word));
         server.configure(configuration);
         for _ in 0..10 {
             if server.started().await {
@@ -47,19 +106,86 @@ impl NatsServer {
         panic!("nats-server ends at once: is its configuration right?\n{configuration}");
     }
 
+    /// The same without users: everyone may do everything.
+    pub(crate) async fn open() -> Self {
+        Self::with("# without authorization").await
+    }
+
     /// A server to start later with [`NatsServer::restart`].
     pub(crate) fn absent() -> Self {
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("tidegate-test-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let server = Self { port: free_port(), monitor: free_port(), folder, child: None };
+        let server = Self { port: free_port(), monitor: free_port(), folder, child: None, has_users: true };
         server.configure("");
         server
     }
 
     fn configure(&self, more: &str) {
-        let shipped = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/nats/dev.conf"));
+        let open = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/nats/dev.conf"));
+        let shipped = if self.has_users { with_users() } else { open.to_owned() };
+        let store = format!("jetstream {{ store_dir: \"{}\"\n", self.folder.display());
+        let shipped = shipped.replace("jetstream {", &store).replace("  store_dir: /data\n", "");
         std::fs::write(self.folder.join(CONFIGURATION), format!("{shipped}\n{more}\n")).unwrap();
+    }
+
+    /// The login of nodes.
+    pub(crate) fn node_login(&self) -> NatsLogin {
+        if !self.has_users {
+            return NatsLogin::None;
+        }
+        NatsLogin::Password { user: "tidegate".to_owned(), password: Secret::new(PASSWORD) }
+    }
+
+    /// The address with the login of nodes.
+    pub(crate) fn node_url(&self) -> String {
+        if self.has_users { self.url_of("tidegate") } else { self.url() }
+    }
+
+    /// The address with the login of this user.
+    pub(crate) fn url_of(&self, user: &str) -> String {
+        format!("nats://{}@127.0.0.1:{}", Self::login_of(user), self.port)
+    }
+
+    /// The login of this user: `user:password`.
+    pub(crate) fn login_of(user: &str) -> String {
+        assert!(USERS.contains(&user));
+        format!("{user}:{PASSWORD}")
+    }
+
+    /// A client that may do everything.
+    pub(crate) async fn operator(&self) -> Client {
+        if self.has_users { self.client_as("operator", PASSWORD).await } else { self.client().await }
+    }
+
+    /// A client with the login and the inbox of nodes.
+    pub(crate) async fn node_client(&self) -> Client {
+        let login =
+            async_nats::ConnectOptions::with_user_and_password("tidegate".to_owned(), PASSWORD.to_owned());
+        login.custom_inbox_prefix("_INBOX_tidegate").connect(self.url()).await.unwrap()
+    }
+
+    /// A client with the login of producers and services.
+    pub(crate) async fn producer(&self) -> Client {
+        self.client_as("producer", PASSWORD).await
+    }
+
+    /// A client with this login.
+    pub(crate) async fn client_as(&self, user: &str, password: &str) -> Client {
+        let login = async_nats::ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned());
+        login.connect(self.url()).await.unwrap()
+    }
+
+    /// The address with a login that may do everything.
+    pub(crate) fn operator_url(&self) -> String {
+        if self.has_users { self.url_of("operator") } else { self.url() }
+    }
+
+    /// The users of the connections whose names have this prefix.
+    pub(crate) async fn users(&self, prefix: &str) -> BTreeSet<String> {
+        let connections = self.connz().await;
+        let ours = connections.iter().filter(|entry| is_named(entry, prefix));
+        ours.map(|entry| entry["authorized_user"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
     /// Reloads it with another configuration (SIGHUP).
@@ -101,7 +227,7 @@ impl NatsServer {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    /// A new client, as producers use it.
+    /// A new client without a login.
     pub(crate) async fn client(&self) -> Client {
         async_nats::connect(self.url()).await.unwrap()
     }
@@ -178,7 +304,7 @@ impl NatsServer {
     }
 
     async fn connz(&self) -> Vec<serde_json::Value> {
-        let body = http_get(self.monitor, "/connz?limit=10000&subs=1").await;
+        let body = http_get(self.monitor, "/connz?limit=10000&subs=1&auth=1").await;
         let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
         answer["connections"].as_array().cloned().unwrap_or_default()
     }
@@ -220,18 +346,31 @@ impl Drop for NatsServer {
 }
 
 fn spawn(port: u16, monitor: u16, folder: &std::path::Path) -> Child {
+    let passwords = USERS.map(|user| (format!("NATS_{}_PASSWORD", user.to_uppercase()), PASSWORD));
     Command::new(program())
+        .envs(passwords)
         .arg("-c")
         .arg(folder.join(CONFIGURATION))
         .args(["-a", "127.0.0.1", "-p", &port.to_string(), "-m", &monitor.to_string()])
-        .arg("-sd")
-        .arg(folder)
         .arg("--ports_file_dir")
         .arg(folder)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .expect("nats-server starts")
+}
+
+/// `nats/server.conf` with the subjects of the tests, for which no login is needed.
+fn with_users() -> String {
+    let shipped = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/nats/server.conf"));
+    let subjects: Vec<_> = SUBJECTS.iter().map(|first| format!("\"{first}\", \"{first}.>\"")).collect();
+    let subjects = subjects.join(", ");
+    for shipped_subjects in [CLIENTS_SUBSCRIBE, CLIENTS_PUBLISH] {
+        assert_eq!(shipped.matches(shipped_subjects).count(), 1, "nats/server.conf: {shipped_subjects}");
+    }
+    let ours =
+        shipped.replace(CLIENTS_SUBSCRIBE, &subjects).replace(CLIENTS_PUBLISH, &format!("\n{subjects}"));
+    format!("{ours}\nno_auth_user: operator\n")
 }
 
 /// The nats-server to start. The script finds or downloads one, and explains what to do if it cannot.
@@ -264,14 +403,52 @@ pub(crate) async fn http_get(port: u16, path: &str) -> String {
     crate::support::raw::get(&format!("127.0.0.1:{port}"), path).await.1
 }
 
-/// A producer that can send arbitrary bytes as a message.
+/// A producer that can send arbitrary bytes as a message. It may do everything.
 pub(crate) struct RawProducer(tokio::net::TcpStream);
+
+/// A connection of a user that sends arbitrary commands and gets the server's errors.
+pub(crate) struct RawUser(tokio::net::TcpStream);
+
+impl RawUser {
+    pub(crate) async fn connect(server: &NatsServer, user: &str) -> Self {
+        let mut connection = Self(tokio::net::TcpStream::connect(("127.0.0.1", server.port)).await.unwrap());
+        let login = format!("\"user\":\"{user}\",\"pass\":\"{PASSWORD}\"");
+        let connect =
+            format!("CONNECT {{\"verbose\":false,\"headers\":true,\"no_responders\":true,{login}}}\r\n");
+        assert_eq!(connection.send(&connect).await, None);
+        connection
+    }
+
+    /// Sends commands. Returns the first error before the server has read all of them.
+    pub(crate) async fn send(&mut self, commands: &str) -> Option<String> {
+        self.0.write_all(format!("{commands}PING\r\n").as_bytes()).await.unwrap();
+        let (mut line, mut error) = (Vec::new(), None);
+        loop {
+            line.push(within("a line of nats-server", self.0.read_u8()).await.unwrap());
+            if line.ends_with(b"\r\n") {
+                let text = String::from_utf8_lossy(&line).trim().to_owned();
+                match text.strip_prefix("-ERR ") {
+                    Some(reason) => error = error.or_else(|| Some(reason.to_owned())),
+                    None if text == "PONG" => return error,
+                    None => {}
+                }
+                line.clear();
+            }
+        }
+    }
+}
 
 impl RawProducer {
     /// Connects with the text protocol of NATS.
     pub(crate) async fn connect(server: &NatsServer) -> Self {
         let mut producer = Self(tokio::net::TcpStream::connect(("127.0.0.1", server.port)).await.unwrap());
-        producer.send(b"CONNECT {\"verbose\":false,\"headers\":true}\r\n").await;
+        let login = if server.has_users {
+            format!(",\"user\":\"operator\",\"pass\":\"{PASSWORD}\"")
+        } else {
+            String::new()
+        };
+        let connect = format!("CONNECT {{\"verbose\":false,\"headers\":true{login}}}\r\n");
+        producer.send(connect.as_bytes()).await;
         producer
     }
 

@@ -51,12 +51,7 @@ impl Process {
         let folder = std::env::temp_dir().join(format!("tidegate-process-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let file = folder.join("config.toml");
-        let all = format!(
-            "nats.url = \"{nats_url}\"\nserver.shards = 2\nhttp.listen = \"127.0.0.1:0\"\n\
-             {config}\n[[auth.key]]\nkid = \"test\"\nsecret = \"{SECRET}\"\n[[role]]\nname = \"user\"\n\
-             subscribe = {{ allow = [\"prices.>\", \"chat.>\"], deny = [] }}\n\
-             publish = {{ allow = [\"chat.>\"], deny = [] }}\n"
-        );
+        let all = Self::config(nats_url, config, SECRET, "chat.>");
         std::fs::write(&file, all).unwrap();
         let mut command = Command::new("sh");
         // Environment variables of the tests are not configuration of the node.
@@ -82,6 +77,22 @@ impl Process {
             }
         });
         Self { child, address: String::new(), logs, folder }
+    }
+
+    /// A configuration with one key, and a role `user` that may subscribe to prices and `channels`.
+    pub(crate) fn config(nats_url: &str, more: &str, secret: &str, channels: &str) -> String {
+        format!(
+            "nats.url = \"{nats_url}\"\nserver.shards = 2\nhttp.listen = \"127.0.0.1:0\"\n\
+             {more}\n[[auth.key]]\nkid = \"test\"\nsecret = \"{secret}\"\n[[role]]\nname = \"user\"\n\
+             subscribe = {{ allow = [\"prices.>\", \"{channels}\"], deny = [] }}\n\
+             publish = {{ allow = [\"chat.>\"], deny = [] }}\n"
+        )
+    }
+
+    /// Replaces its configuration, and tells it (SIGHUP).
+    pub(crate) fn reload(&self, config: &str) {
+        std::fs::write(self.folder.join("config.toml"), config).unwrap();
+        self.signal("HUP");
     }
 
     /// Waits until it listens.

@@ -1,7 +1,9 @@
 //! A client that can send arbitrary bytes, for what a well-behaved client does not do.
 
 use serde_json::Value;
+use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
@@ -51,17 +53,12 @@ impl Answer {
 }
 
 /// A socket, and the bytes that were read from it and not processed yet.
-pub(crate) struct RawClient {
-    pub(crate) stream: TcpStream,
+pub(crate) struct RawClient<S = TcpStream> {
+    pub(crate) stream: S,
     buffer: Vec<u8>,
 }
 
 impl RawClient {
-    /// A client with this socket.
-    pub(crate) fn over(stream: TcpStream) -> Self {
-        Self { stream, buffer: Vec::new() }
-    }
-
     /// Connects, and sends nothing.
     pub(crate) async fn connect(address: &str) -> Self {
         Self { stream: TcpStream::connect(address).await.unwrap(), buffer: Vec::new() }
@@ -73,9 +70,16 @@ impl RawClient {
         socket.set_recv_buffer_size(16 * 1024).unwrap();
         Self { stream: socket.connect(address.parse().unwrap()).await.unwrap(), buffer: Vec::new() }
     }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
+    /// A client on a stream that is already open.
+    pub(crate) fn over(stream: S) -> Self {
+        Self { stream, buffer: Vec::new() }
+    }
 
     /// Upgrades a stream. `headers` are additional lines, each with its line end.
-    pub(crate) async fn upgrade(stream: TcpStream, path: &str, headers: &str) -> Self {
+    pub(crate) async fn upgrade(stream: S, path: &str, headers: &str) -> Self {
         let mut client = Self { stream, buffer: Vec::new() };
         client.send(&handshake(path, headers)).await;
         let head = client.head().await;

@@ -90,7 +90,8 @@ impl Stage {
             change(config);
         })
         .await;
-        let nats = edge.nats.client().await;
+        // It sees what is published on all subjects, also those that are closed to producers.
+        let nats = edge.nats.operator().await;
         let spy = nats.subscribe(">").await.unwrap();
         for subject in ["predict.*", "predict.*.*", "finance.*.>", "tools.*.*", "mcp.tools"] {
             let (nats, mut requests) = (nats.clone(), nats.subscribe(subject).await.unwrap());

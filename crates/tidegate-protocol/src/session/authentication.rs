@@ -99,9 +99,14 @@ impl Session {
                 if self.dialect.error_close_code(error.code).is_none() {
                     self.reply(&Reply::Error { request_context, channel: None, error }, Priority::High);
                 }
-                let expired = refusal_code == ErrorCode::TokenExpired;
-                let end = if expired { Disconnect::TokenExpired } else { Disconnect::Unauthorized };
-                return self.close(end, None);
+                let end = if refusal_code == ErrorCode::TokenExpired {
+                    Disconnect::TokenExpired
+                } else if refusal_code == ErrorCode::Unavailable {
+                    Disconnect::Unavailable
+                } else {
+                    Disconnect::Unauthorized
+                };
+                return self.close(end, end.retry_after());
             }
         };
         let identity = Arc::clone(&verified.identity);

@@ -1,0 +1,33 @@
+//! Reads the texts of `[auth]` and of its issuers.
+
+use tidegate_document::diagnostic::ValueError;
+
+pub(super) fn without_blanks(text: &str) -> Result<String, ValueError> {
+    let help = "remove the blanks: tokens must have exactly this value";
+    let wrong = || ValueError::new("has blanks at the start or the end", help);
+    if text.trim() == text { Ok(text.to_owned()) } else { Err(wrong()) }
+}
+
+pub(super) fn claim(text: &str) -> Result<String, ValueError> {
+    let wrong = || {
+        ValueError::new(
+            "is not the path of a claim",
+            "write \"role\", or a path such as \"realm_access.roles\"",
+        )
+    };
+    if text.split('.').all(|name| !name.trim().is_empty()) { Ok(text.to_owned()) } else { Err(wrong()) }
+}
+
+/// A claim, or nothing. `help` is for a text that is neither.
+pub(super) fn claim_or_none(text: &str, help: &str) -> Result<String, ValueError> {
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    claim(text).map_err(|wrong| ValueError::new(wrong.message, help))
+}
+
+pub(super) fn token_type(text: &str) -> Result<String, ValueError> {
+    let valid = !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic());
+    let wrong = || ValueError::new("is not a token type", "copy the `typ` from the header of your tokens");
+    if valid { Ok(text.to_owned()) } else { Err(wrong()) }
+}
