@@ -14,9 +14,10 @@ use crate::telemetry;
 
 impl App {
     /// Uses the tokens' keys and issuers, the roles, the access to endpoints, the origins, the limits of addresses, users
-    /// and callers and the log filter of this configuration from now on, and fetches published keys again. Handshakes and credentials that come later are decided by them. A client that is
-    /// connected keeps its permissions until it sends another token. Returns what else has changed and needs a restart:
-    /// that stays as it is. Changes nothing if it returns an error.
+    /// and callers and the log filter of this configuration from now on, and fetches published keys again. Handshakes and
+    /// credentials that come later are decided by them. A client that is connected keeps its permissions until it sends
+    /// another token. Returns what else has changed and needs a restart: that stays as it is. Changes nothing if it returns
+    /// an error.
     pub fn reload(&self, new: Config) -> anyhow::Result<Vec<&'static str>> {
         let current = self.config.borrow().clone();
         let (next, needs_restart) = merge(current, new);
@@ -41,9 +42,14 @@ fn merge(current: Config, new: Config) -> (Config, Vec<&'static str>) {
     let mut next = current;
     next.roles.clone_from(&new.roles);
     next.log.filter.clone_from(&new.log.filter);
-    let ticket = next.auth.ticket;
+    let (ticket, user_claim) = (next.auth.ticket, next.auth.user_claim.clone());
+    let encodes_users = next.auth.encodes_users();
     next.auth.clone_from(&new.auth);
     next.auth.ticket = ticket;
+    // Vocabularies are compiled for encoded names or for plain ones.
+    if encodes_users != new.auth.encodes_users() {
+        next.auth.user_claim = user_claim;
+    }
     next.http.public_url.clone_from(&new.http.public_url);
     next.http.allowed_origins.clone_from(&new.http.allowed_origins);
     if next.endpoints.len() == new.endpoints.len()
@@ -61,6 +67,7 @@ fn merge(current: Config, new: Config) -> (Config, Vec<&'static str>) {
         ("[tls]", next.tls != new.tls),
         ("[nats]", next.nats != new.nats),
         ("auth.ticket_s", next.auth.ticket != new.auth.ticket),
+        ("auth.user_claim", next.auth.user_claim != new.auth.user_claim),
         ("[[endpoint]]", next.endpoints != new.endpoints),
         ("[[class]]", next.classes != new.classes),
         ("[server]", next.server != new.server),
@@ -152,9 +159,11 @@ mod tests {
         // By default, the connections of a user are not counted.
         expected.limits.connections_per_address += 1;
         assert_eq!(next, expected);
+        new.auth.user_claim = "email".to_owned();
         new.endpoints[0].path = "/other".to_owned();
         let (next, needs_restart) = merge(current.clone(), new);
-        assert_eq!(needs_restart, ["auth.ticket_s", "[[endpoint]]", "[limits]"]);
+        assert_eq!(needs_restart, ["auth.ticket_s", "auth.user_claim", "[[endpoint]]", "[limits]"]);
         assert_eq!(next.endpoints, current.endpoints, "all or nothing");
+        assert_eq!(next.auth.user_claim, current.auth.user_claim);
     }
 }

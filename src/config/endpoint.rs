@@ -51,7 +51,7 @@ pub struct VocabularyFile(pub Arc<CompiledVocabulary>);
 
 impl PartialEq for VocabularyFile {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        self.0.is_same_as(&other.0)
     }
 }
 

@@ -91,6 +91,21 @@ async fn ex_01_changed_limits_of_users_hold_for_the_next_connection() {
 }
 
 #[tokio::test]
+async fn an_endpoint_with_a_vocabulary_gets_its_new_access_while_its_file_is_the_same() {
+    let nats = NatsServer::start().await;
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/vocabularies/sentio.toml");
+    let endpoint = |access: &str| format!("[[endpoint]]\nvocabulary = {file:?}\n{access}\n");
+    let node = Process::serve(&nats.node_url(), &endpoint("")).await;
+    let headers = format!("Authorization: Bearer {}\r\nOrigin: https://app.example.com\r\n", token("alice"));
+    let connect = async || ask(&node.address, handshake("/ws/trade-signals", &headers)).await.status;
+    assert_eq!(connect().await, 403);
+    let allowed = endpoint("allowed_origins = [\"https://app.example.com\"]");
+    node.reload(&Process::config(&nats.node_url(), &allowed, SECRET, "chat.>"));
+    node.logged(IN_USE, |_| true).await;
+    assert_eq!(connect().await, 101);
+}
+
+#[tokio::test]
 async fn a_configuration_with_a_mistake_changes_nothing_and_says_so() {
     let nats = NatsServer::start().await;
     let node = Process::serve(&nats.node_url(), "").await;

@@ -86,6 +86,7 @@ pub(crate) fn read(text: &str, switches: &[&str]) -> Result<(Node, Compiled), Ve
     let diagnostics = Diagnostics::of_file(&file, "");
     let vocabulary = Compiler::new(&diagnostics).file(&Section::root(&diagnostics), switches);
     let Findings { errors, warnings } = diagnostics.finish();
+    let vocabulary = vocabulary.with_source(text, switches);
     if errors.is_empty() { Ok((file, Compiled { vocabulary, warnings })) } else { Err(errors) }
 }
 

@@ -65,6 +65,21 @@ pub struct CompiledVocabulary {
     pub claims: Box<[Box<str>]>,
     /// Whether the names of users are encoded in subjects. The configuration says so, not the file.
     pub encodes_users: bool,
+    /// The text of its file, and the switches that are on.
+    pub(super) source: (Box<str>, Box<[Box<str>]>),
+}
+
+impl CompiledVocabulary {
+    /// Notes what it was compiled from.
+    pub(super) fn with_source(self, text: &str, switches: &[&str]) -> Self {
+        let switches = switches.iter().map(|&switch| switch.into()).collect();
+        Self { source: (text.into(), switches), ..self }
+    }
+
+    /// Whether it was compiled from the same text with the same switches, for the same kind of users.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        (&self.source, self.encodes_users) == (&other.source, other.encodes_users)
+    }
 }
 
 /// One of `[switches]`: it turns rules on and off.
