@@ -50,7 +50,7 @@ fn state(edge: &TestEdge) -> FetchState {
     edge.app.node.authenticator().key_sources().next().unwrap().state()
 }
 
-/// Waits until so many fetches have ended.
+/// Waits until at least `count` fetches have ended.
 async fn fetched(edge: &TestEdge, count: u64) {
     eventually("the keys are fetched", || async { state(edge).finished >= count }).await;
 }

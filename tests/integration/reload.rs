@@ -112,7 +112,7 @@ async fn a_configuration_with_a_mistake_changes_nothing_and_says_so() {
     for (wrong, mistake) in [
         // A mistake of the text, and one that shows only when roles and endpoints are combined.
         ("limits.conections = 3", "limits.connections"),
-        ("auth.anonymous_role = \"nobody\"", "nobody"),
+        ("auth.anonymous_role = \"unknown-role\"", "unknown-role"),
     ] {
         node.reload(&Process::config(&nats.node_url(), wrong, NEXT_SECRET, "news.>"));
         let refused = |line: &Value| line["level"] == "ERROR" && line.to_string().contains(mistake);

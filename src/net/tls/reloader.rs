@@ -1,5 +1,5 @@
-//! `TlsReloader`: replaces certificates while the node runs: when their files change, when it is told to, and when an
-//! authority has issued one. A file that cannot be used changes nothing.
+//! `TlsReloader`: replaces certificates while the node runs: after a change of their files, on SIGHUP, and when a
+//! certificate authority has issued one. If a file cannot be used, its old certificate stays.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;

@@ -119,7 +119,7 @@ impl KeyServer {
         *self.hits.borrow()
     }
 
-    /// Waits until there have been so many connections.
+    /// Waits until it has had at least `count` connections.
     pub(crate) async fn until_hits(&self, count: usize) {
         self.hits.clone().wait_for(|hits| *hits >= count).await.unwrap();
     }
