@@ -115,9 +115,9 @@ impl App {
         let limits = parts::socket_limits(config, budget);
         let sockets = Arc::default();
         let listeners = std::iter::once(options.listener).chain(extra.listeners);
-        for ((id, listener), has_tls) in listeners.enumerate().zip(built.listeners_with_tls) {
+        for ((id, listener), routes) in listeners.enumerate().zip(built.routes.borrow().iter()) {
             let (id, gate, sockets) = (ListenerId(id), SocketGate::new(&built.node), Arc::clone(&sockets));
-            let busy = if has_tls { BusyText::Tls } else { BusyText::Http };
+            let busy = if routes.tls.is_some() { BusyText::Tls } else { BusyText::Http };
             let acceptor = Acceptor { id, listener, busy, sockets, gate };
             tokio::spawn(accept::accept(acceptor, built.shards.clone(), limits, stop_accepting.clone()));
         }

@@ -1,6 +1,7 @@
 //! The NATS connections of a lane: one for its subscriptions, one for publishing and requests. Both use our own client.
 //! Everything else uses async-nats, which only [`client`] and [`key_value`] import.
 
+mod api_error;
 pub mod buckets;
 pub mod client;
 mod connect;

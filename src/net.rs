@@ -3,6 +3,7 @@
 
 #[cfg(feature = "acme")]
 pub mod acme;
+pub mod client_tls;
 pub mod fetch;
 pub mod listen;
 pub mod listener;

@@ -93,8 +93,6 @@ pub struct Built {
     pub parts: Vec<ShardParts>,
     /// What serves the sockets of each listener. Sockets that are accepted after a change are served by the new routes.
     pub routes: watch::Sender<Vec<ListenerRoutes>>,
-    /// Whether each listener has TLS.
-    pub listeners_with_tls: Vec<bool>,
 }
 
 /// Builds the node and the parts of its shards, and connects them.
@@ -119,7 +117,6 @@ pub fn build(
     let mut worker = Some(worker);
     let address = options.listener.local_address().ok().and_then(|address| address.tcp());
     let routes = listener_routes(config, tls, &node.authenticator(), &node, address)?;
-    let listeners_with_tls = routes.iter().map(|listener| listener.tls.is_some()).collect();
     let routes = watch::Sender::new(routes);
     let ends = handles.into_iter().zip(requests).zip(inboxes).zip(questions).zip(statuses);
     let parts = ends.enumerate().map(|(index, ((((handle, requests), inbox), questions), status))| {
@@ -144,7 +141,7 @@ pub fn build(
         }
     });
     let parts = parts.collect();
-    Ok(Built { node, shards, inboxes: senders, parts, routes, listeners_with_tls })
+    Ok(Built { node, shards, inboxes: senders, parts, routes })
 }
 
 /// Builds what all shards share.

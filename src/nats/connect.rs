@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::io;
-use std::path::Path;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,19 +17,15 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls;
-use tokio_rustls::rustls::ClientConfig;
-use tokio_rustls::rustls::RootCertStore;
-use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 use crate::nats::info::ServerInfo;
 use crate::nats::servers::Server;
 use crate::nats::wire::ServerOp;
 use crate::nats::wire::WireError;
 use crate::nats::wire::WireParser;
+use crate::net::client_tls::ClientTlsError;
+use crate::net::client_tls::client_config;
 
 /// The time limit for TCP, `INFO` and TLS together.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,12 +44,9 @@ pub(super) enum ConnectError {
     /// The configuration requires TLS, and the server does not offer it.
     #[error("nats-server does not offer TLS, and nats.url requires it")]
     NoTls,
-    /// `nats.ca_file` cannot be used.
-    #[error("cannot read the certificates in {file}: {reason}")]
-    Certificates { file: String, reason: String },
-    /// The TLS client cannot be configured.
-    #[error("TLS: {0}")]
-    Tls(#[from] rustls::Error),
+    /// `nats.ca_file` cannot be used, or the TLS client cannot be configured.
+    #[error(transparent)]
+    Tls(#[from] ClientTlsError),
     #[error("nats-server did not answer in time")]
     Timeout,
 }
@@ -130,7 +122,7 @@ async fn connect_stream(server: Server, ca: Option<PathBuf>) -> Result<ServerCon
     if !(info.tls_required || info.tls_available) {
         return Err(ConnectError::NoTls);
     }
-    let connector = TlsConnector::from(Arc::new(tls_config(ca.as_deref())?));
+    let connector = TlsConnector::from(Arc::new(client_config(ca.as_deref())?));
     let name = ServerName::try_from(server.tls_name.clone()).map_err(io::Error::other)?;
     let socket = NatsStream::Tls(Box::new(connector.connect(name, stream).await?));
     // Bytes that arrived unencrypted after `INFO` could be anyone's: drop them.
@@ -151,28 +143,4 @@ async fn read_info(stream: &mut TcpStream) -> Result<(ServerInfo, BytesMut), Con
             None => {}
         }
     }
-}
-
-/// Called for each connection, so that changed certificates need no restart.
-pub(super) fn tls_config(ca: Option<&Path>) -> Result<ClientConfig, ConnectError> {
-    let mut roots = RootCertStore::empty();
-    match ca {
-        Some(file) => {
-            let invalid =
-                |reason: String| ConnectError::Certificates { file: file.display().to_string(), reason };
-            let found = CertificateDer::pem_file_iter(file).map_err(|error| invalid(error.to_string()))?;
-            for certificate in found {
-                let certificate = certificate.map_err(|error| invalid(error.to_string()))?;
-                roots.add(certificate).map_err(|error| invalid(error.to_string()))?;
-            }
-            if roots.is_empty() {
-                return Err(invalid("it contains no certificate".to_owned()));
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
-    Ok(builder.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth())
 }

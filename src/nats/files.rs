@@ -4,10 +4,10 @@ use tidegate_document::diagnostic::Diagnostic;
 
 use crate::config::nats::NatsConfig;
 use crate::config::nats::login::NatsLogin;
-use crate::nats::connect;
-use crate::nats::connect::ConnectError;
 use crate::nats::error::NatsError;
 use crate::nats::login;
+use crate::net::client_tls::ClientTlsError;
+use crate::net::client_tls::client_config;
 
 /// Returns what is wrong with the files.
 pub fn inspect(config: &NatsConfig) -> Vec<Diagnostic> {
@@ -26,8 +26,8 @@ pub fn inspect(config: &NatsConfig) -> Vec<Diagnostic> {
         Some(Diagnostic::error(key, message(&error), help))
     });
     let authorities = config.ca_file.as_deref().and_then(|file| {
-        let error = connect::tls_config(Some(file)).err()?;
-        let message = if let ConnectError::Certificates { file, reason } = error {
+        let error = client_config(Some(file)).err()?;
+        let message = if let ClientTlsError::Certificates { file, reason } = error {
             format!("\"{file}\": {reason}")
         } else {
             error.to_string()

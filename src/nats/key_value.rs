@@ -13,6 +13,7 @@ use serde_json::Value;
 use serde_json::json;
 use tokio::time::timeout;
 
+use crate::nats::api_error::ApiError;
 use crate::nats::buckets::KvBucket;
 use crate::nats::client::Client;
 
@@ -56,8 +57,7 @@ enum RequestFailure {
     NoReply,
     /// No one answers this subject.
     NoResponders,
-    /// JetStream has refused it.
-    Refused { code: Option<u64>, reason: String },
+    Refused(ApiError),
 }
 
 /// The last message of a key.
@@ -107,13 +107,15 @@ impl Bucket {
         let request = json!({ "last_by_subj": self.definition.subject(key) });
         let entry = match self.api("STREAM.MSG.GET", &request).await {
             Ok(response) => entry_of(&response).ok_or(NoConfirmation)?,
-            Err(RequestFailure::Refused { code: Some(MESSAGE_NOT_FOUND), .. }) => return Ok(None),
+            Err(RequestFailure::Refused(ApiError { code: Some(MESSAGE_NOT_FOUND), .. })) => return Ok(None),
             Err(_) => return Err(NoConfirmation),
         };
         let Some(value) = entry.value else { return Ok(None) };
         match self.write(key, entry.sequence, Some(DELETE), Bytes::new()).await {
             Ok(()) => Ok(Some(value)),
-            Err(RequestFailure::Refused { code: Some(code), .. }) if WRONG_SEQUENCE.contains(&code) => {
+            Err(RequestFailure::Refused(ApiError { code: Some(code), .. }))
+                if WRONG_SEQUENCE.contains(&code) =>
+            {
                 Ok(None)
             }
             Err(_) => Err(NoConfirmation),
@@ -123,7 +125,7 @@ impl Bucket {
     async fn exists(&self) -> Result<bool, BucketError> {
         match self.api("STREAM.INFO", &Value::Null).await {
             Ok(_) => Ok(true),
-            Err(RequestFailure::Refused { .. }) => Ok(false),
+            Err(RequestFailure::Refused(_)) => Ok(false),
             Err(failure) => Err(self.unusable(failure)),
         }
     }
@@ -171,7 +173,7 @@ impl Bucket {
 
     fn unusable(&self, failure: RequestFailure) -> BucketError {
         match failure {
-            RequestFailure::Refused { reason, .. } => BucketError::Absent(reason),
+            RequestFailure::Refused(ApiError { reason, .. }) => BucketError::Absent(reason),
             RequestFailure::NoResponders => {
                 BucketError::Absent("JetStream is not enabled for this account".to_owned())
             }
@@ -187,12 +189,7 @@ impl Bucket {
 /// The response of JetStream, unless it is an error.
 fn accepted(response: &[u8]) -> Result<Value, RequestFailure> {
     let response: Value = serde_json::from_slice(response).map_err(|_| RequestFailure::NoReply)?;
-    let error = &response["error"];
-    if error.is_null() {
-        return Ok(response);
-    }
-    let reason = error["description"].as_str().unwrap_or("JetStream gives no reason").to_owned();
-    Err(RequestFailure::Refused { code: error["err_code"].as_u64(), reason })
+    ApiError::of(&response).map_or(Ok(response), |error| Err(RequestFailure::Refused(error)))
 }
 
 /// Reads the response to `STREAM.MSG.GET`, which has headers and value in Base64. `None` if it is not as it should be.
@@ -228,7 +225,9 @@ mod tests {
     fn an_error_of_jetstream_has_its_code_and_its_reason() {
         assert_eq!(accepted(br#"{"seq":1}"#).unwrap(), json!({ "seq": 1 }));
         let error = br#"{"error":{"code":404,"err_code":10037,"description":"no message found"}}"#;
-        let Err(RequestFailure::Refused { code, reason }) = accepted(error) else { panic!("it is an error") };
+        let Err(RequestFailure::Refused(ApiError { code, reason })) = accepted(error) else {
+            panic!("it is an error")
+        };
         assert_eq!((code, &*reason), (Some(MESSAGE_NOT_FOUND), "no message found"));
         assert!(matches!(accepted(b"not JSON"), Err(RequestFailure::NoReply)));
     }

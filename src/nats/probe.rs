@@ -24,6 +24,7 @@ use crate::nats::probe_connection::ProbeConnection;
 use crate::nats::servers::Server;
 use crate::nats::version::OLDEST_SERVER;
 use crate::nats::version::is_new_enough;
+use crate::net::client_tls::ClientTlsError;
 
 /// What nats-server shows for the connection.
 const NAME: &str = "tidegate/check";
@@ -201,8 +202,12 @@ fn connect_failure(url: &str, error: &ConnectError) -> Finding {
             "set nats.url to the client port of a nats-server (4222 by default)"
         }
         ConnectError::NoTls => "write nats:// in nats.url, or enable TLS in nats-server",
-        ConnectError::Certificates { .. } => "set nats.ca_file to a file with PEM certificates",
-        ConnectError::Tls(_) => "check the TLS configuration of nats-server, and nats.ca_file",
+        ConnectError::Tls(ClientTlsError::Certificates { .. }) => {
+            "set nats.ca_file to a file with PEM certificates"
+        }
+        ConnectError::Tls(ClientTlsError::Config(_)) => {
+            "check the TLS configuration of nats-server, and nats.ca_file"
+        }
         ConnectError::Timeout => {
             "check that host and port are those of a nats-server, and that no firewall is in between"
         }

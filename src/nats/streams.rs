@@ -5,6 +5,7 @@ use serde_json::json;
 use thiserror::Error;
 
 use crate::config::nats::NatsConfig;
+use crate::nats::api_error::ApiError;
 use crate::nats::buckets::BUCKETS;
 use crate::nats::buckets::KvBucket;
 use crate::nats::buckets::comparison::BucketPlan;
@@ -96,10 +97,10 @@ impl Streams {
     /// The stream of a bucket; `None` if there is none.
     async fn info(&mut self, bucket: &KvBucket) -> Result<Option<Value>, StreamsError> {
         let response = self.response(&format!("STREAM.INFO.{}", bucket.stream()), &Value::Null).await?;
-        if response["error"]["err_code"].as_u64() == Some(STREAM_NOT_FOUND) {
-            return Ok(None);
+        match ApiError::of(&response) {
+            Some(ApiError { code: Some(STREAM_NOT_FOUND), .. }) => Ok(None),
+            _ => accepted("STREAM.INFO", response).map(Some),
         }
-        accepted("STREAM.INFO", response).map(Some)
     }
 
     async fn request(&mut self, api: &str, data: &Value) -> Result<Value, StreamsError> {
@@ -125,9 +126,10 @@ impl Streams {
 
 /// The response, unless it is an error.
 fn accepted(api: &str, response: Value) -> Result<Value, StreamsError> {
-    if response["error"].is_null() {
-        return Ok(response);
+    match ApiError::of(&response) {
+        None => Ok(response),
+        Some(ApiError { reason, .. }) => {
+            Err(StreamsError::Refused { request: format!("$JS.API.{api}"), reason })
+        }
     }
-    let reason = response["error"]["description"].as_str().unwrap_or("it gives no reason").to_owned();
-    Err(StreamsError::Refused { request: format!("$JS.API.{api}"), reason })
 }

@@ -18,13 +18,10 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls;
-use tokio_rustls::rustls::ClientConfig;
-use tokio_rustls::rustls::RootCertStore;
-use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+
+use crate::net::client_tls::ClientTlsError;
+use crate::net::client_tls::client_config;
 
 /// The most bytes and fields of the head of a response.
 const MAX_HEAD: usize = 32 * 1024;
@@ -60,18 +57,17 @@ pub enum FetchError {
     Status(u16),
     #[error("the answer has more than {0} bytes")]
     TooLarge(usize),
-    #[error("TLS: {0}")]
-    Tls(#[from] rustls::Error),
-    #[error("cannot read the certificates in {file}: {reason}")]
-    Certificates { file: String, reason: String },
+    #[error(transparent)]
+    Tls(#[from] ClientTlsError),
 }
 
 /// Fetches a document of at most `max` bytes. Sets no time limit: let the caller do that.
 pub async fn fetch(target: FetchTarget<'_>, max: usize) -> Result<Vec<u8>, FetchError> {
-    let connector = target.is_tls.then(|| tls_config(target.ca_file)).transpose()?;
+    let config = target.is_tls.then(|| client_config(target.ca_file)).transpose()?;
     let stream = TcpStream::connect((target.host, target.port)).await?;
-    let Some(connector) = connector else { return exchange(stream, target, max).await };
-    let connector = TlsConnector::from(Arc::new(connector));
+    let Some(mut config) = config else { return exchange(stream, target, max).await };
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let connector = TlsConnector::from(Arc::new(config));
     let name = ServerName::try_from(target.host.to_owned()).map_err(io::Error::other)?;
     exchange(connector.connect(name, stream).await?, target, max).await
 }
@@ -127,33 +123,6 @@ async fn read_body(mut body: Incoming, max: usize) -> Result<Vec<u8>, FetchError
         }
     }
     Ok(bytes)
-}
-
-/// Called for each fetch, so that changed certificates need no restart.
-fn tls_config(ca: Option<&Path>) -> Result<ClientConfig, FetchError> {
-    let mut roots = RootCertStore::empty();
-    match ca {
-        Some(file) => {
-            let invalid =
-                |reason: String| FetchError::Certificates { file: file.display().to_string(), reason };
-            let found = CertificateDer::pem_file_iter(file).map_err(|error| invalid(error.to_string()))?;
-            for certificate in found {
-                let certificate = certificate.map_err(|error| invalid(error.to_string()))?;
-                roots.add(certificate).map_err(|error| invalid(error.to_string()))?;
-            }
-            if roots.is_empty() {
-                return Err(invalid("it contains no certificate".to_owned()));
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
-    let mut config =
-        builder.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
 }
 
 #[cfg(test)]

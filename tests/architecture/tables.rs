@@ -28,7 +28,7 @@ pub(crate) const LAYERS: [(&str, &[&str]); 15] = [
     ("node", &["lane", "auth", "nats", "hub", "telemetry", "config", "hooks"]),
     ("lane", &["nats", "telemetry", "config", "hooks"]),
     ("auth", &["net", "telemetry", "config"]),
-    ("nats", &["telemetry", "config", "hooks"]),
+    ("nats", &["net", "telemetry", "config", "hooks"]),
     ("hub", &[]),
     ("net", &["telemetry", "config"]),
     ("telemetry", &["config"]),
@@ -41,7 +41,7 @@ pub(crate) const LAYERS: [(&str, &[&str]); 15] = [
 pub(crate) const DOORS: [(&str, &[&str]); 46] = [
     ("anyhow", &["app", "cli", "tidegate-bench"]),
     ("async_nats", &["nats/client.rs", "nats/key_value.rs"]),
-    ("aws_lc_rs", &["auth", "nats/connect.rs", "net/fetch.rs", "net/tls", "net/acme"]),
+    ("aws_lc_rs", &["auth", "net/acme", "net/client_tls.rs", "net/tls"]),
     ("base64", &["tidegate-protocol", "auth", "http", "nats/key_value.rs", "nats/login.rs"]),
     (
         "bytes",
@@ -90,7 +90,7 @@ pub(crate) const DOORS: [(&str, &[&str]); 46] = [
     ("percent_encoding", &["tidegate-protocol/url.rs"]),
     ("rcgen", &["net/acme"]),
     ("rustix", &["app", "cli", "http/accept.rs", "net/acme/cache.rs", "net/socket.rs", "tidegate-bench"]),
-    ("rustls_native_certs", &["nats", "net/acme/http.rs", "net/fetch.rs"]),
+    ("rustls_native_certs", &["net/client_tls.rs"]),
     (
         "serde",
         &[
@@ -118,6 +118,7 @@ pub(crate) const DOORS: [(&str, &[&str]); 46] = [
             "net/acme/cache.rs",
             "cli",
             "tidegate-bench",
+            "nats/api_error.rs",
             "nats/client.rs",
             "nats/buckets",
             "nats/info.rs",

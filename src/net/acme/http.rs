@@ -21,12 +21,11 @@ use instant_acme::HttpClient;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::ClientConfig;
-use tokio_rustls::rustls::RootCertStore;
-use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::net::acme::error::AcmeError;
+use crate::net::client_tls::client_with;
+use crate::net::client_tls::system_roots;
 use crate::net::tls::certificate::read_file;
 use crate::net::tls::loaded::read_roots;
 
@@ -49,20 +48,11 @@ impl AcmeHttp {
                 let pem = read_file(file).and_then(|pem| read_roots(&pem));
                 pem.map_err(AcmeError::DirectoryCa)?
             }
-            None => system_roots()?,
+            None => Some(system_roots()).filter(|roots| !roots.is_empty()).ok_or(AcmeError::NoRoots)?,
         };
-        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
-        let config = config.with_safe_default_protocol_versions();
-        let config = config.map_err(|error| AcmeError::Key(error.to_string()))?;
-        let config = config.with_root_certificates(roots).with_no_client_auth();
+        let config = client_with(roots).map_err(|error| AcmeError::Key(error.to_string()))?;
         Ok(Self(TlsConnector::from(Arc::new(config))))
     }
-}
-
-fn system_roots() -> Result<RootCertStore, AcmeError> {
-    let mut roots = RootCertStore::empty();
-    let (usable, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if usable == 0 { Err(AcmeError::NoRoots) } else { Ok(roots) }
 }
 
 impl HttpClient for AcmeHttp {

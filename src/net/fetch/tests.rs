@@ -8,7 +8,10 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 
 use super::*;
 
@@ -143,5 +146,5 @@ async fn jwt_10_a_certificate_of_an_unknown_authority_is_refused() {
     assert!(matches!(result, Err(FetchError::Io(_))), "unknown authority: {result:?}");
     let key_file = folder.join("server.key");
     let result = fetch(secure("localhost", Some(&key_file)), MAX).await;
-    assert!(matches!(result, Err(FetchError::Certificates { .. })), "{result:?}");
+    assert!(matches!(result, Err(FetchError::Tls(ClientTlsError::Certificates { .. }))), "{result:?}");
 }
