@@ -5,6 +5,7 @@
 pub mod acme;
 pub mod client_tls;
 pub mod fetch;
+pub mod http_exchange;
 pub mod listen;
 pub mod listener;
 pub mod peer;

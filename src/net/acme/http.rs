@@ -7,14 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::BodyExt as _;
-use http_body_util::Limited;
 use hyper::Request;
 use hyper::Uri;
-use hyper::client::conn::http1;
 use hyper::header::HOST;
 use hyper::header::HeaderValue;
-use hyper_util::rt::TokioIo;
 use instant_acme::BodyWrapper;
 use instant_acme::BytesResponse;
 use instant_acme::HttpClient;
@@ -26,6 +22,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use crate::net::acme::error::AcmeError;
 use crate::net::client_tls::client_with;
 use crate::net::client_tls::system_roots;
+use crate::net::http_exchange::exchange;
 use crate::net::tls::certificate::read_file;
 use crate::net::tls::loaded::read_roots;
 
@@ -63,7 +60,7 @@ impl HttpClient for AcmeHttp {
         let connector = self.0.clone();
         Box::pin(async move {
             let host = request.uri().host().unwrap_or_default().to_owned();
-            let answer = timeout(TIMEOUT, exchange(&connector, request)).await;
+            let answer = timeout(TIMEOUT, send(&connector, request)).await;
             let answer = answer.unwrap_or_else(|_| Err("it does not answer in time".into()));
             answer.map_err(|error| instant_acme::Error::Other(format!("{host}: {error}").into()))
         })
@@ -71,7 +68,7 @@ impl HttpClient for AcmeHttp {
 }
 
 /// Sends a request over a new connection and reads the answer.
-async fn exchange(
+async fn send(
     connector: &TlsConnector,
     mut request: Request<BodyWrapper<Bytes>>,
 ) -> Result<BytesResponse, BoxError> {
@@ -85,22 +82,7 @@ async fn exchange(
     request.headers_mut().insert(HOST, HeaderValue::from_str(authority.as_str())?);
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     *request.uri_mut() = path.parse::<Uri>()?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(tls)).await?;
-    let answer = async {
-        let (parts, body) = sender.send_request(request).await?.into_parts();
-        let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await?.to_bytes();
-        Ok::<_, BoxError>(BytesResponse { parts, body: Box::new(body) })
-    };
-    let connection = async {
-        match connection.await {
-            // The answer may still be in its buffer.
-            Ok(()) => std::future::pending().await,
-            Err(error) => error,
-        }
-    };
-    tokio::select! {
-        biased;
-        answer = answer => answer,
-        error = connection => Err(error.into()),
-    }
+    let (parts, body) =
+        exchange(tls, request, MAX_ANSWER_BYTES, |_| Ok::<_, BoxError>(())).await?.into_parts();
+    Ok(BytesResponse { parts, body: Box::new(Bytes::from(body)) })
 }

@@ -80,15 +80,21 @@ async fn jwt_10_an_answer_has_a_largest_size_however_it_is_sent() {
             let (result, _) = exchange_with(answer).await;
             match is_ok {
                 true => assert_eq!(result.unwrap().len(), MAX),
-                false => assert!(matches!(result, Err(FetchError::TooLarge(MAX))), "{result:?}"),
+                false => assert!(
+                    matches!(result, Err(FetchError::Exchange(ExchangeError::TooLarge(MAX)))),
+                    "{result:?}"
+                ),
             }
         }
     }
     let endless = format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(100_000));
-    assert!(matches!(exchange_with(endless.into_bytes()).await.0, Err(FetchError::Http(_))));
+    assert!(matches!(
+        exchange_with(endless.into_bytes()).await.0,
+        Err(FetchError::Exchange(ExchangeError::Http(_)))
+    ));
     let many = (0..200).map(|number| format!("x{number}: y\r\n")).collect::<String>();
     let answer = with_length("200 OK", &many, "{}");
-    assert!(matches!(exchange_with(answer).await.0, Err(FetchError::Http(_))));
+    assert!(matches!(exchange_with(answer).await.0, Err(FetchError::Exchange(ExchangeError::Http(_)))));
 }
 
 #[tokio::test]
@@ -102,7 +108,7 @@ async fn broken_answers_are_errors() {
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
     ] {
         let (result, _) = exchange_with(answer.to_vec()).await;
-        assert!(matches!(result, Err(FetchError::Http(_))), "{result:?}");
+        assert!(matches!(result, Err(FetchError::Exchange(ExchangeError::Http(_)))), "{result:?}");
     }
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
