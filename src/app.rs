@@ -32,6 +32,7 @@ use crate::config::listen_address::ListenAddress;
 use crate::config::nats::NatsConfig;
 use crate::http::accept;
 use crate::http::accept::Acceptor;
+use crate::http::accept::SocketCount;
 use crate::http::busy_reply::BusyText;
 use crate::http::serve::ListenerRoutes;
 use crate::http::socket_gate::SocketGate;
@@ -71,6 +72,8 @@ pub struct App {
     pub shards: Shards,
     /// The inbox of each shard.
     pub inboxes: Vec<InboxSender>,
+    /// The open sockets of all listeners.
+    sockets: SocketCount,
     /// The configuration that is in use, and what serves the sockets of each listener.
     config: watch::Sender<Config>,
     routes: watch::Sender<Vec<ListenerRoutes>>,
@@ -112,14 +115,19 @@ impl App {
             threads.push(certificates::start(&config.tls, tls, request, stop_shards.clone())?);
         }
         let stop_accepting = CancellationToken::new();
-        let limits = parts::socket_limits(config, budget);
-        let sockets = Arc::default();
+        let socket_options = parts::socket_options(config, budget);
+        let sockets = SocketCount::new(budget.sockets);
         let listeners = std::iter::once(options.listener).chain(extra.listeners);
         for ((id, listener), routes) in listeners.enumerate().zip(built.routes.borrow().iter()) {
-            let (id, gate, sockets) = (ListenerId(id), SocketGate::new(&built.node), Arc::clone(&sockets));
+            let (id, gate, sockets) = (ListenerId(id), SocketGate::new(&built.node), sockets.clone());
             let busy = if routes.tls.is_some() { BusyText::Tls } else { BusyText::Http };
             let acceptor = Acceptor { id, listener, busy, sockets, gate };
-            tokio::spawn(accept::accept(acceptor, built.shards.clone(), limits, stop_accepting.clone()));
+            tokio::spawn(accept::accept(
+                acceptor,
+                built.shards.clone(),
+                socket_options,
+                stop_accepting.clone(),
+            ));
         }
         let (node, stop) = (Arc::clone(&built.node), stop_shards.clone());
         tokio::spawn(async move { node.tickets.control().run(&stop).await });
@@ -133,6 +141,7 @@ impl App {
             node: built.node,
             shards: built.shards,
             inboxes: built.inboxes,
+            sockets,
             config: watch::Sender::new(options.config),
             routes: built.routes,
             lame_duck,

@@ -17,6 +17,7 @@ mod log_context;
 mod pending_input;
 mod reading;
 mod revoking;
+pub mod settings;
 pub mod table;
 pub mod transport;
 pub mod upstream;
@@ -65,6 +66,7 @@ use crate::connection::context::Context;
 use crate::connection::deadlines::NextDeadlines;
 use crate::connection::deadlines::Scheduled;
 use crate::connection::log_context::LogContext;
+use crate::connection::settings::ConnectionSettings;
 use crate::connection::transport::Transport;
 use crate::hub::Subscribe;
 use crate::hub::subscriber::ConnectionId;
@@ -108,6 +110,7 @@ enum Stage {
 /// One client's session, its subscriptions with their outbox, and its transport.
 pub struct Connection {
     context: Rc<Context>,
+    settings: Rc<ConnectionSettings>,
     pub subscriber: Rc<Subscriber>,
     session: RefCell<Session>,
     transport: Transport,
@@ -141,20 +144,22 @@ impl Connection {
         let now = Instant::now();
         let ConnectionSetup { client_address, request, dialect, policy, encoding, identity, guard } = setup;
         let log_context = LogContext::new(client_address, identity.clone(), now);
+        let settings = context.settings();
         let session = Session::new(
             context.session_id(),
             Arc::clone(&dialect),
-            Rc::clone(&context.settings),
+            Arc::clone(&settings.session),
             identity.map(|identity| Verified::at(identity, context.clock.at(now))),
             context.clock.at(now),
         );
         let echo = dialect.traits().echo;
-        let subscriber = Rc::new(Subscriber::new(owner, dialect, context.node.limits.connection.outbox));
+        let subscriber = Rc::new(Subscriber::new(owner, dialect, settings.limits.outbox));
         if let Some(preface) = transport.preface() {
             subscriber.push_reply(preface, Priority::High);
         }
         let connection = Rc::new(Self {
             context: Rc::clone(context),
+            settings,
             subscriber,
             session: RefCell::new(session),
             transport,
@@ -191,16 +196,16 @@ impl Connection {
         });
     }
 
-    /// Statistics of the session, if it speaks this vocabulary.
-    pub fn session_stats(&self, vocabulary: VocabularyId, with_names: bool) -> Option<SessionStats> {
-        self.session.borrow().stats(vocabulary, with_names)
+    /// Statistics of the session, if it speaks a vocabulary in one of these versions.
+    pub fn session_stats(&self, versions: &[VocabularyId], with_names: bool) -> Option<SessionStats> {
+        self.session.borrow().stats(versions, with_names)
     }
 
     /// Handles all deadlines that have passed.
     pub fn on_deadline(self: &Rc<Self>, now: Instant) {
         self.scheduled.forget_earliest();
         self.needs_scheduling.set(true);
-        let limits = &self.context.node.limits.connection;
+        let limits = &self.settings.limits;
         let has_passed =
             |since: Option<Moment>, limit| since.is_some_and(|since| now >= Instant::from(since) + limit);
         match self.stage.get() {
@@ -541,7 +546,7 @@ impl Connection {
         if !self.needs_scheduling.take() && !self.subscriber.is_rate_limited() {
             return;
         }
-        let limits = &self.context.node.limits.connection;
+        let limits = &self.settings.limits;
         let stage = match self.stage.get() {
             Stage::Closed => return,
             Stage::CloseSent(until) => Some(until),

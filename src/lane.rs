@@ -35,6 +35,7 @@ use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Classes;
 use tidegate_protocol::class::FeedBy;
 use tidegate_protocol::publication::Publication;
+use tidegate_protocol::renderers::Renderers;
 use tidegate_protocol::subject::Pattern;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
@@ -77,6 +78,8 @@ pub enum LaneRequest {
     Join(Join),
     /// Stop sending publications of this pattern of a class.
     Leave { shard: ShardIndex, pattern: Pattern, class: Arc<Class> },
+    /// Render publications with these from now on. Formats that are in use render as before.
+    Render(Renderers),
     /// Return the last values of this pattern of a class, the oldest first. Without a feed, start one if `start_feed` is
     /// set. The answer is `None` while NATS is away or has revoked the subscription.
     Last {
@@ -164,6 +167,11 @@ impl Lanes {
     /// A lane has no feed of a channel, or wants to end it. Returns false if it must keep the feed.
     fn release(&self, channel: &Pattern, class: &Class, lane: LaneIndex) -> bool {
         !class.has_own_lane(channel) || self.directory.release(channel, lane)
+    }
+
+    /// The handles of all lanes.
+    pub fn iter(&self) -> impl Iterator<Item = &LaneHandle> {
+        self.handles.iter()
     }
 
     pub fn get(&self, lane: LaneIndex) -> Option<&LaneHandle> {

@@ -5,9 +5,10 @@ pub mod address_limiter;
 pub mod admission;
 pub mod answer_budget;
 mod atomic_rate;
-pub mod authenticator;
 pub mod call_limiter;
+pub mod connection_counts;
 pub mod connection_guard;
+pub mod current;
 pub mod latest_connections;
 pub mod limits;
 mod local_tickets;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use tidegate_protocol::identity::Identity;
-use tidegate_vocabulary::Vocabularies;
+use tidegate_vocabulary::vocabularies::Vocabularies;
 
 use crate::auth::Authenticator;
 use crate::auth::Unidentified;
@@ -42,11 +43,11 @@ use crate::lane::encoder::CompressionSettings;
 use crate::node::address_limiter::AddressLimiter;
 use crate::node::admission::Admission;
 use crate::node::answer_budget::AnswerBudget;
-use crate::node::authenticator::CurrentAuthenticator;
 use crate::node::call_limiter::CallLimiter;
+use crate::node::connection_counts::ConnectionCounts;
+use crate::node::current::Current;
 use crate::node::latest_connections::LatestConnections;
 use crate::node::limits::AdjustableLimits;
-use crate::node::limits::NodeLimits;
 use crate::node::readiness::Readiness;
 use crate::node::refusals::Refusals;
 use crate::node::revocations::Revocations;
@@ -61,11 +62,13 @@ pub struct Node {
     /// Random for each start. Session ids begin with it, and other nodes identify this node by it.
     pub session_prefix: Box<str>,
     /// Verifies credentials; see [`Node::authenticator`].
-    pub current_authenticator: CurrentAuthenticator,
+    pub current_authenticator: Current<Authenticator>,
     /// Which credentials are revoked, and which permissions are withdrawn.
     pub revocations: Revocations,
     /// Limits the connections of each client address.
     pub address_limiter: AddressLimiter,
+    /// Limits the connections of the pages of each origin.
+    pub origin_limiter: Arc<ConnectionCounts>,
     /// Counts what the limits refuse.
     pub refusals: Refusals,
     /// Limits the listeners of each channel.
@@ -77,7 +80,7 @@ pub struct Node {
     /// The newest connection of each user, at endpoints with `replace_connections`.
     pub latest_connections: Arc<LatestConnections>,
     /// The vocabularies that are loaded from files.
-    pub vocabularies: Vocabularies,
+    pub current_vocabularies: Current<Vocabularies>,
     /// Handles to all lanes.
     pub lanes: Lanes,
     /// Whether the node is ready, and whether it drains.
@@ -88,7 +91,6 @@ pub struct Node {
     pub call_limiter: CallLimiter,
     /// Limits the bytes of the answers that wait for callers.
     pub answer_budget: Arc<AnswerBudget>,
-    pub limits: NodeLimits,
     /// Whether the node accepts offers of permessage-deflate.
     pub agrees_to_compression: bool,
     /// Which publications are compressed, and at which level.
@@ -101,7 +103,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// The current authenticator. It may be replaced at any time: hold the `Arc` if one decision needs several calls.
+    /// The authenticator of the moment: hold the `Arc` if one decision needs several calls.
     pub fn authenticator(&self) -> Arc<Authenticator> {
         self.current_authenticator.get()
     }
@@ -109,8 +111,9 @@ impl Node {
     /// Uses other limits from now on. What is counted already counts for them too. Changes between a limit and none are
     /// not possible: without a limit, nothing is counted.
     pub fn change_limits(&self, limits: &AdjustableLimits) {
-        self.admission.change_rate(limits.handshakes);
+        self.admission.change_limits(limits.admission);
         self.address_limiter.change_limits(limits.address);
+        self.origin_limiter.change_limit(limits.origin_connections);
         self.call_limiter.change_limits(limits.calls);
         self.user_slots.change_limit(limits.user_connections);
     }

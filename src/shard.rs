@@ -19,7 +19,6 @@ use futures_util::future::OptionFuture;
 use thiserror::Error;
 use tidegate_protocol::session::Input;
 use tidegate_protocol::session::now::Now;
-use tidegate_protocol::session::settings::Settings;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
@@ -32,6 +31,7 @@ use tracing::error;
 use crate::connection::ConnectionSetup;
 use crate::connection::context::Context;
 use crate::connection::context::ContextParts;
+use crate::connection::settings::ConnectionSettings;
 use crate::connection::table::Connections;
 use crate::connection::transport::Transport;
 use crate::hub::subscriber::ConnectionId;
@@ -114,8 +114,8 @@ pub struct ShardParts {
     pub cluster: Cluster,
     /// Talks to other nodes; on one shard only.
     pub cluster_worker: Option<ClusterWorker>,
-    /// The settings of all sessions.
-    pub settings: Settings,
+    /// The settings of the connections that it starts.
+    pub settings: ConnectionSettings,
     /// Creates the function that serves its sockets.
     pub serve: Box<dyn FnOnce(ShardHandle) -> Serve + Send>,
     /// Cancelled to stop the shard.
@@ -156,8 +156,8 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
     let nats_work = nats.clone().run();
     let pump = Rc::new(Pump::new(Rc::clone(&connections)));
     let (own, inbox_level) = (Rc::clone(&pump), parts.inbox.level());
-    let encoder =
-        Encoder::new(node.vocabularies.renderers(), node.compression).with_hooks(node.hooks.clone());
+    let encoder = Encoder::new(node.current_vocabularies.get().renderers(), node.compression)
+        .with_hooks(node.hooks.clone());
     let index = LaneIndex(parts.index.0);
     let lane = LaneParts {
         index,
@@ -170,7 +170,7 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
         })),
         status: parts.status,
         settings: node.lane.clone(),
-        kept: node.lanes.kept_by(index, &context.settings.classes),
+        kept: node.lanes.kept_by(index, &context.settings().session.classes),
         encoder,
         hooks: node.hooks.clone(),
     };
@@ -309,6 +309,7 @@ async fn serve_requests(
             ShardRequest::Run(job) => {
                 tasks.spawn_local(jobs::run(Rc::clone(&connections), cluster.clone(), job));
             }
+            ShardRequest::ChangeSettings(settings) => connections.context.change_settings(*settings),
             ShardRequest::Drain { window } => {
                 tasks.spawn_local(drain(Rc::clone(&connections), window));
             }

@@ -114,7 +114,7 @@ fn frontends() -> Vec<(String, Option<String>)> {
 struct Frontend {
     vocabulary: Option<Arc<CompiledVocabulary>>,
     messages: BTreeSet<MessageKind>,
-    settings: Rc<Settings>,
+    settings: Arc<Settings>,
 }
 
 /// One kind of message.
@@ -161,7 +161,7 @@ impl Frontend {
             max_errors: u32::MAX,
             ..default_settings()
         };
-        Self { vocabulary, messages, settings: Rc::new(settings) }
+        Self { vocabulary, messages, settings: Arc::new(settings) }
     }
 
     /// One example for each combination of matching rule and set of members.
@@ -214,7 +214,7 @@ impl Frontend {
     fn session(&self, target: &str) -> Session {
         let verified = Verified { identity: Arc::new(identity()), expires: None };
         let now = Instant::now();
-        let settings = Rc::clone(&self.settings);
+        let settings = Arc::clone(&self.settings);
         let mut session =
             Session::new("s1".into(), self.dialect(target), settings, Some(verified), moment(now));
         answer_all(&mut session, now);
@@ -260,7 +260,7 @@ impl Frontend {
         };
         let vocabulary = self.vocabulary.as_ref().unwrap();
         // No limit on channels per call, so that the limit does not end the call early.
-        let settings = Rc::new(Settings { max_subscriptions: usize::MAX, ..(*self.settings).clone() });
+        let settings = Arc::new(Settings { max_subscriptions: usize::MAX, ..(*self.settings).clone() });
         section(&mut || {
             let found = vocabulary.lookup(VocabularyId(1), &kind.method, path, query.as_deref(), |_| None);
             if let Lookup::Found(route) = found
@@ -273,12 +273,12 @@ impl Frontend {
 }
 
 /// Runs the session of an HTTP call, and renders its response.
-fn answer(accepted: AcceptedRequest, identity: &Arc<Identity>, settings: &Rc<Settings>) {
+fn answer(accepted: AcceptedRequest, identity: &Arc<Identity>, settings: &Arc<Settings>) {
     let (dialect, body) = accepted.into_message();
     let verified = Verified { identity: Arc::clone(identity), expires: None };
     let now = Instant::now();
     let mut session =
-        Session::of_one_message("s1".into(), dialect, Rc::clone(settings), verified, moment(now));
+        Session::of_one_message("s1".into(), dialect, Arc::clone(settings), verified, moment(now));
     session.handle_input(Input::Received(ClientMessage::Text(body)), moment(now));
     std::hint::black_box(HttpAnswer::of(&answer_all(&mut session, now)));
 }

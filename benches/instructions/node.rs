@@ -89,7 +89,7 @@ pub(crate) struct Node {
     sources: HashMap<Pattern, u64>,
     hub: Hub,
     pub(crate) clients: Vec<Client>,
-    settings: Rc<Settings>,
+    settings: Arc<Settings>,
     encoder: Encoder,
     outgoing: Vec<ShardItem>,
     outbox: OutboxLimits,
@@ -129,7 +129,7 @@ impl Node {
             sources: HashMap::new(),
             hub: Hub::default(),
             clients: Vec::new(),
-            settings: Rc::new(settings),
+            settings: Arc::new(settings),
             encoder: Encoder::new(renderers, CompressionSettings { min_bytes: 64, level: 1 }),
             outgoing: Vec::new(),
             outbox: config.outbox,
@@ -151,7 +151,7 @@ impl Node {
         let id = self.clients.len();
         let subscriber = Rc::new(Subscriber::new(ConnectionId(id), Arc::clone(&dialect), self.outbox));
         let session =
-            Session::new("s1".into(), dialect, Rc::clone(&self.settings), Some(verified), moment(self.now));
+            Session::new("s1".into(), dialect, Arc::clone(&self.settings), Some(verified), moment(self.now));
         self.clients.push(Client { session, subscriber, encoding });
         self.apply_outputs(id);
         id

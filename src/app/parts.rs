@@ -14,7 +14,8 @@ use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::subject::SubjectLimits;
 use tidegate_protocol::template::Template;
 use tidegate_protocol::websocket::AssemblerLimits;
-use tidegate_vocabulary::Vocabularies;
+use tidegate_vocabulary::model::CompiledVocabulary;
+use tidegate_vocabulary::vocabularies::Vocabularies;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -28,11 +29,13 @@ use crate::config::endpoint;
 use crate::config::endpoint::VocabularyFile;
 use crate::config::limits::Limits;
 use crate::config::origin::WebOrigin;
+use crate::connection::settings::ConnectionSettings;
 use crate::http;
 use crate::http::Pages;
-use crate::http::accept::SocketLimits;
+use crate::http::accept::SocketOptions;
 use crate::http::gate::Gate;
 use crate::http::gate::GateError;
+use crate::http::gate::GateSettings;
 use crate::http::redirect;
 use crate::http::redirect::RedirectTarget;
 use crate::http::serve;
@@ -58,13 +61,13 @@ use crate::node::admission::Admission;
 use crate::node::admission::AdmissionLimits;
 use crate::node::answer_budget::AnswerBudget;
 use crate::node::answer_budget::AnswerLimits;
-use crate::node::authenticator::CurrentAuthenticator;
 use crate::node::call_limiter::CallLimiter;
 use crate::node::call_limiter::CallLimits;
+use crate::node::connection_counts::ConnectionCounts;
+use crate::node::current::Current;
 use crate::node::latest_connections::LatestConnections;
 use crate::node::limits::AdjustableLimits;
 use crate::node::limits::ConnectionLimits;
-use crate::node::limits::NodeLimits;
 use crate::node::limits::RequestLimits;
 use crate::node::readiness::Readiness;
 use crate::node::refusals::Refusals;
@@ -113,10 +116,12 @@ pub fn build(
         (0..count).map(|_| watch::channel(LaneStatus::default())).unzip();
     let node = Arc::new(node(options, Lanes::new(lanes), Readiness::new(watched), budget)?);
     let shards = Shards::new(handles.clone());
-    let (cluster, worker) = Cluster::new(&node.session_prefix, shards.clone(), node.vocabularies.clone());
+    let (cluster, worker) = Cluster::new(&node.session_prefix, shards.clone());
     let mut worker = Some(worker);
     let address = options.listener.local_address().ok().and_then(|address| address.tcp());
-    let routes = listener_routes(config, tls, &node.authenticator(), &node, address)?;
+    let (authenticator, vocabularies) = (node.authenticator(), node.current_vocabularies.get());
+    let settings = gate_settings(config, &authenticator, &vocabularies, &node);
+    let routes = listener_routes(config, tls, settings, address)?;
     let routes = watch::Sender::new(routes);
     let ends = handles.into_iter().zip(requests).zip(inboxes).zip(questions).zip(statuses);
     let parts = ends.enumerate().map(|(index, ((((handle, requests), inbox), questions), status))| {
@@ -135,7 +140,7 @@ pub fn build(
             status,
             cluster: cluster.clone(),
             cluster_worker: worker.take(),
-            settings: settings(options, &node.name),
+            settings: connection_settings(config, &node),
             serve: Box::new(move |handle| serve::serve(routes, &node_of_routes, &handle)),
             stop: stop.clone(),
         }
@@ -155,21 +160,21 @@ fn node(
     let authenticator = authenticator(config, &[])?;
     let limits = &config.limits;
     let session_prefix = session_prefix()?;
-    let replaces_connections = config.endpoints.iter().any(|endpoint| endpoint.replace_connections);
     let name = node_name(config)?;
     let control = ControlConnection::new(&config.nats, &format!("tidegate/{name}/control"));
     Ok(Node {
         name,
         tickets: Tickets::new(config.auth.ticket, control),
-        latest_connections: Arc::new(LatestConnections::new(&session_prefix, replaces_connections)),
+        latest_connections: Arc::new(LatestConnections::new(&session_prefix, replaces_connections(config))),
         session_prefix: session_prefix.into(),
-        current_authenticator: CurrentAuthenticator::new(authenticator),
+        current_authenticator: Current::new(authenticator),
         revocations: Revocations::default(),
         address_limiter: AddressLimiter::new(address_limits(limits), Instant::now()),
+        origin_limiter: Arc::new(ConnectionCounts::new(to_u32(limits.connections_per_origin))),
         refusals: Refusals::default(),
         listeners: Arc::default(),
         user_slots: UserSlots::new(limits.connections_per_user, limits.connections_per_user_policy),
-        vocabularies: vocabularies(config),
+        current_vocabularies: Current::new(Vocabularies::new(vocabulary_files(config))),
         lanes,
         readiness,
         admission: Admission::new(admission_limits(limits, budget), Instant::now()),
@@ -178,11 +183,6 @@ fn node(
             node: limits.answer_bytes,
             address: limits.address_answer_bytes,
         })),
-        limits: NodeLimits {
-            request: request_limits(config),
-            max_body: limits.max_message_bytes,
-            connection: connection_limits(limits),
-        },
         agrees_to_compression: config.server.compression,
         compression: compression_settings(config),
         lane: lane_settings(config),
@@ -206,10 +206,15 @@ pub fn shard_count(config: &Config) -> usize {
     }
 }
 
+/// Whether an endpoint has `replace_connections`.
+pub fn replaces_connections(config: &Config) -> bool {
+    config.endpoints.iter().any(|endpoint| endpoint.replace_connections)
+}
+
 /// The vocabularies from files, in the order of their endpoints.
-fn vocabularies(config: &Config) -> Vocabularies {
+pub fn vocabulary_files(config: &Config) -> Vec<Arc<CompiledVocabulary>> {
     let files = config.endpoints.iter().filter_map(|endpoint| endpoint.file.as_ref());
-    Vocabularies::new(files.map(|VocabularyFile(vocabulary)| Arc::clone(vocabulary)).collect())
+    files.map(|VocabularyFile(vocabulary)| Arc::clone(vocabulary)).collect()
 }
 
 /// The names of the claims that vocabularies use.
@@ -226,25 +231,34 @@ fn vocabulary_claims(config: &Config) -> Vec<Box<str>> {
 pub fn listener_routes(
     config: &Config,
     tls: Option<&TlsSettings>,
-    authenticator: &Authenticator,
-    node: &Arc<Node>,
+    settings: GateSettings<'_>,
     address: Option<SocketAddr>,
 ) -> Result<Vec<ListenerRoutes>, GateError> {
     let others = endpoint::extra_listeners(&config.endpoints).map(Some);
     let routes = std::iter::once(None).chain(others).map(|listen| {
         let tls = tls.filter(|_| config.uses_tls(listen.as_ref())).cloned();
-        let gate = Gate::new(&config.endpoints, listen.as_ref(), &config.http, authenticator, node)?;
+        let gate = Gate::new(&config.endpoints, listen.as_ref(), settings)?;
         let gate = Arc::new(gate.with_hsts(config.tls.hsts.filter(|_| tls.is_some())));
         let has_tests = config.http.console;
         let pages = Pages { has_demo: has_tests && listen.is_none(), has_tests };
         Ok(ListenerRoutes { routes: http::routes(&gate, pages), gate, tls })
     });
     let redirect = config.http.redirect_listen.map(|_| {
-        let gate = Arc::new(Gate::new(&[], None, &config.http, authenticator, node)?);
+        let gate = Arc::new(Gate::new(&[], None, settings)?);
         let routes = redirect::routes(redirect_target(config, address));
         Ok(ListenerRoutes { routes, gate, tls: None })
     });
     routes.chain(redirect).collect()
+}
+
+/// What the gates of all listeners have in common.
+pub fn gate_settings<'s>(
+    config: &'s Config,
+    authenticator: &'s Authenticator,
+    vocabularies: &'s Vocabularies,
+    node: &'s Arc<Node>,
+) -> GateSettings<'s> {
+    GateSettings { http: &config.http, limits: request_limits(config), authenticator, vocabularies, node }
 }
 
 /// Where `http.redirect_listen` sends its clients: to the address that browsers use, if it is known. `address` is the
@@ -265,10 +279,9 @@ fn node_name(config: &Config) -> anyhow::Result<Arc<str>> {
     Ok(format!("node-{}", session_prefix()?.trim_end_matches('-')).into())
 }
 
-/// The settings of accepted sockets.
-pub fn socket_limits(config: &Config, budget: DescriptorBudget) -> SocketLimits {
-    SocketLimits {
-        sockets: budget.sockets,
+/// The options of accepted sockets.
+pub fn socket_options(config: &Config, budget: DescriptorBudget) -> SocketOptions {
+    SocketOptions {
         busy_replies: budget.busy_replies,
         send_buffer: config.limits.send_buffer_bytes,
         // Longer than our own timeout, so that ours comes first: it logs the reason.
@@ -281,11 +294,18 @@ fn session_prefix() -> anyhow::Result<String> {
     Ok(format!("{random:08x}-"))
 }
 
-fn settings(options: &AppOptions, node: &Arc<str>) -> Settings {
-    let config = &options.config;
+/// The settings of the connections of a shard. Each shard has its own copy.
+pub fn connection_settings(config: &Config, node: &Node) -> ConnectionSettings {
+    ConnectionSettings {
+        session: Arc::new(session_settings(config, node)),
+        limits: connection_limits(&config.limits),
+    }
+}
+
+fn session_settings(config: &Config, node: &Node) -> Settings {
     let limits = &config.limits;
     Settings {
-        node: Arc::clone(node),
+        node: Arc::clone(&node.name),
         classes: Classes::new(config.classes.clone()),
         subjects: SubjectLimits {
             max_bytes: limits.max_subject_bytes,
@@ -306,7 +326,7 @@ fn settings(options: &AppOptions, node: &Arc<str>) -> Settings {
         ping_interval: limits.ping_interval,
         pong_timeout: limits.pong_timeout,
         expiring: limits.expiry_warning,
-        hold: options.hooks.hold(),
+        hold: node.hooks.hold(),
     }
 }
 
@@ -340,11 +360,12 @@ fn address_limits(limits: &Limits) -> AddressLimits {
     }
 }
 
-/// The limits that can change while the node runs.
-pub fn adjustable_limits(limits: &Limits) -> AdjustableLimits {
+/// The limits of the node that can change while it runs.
+pub fn adjustable_limits(limits: &Limits, budget: DescriptorBudget) -> AdjustableLimits {
     AdjustableLimits {
-        handshakes: rate(limits.handshakes_per_s, limits.handshakes_burst),
+        admission: admission_limits(limits, budget),
         address: address_limits(limits),
+        origin_connections: to_u32(limits.connections_per_origin),
         calls: call_limits(limits),
         user_connections: limits.connections_per_user,
     }
@@ -366,6 +387,7 @@ fn request_limits(config: &Config) -> RequestLimits {
         keep_alive: config.http.keep_alive.max(limits.handshake_timeout),
         max_headers: limits.max_headers,
         max_header_bytes: limits.max_header_bytes,
+        max_body: limits.max_message_bytes,
         write_timeout: limits.write_timeout,
     }
 }

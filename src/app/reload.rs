@@ -6,30 +6,52 @@ use std::time::Instant;
 use anyhow::Context as _;
 
 use crate::app::App;
+use crate::app::descriptors;
 use crate::app::parts;
 use crate::config::Config;
-use crate::config::endpoint::EndpointConfig;
+use crate::config::endpoint;
 use crate::config::limits::Limits;
+use crate::config::listen_address::ListenAddress;
+use crate::lane::LaneRequest;
+use crate::shard::handle::ShardRequest;
 use crate::telemetry;
 
 impl App {
-    /// Uses the tokens' keys and issuers, the roles, the access to endpoints, the origins, the limits of addresses, users
-    /// and callers and the log filter of this configuration from now on, and fetches published keys again. Handshakes and
-    /// credentials that come later are decided by them. A client that is connected keeps its permissions until it sends
-    /// another token. Returns what else has changed and needs a restart: that stays as it is. Changes nothing if it returns
-    /// an error.
-    pub fn reload(&self, new: Config) -> anyhow::Result<Vec<&'static str>> {
+    /// Uses this configuration from now on, as far as it can change while the node runs: the tokens' keys and issuers, the
+    /// roles, the endpoints with their vocabularies, the origins, the limits, the log filter. Fetches published keys and
+    /// reads certificates again. Handshakes, calls and credentials that come later are decided by it. A client that is
+    /// connected keeps the vocabulary and the limits of its connection, and its permissions until it sends another token.
+    /// Returns what else has changed and needs a restart: that stays as it is. Changes nothing if it returns an error.
+    pub async fn reload(&self, new: Config) -> anyhow::Result<Vec<&'static str>> {
         let current = self.config.borrow().clone();
-        let (next, needs_restart) = merge(current, new);
-        let earlier: Vec<_> = self.node.authenticator().key_sources().map(Arc::clone).collect();
+        let (next, needs_restart) = merge(&current, new);
+        let node = &self.node;
+        let earlier: Vec<_> = node.authenticator().key_sources().map(Arc::clone).collect();
         let authenticator = parts::authenticator(&next, &earlier)?;
+        let vocabularies = node.current_vocabularies.get().reloaded(&parts::vocabulary_files(&next));
+        let vocabularies =
+            vocabularies.context("the vocabularies have changed too often: restart the node")?;
         let tls = self.routes.borrow().iter().find_map(|routes| routes.tls.clone());
-        let routes =
-            parts::listener_routes(&next, tls.as_ref(), &authenticator, &self.node, self.address.tcp())?;
+        let settings = parts::gate_settings(&next, &authenticator, &vocabularies, node);
+        let routes = parts::listener_routes(&next, tls.as_ref(), settings, self.address.tcp())?;
         telemetry::set_filter(&next.log).context("cannot change the log filter")?;
+        // First what the new routes need. An error means that a thread has ended, and so the node does.
+        for lane in node.lanes.iter() {
+            let _ = lane.send(LaneRequest::Render(vocabularies.renderers())).await;
+        }
+        for shard in self.shards.iter() {
+            let settings = Box::new(parts::connection_settings(&next, node));
+            let _ = shard.send(ShardRequest::ChangeSettings(settings)).await;
+        }
+        node.current_vocabularies.replace(vocabularies);
+        if parts::replaces_connections(&next) {
+            node.latest_connections.begin_use();
+        }
         authenticator.key_sources().for_each(|source| source.refresh(Instant::now()));
-        self.node.change_limits(&parts::adjustable_limits(&next.limits));
-        self.node.current_authenticator.replace(authenticator);
+        let budget = descriptors::budget(parts::shard_count(&next), next.limits.connections);
+        node.change_limits(&parts::adjustable_limits(&next.limits, budget));
+        self.sockets.change_max(budget.sockets);
+        node.current_authenticator.replace(authenticator);
         self.routes.send_replace(routes);
         self.reload_certificates();
         self.config.send_replace(next);
@@ -38,30 +60,25 @@ impl App {
 }
 
 /// The current configuration with all changes that can be made while the node runs, and the names of the others.
-fn merge(current: Config, new: Config) -> (Config, Vec<&'static str>) {
-    let mut next = current;
+fn merge(current: &Config, new: Config) -> (Config, Vec<&'static str>) {
+    let mut next = current.clone();
     next.roles.clone_from(&new.roles);
     next.log.filter.clone_from(&new.log.filter);
-    let (ticket, user_claim) = (next.auth.ticket, next.auth.user_claim.clone());
-    let encodes_users = next.auth.encodes_users();
     next.auth.clone_from(&new.auth);
-    next.auth.ticket = ticket;
-    // Vocabularies are compiled for encoded names or for plain ones.
-    if encodes_users != new.auth.encodes_users() {
-        next.auth.user_claim = user_claim;
-    }
+    next.auth.ticket = current.auth.ticket;
     next.http.public_url.clone_from(&new.http.public_url);
     next.http.allowed_origins.clone_from(&new.http.allowed_origins);
-    if next.endpoints.len() == new.endpoints.len()
-        && next.endpoints.iter().zip(&new.endpoints).all(|(next, new)| is_same_place(next, new))
-    {
-        for (next, new) in next.endpoints.iter_mut().zip(&new.endpoints) {
-            next.access.clone_from(&new.access);
-            next.allowed_origins.clone_from(&new.allowed_origins);
-            next.cookie = new.cookie;
-        }
+    // Connected clients have subscribed with their names encoded, or plain.
+    let encodes_alike = current.auth.encodes_users() == new.auth.encodes_users();
+    if !encodes_alike {
+        next.auth.user_claim.clone_from(&current.auth.user_claim);
     }
-    adjust(&mut next.limits, &new.limits);
+    // The vocabularies of the new endpoints are compiled for its kind of names.
+    if encodes_alike && listeners(current) == listeners(&new) {
+        next.endpoints.clone_from(&new.endpoints);
+    }
+    let (limits, unchanged_limits) = adjusted(&current.limits, &new.limits);
+    next.limits = limits;
     let differs = [
         ("[http]", next.http != new.http),
         ("[tls]", next.tls != new.tls),
@@ -71,66 +88,65 @@ fn merge(current: Config, new: Config) -> (Config, Vec<&'static str>) {
         ("[[endpoint]]", next.endpoints != new.endpoints),
         ("[[class]]", next.classes != new.classes),
         ("[server]", next.server != new.server),
-        ("[limits]", next.limits != new.limits),
         ("log.format", next.log != new.log),
     ];
     let names = differs.into_iter().filter_map(|(name, differs)| differs.then_some(name));
-    let needs_restart = names.collect();
+    let needs_restart = names.chain(unchanged_limits).collect();
     (next, needs_restart)
 }
 
-/// Takes over the limits that can change while the node runs. Without a limit nothing is counted, so a change between a
-/// limit and none needs a restart, except for the rate of handshakes of the node.
-fn adjust(current: &mut Limits, new: &Limits) {
-    (current.handshakes_per_s, current.handshakes_burst) = (new.handshakes_per_s, new.handshakes_burst);
-    let rates = [
-        ((&mut current.calls_per_s, &mut current.calls_burst), (new.calls_per_s, new.calls_burst)),
-        (
-            (&mut current.address_calls_per_s, &mut current.address_calls_burst),
-            (new.address_calls_per_s, new.address_calls_burst),
-        ),
-        (
-            (&mut current.address_handshakes_per_s, &mut current.address_handshakes_burst),
-            (new.address_handshakes_per_s, new.address_handshakes_burst),
-        ),
-    ];
-    for ((per_second, burst), new) in rates {
-        if *per_second > 0 && new.0 > 0 {
-            (*per_second, *burst) = new;
-        }
-    }
-    for (current, new) in [
-        (&mut current.connections_per_address, new.connections_per_address),
-        (&mut current.connections_per_user, new.connections_per_user),
-    ] {
-        if *current > 0 && new > 0 {
-            *current = new;
-        }
-    }
+/// The listeners of endpoints, and which of them use TLS.
+fn listeners(config: &Config) -> Vec<(ListenAddress, bool)> {
+    let listeners = endpoint::extra_listeners(&config.endpoints);
+    listeners.map(|listen| (listen.clone(), config.uses_tls(Some(&listen)))).collect()
 }
 
-/// Whether two endpoints differ only in what can change while the node runs.
-fn is_same_place(one: &EndpointConfig, other: &EndpointConfig) -> bool {
-    let EndpointConfig {
-        listen,
-        path,
-        vocabulary,
-        file,
-        access: _,
-        allowed_origins: _,
-        cookie: _,
-        replace_connections,
-        tls,
-    } = one;
-    (listen, path, vocabulary, file, replace_connections, tls)
-        == (
-            &other.listen,
-            &other.path,
-            &other.vocabulary,
-            &other.file,
-            &other.replace_connections,
-            &other.tls,
-        )
+/// The new limits, except for those that cannot change while the node runs, and the names of these. Without a limit
+/// nothing is counted, so a change between a limit and none needs a restart, except for the limits of the whole node.
+fn adjusted(current: &Limits, new: &Limits) -> (Limits, Vec<&'static str>) {
+    let (mut next, mut kept) = (new.clone(), Vec::new());
+    for (name, next, current) in [
+        ("limits.answer_bytes", &mut next.answer_bytes, current.answer_bytes),
+        ("limits.address_answer_bytes", &mut next.address_answer_bytes, current.address_answer_bytes),
+        ("limits.overlapping_feeds", &mut next.overlapping_feeds, current.overlapping_feeds),
+        ("limits.send_buffer_bytes", &mut next.send_buffer_bytes, current.send_buffer_bytes),
+        ("limits.inbox_bytes", &mut next.inbox_bytes, current.inbox_bytes),
+        ("limits.lane_requests", &mut next.lane_requests, current.lane_requests),
+        ("limits.delivery_max_bytes", &mut next.delivery_max_bytes, current.delivery_max_bytes),
+        ("limits.feed_values", &mut next.feed_values, current.feed_values),
+        ("limits.feed_value_bytes", &mut next.feed_value_bytes, current.feed_value_bytes),
+    ] {
+        if *next != current {
+            *next = current;
+            kept.push(name);
+        }
+    }
+    for (name, next, current) in [
+        ("limits.calls_per_s", &mut next.calls_per_s, current.calls_per_s),
+        ("limits.address_calls_per_s", &mut next.address_calls_per_s, current.address_calls_per_s),
+        (
+            "limits.address_handshakes_per_s",
+            &mut next.address_handshakes_per_s,
+            current.address_handshakes_per_s,
+        ),
+        (
+            "limits.connections_per_address",
+            &mut next.connections_per_address,
+            current.connections_per_address,
+        ),
+        ("limits.connections_per_origin", &mut next.connections_per_origin, current.connections_per_origin),
+        ("limits.connections_per_user", &mut next.connections_per_user, current.connections_per_user),
+    ] {
+        if (*next > 0) != (current > 0) {
+            *next = current;
+            kept.push(name);
+        }
+    }
+    if next.connections_per_user_policy != current.connections_per_user_policy {
+        next.connections_per_user_policy = current.connections_per_user_policy;
+        kept.push("limits.connections_per_user_policy");
+    }
+    (next, kept)
 }
 
 #[cfg(test)]
@@ -138,7 +154,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::config::endpoint::EndpointConfig;
+    use crate::config::load::load;
     use crate::config::origin::WebOrigin;
+    use crate::config::source::Sources;
 
     #[test]
     fn what_can_change_is_taken_over_and_the_rest_is_named() {
@@ -147,23 +166,60 @@ mod tests {
         new.auth.issuer = "https://login.example.com".to_owned();
         new.auth.ticket = Duration::ZERO;
         new.http.allowed_origins = vec![WebOrigin::parse("https://app.example.com").unwrap()];
-        new.endpoints[0].cookie = !new.endpoints[0].cookie;
-        new.log.filter = "debug".to_owned();
-        new.limits.connections += 1;
-        new.limits.connections_per_address += 1;
-        new.limits.connections_per_user += 1;
-        let (next, needs_restart) = merge(current.clone(), new.clone());
-        assert_eq!(needs_restart, ["auth.ticket_s", "[limits]"]);
-        let mut expected = Config { limits: current.limits.clone(), ..new.clone() };
-        expected.auth.ticket = current.auth.ticket;
-        // By default, the connections of a user are not counted.
-        expected.limits.connections_per_address += 1;
-        assert_eq!(next, expected);
-        new.auth.user_claim = "email".to_owned();
         new.endpoints[0].path = "/other".to_owned();
-        let (next, needs_restart) = merge(current.clone(), new);
-        assert_eq!(needs_restart, ["auth.ticket_s", "auth.user_claim", "[[endpoint]]", "[limits]"]);
-        assert_eq!(next.endpoints, current.endpoints, "all or nothing");
-        assert_eq!(next.auth.user_claim, current.auth.user_claim);
+        new.log.filter = "debug".to_owned();
+        let (next, needs_restart) = merge(&current, new.clone());
+        assert_eq!(needs_restart, ["auth.ticket_s"]);
+        let mut expected = new.clone();
+        expected.auth.ticket = current.auth.ticket;
+        assert_eq!(next, expected);
+    }
+
+    #[test]
+    fn endpoints_change_together_or_not_at_all() {
+        let (current, mut new) = (Config::default(), Config::default());
+        new.endpoints[0].path = "/other".to_owned();
+        new.endpoints.push(EndpointConfig {
+            listen: Some("127.0.0.1:9001".parse().unwrap()),
+            ..EndpointConfig::default()
+        });
+        let (next, needs_restart) = merge(&current, new.clone());
+        assert_eq!((needs_restart, next.endpoints), (vec!["[[endpoint]]"], current.endpoints.clone()));
+        new.endpoints.pop();
+        new.auth.user_claim = "email".to_owned();
+        let (next, needs_restart) = merge(&current, new);
+        assert_eq!(needs_restart, ["auth.user_claim", "[[endpoint]]"]);
+        assert_eq!((next.auth.user_claim, next.endpoints), (current.auth.user_claim, current.endpoints));
+    }
+
+    /// The keys are those of the shipped file, so that none is forgotten.
+    #[test]
+    fn every_limit_is_taken_over_or_named() {
+        let current = Limits::default();
+        let keys = include_str!("../../config.toml").lines().skip_while(|line| *line != "[limits]").skip(1);
+        let keys = keys.take_while(|line| !line.starts_with('['));
+        let keys: Vec<_> = keys.filter_map(|line| line.split_once(" = ")).collect();
+        assert!(keys.len() > 50, "{}", keys.len());
+        let mut kept = Vec::new();
+        for (key, value) in keys {
+            let value = match value.parse::<u64>() {
+                Ok(number) => (number + 1).to_string(),
+                Err(_) => "replace".to_owned(),
+            };
+            let sources = Sources { flags: vec![(format!("limits.{key}"), value)], ..Sources::default() };
+            let new = load(&sources).unwrap().config.limits;
+            assert_ne!(new, current, "{key}");
+            let (next, names) = adjusted(&current, &new);
+            match names[..] {
+                [] => assert_eq!(next, new, "{key}"),
+                [name] => {
+                    assert_eq!((name.strip_prefix("limits."), &next), (Some(key), &current));
+                    kept.push(key);
+                }
+                _ => panic!("{key}: {names:?}"),
+            }
+        }
+        assert!(kept.contains(&"inbox_bytes") && kept.contains(&"connections_per_user"), "{kept:?}");
+        assert!(!kept.contains(&"connections") && !kept.contains(&"outbox_bytes"), "{kept:?}");
     }
 }

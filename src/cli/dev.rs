@@ -155,7 +155,7 @@ async fn with_nats(demo: Demo, producer: Option<NatsLogin>, mut signals: Signals
     }
 }
 
-fn ignore_hangup(_: &App) {
+async fn ignore_hangup(_: &App) {
     warn!("SIGHUP ignored: `tidegate dev` does not load its configuration again");
 }
 

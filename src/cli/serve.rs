@@ -36,7 +36,7 @@ async fn serve(common: &Common, config: Config) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let listener = app::listen(&config.http.listen, "http.listen")?;
     match signals.unless_ended(App::start(options(config, listener))).await? {
-        Some(app) => until_end(app, signals, |app| reload(app, common)).await,
+        Some(app) => until_end(app, signals, async |app: &App| reload(app, common).await).await,
         None => Ok(()),
     }
 }
@@ -47,7 +47,7 @@ pub(super) fn options(config: Config, listener: Listener) -> AppOptions {
 }
 
 /// Loads the configuration again and applies it. If it has a mistake, the node goes on with the old one.
-fn reload(app: &App, common: &Common) {
+async fn reload(app: &App, common: &Common) {
     let loaded = match common.load_again() {
         Ok(loaded) => loaded,
         Err(InvalidConfig(mistakes)) => {
@@ -60,7 +60,7 @@ fn reload(app: &App, common: &Common) {
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
-    match app.reload(loaded.config) {
+    match app.reload(loaded.config).await {
         Ok(needs_restart) if needs_restart.is_empty() => info!("SIGHUP: the configuration is in use"),
         Ok(needs_restart) => {
             let needs_restart = needs_restart.join(", ");
@@ -74,14 +74,14 @@ fn reload(app: &App, common: &Common) {
 }
 
 /// Waits until the process gets a signal or the node fails; then drains it. A second signal skips the remaining waits.
-/// Calls `on_hangup` for each SIGHUP before.
+/// Runs `on_hangup` for each SIGHUP before.
 pub(super) async fn until_end(
     app: App,
     mut signals: Signals,
-    on_hangup: impl Fn(&App),
+    on_hangup: impl AsyncFn(&App),
 ) -> anyhow::Result<()> {
     let failed = tokio::select! {
-        () = signals.end_or_hangup(|| on_hangup(&app)) => false,
+        () = signals.end_or_hangup(async || on_hangup(&app).await) => false,
         () = app.failed() => true,
     };
     if failed {

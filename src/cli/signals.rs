@@ -26,16 +26,16 @@ impl Signals {
 
     /// Waits for SIGTERM or SIGINT.
     pub async fn end(&mut self) {
-        self.end_or_hangup(|| warn!("SIGHUP ignored: the node starts or ends")).await;
+        self.end_or_hangup(async || warn!("SIGHUP ignored: the node starts or ends")).await;
     }
 
-    /// The same, and calls `on_hangup` for each SIGHUP.
-    pub async fn end_or_hangup(&mut self, on_hangup: impl Fn()) {
+    /// The same, and runs `on_hangup` for each SIGHUP.
+    pub async fn end_or_hangup(&mut self, on_hangup: impl AsyncFn()) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => on_hangup(),
+                _ = self.hangup.recv() => on_hangup().await,
             }
         }
     }

@@ -94,6 +94,8 @@ pub struct Limits {
     /// New connections of one client address, in the long run. 0: no limit.
     pub address_handshakes_per_s: usize,
     pub address_handshakes_burst: usize,
+    /// Of the pages of one origin on this node. 0: no limit.
+    pub connections_per_origin: usize,
     /// Of one user on this node. Clients without a credential are not counted. 0: no limit.
     pub connections_per_user: usize,
     pub connections_per_user_policy: UserLimitPolicy,
@@ -150,6 +152,7 @@ impl Default for Limits {
             connections_per_address: 1000,
             address_handshakes_per_s: 500,
             address_handshakes_burst: 2000,
+            connections_per_origin: 0,
             connections_per_user: 0,
             connections_per_user_policy: UserLimitPolicy::Reject,
         }
@@ -264,6 +267,11 @@ impl Limits {
                 "address_handshakes_burst",
                 default.address_handshakes_burst,
                 1..=1_000_000,
+            ),
+            connections_per_origin: table.count(
+                "connections_per_origin",
+                default.connections_per_origin,
+                0..=1_000_000,
             ),
             connections_per_user: table.count(
                 "connections_per_user",

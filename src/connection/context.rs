@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Instant;
 use std::time::SystemTime;
 
+use tidegate_protocol::class::Class;
 use tidegate_protocol::deflate::Inflater;
 use tidegate_protocol::session::now::Now;
-use tidegate_protocol::session::settings::Settings;
 use tidegate_protocol::subject::Pattern;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -20,9 +20,11 @@ use crate::connection::deadlines::Deadlines;
 use crate::connection::delivery_totals::DeliveryTotals;
 use crate::connection::echo::EchoEncoder;
 use crate::connection::join_queues::JoinQueues;
+use crate::connection::settings::ConnectionSettings;
 use crate::hub::Hub;
 use crate::hub::Subscribe;
 use crate::hub::outbox::InFlight;
+use crate::hub::outbox::limits::OutboxLimits;
 use crate::hub::subscriber::Subscriber;
 use crate::lane::LaneRequest;
 use crate::lane::feeds::Join;
@@ -47,8 +49,9 @@ pub struct Context {
     pub node: Arc<Node>,
     /// The thread's own connection to NATS, for publishing and requests.
     pub nats: Nats,
-    /// The settings of all sessions.
-    pub settings: Rc<Settings>,
+    settings: RefCell<Rc<ConnectionSettings>>,
+    /// The smallest outbox that a connection of the shard may have.
+    smallest_outbox: Cell<OutboxLimits>,
     /// Converts instants to the time of day.
     pub clock: Clock,
     /// Tracks the tasks of the thread.
@@ -80,8 +83,8 @@ pub struct ContextParts {
     pub node: Arc<Node>,
     /// The thread's own connection to NATS.
     pub nats: Nats,
-    /// The settings of all sessions.
-    pub settings: Settings,
+    /// The settings of new connections.
+    pub settings: ConnectionSettings,
     /// Tracks the tasks of the thread.
     pub tasks: TaskTracker,
 }
@@ -94,7 +97,8 @@ impl Context {
             hub: RefCell::new(Hub::new(Arc::clone(&parts.node.listeners))),
             node: parts.node,
             nats: parts.nats,
-            settings: Rc::new(parts.settings),
+            smallest_outbox: Cell::new(parts.settings.limits.outbox),
+            settings: RefCell::new(Rc::new(parts.settings)),
             clock: Clock::new(now),
             tasks: parts.tasks,
             value_turns: Semaphore::new(VALUE_TURNS),
@@ -109,6 +113,29 @@ impl Context {
             join_queues: JoinQueues::default(),
             pending_leaves: RefCell::default(),
         }
+    }
+
+    /// The settings of new connections.
+    pub fn settings(&self) -> Rc<ConnectionSettings> {
+        Rc::clone(&self.settings.borrow())
+    }
+
+    /// The classes of channels, which do not change.
+    pub fn class_of(&self, channel: &Pattern) -> Arc<Class> {
+        self.settings.borrow().session.classes.of(channel)
+    }
+
+    /// Starts new connections with these settings. Connected clients keep theirs.
+    pub fn change_settings(&self, settings: ConnectionSettings) {
+        let (earlier, new) = (self.smallest_outbox.get(), settings.limits.outbox);
+        let (bytes, frames) = (earlier.bytes.min(new.bytes), earlier.frames.min(new.frames));
+        self.smallest_outbox.set(OutboxLimits { bytes, frames });
+        self.settings.replace(Rc::new(settings));
+    }
+
+    /// The smallest outbox that a connection of the shard may have.
+    pub fn smallest_outbox(&self) -> OutboxLimits {
+        self.smallest_outbox.get()
     }
 
     /// Adds a subscription to the hub, and sends its lane a join unless one is on its way. Returns false if the channel
@@ -144,7 +171,7 @@ impl Context {
     /// Tells the lane of a pattern that this shard has no subscribers any more; later, if the lane's request queue is
     /// full.
     pub fn leave(&self, pattern: Pattern) {
-        let class = self.settings.classes.of(&pattern);
+        let class = self.class_of(&pattern);
         // Without an entry in the directory, the lane has released the pattern, and there is nothing to tell it.
         let Some(lane) = self.node.lanes.leave(&pattern, &class, self.shard) else { return };
         let request = LaneRequest::Leave { shard: self.shard, pattern: pattern.clone(), class };

@@ -45,7 +45,7 @@ impl Connection {
             peer = %client_address.peer,
             forwarded = client_address.forwarded.map(display),
             endpoint = &*self.policy.endpoint,
-            node = &*self.context.settings.node,
+            node = &*self.context.node.name,
             suppressed,
             "credential rejected"
         );
@@ -63,7 +63,7 @@ impl Connection {
             peer = %self.log_context.client_address.peer,
             forwarded = self.log_context.client_address.forwarded.map(display),
             endpoint = &*self.policy.endpoint,
-            node = &*self.context.settings.node,
+            node = &*self.context.node.name,
             suppressed,
             "subscription rejected: the channel has as many listeners as its class allows; see max_listeners"
         );
@@ -88,7 +88,7 @@ impl Connection {
             peer = %client_address.peer,
             forwarded = client_address.forwarded.map(display),
             endpoint = &*self.policy.endpoint,
-            node = &*self.context.settings.node,
+            node = &*self.context.node.name,
             duration_ms =
                 u64::try_from(Instant::from(self.log_context.started).elapsed().as_millis()).unwrap_or(u64::MAX),
             delivered,

@@ -113,7 +113,7 @@ impl Connection {
         }
         let mut inbound = websocket.inbound.get();
         let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let is_allowed = inbound.take(self.context.node.limits.connection.inbound, size, now);
+        let is_allowed = inbound.take(self.settings.limits.inbound, size, now);
         websocket.inbound.set(inbound);
         if !is_allowed {
             return self.disconnect(Disconnect::RateLimited, Some(INBOUND_LIMIT), now);
@@ -132,7 +132,7 @@ impl Connection {
             {
                 return Some(pause);
             }
-            match websocket.next_event(&self.context, bytes, &mut at, now) {
+            match websocket.next_event(&self.context, &self.settings.limits, bytes, &mut at, now) {
                 Ok(Some(event)) => {
                     self.on_event(websocket, event, now);
                     work += self.session.borrow_mut().take_work();
@@ -162,7 +162,7 @@ impl Connection {
     }
 
     fn on_event(self: &Rc<Self>, websocket: &WebSocket, event: Event, now: Instant) {
-        let limits = &self.context.node.limits.connection;
+        let limits = &self.settings.limits;
         match event {
             Event::Message(message) => {
                 if ARE_ON

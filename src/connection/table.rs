@@ -58,10 +58,10 @@ impl Connections {
         self.table.borrow().iter().map(|(_, connection)| Rc::clone(connection)).collect()
     }
 
-    /// Statistics of the sessions of a vocabulary. With `with_names`, they list labels, groups and items.
-    pub fn session_stats(&self, vocabulary: VocabularyId, with_names: bool) -> Vec<SessionStats> {
+    /// Statistics of the sessions of a vocabulary in these versions. With `with_names`, they list labels, groups and items.
+    pub fn session_stats(&self, versions: &[VocabularyId], with_names: bool) -> Vec<SessionStats> {
         let table = self.table.borrow();
-        table.iter().filter_map(|(_, connection)| connection.session_stats(vocabulary, with_names)).collect()
+        table.iter().filter_map(|(_, connection)| connection.session_stats(versions, with_names)).collect()
     }
 
     /// Flushes what publishing has changed: at once if it is no more than the queue would flush in one turn and nothing

@@ -49,7 +49,7 @@ async fn reply(
     timeout: Duration,
 ) -> Result<Payload, ClientError> {
     let reply = context.nats.request(subject, data, timeout).await.map_err(|error| client_error(&error))?;
-    let (size, max) = (reply.len(), context.node.limits.connection.reply_max);
+    let (size, max) = (reply.len(), context.settings().limits.reply_max);
     if size > max {
         let text = format!("the reply has {size} bytes; this node forwards at most {max}");
         return Err(ClientError::new(ErrorCode::Service, text));

@@ -138,12 +138,12 @@ impl WebSocket {
     pub(super) fn next_event(
         &self,
         context: &Context,
+        limits: &ConnectionLimits,
         bytes: &mut [u8],
         at: &mut usize,
         now: Instant,
     ) -> Result<Option<Event>, (Disconnect, Option<&'static str>)> {
         let mut assembler = self.assembler.borrow_mut();
-        let limits = &context.node.limits.connection;
         if !self.inflates {
             return assembler.next_event(bytes, at, limits.assembler, None).map_err(disconnect);
         }

@@ -40,12 +40,29 @@ static SOCKETS_FULL: LogLimit = LogLimit::every(60, 1);
 static NO_DESCRIPTOR: LogLimit = LogLimit::every(60, 1);
 static ACCEPT_FAILED: LogLimit = LogLimit::every(60, 1);
 
+/// The number of open sockets of the node, upgraded or not, on all listeners together.
+#[derive(Clone, Debug)]
+pub struct SocketCount {
+    open: Arc<AtomicUsize>,
+    max: Arc<AtomicUsize>,
+}
+
+impl SocketCount {
+    /// At most `max` sockets.
+    pub fn new(max: usize) -> Self {
+        Self { open: Arc::default(), max: Arc::new(AtomicUsize::new(max)) }
+    }
+
+    /// Changes the limit. Sockets above it stay open.
+    pub fn change_max(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
+    }
+}
+
 /// The limits and options of all sockets of the node.
 #[derive(Clone, Copy, Debug)]
-pub struct SocketLimits {
-    /// The most open sockets on this node, upgraded or not.
-    pub sockets: usize,
-    /// The most sockets above that limit which get a reply at the same time.
+pub struct SocketOptions {
+    /// The most sockets above the limit which get a reply at the same time.
     pub busy_replies: usize,
     /// The kernel's send buffer for one socket, in bytes.
     pub send_buffer: usize,
@@ -61,23 +78,22 @@ pub struct Acceptor {
     pub listener: Listener,
     /// What sockets above a limit are told.
     pub busy: BusyText,
-    /// The number of open sockets of all listeners together.
-    pub sockets: Arc<AtomicUsize>,
+    pub sockets: SocketCount,
     /// Limits the sockets of each address.
     pub gate: SocketGate,
 }
 
 /// Accepts sockets until `stop` is cancelled.
-pub async fn accept(acceptor: Acceptor, shards: Shards, limits: SocketLimits, stop: CancellationToken) {
+pub async fn accept(acceptor: Acceptor, shards: Shards, options: SocketOptions, stop: CancellationToken) {
     let Acceptor { id, listener, busy, sockets, gate } = acceptor;
-    set_socket_options(&listener, limits);
+    set_socket_options(&listener, options);
     // Not with tokio's listener: it would register each socket with the reactor of this thread, and a shard must
     // register it with its own.
     let listener = match register(listener) {
         Ok(listener) => listener,
         Err(error) => return error!(%error, "a listener accepts no sockets any more: restart the node"),
     };
-    let mut busy_replies = BusyReplies::new(busy, limits.busy_replies);
+    let mut busy_replies = BusyReplies::new(busy, options.busy_replies);
     let mut spare = open_spare();
     loop {
         let (socket, peer) = tokio::select! {
@@ -109,8 +125,8 @@ pub async fn accept(acceptor: Acceptor, shards: Shards, limits: SocketLimits, st
                 continue;
             }
         };
-        let count = sockets.load(Ordering::Acquire);
-        if count >= limits.sockets {
+        let count = sockets.open.load(Ordering::Acquire);
+        if count >= sockets.max.load(Ordering::Relaxed) {
             if let Some(suppressed) = SOCKETS_FULL.pass() {
                 let advice = "no room for more sockets: new ones are told to come back. Raise limits.connections or the \
                               limit on open files, or start more nodes";
@@ -121,7 +137,7 @@ pub async fn accept(acceptor: Acceptor, shards: Shards, limits: SocketLimits, st
             tokio::time::sleep(OVERLOAD_PAUSE).await;
             continue;
         }
-        let mut permit = Permit::new(Arc::clone(&sockets), Arc::clone(shard.load()));
+        let mut permit = Permit::new(Arc::clone(&sockets.open), Arc::clone(shard.load()));
         permit.count_address(address_permit);
         if !shard.send(ShardRequest::Accept { listener: id, socket, peer, permit }).await {
             return;
@@ -138,17 +154,17 @@ fn register(listener: Listener) -> io::Result<AsyncFd<Listener>> {
 }
 
 /// Sets the options that accepted sockets inherit from the listener.
-fn set_socket_options(listener: &Listener, limits: SocketLimits) {
+fn set_socket_options(listener: &Listener, options: SocketOptions) {
     let is_unix = listener.is_unix();
     let listener = SockRef::from(listener);
     let set = || -> io::Result<()> {
-        listener.set_send_buffer_size(limits.send_buffer)?;
+        listener.set_send_buffer_size(options.send_buffer)?;
         if is_unix {
             return Ok(());
         }
         listener.set_tcp_nodelay(true)?;
         #[cfg(target_os = "linux")]
-        listener.set_tcp_user_timeout(Some(limits.user_timeout))?;
+        listener.set_tcp_user_timeout(Some(options.user_timeout))?;
         Ok(())
     };
     if let Err(error) = set() {
@@ -228,10 +244,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let listener = Listener::from(listener);
         let user_timeout = Duration::from_secs(25);
-        set_socket_options(
-            &listener,
-            SocketLimits { sockets: 1, busy_replies: 1, send_buffer: 65_536, user_timeout },
-        );
+        set_socket_options(&listener, SocketOptions { busy_replies: 1, send_buffer: 65_536, user_timeout });
         let listener = register(listener).unwrap();
         let _client = TcpStream::connect(address).unwrap();
         let (stream, _) = next_socket(&listener).await.unwrap();

@@ -52,6 +52,7 @@ use crate::node::Node;
 use crate::node::answer_budget::HeldAnswer;
 use crate::node::answer_budget::NoRoom;
 use crate::node::call_limiter::Caller;
+use crate::node::limits::RequestLimits;
 use crate::shard::handle::ShardHandle;
 use crate::shard::job::CallAnswer;
 use crate::shard::job::OneMessage;
@@ -155,8 +156,8 @@ where
     if counted != address {
         call_limiter.charge(counted, 1, Instant::now()).map_err(too_many_calls)?;
     }
-    let limits = &gate.node.limits;
-    let body = read_body(body, limits.max_body, limits.request.handshake_timeout).await?;
+    let RequestLimits { max_body, handshake_timeout, .. } = gate.limits;
+    let body = read_body(body, max_body, handshake_timeout).await?;
     let identity = identity.unwrap_or_default();
     let scope = SessionScope { identity: Some(&identity), now, ..SessionScope::default() };
     let accepted = route.accept(scope, body).map_err(refused)?;

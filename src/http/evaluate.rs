@@ -23,6 +23,7 @@ use crate::http::handshake;
 use crate::http::origin::Sender;
 use crate::http::presented::PresentedCredential;
 use crate::http::problem::Problem;
+use crate::node::connection_counts::CountedConnection;
 
 /// A handshake whose request is valid. The client is not authenticated yet.
 #[derive(Debug)]
@@ -46,6 +47,8 @@ pub struct Accepted {
     pub encoding: Encoding,
     /// The client's identity. `None` if the client must still authenticate with a message.
     pub identity: Option<Arc<Identity>>,
+    /// Counts for the origin of the page; `None` if that has no limit.
+    pub origin: Option<CountedConnection>,
 }
 
 impl ValidHandshake {
@@ -85,7 +88,11 @@ impl ValidHandshake {
     }
 
     /// Accepts the handshake if the path permits this identity.
-    pub fn authorize(self, identity: Option<Arc<Identity>>) -> Result<Accepted, Problem> {
+    pub fn authorize(
+        self,
+        identity: Option<Arc<Identity>>,
+        origin: Option<CountedConnection>,
+    ) -> Result<Accepted, Problem> {
         let Self { answer, vocabulary, encoding, .. } = self;
         match &identity {
             Some(identity) if !endpoint::permits(&vocabulary, identity) => {
@@ -95,7 +102,7 @@ impl ValidHandshake {
             None if !endpoint::can_authenticate_later(&vocabulary) => {
                 Err(Problem::unauthorized(credential_help(&vocabulary)))
             }
-            Some(_) | None => Ok(Accepted { answer, vocabulary, encoding, identity }),
+            Some(_) | None => Ok(Accepted { answer, vocabulary, encoding, identity, origin }),
         }
     }
 }

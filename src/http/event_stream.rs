@@ -87,6 +87,7 @@ async fn open(
     let kind = RequestKind::handshake(connection.is_first);
     let connection_permit = gate.admit(connection.peer, headers, kind).await?;
     let sender = endpoint.origins.decide(headers)?;
+    let origin = gate.count_origin(&sender)?;
     let now = SystemTime::now();
     let credential = credential(query, endpoint, &sender, headers)?;
     let identity = gate.identify(endpoint, Via::Socket, None, credential.as_ref(), &sender, now).await?;
@@ -102,7 +103,12 @@ async fn open(
         policy: Arc::clone(&endpoint.policy),
         encoding: Encoding::JSON,
         identity: Some(identity),
-        guard: ConnectionGuard::new(SocketPermit::Shared(connection.permit()), connection_permit, user_slot),
+        guard: ConnectionGuard::new(
+            SocketPermit::Shared(connection.permit()),
+            connection_permit,
+            origin,
+            user_slot,
+        ),
     };
     let (stream, body) = EventStream::new(vec![subscribe]);
     let transport = Transport::EventStream(Box::new(stream));

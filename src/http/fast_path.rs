@@ -88,6 +88,7 @@ mod tests {
     use super::*;
 
     const LIMITS: RequestLimits = RequestLimits {
+        max_body: 65_536,
         handshake_timeout: Duration::from_secs(1),
         keep_alive: Duration::from_secs(1),
         max_headers: 16,

@@ -7,10 +7,11 @@ use std::time::Instant;
 use std::time::SystemTime;
 
 use thiserror::Error;
-use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::identity::Identity;
 use tidegate_vocabulary::Vocabulary;
 use tidegate_vocabulary::binding::Binding;
+use tidegate_vocabulary::vocabularies::Vocabularies;
+use tidegate_vocabulary::vocabularies::VocabularyPlace;
 use warp::http::HeaderMap;
 use warp::http::HeaderValue;
 use warp::http::StatusCode;
@@ -43,13 +44,15 @@ use crate::http::trusted_proxies::TrustedProxies;
 use crate::net::peer::Peer;
 use crate::node::Node;
 use crate::node::admission::HandshakeSlot;
+use crate::node::connection_counts::CountedConnection;
+use crate::node::connection_counts::LimitReached;
+use crate::node::limits::RequestLimits;
 use crate::node::permit::Permit;
 use crate::node::refusals::Refused;
 use crate::node::slots::Slot;
-use crate::node::user_slots::TooManyConnections;
 use crate::node::user_slots::UserKey;
 
-/// `Retry-After` for a user with too many connections: enough time to notice that one of them is dead.
+/// `Retry-After` for a user or an origin with too many connections: enough time to notice that one of them is dead.
 const USER_RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// How often to try again for a slot of the user, and the pause before each try.
@@ -61,12 +64,25 @@ const USER_SLOT_PAUSE: Duration = Duration::from_millis(25);
 pub struct Gate {
     endpoints: Vec<Endpoint>,
     pub node: Arc<Node>,
+    pub limits: RequestLimits,
     /// The proxies whose `X-Forwarded-For` and `Forwarded` headers are trusted.
     pub trusted_proxies: TrustedProxies,
     /// `Strict-Transport-Security` (RFC 6797), for all responses of a TLS listener.
     pub hsts: Option<HeaderValue>,
     socket_gate: SocketGate,
     compression: Compression,
+}
+
+/// What the gates of all listeners have in common. It may be newer than what the node has, which is replaced only when
+/// all gates could be made.
+#[derive(Clone, Copy)]
+pub struct GateSettings<'s> {
+    pub http: &'s HttpConfig,
+    pub limits: RequestLimits,
+    /// Checks the roles of endpoints.
+    pub authenticator: &'s Authenticator,
+    pub vocabularies: &'s Vocabularies,
+    pub node: &'s Arc<Node>,
 }
 
 /// Why the configured endpoints cannot be served.
@@ -85,22 +101,20 @@ pub enum GateError {
 pub struct UnknownVocabulary(String);
 
 impl Gate {
-    /// The gate of one listener; `None` is `http.listen`. The limits are those of the node, for all listeners together.
-    /// `authenticator` checks the roles of endpoints: the node may still have an earlier one.
+    /// The gate of one listener; `None` is `http.listen`.
     pub fn new(
         endpoints: &[EndpointConfig],
         listen: Option<&ListenAddress>,
-        http: &HttpConfig,
-        authenticator: &Authenticator,
-        node: &Arc<Node>,
+        settings: GateSettings<'_>,
     ) -> Result<Self, GateError> {
-        // `Vocabularies` numbers the files of all listeners, so count those of other listeners too.
-        let mut number = VocabularyId::NATIVE;
+        let GateSettings { http, limits, authenticator, vocabularies, node } = settings;
+        // Endpoints of other listeners have a place too.
+        let mut place = VocabularyPlace(0);
         let mut own_endpoints = Vec::new();
         for (at, endpoint) in endpoints.iter().enumerate() {
             let EndpointConfig { listen: own, path, vocabulary, file, access, replace_connections, .. } =
                 endpoint;
-            number.0 += u16::from(file.is_some());
+            place.0 += u16::from(file.is_some());
             if own.as_ref() != listen {
                 continue;
             }
@@ -109,10 +123,8 @@ impl Gate {
                 policy = policy.with_one_connection_at(&name_on_all_nodes(endpoint, &endpoints[..at]));
             }
             let origins = OriginPolicy::new(http, endpoint, authenticator.cookie());
-            own_endpoints.push(match file {
-                Some(VocabularyFile(vocabulary)) => {
-                    Endpoint::from_file(number, Arc::clone(vocabulary), policy, origins)
-                }
+            own_endpoints.push(match vocabularies.at(place).filter(|_| file.is_some()) {
+                Some((id, vocabulary)) => Endpoint::from_file(id, Arc::clone(vocabulary), policy, origins),
                 None => {
                     let named = Vocabulary::by_name(vocabulary);
                     let vocabulary = named.ok_or_else(|| UnknownVocabulary(vocabulary.clone()))?;
@@ -125,6 +137,7 @@ impl Gate {
         Ok(Self {
             endpoints: own_endpoints,
             node: Arc::clone(node),
+            limits,
             trusted_proxies: TrustedProxies::new(&node.http.trusted_proxies),
             hsts: None,
             socket_gate: SocketGate::new(node),
@@ -194,9 +207,21 @@ impl Gate {
         now: SystemTime,
     ) -> Result<Accepted, Problem> {
         let valid = ValidHandshake::evaluate(endpoint, self.compression, handshake_request)?;
+        let origin = self.count_origin(&valid.sender)?;
         let (binding, credential) = (valid.binding(), valid.credential.as_ref());
         let identity = self.identify(endpoint, Via::Socket, binding, credential, &valid.sender, now).await?;
-        valid.authorize(identity)
+        valid.authorize(identity, origin)
+    }
+
+    /// Counts one more connection of the pages of an origin; `None` for a program, and if there is no limit.
+    pub fn count_origin(&self, sender: &Sender) -> Result<Option<CountedConnection>, Problem> {
+        let Some(origin) = sender.origin.page() else { return Ok(None) };
+        self.node.origin_limiter.acquire(origin).map_err(|LimitReached(limit)| {
+            self.node.refusals.count(Refused::OriginConnections);
+            let detail =
+                format!("the pages of {origin} have as many connections to this node as allowed ({limit}): try again later");
+            too_many_connections(detail).with_reason(Refused::OriginConnections.name())
+        })
     }
 
     /// Takes one of the user's connection slots. If all are taken, it tries again for a moment: a page that is reloaded
@@ -212,7 +237,7 @@ impl Gate {
                 Ok(slot) => return Ok(slot),
                 Err(error) if tries == 0 => {
                     self.node.refusals.count(Refused::UserConnections);
-                    return Err(too_many_connections(&error));
+                    return Err(too_many_connections(error.to_string()));
                 }
                 Err(_) => tokio::time::sleep(USER_SLOT_PAUSE).await,
             }
@@ -288,8 +313,8 @@ pub fn unauthorized(error: &AuthError) -> Problem {
         .with_header(header::WWW_AUTHENTICATE, &challenge)
 }
 
-fn too_many_connections(error: &TooManyConnections) -> Problem {
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, "limit_exceeded", error.to_string())
+fn too_many_connections(detail: String) -> Problem {
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "limit_exceeded", detail)
         .with_reason("too_many_connections")
         .with_header(header::RETRY_AFTER, &retry_after_seconds(USER_RETRY_AFTER).to_string())
 }

@@ -121,7 +121,7 @@ pub fn serve(routes: watch::Receiver<Vec<ListenerRoutes>>, node: &Arc<Node>, sha
         Box::pin(async move {
             let service = service?;
             let AcceptedSocket { listener: _, socket, peer, mut permit } = socket;
-            let deadline = Instant::now() + service.node.limits.request.handshake_timeout;
+            let deadline = Instant::now() + service.gate.limits.handshake_timeout;
             let client =
                 service.socket_gate.identify(&socket, peer, &mut permit, &service.scratch, deadline).await;
             let peer = match client {
@@ -144,7 +144,7 @@ pub fn serve(routes: watch::Receiver<Vec<ListenerRoutes>>, node: &Arc<Node>, sha
             if stream.is_challenge() {
                 return None;
             }
-            if let Some(first) = FastPathRequest::parse(&read, &service.node.limits.request)
+            if let Some(first) = FastPathRequest::parse(&read, &service.gate.limits)
                 && first.is_upgrade()
                 && let Some(endpoint) = service.gate.endpoint(first.target.path(), &first.headers)
             {
@@ -206,8 +206,7 @@ async fn serve_with_hyper<S>(
     S: Service<Request<Incoming>, Response = Response, Error = Infallible>,
 {
     let (bare_lf, has_request, had_body) = (BareLf::default(), Cell::new(false), Cell::new(false));
-    let stream =
-        BareLfGuard::new(stream, read.into(), bare_lf.clone(), service.node.limits.request.write_timeout);
+    let stream = BareLfGuard::new(stream, read.into(), bare_lf.clone(), service.gate.limits.write_timeout);
     let with_info = service_fn(|mut request: Request<Incoming>| {
         let is_first = !has_request.replace(true);
         // After a body it is unknown whether the bare LF was in the body or in this head.
@@ -232,7 +231,7 @@ async fn serve_with_hyper<S>(
             Ok::<_, Infallible>(answer)
         }
     });
-    let limits = &service.node.limits.request;
+    let limits = &service.gate.limits;
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.keep_alive)

@@ -26,8 +26,8 @@ use crate::net::peer;
 use crate::net::peer::Peer;
 use crate::net::socket::RegisteredSocket;
 use crate::node::Node;
-use crate::node::address_limiter::AddressPermit;
 use crate::node::address_limiter::AddressRefusal;
+use crate::node::connection_counts::CountedConnection;
 use crate::node::permit::Permit;
 use crate::node::refusals::Refused;
 use crate::telemetry::limit::LimitByReason;
@@ -75,7 +75,7 @@ impl SocketGate {
 
     /// Counts a socket that was just accepted, if its peer is the client: not a trusted proxy, whose clients are known
     /// later, and not a program on this machine.
-    pub fn admit_peer(&self, peer: Peer) -> Result<Option<AddressPermit>, Problem> {
+    pub fn admit_peer(&self, peer: Peer) -> Result<Option<CountedConnection>, Problem> {
         if self.proxies.trusts_peer(peer) || peer.limited_address().is_loopback() {
             return Ok(None);
         }
@@ -125,7 +125,7 @@ impl SocketGate {
         peer: Peer,
         headers: &HeaderMap,
         kind: RequestKind,
-    ) -> Result<Option<AddressPermit>, Problem> {
+    ) -> Result<Option<CountedConnection>, Problem> {
         let (address, is_counted) = match self.proxies.read(peer, headers) {
             Forwarded::Untrusted => (peer.limited_address(), true),
             Forwarded::Absent => {
@@ -151,7 +151,7 @@ impl SocketGate {
         limiter.acquire_connection(address).map_err(|refusal| self.refuse(refusal))
     }
 
-    fn admit_socket(&self, client: Peer) -> Result<Option<AddressPermit>, Problem> {
+    fn admit_socket(&self, client: Peer) -> Result<Option<CountedConnection>, Problem> {
         let address = client.limited_address();
         let limiter = &self.node.address_limiter;
         let admitted = limiter

@@ -68,7 +68,11 @@ pub async fn open_fast_path(
 ) -> Option<NewConnection> {
     let id = request_id::from_headers(&first.headers);
     match admit(gate, endpoint, &first.handshake_request(peer), &id).await {
-        Ok((Accepted { mut answer, vocabulary, encoding, identity }, user_slot, connection_permit)) => {
+        Ok((
+            Accepted { mut answer, vocabulary, encoding, identity, origin },
+            user_slot,
+            connection_permit,
+        )) => {
             let client_address = gate.trusted_proxies.client_address(peer, &first.headers);
             let request = request_id::as_str(&id).into();
             answer.headers_mut().insert(request_id::NAME, id);
@@ -89,7 +93,12 @@ pub async fn open_fast_path(
                 policy: Arc::clone(endpoint.policy_for(&vocabulary)),
                 encoding,
                 identity,
-                guard: ConnectionGuard::new(SocketPermit::Owned(permit), connection_permit, user_slot),
+                guard: ConnectionGuard::new(
+                    SocketPermit::Owned(permit),
+                    connection_permit,
+                    origin,
+                    user_slot,
+                ),
             };
             Some(NewConnection { transport: Transport::WebSocket(websocket), setup })
         }
@@ -198,7 +207,7 @@ async fn open(request: UpgradeRequest, endpoint: &Endpoint, gate: &Gate) -> Resu
     let (path, query) = (path.as_str(), query.as_deref());
     let handshake_request =
         HandshakeRequest { method: &method, version, path, query, headers: &headers, peer, is_first };
-    let (Accepted { answer, vocabulary, encoding, identity }, user_slot, connection_permit) =
+    let (Accepted { answer, vocabulary, encoding, identity, origin }, user_slot, connection_permit) =
         admit(gate, endpoint, &handshake_request, request_id).await?;
     let client_address = gate.trusted_proxies.client_address(peer, &headers);
     let Some(upgrade) = upgrade else {
@@ -215,7 +224,12 @@ async fn open(request: UpgradeRequest, endpoint: &Endpoint, gate: &Gate) -> Resu
         policy: Arc::clone(endpoint.policy_for(&vocabulary)),
         encoding,
         identity,
-        guard: ConnectionGuard::new(SocketPermit::Shared(connection.permit()), connection_permit, user_slot),
+        guard: ConnectionGuard::new(
+            SocketPermit::Shared(connection.permit()),
+            connection_permit,
+            origin,
+            user_slot,
+        ),
     };
     let inflates = encoding.deflate.is_some();
     let transport = PendingTransport(Box::pin(async move {

@@ -81,6 +81,11 @@ impl Encoder {
         Self { hooks, ..self }
     }
 
+    /// Renders with these from now on.
+    pub fn change_renderers(&mut self, renderers: Renderers) {
+        self.renderers = renderers;
+    }
+
     pub fn renderers(&self) -> &Renderers {
         &self.renderers
     }

@@ -112,6 +112,11 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         }
     }
 
+    /// Renders snapshots with these from now on.
+    pub fn change_renderers(&mut self, renderers: Renderers) {
+        self.renderers = renderers;
+    }
+
     /// Adds a reader to a feed, and calls `subscribe` if that needs a new NATS subscription. Refuses a wildcard if too
     /// many others match the same subjects.
     pub fn join(

@@ -43,6 +43,10 @@ impl Lane {
                 // The caller may have stopped waiting.
                 let _ = answer.send(known.filter(|_| self.subscriptions.is_connected()));
             }
+            LaneRequest::Render(renderers) => {
+                self.encoder.change_renderers(renderers.clone());
+                self.feeds.change_renderers(renderers);
+            }
             LaneRequest::Leave { shard, pattern, class } => {
                 if !self.feeds.leave(shard, &pattern, now.0) {
                     self.lanes.release(&pattern, &class, self.index);

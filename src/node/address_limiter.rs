@@ -1,32 +1,20 @@
 //! `AddressLimiter`: limits the connections of each client address and the rate at which it opens them, for all shards
 //! and listeners of the node together.
-#![expect(
-    clippy::disallowed_types,
-    reason = "one short lock when a connection starts or ends; nothing is awaited under it"
-)]
 
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
 use tidegate_protocol::session::limits::Rate;
 
 use crate::node::address_key::AddressKey;
+use crate::node::connection_counts::ConnectionCounts;
+use crate::node::connection_counts::CountedConnection;
+use crate::node::connection_counts::LimitReached;
 use crate::node::rate_buckets::RateBuckets;
-
-/// The number of locks that the addresses are spread over, so that threads seldom contend.
-const STRIPES: u64 = 64;
-/// Unused capacity that a stripe may keep.
-const SPARE: usize = 64;
 
 /// The limits of one address.
 #[derive(Clone, Copy, Debug)]
@@ -52,46 +40,23 @@ pub struct AddressLimiter {
     started: Instant,
     hasher: RandomState,
     handshakes: RateBuckets,
-    connections: Arc<AddressConnections>,
+    connections: Arc<ConnectionCounts>,
 }
-
-/// Counts as one connection of an address until it is dropped. Small, because each connection may have one.
-#[derive(Debug)]
-pub struct AddressPermit {
-    connections: Arc<AddressConnections>,
-    address: u64,
-}
-
-/// The number of connections of each address that has any, by keyed hash. So the memory is bounded by the number of
-/// connections.
-#[derive(Debug)]
-struct AddressConnections {
-    /// 0: connections are not counted.
-    limit: AtomicU32,
-    stripes: Box<[Mutex<AddressStripe>]>,
-}
-
-#[derive(Debug, Default)]
-struct AddressStripe(HashMap<u64, u32>);
 
 impl AddressLimiter {
     pub fn new(limits: AddressLimits, now: Instant) -> Self {
-        let stripes = (0..STRIPES).map(|_| Mutex::default()).collect();
         Self {
             started: now,
             hasher: RandomState::new(),
             handshakes: RateBuckets::new(limits.handshakes),
-            connections: Arc::new(AddressConnections { limit: AtomicU32::new(limits.connections), stripes }),
+            connections: Arc::new(ConnectionCounts::new(limits.connections)),
         }
     }
 
     /// Changes the limits. Does nothing where there is no limit, before or after.
     pub fn change_limits(&self, limits: AddressLimits) {
         self.handshakes.change_rate(limits.handshakes);
-        let limit = &self.connections.limit;
-        if limit.load(Ordering::Relaxed) > 0 && limits.connections > 0 {
-            limit.store(limits.connections, Ordering::Relaxed);
-        }
+        self.connections.change_limit(limits.connections);
     }
 
     /// Charges an address for opening a connection.
@@ -102,57 +67,18 @@ impl AddressLimiter {
     }
 
     /// Counts one more connection of an address; `None` if there is no limit.
-    pub fn acquire_connection(&self, address: IpAddr) -> Result<Option<AddressPermit>, AddressRefusal> {
-        let connections = &self.connections;
-        let limit = connections.limit.load(Ordering::Relaxed);
-        if limit == 0 {
-            return Ok(None);
-        }
-        let address = self.id(address);
-        let mut stripe = connections.stripe(address);
-        let count = stripe.0.entry(address).or_default();
-        // An entry that was just made is below the limit, which is at least 1, so none without a connection remains.
-        if *count >= limit {
-            return Err(AddressRefusal::Connections(limit));
-        }
-        *count += 1;
-        Ok(Some(AddressPermit { connections: Arc::clone(connections), address }))
+    pub fn acquire_connection(&self, address: IpAddr) -> Result<Option<CountedConnection>, AddressRefusal> {
+        let counted = self.connections.acquire(AddressKey::of(address));
+        counted.map_err(|LimitReached(limit)| AddressRefusal::Connections(limit))
     }
 
     /// The number of addresses with a connection.
     pub fn addresses(&self) -> usize {
-        self.connections.stripes.iter().map(|stripe| lock(stripe).0.len()).sum()
+        self.connections.keys()
     }
 
     fn id(&self, address: IpAddr) -> u64 {
         self.hasher.hash_one(AddressKey::of(address))
-    }
-}
-
-impl AddressConnections {
-    fn stripe(&self, address: u64) -> MutexGuard<'_, AddressStripe> {
-        let place = usize::try_from(address % STRIPES).unwrap_or_default();
-        lock(&self.stripes[place])
-    }
-}
-
-/// A poisoned lock is used as it is: no code under it can panic halfway through a change.
-fn lock(stripe: &Mutex<AddressStripe>) -> MutexGuard<'_, AddressStripe> {
-    stripe.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Drop for AddressPermit {
-    fn drop(&mut self) {
-        let AddressStripe(counts) = &mut *self.connections.stripe(self.address);
-        if let Some(count) = counts.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.address);
-                if counts.capacity() > SPARE + 4 * counts.len() {
-                    counts.shrink_to_fit();
-                }
-            }
-        }
     }
 }
 
@@ -228,18 +154,6 @@ mod tests {
     }
 
     #[test]
-    fn memory_shrinks_when_a_flood_of_addresses_is_over() {
-        let (limiter, _) = limiter(1, 0, 1);
-        let permits: Vec<_> = (0..100_000_u32)
-            .map(|number| limiter.acquire_connection(std::net::Ipv4Addr::from(number).into()).unwrap())
-            .collect();
-        assert_eq!(limiter.addresses(), 100_000);
-        drop(permits);
-        let kept: usize = limiter.connections.stripes.iter().map(|stripe| lock(stripe).0.capacity()).sum();
-        assert!(kept <= 64 * 2 * SPARE, "{kept}");
-    }
-
-    #[test]
     fn without_limits_nothing_is_counted() {
         let (limiter, start) = limiter(0, 0, 1);
         for _ in 0..1000 {
@@ -247,10 +161,5 @@ mod tests {
             assert!(limiter.charge_handshake(ip("192.0.2.1"), start).is_ok());
         }
         assert_eq!(limiter.addresses(), 0);
-    }
-
-    #[test]
-    fn a_permit_is_two_words_for_each_connection() {
-        assert_eq!(size_of::<Option<AddressPermit>>(), 2 * size_of::<usize>());
     }
 }

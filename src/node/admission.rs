@@ -33,9 +33,10 @@ pub struct AdmissionLimits {
 #[derive(Debug)]
 pub struct Admission {
     /// The most connections; 0 for no limit.
-    max_connections: usize,
+    max_connections: AtomicUsize,
     handshakes: AtomicRate,
-    wait: Duration,
+    /// How long a handshake may wait for its slot, in nanoseconds.
+    wait: AtomicU64,
     started: Instant,
     /// When the bucket of handshakes is full again, in nanoseconds since `started` (generic cell rate algorithm).
     full_at: AtomicU64,
@@ -57,9 +58,9 @@ pub enum HandshakeSlot {
 impl Admission {
     pub fn new(limits: AdmissionLimits, now: Instant) -> Self {
         Self {
-            max_connections: limits.connections,
+            max_connections: AtomicUsize::new(limits.connections),
             handshakes: AtomicRate::new(limits.handshakes),
-            wait: limits.wait,
+            wait: AtomicU64::new(nanoseconds(limits.wait)),
             started: now,
             full_at: AtomicU64::new(0),
             retry_at: AtomicU64::new(0),
@@ -67,15 +68,17 @@ impl Admission {
         }
     }
 
-    /// Changes the rate of handshakes.
-    pub fn change_rate(&self, handshakes: Rate) {
-        self.handshakes.set(handshakes);
+    /// Uses other limits from now on. Connections above the new limit stay.
+    pub fn change_limits(&self, limits: AdmissionLimits) {
+        self.max_connections.store(limits.connections, Ordering::Relaxed);
+        self.handshakes.set(limits.handshakes);
+        self.wait.store(nanoseconds(limits.wait), Ordering::Relaxed);
     }
 
     /// Takes a connection slot, which is free again when the permit is dropped. If none is free, the error is the time
     /// after which the client may retry.
     pub fn acquire_connection(&self, now: Instant) -> Result<Permit, Duration> {
-        let limit = self.max_connections;
+        let limit = self.max_connections.load(Ordering::Relaxed);
         let free = |taken: usize| (limit == 0 || taken < limit).then_some(taken + 1);
         if self.connections.fetch_update(Ordering::AcqRel, Ordering::Acquire, free).is_err() {
             return Err(self.next_retry(now));
@@ -90,7 +93,7 @@ impl Admission {
             return HandshakeSlot::Now;
         }
         let now_at = self.since(now);
-        let room = span(burst, per_second).saturating_add(nanoseconds(self.wait));
+        let room = span(burst, per_second).saturating_add(self.wait.load(Ordering::Relaxed));
         let next = |full_at: u64| {
             let full_at = full_at.max(now_at).saturating_add(span(1, per_second));
             (full_at - now_at <= room).then_some(full_at)

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::identity::Identity;
 
+use crate::node::connection_counts::CountedConnection;
 use crate::node::latest_connections::LatestConnections;
 use crate::node::latest_connections::ReplaceableConnection;
 use crate::node::permit::Permit;
@@ -16,12 +17,14 @@ use crate::node::user_slots::TooManyConnections;
 use crate::node::user_slots::UserKey;
 use crate::node::user_slots::UserSlots;
 
-/// Counts a connection as a socket, as a connection of the node and, once the client is authenticated, as a connection
-/// of its user.
+/// Counts a connection as a socket, as a connection of the node and of its page's origin and, once the client is
+/// authenticated, as a connection of its user.
 pub struct ConnectionGuard {
     user: Cell<Option<UserConnection>>,
     _socket: SocketPermit,
     _connection: Permit,
+    /// For the page that has opened it.
+    _origin: Option<CountedConnection>,
 }
 
 /// The permit of a socket.
@@ -42,9 +45,14 @@ enum UserConnection {
 
 impl ConnectionGuard {
     /// `user` is the user's slot, if the client is authenticated already.
-    pub fn new(socket: SocketPermit, connection: Permit, user: Option<Slot<UserKey>>) -> Self {
+    pub fn new(
+        socket: SocketPermit,
+        connection: Permit,
+        origin: Option<CountedConnection>,
+        user: Option<Slot<UserKey>>,
+    ) -> Self {
         let user = Cell::new(user.map(UserConnection::Counted));
-        Self { user, _socket: socket, _connection: connection }
+        Self { user, _socket: socket, _connection: connection, _origin: origin }
     }
 
     /// Takes a slot of this user unless the connection has one. A connection never changes its user.

@@ -16,6 +16,7 @@ use std::time::SystemTime;
 
 use tidegate_protocol::identity::Identity;
 use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use crate::node::replacement_flag::ReplacementFlag;
 
@@ -27,7 +28,8 @@ const ANNOUNCEMENT_BYTES: usize = 128;
 #[derive(Debug)]
 pub struct LatestConnections {
     node: Arc<str>,
-    is_used: bool,
+    /// Whether an endpoint has `replace_connections`.
+    is_used: watch::Sender<bool>,
     state: Mutex<LatestState>,
     changed: Notify,
 }
@@ -82,12 +84,19 @@ struct LatestState {
 impl LatestConnections {
     /// `node` must be unique among all nodes. `is_used` is whether an endpoint has `replace_connections`.
     pub fn new(node: &str, is_used: bool) -> Self {
+        let is_used = watch::Sender::new(is_used);
         Self { node: node.into(), is_used, state: Mutex::default(), changed: Notify::new() }
     }
 
-    /// Whether an endpoint has `replace_connections`.
-    pub fn is_used(&self) -> bool {
-        self.is_used
+    /// An endpoint has `replace_connections` since a reload.
+    pub fn begin_use(&self) {
+        self.is_used.send_replace(true);
+    }
+
+    /// Waits until an endpoint has `replace_connections`.
+    pub async fn used(&self) {
+        // An error would mean that `self` is dropped.
+        let _ = self.is_used.subscribe().wait_for(|is_used| *is_used).await;
     }
 
     /// Registers a connection that starts now, and replaces the user's earlier one on this node. Those on other nodes

@@ -7,28 +7,22 @@ use tidegate_protocol::websocket::AssemblerLimits;
 
 use crate::hub::outbox::limits::OutboxLimits;
 use crate::node::address_limiter::AddressLimits;
+use crate::node::admission::AdmissionLimits;
 use crate::node::call_limiter::CallLimits;
 
-#[derive(Clone, Copy, Debug)]
-pub struct NodeLimits {
-    pub request: RequestLimits,
-    /// The largest body of an HTTP call, in bytes.
-    pub max_body: usize,
-    pub connection: ConnectionLimits,
-}
-
-/// The limits that can change while the node runs.
+/// The limits of the node that can change while it runs.
 #[derive(Clone, Copy, Debug)]
 pub struct AdjustableLimits {
-    /// The rate of handshakes of the node.
-    pub handshakes: Rate,
+    pub admission: AdmissionLimits,
     pub address: AddressLimits,
+    /// The most connections of the pages of one origin; 0 for no limit.
+    pub origin_connections: u32,
     pub calls: CallLimits,
     /// The most connections of a user.
     pub user_connections: usize,
 }
 
-/// The limits of an HTTP request until its head is complete, and of writing the response.
+/// The limits of an HTTP request, and of writing the response.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestLimits {
     /// The time from the accept to the end of the first request's headers.
@@ -39,6 +33,8 @@ pub struct RequestLimits {
     pub max_headers: usize,
     /// The most bytes of a request's head.
     pub max_header_bytes: usize,
+    /// The largest body, in bytes.
+    pub max_body: usize,
     /// How long the client may take to receive a short response; a longer one adds time for its length.
     pub write_timeout: Duration,
 }

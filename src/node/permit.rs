@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
-use crate::node::address_limiter::AddressPermit;
+use crate::node::connection_counts::CountedConnection;
 
 /// Counts as one in one or two counters, and perhaps for an address, until it is dropped.
 #[derive(Debug)]
@@ -12,7 +12,7 @@ pub struct Permit {
     counter: Arc<AtomicUsize>,
     also: Option<Arc<AtomicUsize>>,
     /// Released with the others.
-    address: Option<AddressPermit>,
+    address: Option<CountedConnection>,
 }
 
 impl Permit {
@@ -22,7 +22,7 @@ impl Permit {
     }
 
     /// Also counts for an address from now on.
-    pub fn count_address(&mut self, address: Option<AddressPermit>) {
+    pub fn count_address(&mut self, address: Option<CountedConnection>) {
         self.address = address;
     }
 

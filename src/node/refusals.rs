@@ -16,6 +16,8 @@ pub enum Refused {
     AddressConnections,
     /// `limits.address_handshakes_per_s`.
     AddressHandshakes,
+    /// `limits.connections_per_origin`.
+    OriginConnections,
     /// `limits.connections_per_user`.
     UserConnections,
     /// `max_listeners` of a class.
@@ -26,12 +28,13 @@ pub enum Refused {
 
 impl Refused {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Sockets,
         Self::Connections,
         Self::Handshakes,
         Self::AddressConnections,
         Self::AddressHandshakes,
+        Self::OriginConnections,
         Self::UserConnections,
         Self::Listeners,
         Self::ProxyHeader,
@@ -45,6 +48,7 @@ impl Refused {
             Self::Handshakes => "handshakes",
             Self::AddressConnections => "address_connections",
             Self::AddressHandshakes => "address_handshakes",
+            Self::OriginConnections => "origin_connections",
             Self::UserConnections => "user_connections",
             Self::Listeners => "listeners",
             Self::ProxyHeader => "proxy_header",

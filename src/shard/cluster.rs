@@ -22,7 +22,6 @@ use std::sync::Arc;
 use futures_util::future::join;
 use futures_util::future::join4;
 use tidegate_protocol::frame::VocabularyId;
-use tidegate_vocabulary::Vocabularies;
 use tidegate_vocabulary::statistics::Statistics;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
@@ -53,10 +52,10 @@ pub struct ClusterWorker {
 
 impl Cluster {
     /// Creates the cluster and its worker. `id` must be unique among all nodes.
-    pub fn new(id: &str, shards: Shards, vocabularies: Vocabularies) -> (Self, ClusterWorker) {
+    pub fn new(id: &str, shards: Shards) -> (Self, ClusterWorker) {
         let (statistics, statistics_calls) = mpsc::channel(CALLS);
         let (values, values_calls) = mpsc::channel(CALLS);
-        let local = LocalNode { id: id.into(), shards, vocabularies, known: KnownPeers::default() };
+        let local = LocalNode { id: id.into(), shards, known: KnownPeers::default() };
         (
             Self { statistics, values },
             ClusterWorker { statistics: statistics_calls, values: values_calls, local },
@@ -93,20 +92,22 @@ impl Cluster {
 }
 
 impl ClusterWorker {
-    /// Runs until the connection to NATS ends. If no endpoint needs other nodes, only follows revocations.
+    /// Runs until the connection to NATS ends. While no endpoint needs other nodes, it only follows revocations.
     pub async fn run(self, context: Rc<Context>) {
         let (context, local) = (&*context, &self.local);
-        let has_calls = local.vocabularies.iter().any(|(_, vocabulary)| vocabulary.needs_other_nodes());
+        let mut vocabularies = context.node.current_vocabularies.subscribe();
         let others = async {
-            if has_calls || context.node.latest_connections.is_used() {
-                join4(
-                    rounds::of_statistics(context, local, self.statistics),
-                    rounds::of_values(context, local, self.values),
-                    answers::answer(context, local),
-                    replacements::announce(context, local),
-                )
-                .await;
+            tokio::select! {
+                _ = vocabularies.wait_for(|all| all.current().any(|one| one.needs_other_nodes())) => {}
+                () = context.node.latest_connections.used() => {}
             }
+            join4(
+                rounds::of_statistics(context, local, self.statistics),
+                rounds::of_values(context, local, self.values),
+                answers::answer(context, local),
+                replacements::announce(context, local),
+            )
+            .await;
         };
         join(revocations::follow(context, local), others).await;
     }

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
 use crate::connection::ConnectionSetup;
+use crate::connection::settings::ConnectionSettings;
 use crate::connection::transport::Transport;
 use crate::net::peer::Peer;
 use crate::net::socket::Socket;
@@ -31,6 +32,8 @@ pub enum ShardRequest {
     Connect { transport: PendingTransport, setup: Box<ConnectionSetup> },
     /// Run a job that does not belong to a connection of the shard, and answer it.
     Run(ShardJob),
+    /// Start new connections with these settings.
+    ChangeSettings(Box<ConnectionSettings>),
     /// Close all sessions, spread over this time.
     Drain { window: Duration },
 }

@@ -19,9 +19,9 @@ use crate::node::call_limiter::Caller;
 pub enum ShardJob {
     /// Run a session for one message, and return what it sends.
     Message { message: OneMessage, answer: oneshot::Sender<CallAnswer> },
-    /// Return the statistics of a vocabulary on this shard, in pieces.
+    /// Return the statistics of all versions of a vocabulary on this shard, in pieces.
     Statistics {
-        id: VocabularyId,
+        versions: Arc<[VocabularyId]>,
         vocabulary: Arc<CompiledVocabulary>,
         with_names: bool,
         answer: oneshot::Sender<Vec<Statistics>>,

@@ -1,6 +1,7 @@
 //! Runs [`ShardJob`]s. An HTTP call is a session of one message.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tidegate_protocol::client_message::ClientMessage;
@@ -38,8 +39,8 @@ pub(super) async fn run(connections: Rc<Connections>, cluster: Cluster, job: Sha
                 let _ = answer.send(answered);
             }
         }
-        ShardJob::Statistics { id, vocabulary, with_names, answer } => {
-            let _ = answer.send(statistics(&connections, id, &vocabulary, with_names));
+        ShardJob::Statistics { versions, vocabulary, with_names, answer } => {
+            let _ = answer.send(statistics(&connections, &versions, &vocabulary, with_names));
         }
         ShardJob::CheckRevocations { answer } => {
             let _ = answer.send(check_revocations(&connections).await);
@@ -57,16 +58,17 @@ async fn check_revocations(connections: &Connections) -> usize {
     changed
 }
 
-/// Statistics of the sessions of a vocabulary, and of its publications.
+/// Statistics of the sessions of all versions of a vocabulary, and of their publications.
 fn statistics(
     connections: &Connections,
-    id: VocabularyId,
+    versions: &[VocabularyId],
     vocabulary: &CompiledVocabulary,
     with_names: bool,
 ) -> Vec<Statistics> {
-    let sessions = connections.session_stats(id, with_names);
+    let sessions = connections.session_stats(versions, with_names);
     let mut pieces = Statistics::pieces(&sessions, &vocabulary.counted);
-    pieces.push(Statistics::default().with(connections.context.delivery_totals.of(id)));
+    let totals = &connections.context.delivery_totals;
+    pieces.extend(versions.iter().map(|id| Statistics::default().with(totals.of(*id))));
     pieces
 }
 
@@ -82,7 +84,7 @@ async fn answer_message(
     let OneMessage { identity, caller, mut held, dialect, text } = message;
     let now = context.clock.at(Instant::now());
     let (vocabulary, verified) = (dialect.number(), Verified::at(identity, now));
-    let (id, settings) = (context.session_id(), Rc::clone(&context.settings));
+    let (id, settings) = (context.session_id(), Arc::clone(&context.settings().session));
     let mut session = Session::of_one_message(id, dialect, settings, verified, now);
     session.handle_input(Input::Received(ClientMessage::Text(text)), now);
     let (mut frames, mut retry_after) = (Vec::new(), None);
@@ -158,7 +160,7 @@ async fn cluster_statistics(
     with_names: bool,
 ) -> Result<QueryResult, ClientError> {
     let statistics = cluster.statistics(vocabulary, with_names).await.ok_or_else(overloaded)?;
-    let vocabulary = context.node.vocabularies.get(vocabulary);
-    let counted = vocabulary.map_or(&[][..], |vocabulary| &vocabulary.counted);
+    let vocabulary = context.node.current_vocabularies.get().get(vocabulary);
+    let counted = vocabulary.as_ref().map_or(&[][..], |vocabulary| &vocabulary.counted);
     Ok(QueryResult::Statistics(statistics.to_json(counted).to_string().into()))
 }

@@ -58,8 +58,9 @@ impl LastValuesCall<'_> {
         self.charge(all.calls().saturating_sub(cost.calls()));
         held.grow(all.memory()).map_err(no_room)?;
         let _turn = self.context.value_turns.acquire().await;
-        let vocabulary = self.context.node.vocabularies.get(self.vocabulary).ok_or_else(overloaded)?;
-        Ok(listed(vocabulary, self.channels, found, all.bytes).await)
+        let vocabulary = self.context.node.current_vocabularies.get().get(self.vocabulary);
+        let vocabulary = vocabulary.ok_or_else(overloaded)?;
+        Ok(listed(&vocabulary, self.channels, found, all.bytes).await)
     }
 
     /// The values that this node has. Only a few calls read at a time: what they find is not counted before.

@@ -188,7 +188,7 @@ impl PumpTurn<'_> {
         };
         let terms = (priority, topic.expiry(self.now));
         // A batch must fit into any outbox that is at most half full.
-        let outbox = self.context.node.limits.connection.outbox;
+        let outbox = self.context.smallest_outbox();
         let (max_items, max_bytes) = (BATCH_ITEMS.min(outbox.frames / 2), BATCH_BYTES.min(outbox.bytes / 4));
         let (mut items, mut bytes) = (1, collect(&mut self.lists.consecutive, key, terms, frames));
         while items < max_items && bytes < max_bytes {

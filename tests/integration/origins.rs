@@ -3,11 +3,13 @@
 use tidegate::config::Config;
 use tidegate::config::allowed_origins::AllowedOrigins;
 use tidegate::config::origin::WebOrigin;
+use tidegate::node::refusals::Refused;
 
 use crate::support::browser;
 use crate::support::client::Client;
 use crate::support::edge::TestEdge;
 use crate::support::edge::token;
+use crate::support::eventually;
 use crate::support::nats_server::NatsServer;
 use crate::support::process::Process;
 use crate::support::raw::Answer;
@@ -287,4 +289,34 @@ async fn a_rejected_page_is_logged_with_its_reason() {
 async fn org_01_in_a_browser_a_foreign_page_cannot_use_the_cookie() {
     let nats = NatsServer::start().await;
     browser::check("origins.mjs", [env!("CARGO_BIN_EXE_tidegate"), &nats.node_url()]).await;
+}
+
+#[tokio::test]
+async fn ex_01_the_pages_of_an_origin_have_the_limit_and_not_one_more() {
+    const PARTNER: &str = "https://partner.example.com";
+    let edge = TestEdge::with(|config| {
+        config.http.allowed_origins = vec![origin(APP), origin(PARTNER)];
+        config.limits.connections_per_origin = 2;
+    })
+    .await;
+    let authorization = format!("Bearer {}", token("alice"));
+    let open = async |origin: &str| {
+        let headers = [("authorization", authorization.as_str()), ("origin", origin)];
+        Client::open_with(&edge.address(), "/ws", &headers).await
+    };
+    let (first, _second) = (open(PARTNER).await, open(PARTNER).await);
+    for parser in PARSERS {
+        let refused = connect(&edge, &format!("Origin: {PARTNER}\r\n{parser}")).await;
+        assert_eq!((refused.status, refused.json()["code"].as_str()), (429, Some("limit_exceeded")));
+        assert!(refused.header("retry-after").is_some(), "{refused:?}");
+    }
+    assert_eq!(edge.app.node.refusals.of(Refused::OriginConnections), 2);
+    // Other pages, and programs, are not affected.
+    let _others = (open(APP).await, Client::connect(&edge.address(), &token("alice")).await);
+    drop(first);
+    eventually("a place is free", async || {
+        connect(&edge, &format!("Origin: {PARTNER}\r\nAuthorization: {authorization}\r\n")).await.status
+            == 101
+    })
+    .await;
 }

@@ -91,6 +91,101 @@ async fn ex_01_changed_limits_of_users_hold_for_the_next_connection() {
 }
 
 #[tokio::test]
+async fn ex_01_changed_limits_of_the_node_and_of_connections_hold_for_new_connections() {
+    let nats = NatsServer::start().await;
+    let limits = |connections: usize, subscriptions: usize, message_bytes: usize| {
+        format!(
+            "limits.connections = {connections}\nlimits.subscriptions = {subscriptions}\n\
+             limits.max_message_bytes = {message_bytes}"
+        )
+    };
+    let node = Process::serve(&nats.node_url(), &limits(1, 1, 2000)).await;
+    let mut first = Client::connect(&node.address, &token("alice")).await;
+    assert_eq!(status(&node, &token("bob"), None).await, 503);
+    node.reload(&Process::config(&nats.node_url(), &limits(2, 2, 1024), SECRET, "chat.>"));
+    node.logged(IN_USE, |_| true).await;
+    let mut second = Client::connect(&node.address, &token("bob")).await;
+    assert_eq!(status(&node, &token("carol"), None).await, 503);
+    // What the first client was told when it connected still holds for it.
+    let long = json!({ "type": "subscribe", "channel": "chat.a", "id": "x".repeat(1500) });
+    first.subscribe("chat.a").await;
+    assert_eq!(error_of(&mut first, "chat.b").await, "limit_exceeded");
+    first.send(&long).await;
+    assert_eq!(first.expect("error").await["code"], "bad_request");
+    for channel in ["chat.a", "chat.b"] {
+        second.subscribe(channel).await;
+    }
+    assert_eq!(error_of(&mut second, "chat.c").await, "limit_exceeded");
+    second.send(&long).await;
+    assert_eq!(second.until_closed().await.1, Some(1009));
+}
+
+/// A vocabulary that sends prices in this member.
+fn quotes(member: &str) -> String {
+    format!(
+        "name = \"quotes\"\n[[path]]\nname = \"main\"\npath = \"/quotes\"\n[[receive]]\nwhen = {{ do = \"watch\" }}\n\
+         do = \"subscribe\"\nchannel = \"prices.*\"\nconfirm = {{ type = \"watching\" }}\n[[deliver]]\n\
+         pattern = \"prices.*\"\nsend = {{ type = \"quote\", {member} = \"{{data}}\" }}\n[[http]]\nmethod = \"GET\"\n\
+         path = \"/quotes/count\"\ndo = \"stats\"\nsend = \"{{stats.connections}}\"\n"
+    )
+}
+
+async fn watching(node: &Process, path: &str, user: &str) -> Client {
+    let mut client = Client::open(&node.address, path, Some(&token(user))).await;
+    client.send(&json!({ "do": "watch" })).await;
+    client.expect("watching").await;
+    client
+}
+
+#[tokio::test]
+async fn a_changed_vocabulary_is_for_new_clients_and_connected_ones_keep_theirs() {
+    let nats = NatsServer::start().await;
+    let node = Process::serve(&nats.node_url(), "").await;
+    let file = node.folder.join("quotes.toml");
+    let config = |rest: &str| {
+        let more = format!("[[endpoint]]\nvocabulary = {file:?}\n{rest}\n");
+        // The role is the last table.
+        Process::config(&nats.node_url(), &more, SECRET, "chat.>") + "stats = \"counts\"\n"
+    };
+    let reload = async |member: &str, rest: &str| {
+        let times = node.lines(IN_USE).len();
+        std::fs::write(&file, quotes(member)).unwrap();
+        node.reload(&config(rest));
+        eventually("the new configuration", async || node.lines(IN_USE).len() > times).await;
+    };
+    // There was no vocabulary before.
+    reload("first", "").await;
+    let mut first = watching(&node, "/quotes", "alice").await;
+    let native = "[[endpoint]]\npath = \"/also\"\nvocabulary = \"native\"";
+    reload("second", native).await;
+    let mut second = watching(&node, "/quotes", "bob").await;
+    reload("third", "").await;
+    let mut third = watching(&node, "/quotes", "carol").await;
+    let producer = nats.client().await;
+    for data in 1..=2 {
+        producer.publish("prices.A", data.to_string().into()).await.unwrap();
+        producer.flush().await.unwrap();
+        for (client, member) in [(&mut first, "first"), (&mut second, "second"), (&mut third, "third")] {
+            assert_eq!(client.expect("quote").await, json!({ "type": "quote", (member): data }));
+        }
+    }
+    let count = async || {
+        let headers = format!("Authorization: Bearer {}\r\n", token("alice"));
+        let request = format!("GET /quotes/count HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
+        ask(&node.address, request).await.json()
+    };
+    assert_eq!(count().await, 3, "clients of all versions");
+    drop((first, second));
+    eventually("the others have gone", async || count().await == 1).await;
+    // A file that cannot be used changes nothing.
+    std::fs::write(&file, "name = 1").unwrap();
+    node.reload(&config(""));
+    node.logged("SIGHUP: the configuration has mistakes, so nothing has changed", |_| true).await;
+    watching(&node, "/quotes", "dave").await;
+    assert_eq!(ask(&node.address, handshake("/also", "")).await.status, 404, "the endpoint was removed");
+}
+
+#[tokio::test]
 async fn an_endpoint_with_a_vocabulary_gets_its_new_access_while_its_file_is_the_same() {
     let nats = NatsServer::start().await;
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/vocabularies/sentio.toml");
@@ -127,10 +222,10 @@ async fn a_configuration_with_a_mistake_changes_nothing_and_says_so() {
 async fn what_needs_a_restart_is_named_and_the_rest_is_used() {
     let nats = NatsServer::start().await;
     let node = Process::serve(&nats.node_url(), "").await;
-    let more = "limits.connections = 3\nlog.filter = \"debug\"";
+    let more = "limits.inbox_bytes = 2000000\nlog.filter = \"debug\"\n[[class]]\npattern = \"chat.>\"";
     node.reload(&Process::config(&nats.node_url(), more, NEXT_SECRET, "chat.>"));
     let message = "SIGHUP: the configuration is in use, except for what needs a restart";
-    assert_eq!(node.logged(message, |_| true).await["needs_restart"], "[limits]");
+    assert_eq!(node.logged(message, |_| true).await["needs_restart"], "[[class]], limits.inbox_bytes");
     let mut client = Client::connect(&node.address, &next_token("alice")).await;
     client.subscribe("chat.a").await;
     eventually("lines of the new log filter", async || {

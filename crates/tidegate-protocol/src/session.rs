@@ -165,7 +165,7 @@ pub enum Output {
 pub struct Session {
     id: Arc<str>,
     dialect: Arc<dyn Dialect>,
-    settings: Rc<Settings>,
+    settings: Arc<Settings>,
     phase: Phase,
     expiring_sent: bool,
     heartbeat: Option<Heartbeat>,
@@ -196,7 +196,7 @@ impl Session {
     pub fn new(
         id: Arc<str>,
         dialect: Arc<dyn Dialect>,
-        settings: Rc<Settings>,
+        settings: Arc<Settings>,
         verified: Option<Verified>,
         now: Now,
     ) -> Self {
@@ -211,7 +211,7 @@ impl Session {
     pub fn of_one_message(
         id: Arc<str>,
         dialect: Arc<dyn Dialect>,
-        settings: Rc<Settings>,
+        settings: Arc<Settings>,
         verified: Verified,
         now: Now,
     ) -> Self {
@@ -225,7 +225,7 @@ impl Session {
     fn build(
         id: Arc<str>,
         dialect: Arc<dyn Dialect>,
-        settings: Rc<Settings>,
+        settings: Arc<Settings>,
         verified: Option<Verified>,
         now: Now,
     ) -> Self {

@@ -30,20 +30,17 @@ pub mod statistics;
 mod switches;
 pub mod time_format;
 pub mod transcript;
+pub mod vocabularies;
 
 use std::sync::Arc;
 use std::sync::LazyLock;
 
 use tidegate_protocol::dialect::Dialect;
-use tidegate_protocol::dialect::Render;
 use tidegate_protocol::echo::Echo;
-use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::native;
 use tidegate_protocol::native::Native;
-use tidegate_protocol::renderers::Renderers;
 
 use crate::binding::Binding;
-use crate::model::CompiledVocabulary;
 
 /// The native dialect, which all of its clients share.
 static NATIVE: LazyLock<Arc<Native>> = LazyLock::new(|| Arc::new(Native));
@@ -101,30 +98,6 @@ impl Vocabulary {
         let ours = self.subprotocols();
         let found = offered.iter().find_map(|offered| ours.iter().find(|ours| **ours == *offered));
         found.map(|found| Some(*found)).ok_or(ours)
-    }
-}
-
-/// All vocabularies of a node that come from files, by number.
-#[derive(Clone, Debug, Default)]
-pub struct Vocabularies(Arc<[Arc<CompiledVocabulary>]>);
-
-impl Vocabularies {
-    /// Numbers vocabularies from 1, in the order of the configuration.
-    pub fn new(vocabularies: Vec<Arc<CompiledVocabulary>>) -> Self {
-        Self(vocabularies.into())
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = (VocabularyId, &Arc<CompiledVocabulary>)> {
-        (1..).map(VocabularyId).zip(self.0.iter())
-    }
-
-    pub fn get(&self, number: VocabularyId) -> Option<&Arc<CompiledVocabulary>> {
-        self.0.get(usize::from(number.0).checked_sub(1)?)
-    }
-
-    /// Renderers for their publications and for those of the native protocol.
-    pub fn renderers(&self) -> Renderers {
-        Renderers::new(self.0.iter().map(|vocabulary| Arc::clone(vocabulary) as Arc<dyn Render>))
     }
 }
 

@@ -17,10 +17,13 @@ use proptest::prelude::*;
 use serde_json::Value as Json;
 use toml::Value as Toml;
 
+use tidegate_protocol::frame::VocabularyId;
+
 use super::*;
 use crate::compile::compile;
 use crate::http::Lookup;
 use crate::http::answer::HttpAnswer;
+use crate::model::CompiledVocabulary;
 use crate::route::DeliverIndex;
 use crate::route::Route;
 use std::time::Duration;

@@ -74,7 +74,7 @@ fn a_valid_handshake_is_accepted_with_the_negotiated_compression() {
     ];
     let accepted = evaluate(&own_protocol(), ("/ws", None), &offers).unwrap();
     assert_eq!((credential(&accepted), accepted.binding().is_none()), (None, true));
-    let accepted = accepted.authorize(None).unwrap();
+    let accepted = accepted.authorize(None, None).unwrap();
     assert_eq!(accepted.encoding, Encoding::deflated(12));
     let headers = accepted.answer.headers();
     assert_eq!(accepted.answer.status().as_u16(), 101);
@@ -110,7 +110,7 @@ fn the_path_permits_only_its_own_user() {
     let endpoint = of_a_user();
     let status = |user: Option<&str>| {
         let identity = user.map(|user| Arc::new(Identity { user: user.into(), ..Identity::default() }));
-        let accepted = evaluate(&endpoint, ("/ws/alice", None), &[]).unwrap().authorize(identity);
+        let accepted = evaluate(&endpoint, ("/ws/alice", None), &[]).unwrap().authorize(identity, None);
         accepted.map(|_| 101).unwrap_or_else(|problem| problem.status.as_u16())
     };
     assert_eq!([Some("alice"), Some("bob"), None].map(status), [101, 403, 401]);

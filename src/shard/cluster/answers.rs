@@ -74,11 +74,19 @@ pub(super) async fn answer(context: &Context, local: &LocalNode) {
             }
         }
     };
-    join3(listen, with_statistics(local, statistics_requests), with_values(context, local, values_requests))
-        .await;
+    join3(
+        listen,
+        with_statistics(context, local, statistics_requests),
+        with_values(context, local, values_requests),
+    )
+    .await;
 }
 
-async fn with_statistics(local: &LocalNode, mut requested: mpsc::Receiver<PendingRequest<StatisticsQuery>>) {
+async fn with_statistics(
+    context: &Context,
+    local: &LocalNode,
+    mut requested: mpsc::Receiver<PendingRequest<StatisticsQuery>>,
+) {
     let mut waiting = Vec::new();
     while requested.recv_many(&mut waiting, WAITING).await > 0 {
         let mut by_query: BTreeMap<StatisticsQuery, Vec<Query>> = BTreeMap::new();
@@ -89,7 +97,9 @@ async fn with_statistics(local: &LocalNode, mut requested: mpsc::Receiver<Pendin
         }
         for (query, requests) in by_query {
             // Without an answer, the other node counts this one as gone for a moment.
-            let Some(pieces) = local.pieces(&query).await else { continue };
+            let Some(pieces) = local.pieces(&context.node.current_vocabularies.get(), &query).await else {
+                continue;
+            };
             let part =
                 |piece: Statistics| AnswerPart { data: piece.encode().into(), ..AnswerPart::default() };
             let parts: Vec<_> = pieces.into_iter().map(part).collect();
@@ -107,7 +117,8 @@ async fn with_values(
     mut requested: mpsc::Receiver<PendingRequest<Vec<Box<str>>>>,
 ) {
     while let Some(PendingRequest { received, request, what: channels }) = requested.recv().await {
-        let patterns = channels.iter().map(|channel| checks::pattern(&context.settings, channel));
+        let settings = context.settings();
+        let patterns = channels.iter().map(|channel| checks::pattern(&settings.session, channel));
         if received.elapsed() < TOO_LATE
             && let Ok(patterns) = patterns.collect::<Result<Vec<_>, _>>()
             && let Some(found) = values::local(context, &patterns, false).await

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use tidegate_protocol::frame::VocabularyId;
-use tidegate_vocabulary::Vocabularies;
 use tidegate_vocabulary::statistics::Statistics;
+use tidegate_vocabulary::vocabularies::Vocabularies;
+use tidegate_vocabulary::vocabularies::VocabularyPlace;
 
 use crate::shard::cluster::peer_request::StatisticsQuery;
 use crate::shard::handle::Shards;
@@ -20,7 +20,6 @@ pub(super) const SUBJECT: &str = "tidegate.nodes";
 pub(super) struct LocalNode {
     pub(super) id: Box<str>,
     pub(super) shards: Shards,
-    pub(super) vocabularies: Vocabularies,
     /// The other nodes.
     pub(super) known: KnownPeers,
 }
@@ -32,13 +31,18 @@ pub(super) struct KnownPeers(pub(super) RefCell<BTreeSet<Box<str>>>);
 impl LocalNode {
     /// Statistics of this node, in pieces that fit into a NATS message; no pieces if this node does not have the
     /// vocabulary. `None` if a shard is overloaded.
-    pub(super) async fn pieces(&self, query: &StatisticsQuery) -> Option<Vec<Statistics>> {
-        let StatisticsQuery { vocabulary: id, name, with_names } = query;
-        let id = VocabularyId(*id);
-        let vocabulary = self.vocabularies.get(id).filter(|vocabulary| vocabulary.name == *name);
-        let Some(vocabulary) = vocabulary else { return Some(Vec::new()) };
+    pub(super) async fn pieces(
+        &self,
+        vocabularies: &Vocabularies,
+        query: &StatisticsQuery,
+    ) -> Option<Vec<Statistics>> {
+        let StatisticsQuery { vocabulary: place, name, with_names } = query;
+        let place = VocabularyPlace(*place);
+        let vocabulary = vocabularies.at(place).filter(|(_, vocabulary)| vocabulary.name == *name);
+        let Some((_, vocabulary)) = vocabulary else { return Some(Vec::new()) };
+        let versions: Arc<[_]> = vocabularies.versions_at(place).collect();
         let job = |answer| ShardJob::Statistics {
-            id,
+            versions: Arc::clone(&versions),
             vocabulary: Arc::clone(vocabulary),
             with_names: *with_names,
             answer,

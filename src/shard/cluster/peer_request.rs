@@ -42,7 +42,7 @@ pub(super) struct PeerConnection {
 /// A query for the statistics of a vocabulary.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct StatisticsQuery {
-    /// The number and the name of the vocabulary. A node where they do not match has another configuration; its answer
+    /// The place of the vocabulary in the configuration, and its name. A node where they do not match has another configuration; its answer
     /// is empty.
     pub vocabulary: u16,
     pub name: Box<str>,

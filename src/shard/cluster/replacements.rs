@@ -32,10 +32,10 @@ static NOT_ANNOUNCED: LogLimit = LogLimit::every(60, 1);
 pub(super) async fn announce(context: &Context, local: &LocalNode) {
     let latest = &context.node.latest_connections;
     let subject = match Subject::parse(SUBJECT) {
-        Ok(subject) if latest.is_used() => subject,
-        Ok(_) => return,
+        Ok(subject) => subject,
         Err(error) => return warn!(%error, "cannot tell other nodes about new connections"),
     };
+    latest.used().await;
     let mut times_ready = 0;
     let mut nats_changed = pin!(context.nats.changed());
     loop {

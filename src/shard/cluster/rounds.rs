@@ -10,6 +10,7 @@ use std::time::Instant;
 use futures_util::future::join;
 use futures_util::future::join_all;
 use tidegate_vocabulary::statistics::Statistics;
+use tidegate_vocabulary::vocabularies::Vocabularies;
 use tokio::sync::mpsc;
 use tracing::debug;
 use tracing::warn;
@@ -46,14 +47,17 @@ pub(super) async fn of_statistics(
     let mut waiting = Vec::new();
     while calls.recv_many(&mut waiting, CALLS).await > 0 {
         let mut rounds: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        let vocabularies = &*context.node.current_vocabularies.get();
         for StatisticsCall { vocabulary: id, with_names, answer } in waiting.drain(..) {
-            if let Some(vocabulary) = local.vocabularies.get(id) {
-                let query = StatisticsQuery { vocabulary: id.0, name: vocabulary.name.clone(), with_names };
+            let place = vocabularies.place_of(id);
+            if let Some((place, (_, vocabulary))) = place.and_then(|at| Some((at, vocabularies.at(at)?))) {
+                let (place, name) = (place.0, vocabulary.name.clone());
+                let query = StatisticsQuery { vocabulary: place, name, with_names };
                 rounds.entry(query).or_default().push(answer);
             }
         }
         join_all(rounds.into_iter().map(|(query, callers)| async move {
-            let Some(statistics) = statistics(context, local, query).await else { return };
+            let Some(statistics) = statistics(context, local, vocabularies, query).await else { return };
             let statistics = Arc::new(statistics);
             for caller in callers {
                 // An error means that the caller has gone.
@@ -67,7 +71,12 @@ pub(super) async fn of_statistics(
 static UNREADABLE: LogLimit = LogLimit::per_second(1);
 
 /// Statistics of all nodes. `None` if this node is overloaded.
-async fn statistics(context: &Context, local: &LocalNode, query: StatisticsQuery) -> Option<Statistics> {
+async fn statistics(
+    context: &Context,
+    local: &LocalNode,
+    vocabularies: &Vocabularies,
+    query: StatisticsQuery,
+) -> Option<Statistics> {
     let mut all = Statistics::default();
     let requested = ask(context, local, PeerQuery::Statistics(query.clone()), |piece, _| {
         // The answer of a node without this vocabulary is empty.
@@ -87,7 +96,7 @@ async fn statistics(context: &Context, local: &LocalNode, query: StatisticsQuery
         }
         true
     });
-    let (requested, pieces) = join(requested, local.pieces(&query)).await;
+    let (requested, pieces) = join(requested, local.pieces(vocabularies, &query)).await;
     if let Err(error) = requested {
         debug!(%error, "cannot ask other nodes: answering with statistics of this node alone");
     }

@@ -143,7 +143,7 @@ fn request(
     channel: &Pattern,
     open_feeds: bool,
 ) -> Option<oneshot::Receiver<Option<Vec<Publication>>>> {
-    let class = context.settings.classes.of(channel);
+    let class = context.class_of(channel);
     let lane = context.node.lanes.with_values_of(channel, &class, context.shard)?;
     let (answer, values) = oneshot::channel();
     let pattern = channel.clone();

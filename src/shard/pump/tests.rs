@@ -10,6 +10,7 @@ use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::config::limits::UserLimitPolicy;
 use crate::connection::context::ContextParts;
+use crate::connection::settings::ConnectionSettings;
 use crate::hooks::Hooks;
 use crate::hub::outbox::limits::OutboxLimits;
 use crate::hub::subscriber::ConnectionId;
@@ -31,13 +32,12 @@ use crate::node::admission::Admission;
 use crate::node::admission::AdmissionLimits;
 use crate::node::answer_budget::AnswerBudget;
 use crate::node::answer_budget::AnswerLimits;
-use crate::node::authenticator::CurrentAuthenticator;
 use crate::node::call_limiter::CallLimiter;
 use crate::node::call_limiter::CallLimits;
+use crate::node::connection_counts::ConnectionCounts;
+use crate::node::current::Current;
 use crate::node::latest_connections::LatestConnections;
 use crate::node::limits::ConnectionLimits;
-use crate::node::limits::NodeLimits;
-use crate::node::limits::RequestLimits;
 use crate::node::readiness::Readiness;
 use crate::node::refusals::Refusals;
 use crate::node::revocations::Revocations;
@@ -47,29 +47,19 @@ use tidegate_protocol::class::Priority;
 use tidegate_protocol::native::Native;
 use tidegate_protocol::session::limits::Rate;
 use tidegate_protocol::websocket::AssemblerLimits;
-use tidegate_vocabulary::Vocabularies;
 use tidegate_vocabulary::transcript::default_settings;
+use tidegate_vocabulary::vocabularies::Vocabularies;
 
 const RATE: Rate = Rate { per_second: 50, burst: 200 };
 
-const LIMITS: NodeLimits = NodeLimits {
-    request: RequestLimits {
-        handshake_timeout: Duration::from_secs(10),
-        keep_alive: Duration::from_secs(10),
-        max_headers: 64,
-        max_header_bytes: 8192,
-        write_timeout: Duration::from_secs(20),
-    },
-    max_body: 65_536,
-    connection: ConnectionLimits {
-        assembler: AssemblerLimits { max_message: 65_536, max_fragments: 256 },
-        fragment_timeout: Duration::from_secs(10),
-        inbound: RATE,
-        control: RATE,
-        outbox: OutboxLimits { bytes: 65_536, frames: 64 },
-        write_timeout: Duration::from_secs(20),
-        reply_max: 65_536,
-    },
+const LIMITS: ConnectionLimits = ConnectionLimits {
+    assembler: AssemblerLimits { max_message: 65_536, max_fragments: 256 },
+    fragment_timeout: Duration::from_secs(10),
+    inbound: RATE,
+    control: RATE,
+    outbox: OutboxLimits { bytes: 65_536, frames: 64 },
+    write_timeout: Duration::from_secs(20),
+    reply_max: 65_536,
 };
 
 /// A shard with one lane, and the receiver of that lane's requests, of which `capacity` may wait. There is no NATS
@@ -87,20 +77,19 @@ fn shard(capacity: usize) -> (Rc<Connections>, mpsc::Receiver<LaneRequest>) {
     let node = Node {
         name: "test".into(),
         session_prefix: "".into(),
-        current_authenticator: CurrentAuthenticator::new(
-            Authenticator::new(config.auth, Vec::new()).unwrap(),
-        ),
+        current_authenticator: Current::new(Authenticator::new(config.auth, Vec::new()).unwrap()),
         address_limiter: AddressLimiter::new(
             AddressLimits { connections: 0, handshakes: RATE },
             Instant::now(),
         ),
+        origin_limiter: Arc::new(ConnectionCounts::new(0)),
         refusals: Refusals::default(),
         listeners: Arc::default(),
         tickets: Tickets::new(Duration::ZERO, ControlConnection::new(&config.nats, "test")),
         user_slots: UserSlots::new(0, UserLimitPolicy::Reject),
         revocations: Revocations::default(),
         latest_connections: Arc::new(LatestConnections::new("node", false)),
-        vocabularies: Vocabularies::default(),
+        current_vocabularies: Current::new(Vocabularies::default()),
         lanes: Lanes::new(vec![lane]),
         readiness: Readiness::new(Vec::new()),
         admission: Admission::new(
@@ -109,7 +98,6 @@ fn shard(capacity: usize) -> (Rc<Connections>, mpsc::Receiver<LaneRequest>) {
         ),
         call_limiter: CallLimiter::new(CallLimits { identity: RATE, address: RATE }, Instant::now()),
         answer_budget: Arc::new(AnswerBudget::new(AnswerLimits { node: 65_536, address: 65_536 })),
-        limits: LIMITS,
         agrees_to_compression: false,
         compression: CompressionSettings { min_bytes: 0, level: 1 },
         lane: LaneSettings { linger: Duration::ZERO, feeds },
@@ -122,7 +110,7 @@ fn shard(capacity: usize) -> (Rc<Connections>, mpsc::Receiver<LaneRequest>) {
         shard: ShardIndex(0),
         node: Arc::new(node),
         nats,
-        settings: default_settings(),
+        settings: ConnectionSettings { session: Arc::new(default_settings()), limits: LIMITS },
         tasks,
     };
     (Rc::new(Connections::new(Rc::new(Context::new(parts)))), requests)
@@ -162,7 +150,7 @@ async fn publications_without_subscribers_send_one_leave_to_the_lane() {
 fn changed(count: usize) -> Effects {
     let mut effects = Effects::default();
     for owner in 0..count {
-        let limits = LIMITS.connection.outbox;
+        let limits = LIMITS.outbox;
         let subscriber = Rc::new(Subscriber::new(ConnectionId(owner), Arc::new(Native), limits));
         effects.note_changed(&subscriber, Duration::ZERO);
     }

@@ -27,7 +27,7 @@ pub(crate) struct Process {
     pub(crate) address: String,
     /// Its log, one JSON object a line.
     logs: watch::Receiver<Vec<String>>,
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
 }
 
 impl Process {

@@ -20,9 +20,9 @@ pub struct SessionStats {
 }
 
 impl Session {
-    /// The statistics of the session, if it speaks this vocabulary. The label and groups need `with_names`.
-    pub fn stats(&self, vocabulary: VocabularyId, with_names: bool) -> Option<SessionStats> {
-        if self.dialect.number() != vocabulary {
+    /// The statistics of the session, if it speaks a vocabulary in one of these versions. The label and groups need `with_names`.
+    pub fn stats(&self, versions: &[VocabularyId], with_names: bool) -> Option<SessionStats> {
+        if !versions.contains(&self.dialect.number()) {
             return None;
         }
         let mut stats = SessionStats {

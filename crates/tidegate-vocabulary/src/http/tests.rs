@@ -2,7 +2,6 @@
 
 mod parameters;
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 use std::time::SystemTime;
@@ -125,7 +124,7 @@ fn call_of(
     let (dialect, body) = accepted.into_message();
     let now = Now { instant: Instant::now(), wall: SystemTime::UNIX_EPOCH };
     let verified = Verified { identity: Arc::new(who), expires: None };
-    let mut session = Session::of_one_message("s1".into(), dialect, Rc::new(settings), verified, now);
+    let mut session = Session::of_one_message("s1".into(), dialect, Arc::new(settings), verified, now);
     session.handle_input(Input::Received(ClientMessage::Text(body)), now);
     let (mut outputs, mut frames) = (0, Vec::new());
     while let Some(output) = session.poll_output() {

@@ -151,7 +151,7 @@ impl Shell {
         let session = Session::new(
             "s1".into(),
             Arc::clone(&dialect),
-            Rc::new(transcript.settings.clone()),
+            Arc::new(transcript.settings.clone()),
             connect.map(|persona| verified(persona, now)),
             Now { instant: now, wall: started.1 },
         );

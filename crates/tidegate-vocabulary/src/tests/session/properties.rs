@@ -169,7 +169,7 @@ impl Observer {
         let now = Instant::now();
         let verified = connect.map(|persona| verified(&transcript, persona, now));
         let identity = verified.as_ref().map(|verified| verified.identity.clone());
-        let settings = Rc::new(transcript.settings.clone());
+        let settings = Arc::new(transcript.settings.clone());
         let session = Session::new("s1".into(), Arc::new(Native), settings, verified, at(now));
         let subscriptions = BTreeMap::new();
         let mut observer = Self {

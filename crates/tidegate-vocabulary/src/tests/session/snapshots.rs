@@ -90,7 +90,7 @@ fn joining(dialect: Arc<dyn Dialect>, join: &str, is_held: bool) -> (Session, No
     let identity = Arc::new(transcript.persona("alice").unwrap().identity.clone());
     let now = Now { instant: Instant::now(), wall: SystemTime::UNIX_EPOCH };
     let verified = Some(Verified { identity, expires: None });
-    let mut session = Session::new("s1".into(), dialect, Rc::new(settings), verified, now);
+    let mut session = Session::new("s1".into(), dialect, Arc::new(settings), verified, now);
     outputs(&mut session);
     session.handle_input(Input::Received(ClientMessage::Text(join.to_owned())), now);
     assert_eq!(outputs(&mut session), ["join"]);
