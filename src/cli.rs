@@ -1,5 +1,5 @@
-//! The command line: `serve`, `dev`, `check`, `vocabulary`, `subject`, `revoke`, `streams`, `token`, and `bench` with the
-//! feature of that name.
+//! The command line: `serve`, `dev`, `check`, `vocabulary`, `explain`, `subject`, `revoke`, `streams`, `token`, and `bench`
+//! with the feature of that name.
 #![expect(clippy::print_stderr, reason = "commands print for people")]
 
 #[cfg(feature = "bench")]
@@ -9,6 +9,7 @@ pub mod claims;
 pub mod common;
 pub mod demo;
 pub mod dev;
+pub mod explain;
 pub mod login;
 pub mod nats_server;
 pub mod revoke;
@@ -18,6 +19,7 @@ pub mod signing_key;
 pub mod streams;
 pub mod subject;
 pub mod token;
+mod token_input;
 pub mod vocabulary;
 
 use std::ffi::OsString;
@@ -71,6 +73,9 @@ enum Command {
     /// Mint tokens, and explain why a token is accepted or refused.
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Say whether a client may use a subject, and which rule of which role decides. Exit codes: 0 allowed, 1 denied, 64
+    /// wrong flags or configuration.
+    Explain(explain::ExplainArgs),
     /// Print the subject of a user for producers, where `auth.user_claim` is set: names such as e-mail addresses are encoded
     /// in subjects.
     Subject(subject::SubjectArgs),
@@ -114,6 +119,7 @@ pub fn run() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Streams(command) => streams::run(&command),
         Command::Token(command) => token::run(&command),
+        Command::Explain(args) => explain::run(&args),
         Command::Subject(args) => subject::run(&args),
         Command::Revoke(args) => revoke::run(&args),
         Command::Vocabulary(command) => vocabulary::run(&command),

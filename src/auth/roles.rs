@@ -136,12 +136,19 @@ impl ConfiguredRole {
         if let Some(shared) = &self.shared {
             return Ok(Arc::clone(shared));
         }
-        let value =
-            |placeholder: &str| user_value(placeholder, user).or_else(|| claims.placeholder(placeholder));
-        let filled = self.role.fill(value);
+        let filled = self.role.fill(|placeholder| placeholder_value(placeholder, claims, user));
         let failed = |problem| AuthError::RoleTemplate { role: self.role.name.clone(), problem };
         filled.map(Arc::new).map_err(failed)
     }
+}
+
+/// What a client has for a placeholder of its roles.
+pub fn placeholder_value<'v>(
+    placeholder: &str,
+    claims: &'v Claims,
+    user: &'v User,
+) -> Option<PlaceholderValue<'v>> {
+    user_value(placeholder, user).or_else(|| claims.placeholder(placeholder))
 }
 
 /// The user, if the placeholder is that.

@@ -60,3 +60,34 @@ pub(super) fn set(claims: &mut Value, claim: &str, value: Value) {
     });
     *place = value;
 }
+
+/// A claim as a flag: `NAME=VALUE`, where VALUE is JSON, or else a text.
+pub(super) fn claim(text: &str) -> Result<(String, Value), String> {
+    let (name, value) =
+        text.split_once('=').ok_or("write it as NAME=VALUE, for example team=blue or 'ids=[1,2]'")?;
+    if name.split('.').any(str::is_empty) {
+        return Err("the name of the claim is empty".to_owned());
+    }
+    let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+    Ok((name.to_owned(), value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_claims_are_json_or_text() {
+        for (text, name, value) in [
+            ("team=blue", "team", json!("blue")),
+            ("ids=[1,2]", "ids", json!([1, 2])),
+            ("n=7", "n", json!(7)),
+            ("n=\"7\"", "n", json!("7")),
+            ("org.id=a=b", "org.id", json!("a=b")),
+            ("empty=", "empty", json!("")),
+        ] {
+            assert_eq!(claim(text), Ok((name.to_owned(), value)), "{text}");
+        }
+        assert!(claim("team").is_err() && claim("=x").is_err() && claim("a..b=x").is_err());
+    }
+}

@@ -1,6 +1,6 @@
 //! `tidegate token`: mints tokens, and explains why one is accepted or refused.
 
-pub mod explain;
+pub mod check;
 pub mod mint;
 
 use std::process::ExitCode;
@@ -14,13 +14,13 @@ pub enum TokenCommand {
     New(mint::MintArgs),
     /// Explain a token or an API key: why it is refused, or what it may do. Exit codes: 0 accepted, 1 refused, 64 wrong
     /// flags or configuration.
-    Check(explain::ExplainArgs),
+    Check(check::TokenCheckArgs),
 }
 
 /// Runs the command.
 pub fn run(command: &TokenCommand) -> ExitCode {
     match command {
         TokenCommand::New(args) => mint::run(args),
-        TokenCommand::Check(args) => explain::run(args),
+        TokenCommand::Check(args) => check::run(args),
     }
 }

@@ -29,6 +29,7 @@ mod dev;
 mod dev_banner;
 mod drain;
 mod event_stream;
+mod explain;
 mod faults;
 mod frames;
 mod handshake;

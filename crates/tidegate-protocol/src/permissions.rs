@@ -1,5 +1,7 @@
 //! `Permissions`: what a client may subscribe to, publish and request, and why; and the roles that they are made from.
 
+pub mod explanation;
+
 use thiserror::Error;
 
 use crate::subject::Pattern;

@@ -1,7 +1,6 @@
 //! `tidegate token check`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "commands print for people")]
 
-use std::io::Read as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,15 +23,13 @@ use crate::auth::unverified_token::UnverifiedToken;
 use crate::cli::common::Common;
 use crate::cli::common::USAGE;
 use crate::cli::common::block_on_code;
+use crate::cli::token_input;
 use crate::config::auth::AuthConfig;
 use crate::config::auth::issuer::IssuerConfig;
 
-/// Longer input cannot be a token.
-const MAX_INPUT_BYTES: u64 = 1024 * 1024;
-
 /// The arguments of `tidegate token check`.
 #[derive(Debug, Args)]
-pub struct ExplainArgs {
+pub struct TokenCheckArgs {
     #[command(flatten)]
     common: Common,
     /// The token [default: standard input, where no list of processes shows it].
@@ -41,30 +38,22 @@ pub struct ExplainArgs {
 }
 
 /// Runs the command.
-pub(super) fn run(args: &ExplainArgs) -> ExitCode {
+pub(super) fn run(args: &TokenCheckArgs) -> ExitCode {
     let config = match args.common.load() {
         Ok(loaded) => loaded.config,
         Err(code) => return code,
     };
-    let token = match &args.token {
-        Some(token) => token.clone(),
-        None => match from_standard_input() {
-            Ok(token) => token,
-            Err(error) => return usage(&format!("cannot read the token from standard input: {error}")),
-        },
+    let token = match token_input::read(args.token.as_deref()) {
+        Ok(token) => token,
+        Err(error) => return usage(&error),
     };
-    let token = token.trim();
-    let token = token.strip_prefix("Bearer ").unwrap_or(token);
-    if token.is_empty() {
-        return usage("there is no token: write it as argument or to standard input");
-    }
     let authenticator = match Authenticator::new(config.auth.clone(), config.roles) {
         Ok(authenticator) => authenticator,
         Err(error) => return usage(&error.to_string()),
     };
     block_on_code(async {
         fetch_keys(&authenticator).await;
-        Ok(explain(&authenticator, &config.auth, token, SystemTime::now()))
+        Ok(explain(&authenticator, &config.auth, &token, SystemTime::now()))
     })
 }
 
@@ -93,7 +82,7 @@ fn explain(authenticator: &Authenticator, auth: &AuthConfig, token: &str, now: S
 }
 
 /// Fetches the keys that issuers publish, once. If one cannot be reached, the error of its tokens says so.
-async fn fetch_keys(authenticator: &Authenticator) {
+pub(in crate::cli) async fn fetch_keys(authenticator: &Authenticator) {
     for source in authenticator.key_sources() {
         tokio::select! {
             () = key_fetcher::run(Arc::clone(source), |_| ()) => {}
@@ -105,12 +94,6 @@ async fn fetch_keys(authenticator: &Authenticator) {
 fn usage(error: &str) -> ExitCode {
     eprintln!("error: {error}");
     ExitCode::from(USAGE)
-}
-
-fn from_standard_input() -> std::io::Result<String> {
-    let mut text = String::new();
-    std::io::stdin().take(MAX_INPUT_BYTES).read_to_string(&mut text)?;
-    Ok(text)
 }
 
 /// Prints what the token says. If it is refused, nothing of this is proven.
