@@ -2,6 +2,7 @@
 
 pub mod limit;
 pub mod panics;
+mod text_fields;
 
 use std::io::IsTerminal;
 use std::sync::OnceLock;
@@ -11,6 +12,7 @@ use tracing_subscriber::reload;
 
 use crate::config::log::LogConfig;
 use crate::config::log::LogFormat;
+use crate::telemetry::text_fields::text_fields;
 
 /// Sends logs to standard error, one event a line, as JSON or as text. `default` is the format if the configuration
 /// says `auto`. Does nothing if logging is initialized already.
@@ -25,7 +27,8 @@ pub fn init(config: &LogConfig, default: LogFormat) {
             logs.try_init()
         }
         LogFormat::Text | LogFormat::Auto => {
-            let logs = logs.with_ansi(is_terminal).compact().with_filter_reloading();
+            let logs =
+                logs.with_ansi(is_terminal).compact().fmt_fields(text_fields()).with_filter_reloading();
             keep(logs.reload_handle());
             logs.try_init()
         }

@@ -22,6 +22,8 @@ use crate::tables::SELDOM;
 
 #[path = "architecture/circles.rs"]
 mod circles;
+#[path = "architecture/dependencies.rs"]
+mod dependencies;
 #[path = "architecture/source.rs"]
 mod source;
 #[path = "architecture/tables.rs"]
@@ -189,7 +191,7 @@ fn the_core_is_pure_and_only_app_and_shard_start_things() {
 }
 
 #[test]
-fn what_a_peer_can_cause_floods_no_log() {
+fn ex_07_what_a_peer_can_cause_floods_no_log() {
     all(&["src"], &[endless_logs]);
 }
 
