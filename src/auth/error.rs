@@ -95,6 +95,12 @@ pub enum AuthError {
     UnknownApiKey,
     #[error("the credential was revoked; sign in again to get a new one")]
     Revoked,
+    /// Revoked by age, and the token says nothing about its age.
+    #[error(
+        "older credentials of this user were revoked, and this token does not say when it was issued; let the issuer add \
+         \"iat\" to its tokens"
+    )]
+    RevokedWithoutTime,
     #[error("a credential is required here; send a token")]
     IdentityNotTrusted,
     #[error(
@@ -154,7 +160,7 @@ impl AuthError {
             Self::RoleTemplate { problem, .. } => template_reason(problem),
             Self::Signing { .. } => "signing_failed",
             Self::UnknownApiKey => "unknown_api_key",
-            Self::Revoked => "revoked",
+            Self::Revoked | Self::RevokedWithoutTime => "revoked",
             Self::IdentityNotTrusted => "identity_not_trusted",
             Self::BadUser => "bad_user",
             Self::UserOfAnotherIssuer => "user_of_another_issuer",

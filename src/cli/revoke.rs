@@ -96,6 +96,7 @@ fn message(args: &RevokeArgs, now: u64) -> Result<RevocationMessage, String> {
     let rule = RevocationRule {
         issued_before: None,
         until,
+        all_until: None,
         subscribe: denied(&args.deny_subscribe)?,
         publish: denied(&args.deny_publish)?,
         request: denied(&args.deny_request)?,

@@ -10,6 +10,7 @@ use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
@@ -27,40 +28,94 @@ use crate::net::stream::Stream;
 /// For each byte that the peer takes, the write timeout grows by this: 16 KiB per second, as on a slow phone.
 const TIME_PER_BYTE: Duration = Duration::from_micros(61);
 
-/// A stream that returns one request head per read, and records whether it has a bare LF.
+/// Empty lines that may come before a request. RFC 9112 §2.2: a server should ignore at least one.
+const MAX_EMPTY_LINES: usize = 2;
+
+/// A stream that returns one request head per read, and records whether it has a bare LF. Bodies are not searched.
 #[derive(Debug)]
 pub struct BareLfGuard {
     stream: Stream,
     lines: HeadLines,
-    /// Bytes after the end of the last head, for the next read.
+    /// Bytes that were read from the stream and not returned yet: those from `returned` on.
     pending: Vec<u8>,
-    bare: BareLf,
+    returned: usize,
+    /// The bytes of the body that are still to come before the next head. `UNKNOWN_LENGTH`: no head follows.
+    body: u64,
+    requests: RequestFraming,
     write_timeout: Duration,
     /// When writing times out; set while a write waits for the peer.
     write_deadline: Option<Pin<Box<Sleep>>>,
 }
 
-/// Whether the last head has a line that ends with a bare LF. Shared with the service that handles the request.
-#[derive(Clone, Debug, Default)]
-pub struct BareLf(Arc<AtomicBool>);
+/// A body whose end the guard cannot find, because it is chunked.
+const UNKNOWN_LENGTH: u64 = u64::MAX;
 
-impl BareLf {
-    /// Returns and clears the flag.
-    pub fn take(&self) -> bool {
-        self.0.swap(false, Ordering::AcqRel)
+/// What the guard and the service that handles the requests tell each other.
+#[derive(Clone, Debug, Default)]
+pub struct RequestFraming(Arc<Framing>);
+
+#[derive(Debug, Default)]
+struct Framing {
+    /// Whether the last head has a line that ends with a bare LF.
+    bare_lf: AtomicBool,
+    /// The length of the body after the last head, once it is known.
+    body: AtomicU64,
+}
+
+impl RequestFraming {
+    /// Whether the head has a bare LF. Clears the flag.
+    pub fn take_bare_lf(&self) -> bool {
+        self.0.bare_lf.swap(false, Ordering::AcqRel)
+    }
+
+    /// The head has been parsed, and a body of this length follows; `None`: of unknown length. Then the connection must
+    /// end after the response, because the next head cannot be found. hyper calls the service before it reads on.
+    pub fn expect_body(&self, length: Option<u64>) {
+        self.0.body.store(length.unwrap_or(UNKNOWN_LENGTH), Ordering::Release);
     }
 }
 
 impl BareLfGuard {
-    /// Wraps a stream from which the bytes `read` were already read. Sets `bare` for each head with a bare LF. A peer
-    /// must take each response within `write_timeout`, plus time for its length.
-    pub fn new(stream: Stream, read: Vec<u8>, bare: BareLf, write_timeout: Duration) -> Self {
-        Self { stream, lines: HeadLines::default(), pending: read, bare, write_timeout, write_deadline: None }
+    /// Wraps a stream from which the bytes `read` were already read. A peer must take each response within
+    /// `write_timeout`, plus time for its length.
+    pub fn new(stream: Stream, read: Vec<u8>, requests: RequestFraming, write_timeout: Duration) -> Self {
+        let lines = HeadLines::default();
+        Self {
+            stream,
+            lines,
+            pending: read,
+            returned: 0,
+            body: 0,
+            requests,
+            write_timeout,
+            write_deadline: None,
+        }
     }
 
     /// The stream, and the bytes that were read from it but not returned yet.
     pub fn into_parts(self) -> (Stream, Vec<u8>) {
-        (self.stream, self.pending)
+        let mut pending = self.pending;
+        pending.drain(..self.returned);
+        (self.stream, pending)
+    }
+
+    /// How many of these bytes to return now: up to the end of the head, or of the body.
+    fn next_piece(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.body > 0 {
+            let count = usize::try_from(self.body).map_or(bytes.len(), |left| left.min(bytes.len()));
+            if self.body != UNKNOWN_LENGTH {
+                self.body -= count as u64;
+            }
+            return Ok(count);
+        }
+        let Head { end, bare_lf, empty_lines } = self.lines.read_head(bytes);
+        if empty_lines > MAX_EMPTY_LINES {
+            return Err(io::Error::new(ErrorKind::InvalidData, "too many empty lines before a request"));
+        }
+        if bare_lf {
+            self.requests.0.bare_lf.store(true, Ordering::Release);
+        }
+        Ok(end)
     }
 
     /// Ready when writing has timed out. The first call starts the timer.
@@ -77,21 +132,26 @@ impl AsyncRead for BareLfGuard {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        let announced = this.requests.0.body.swap(0, Ordering::AcqRel);
+        if announced > 0 {
+            this.body = announced;
+        }
+        if this.returned < this.pending.len() {
+            let pending = std::mem::take(&mut this.pending);
+            let rest = &pending[this.returned..];
+            let count = this.next_piece(&rest[..rest.len().min(buffer.remaining())]);
+            let count = count.inspect(|count| buffer.put_slice(&rest[..*count]));
+            this.pending = pending;
+            this.returned += count?;
+            return Poll::Ready(Ok(()));
+        }
         let start = buffer.filled().len();
-        if this.pending.is_empty() {
-            ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
-        } else {
-            let count = this.pending.len().min(buffer.remaining());
-            buffer.put_slice(&this.pending[..count]);
-            this.pending.drain(..count);
-        }
-        let (read, bare) = this.lines.read_head(&buffer.filled()[start..]);
-        if bare {
-            this.bare.0.store(true, Ordering::Release);
-        }
-        let behind = &buffer.filled()[start + read..];
-        this.pending.splice(..0, behind.iter().copied());
-        buffer.set_filled(start + read);
+        ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
+        let count = this.next_piece(&buffer.filled()[start..])?;
+        this.pending.clear();
+        this.pending.extend_from_slice(&buffer.filled()[start + count..]);
+        this.returned = 0;
+        buffer.set_filled(start + count);
         Poll::Ready(Ok(()))
     }
 }
@@ -146,20 +206,40 @@ pub struct HeadLines {
     /// The length of the current line so far, without CR.
     length: usize,
     after_cr: bool,
+    /// Whether the head has a line that is not empty.
+    has_begun: bool,
+    /// The empty lines before the head.
+    empty_lines: usize,
+}
+
+/// What [`HeadLines::read_head`] has found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Head {
+    /// The number of bytes up to and with the empty line that ends the head, or all bytes.
+    pub end: usize,
+    /// Whether a line ended with a bare LF.
+    pub bare_lf: bool,
+    /// The empty lines before the head.
+    pub empty_lines: usize,
 }
 
 impl HeadLines {
-    /// The number of bytes up to and with the empty line that ends the head, or all bytes; and whether a line ended
-    /// with a bare LF.
-    pub fn read_head(&mut self, bytes: &[u8]) -> (usize, bool) {
-        let mut bare = false;
+    /// Reads on, to the end of the head.
+    pub fn read_head(&mut self, bytes: &[u8]) -> Head {
+        let mut bare_lf = false;
         for (at, byte) in bytes.iter().enumerate() {
             match byte {
                 b'\n' => {
-                    bare |= !self.after_cr;
-                    let Self { length, .. } = std::mem::take(self);
-                    if length == 0 {
-                        return (at + 1, bare);
+                    bare_lf |= !self.after_cr;
+                    let is_empty = std::mem::take(&mut self.length) == 0;
+                    self.after_cr = false;
+                    match (is_empty, self.has_begun) {
+                        (true, true) => {
+                            *self = Self::default();
+                            return Head { end: at + 1, bare_lf, empty_lines: 0 };
+                        }
+                        (true, false) => self.empty_lines += 1,
+                        (false, _) => self.has_begun = true,
                     }
                 }
                 b'\r' => self.after_cr = true,
@@ -169,7 +249,7 @@ impl HeadLines {
                 }
             }
         }
-        (bytes.len(), bare)
+        Head { end: bytes.len(), bare_lf, empty_lines: self.empty_lines }
     }
 }
 
@@ -192,7 +272,7 @@ mod tests {
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
         let mut stream =
-            BareLfGuard::new(stream.into(), Vec::new(), BareLf::default(), Duration::from_secs(1));
+            BareLfGuard::new(stream.into(), Vec::new(), RequestFraming::default(), Duration::from_secs(1));
         let writes = async {
             stream.write_all(&vec![b'x'; LONG_ANSWER]).await?;
             stream.flush().await
@@ -219,7 +299,8 @@ mod tests {
     #[tokio::test]
     async fn a_response_inside_tls_times_out_if_the_client_does_not_read() {
         let (stream, _client) = pair().await;
-        let mut stream = BareLfGuard::new(stream, Vec::new(), BareLf::default(), Duration::from_millis(200));
+        let mut stream =
+            BareLfGuard::new(stream, Vec::new(), RequestFraming::default(), Duration::from_millis(200));
         // The TLS session buffers it at once, and it is more than the kernel buffers.
         stream.write_all(&[b'x'; 60 * 1024]).await.unwrap();
         let flushed = timeout(Duration::from_secs(5), stream.flush()).await;
@@ -230,12 +311,12 @@ mod tests {
     fn read(bytes: &str, cut: usize) -> (usize, bool) {
         let mut lines = HeadLines::default();
         let (first, second) = bytes.as_bytes().split_at(cut);
-        let (read, bare) = lines.read_head(first);
-        if read < first.len() || first.ends_with(b"\r\n\r\n") {
-            return (read, bare);
+        let Head { end, bare_lf, .. } = lines.read_head(first);
+        if end < first.len() || first.ends_with(b"\r\n\r\n") {
+            return (end, bare_lf);
         }
-        let (more, also) = lines.read_head(second);
-        (read + more, bare || also)
+        let more = lines.read_head(second);
+        (end + more.end, bare_lf || more.bare_lf)
     }
 
     /// RFC 9112 §2.2: a bare LF ends a line.
@@ -253,5 +334,16 @@ mod tests {
                 assert_eq!(read(bytes, cut), (head, bare), "{bytes:?} cut at {cut}");
             }
         }
+    }
+
+    #[test]
+    fn empty_lines_before_a_head_are_counted_in_one_pass() {
+        let mut lines = HeadLines::default();
+        let flood = "\r\n".repeat(1000);
+        assert_eq!(lines.read_head(flood.as_bytes()), Head { end: 2000, bare_lf: false, empty_lines: 1000 });
+        assert_eq!(lines.read_head(b"GET / HTTP/1.1\r\n\r\n").empty_lines, 0);
+        assert_eq!(lines.read_head(b"\r\n").empty_lines, 1, "they belong to the next head");
+        let after = HeadLines::default().read_head(b"\r\n\nGET / HTTP/1.1\r\n\r\nmore");
+        assert_eq!(after, Head { end: 21, bare_lf: true, empty_lines: 0 });
     }
 }

@@ -87,7 +87,6 @@ async fn open(
     let kind = RequestKind::handshake(connection.is_first);
     let connection_permit = gate.admit(connection.peer, headers, kind).await?;
     let sender = endpoint.origins.decide(headers)?;
-    let origin = gate.count_origin(&sender)?;
     let now = SystemTime::now();
     let credential = credential(query, endpoint, &sender, headers)?;
     let identity = gate.identify(endpoint, Via::Socket, None, credential.as_ref(), &sender, now).await?;
@@ -95,6 +94,7 @@ async fn open(
         let detail = "this stream needs a credential: the header `Authorization: Bearer <token>`, or `?ticket=<ticket>`";
         return Err(Problem::unauthorized(detail));
     };
+    let origin = gate.count_origin(&sender)?;
     let user_slot = gate.acquire_user_slot(Some(&identity)).await?;
     let setup = ConnectionSetup {
         client_address: gate.trusted_proxies.client_address(connection.peer, headers),

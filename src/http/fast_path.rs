@@ -10,6 +10,7 @@ use warp::http::Uri;
 use warp::http::Version;
 use warp::http::header;
 
+use crate::http::bare_lf_guard::Head;
 use crate::http::bare_lf_guard::HeadLines;
 use crate::http::endpoint::HandshakeRequest;
 use crate::http::target;
@@ -53,7 +54,7 @@ impl FastPathRequest {
         if !bytes.starts_with(b"GET /") {
             return None;
         }
-        let (length, bare_lf) = HeadLines::default().read_head(bytes);
+        let Head { end: length, bare_lf, .. } = HeadLines::default().read_head(bytes);
         let head = bytes.slice(..length);
         if bare_lf || length > limits.max_header_bytes || !head.ends_with(b"\r\n\r\n") {
             return None;

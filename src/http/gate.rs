@@ -207,9 +207,10 @@ impl Gate {
         now: SystemTime,
     ) -> Result<Accepted, Problem> {
         let valid = ValidHandshake::evaluate(endpoint, self.compression, handshake_request)?;
-        let origin = self.count_origin(&valid.sender)?;
         let (binding, credential) = (valid.binding(), valid.credential.as_ref());
         let identity = self.identify(endpoint, Via::Socket, binding, credential, &valid.sender, now).await?;
+        // Any program can write an origin, so a refused credential takes no place of its pages.
+        let origin = self.count_origin(&valid.sender)?;
         valid.authorize(identity, origin)
     }
 

@@ -25,13 +25,14 @@ use tokio::time::sleep_until;
 use tokio::time::timeout_at;
 use tracing::debug;
 use warp::Filter;
+use warp::http::HeaderValue;
 use warp::http::StatusCode;
 use warp::http::header;
 use warp::reply::Reply;
 use warp::reply::Response;
 
-use crate::http::bare_lf_guard::BareLf;
 use crate::http::bare_lf_guard::BareLfGuard;
+use crate::http::bare_lf_guard::RequestFraming;
 use crate::http::busy_reply::BusyText;
 use crate::http::connection_info::ConnectionInfo;
 use crate::http::fast_path::FastPathRequest;
@@ -49,6 +50,7 @@ use crate::net::tls::settings::TlsSettings;
 use crate::node::Node;
 use crate::shard::AcceptedSocket;
 use crate::shard::Serve;
+use crate::shard::handle::ListenerId;
 use crate::shard::handle::ShardHandle;
 
 /// The size of the first read, in bytes. A longer handshake takes several reads, and hyper parses it.
@@ -95,8 +97,23 @@ struct ListenerServices<S> {
     services: Vec<Rc<ListenerService<S>>>,
 }
 
-/// The function that serves the sockets of one shard. `routes` are indexed by `ListenerId`. A socket is served by the
-/// routes of the moment when it was accepted, until it ends.
+impl<S> ListenerServices<S> {
+    /// The service of a listener with the routes of the moment, and a receiver that tells when they are replaced.
+    fn current(
+        &mut self,
+        listener: ListenerId,
+        service: impl Fn(ListenerRoutes) -> Rc<ListenerService<S>>,
+    ) -> Option<(Rc<ListenerService<S>>, watch::Receiver<Vec<ListenerRoutes>>)> {
+        // When the node ends, there are no new ones.
+        if self.routes.has_changed().unwrap_or(self.services.is_empty()) {
+            self.services = self.routes.borrow_and_update().iter().cloned().map(service).collect();
+        }
+        Some((Rc::clone(self.services.get(listener.0)?), self.routes.clone()))
+    }
+}
+
+/// The function that serves the sockets of one shard. `routes` are indexed by `ListenerId`. A request is answered by the
+/// routes of the moment: when they are replaced, connections that serve further requests end.
 pub fn serve(routes: watch::Receiver<Vec<ListenerRoutes>>, node: &Arc<Node>, shard: &ShardHandle) -> Serve {
     let scratch = Rc::new(RefCell::new(vec![0; FIRST_READ]));
     let (node, shard) = (Arc::clone(node), shard.clone());
@@ -109,18 +126,12 @@ pub fn serve(routes: watch::Receiver<Vec<ListenerRoutes>>, node: &Arc<Node>, sha
     let mut routes = routes;
     routes.mark_changed();
     let services = RefCell::new(ListenerServices { routes, services: Vec::new() });
+    let current = Rc::new(move |listener| services.borrow_mut().current(listener, &service));
     Serve(Box::new(move |socket| {
-        let service = {
-            let ListenerServices { routes, services } = &mut *services.borrow_mut();
-            // When the node ends, there are no new ones.
-            if routes.has_changed().unwrap_or(services.is_empty()) {
-                *services = routes.borrow_and_update().iter().cloned().map(&service).collect();
-            }
-            services.get(socket.listener.0).map(Rc::clone)
-        };
+        let current = Rc::clone(&current);
         Box::pin(async move {
-            let service = service?;
-            let AcceptedSocket { listener: _, socket, peer, mut permit } = socket;
+            let AcceptedSocket { listener, socket, peer, mut permit } = socket;
+            let (service, _) = current(listener)?;
             let deadline = Instant::now() + service.gate.limits.handshake_timeout;
             let client =
                 service.socket_gate.identify(&socket, peer, &mut permit, &service.scratch, deadline).await;
@@ -144,6 +155,8 @@ pub fn serve(routes: watch::Receiver<Vec<ListenerRoutes>>, node: &Arc<Node>, sha
             if stream.is_challenge() {
                 return None;
             }
+            // The socket may be older than a reload.
+            let (service, replaced) = current(listener)?;
             if let Some(first) = FastPathRequest::parse(&read, &service.gate.limits)
                 && first.is_upgrade()
                 && let Some(endpoint) = service.gate.endpoint(first.target.path(), &first.headers)
@@ -160,7 +173,7 @@ pub fn serve(routes: watch::Receiver<Vec<ListenerRoutes>>, node: &Arc<Node>, sha
             }
             let info = ConnectionInfo::new(peer, service.shard.clone(), permit);
             // Boxed because the future is large, and few sockets need it.
-            Box::pin(serve_with_hyper(service, stream, read, info, deadline)).await;
+            Box::pin(serve_with_hyper(service, replaced, stream, read, info, deadline)).await;
             None
         })
     }))
@@ -195,9 +208,10 @@ async fn first_bytes(stream: &Stream, scratch: &RefCell<Vec<u8>>) -> Option<Byte
     }
 }
 
-/// Serves all requests that do not take the fast path.
+/// Serves all requests that do not take the fast path, until the routes are `replaced`.
 async fn serve_with_hyper<S>(
     service: Rc<ListenerService<S>>,
+    mut replaced: watch::Receiver<Vec<ListenerRoutes>>,
     stream: Stream,
     read: Bytes,
     info: ConnectionInfo,
@@ -205,13 +219,17 @@ async fn serve_with_hyper<S>(
 ) where
     S: Service<Request<Incoming>, Response = Response, Error = Infallible>,
 {
-    let (bare_lf, has_request, had_body) = (BareLf::default(), Cell::new(false), Cell::new(false));
-    let stream = BareLfGuard::new(stream, read.into(), bare_lf.clone(), service.gate.limits.write_timeout);
+    let (framing, has_request) = (RequestFraming::default(), Cell::new(false));
+    let stream = BareLfGuard::new(stream, read.into(), framing.clone(), service.gate.limits.write_timeout);
     let with_info = service_fn(|mut request: Request<Incoming>| {
         let is_first = !has_request.replace(true);
-        // After a body it is unknown whether the bare LF was in the body or in this head.
-        let bare_lf = bare_lf.take() && !had_body.get();
-        had_body.set(!request.body().is_end_stream());
+        let bare_lf = framing.take_bare_lf();
+        let mut is_last = false;
+        if !request.body().is_end_stream() {
+            let length = request.body().size_hint().exact();
+            framing.expect_body(length);
+            is_last = length.is_none();
+        }
         let version = request.version();
         request.extensions_mut().insert(version);
         let id = request_id::from_headers(request.headers());
@@ -228,6 +246,9 @@ async fn serve_with_hyper<S>(
             if let Some(hsts) = hsts {
                 answer.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts);
             }
+            if is_last {
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
             Ok::<_, Infallible>(answer)
         }
     });
@@ -240,9 +261,24 @@ async fn serve_with_hyper<S>(
         .serve_connection(TokioIo::new(stream), with_info)
         .with_upgrades();
     let mut connection = pin!(connection);
-    let (mut is_past_deadline, mut draining) = (false, false);
+    let (mut is_past_deadline, mut is_last) = (false, false);
+    let ends = async {
+        tokio::select! {
+            // An idle connection must not delay the shutdown of the node.
+            () = service.node.readiness.draining() => {}
+            // And an old one must not serve with what a reload has taken away. An error means that the node ends.
+            _ = replaced.changed() => {}
+        }
+    };
+    let mut ends = pin!(ends);
     loop {
         tokio::select! {
+            // First, so that a request that has arrived meanwhile is not answered by the old routes.
+            biased;
+            () = ends.as_mut(), if !is_last => {
+                is_last = true;
+                connection.as_mut().graceful_shutdown();
+            }
             result = connection.as_mut() => return log_error(result),
             // This deadline is for the first request; hyper's `header_read_timeout` is for the others.
             () = sleep_until(deadline), if !is_past_deadline => {
@@ -250,11 +286,6 @@ async fn serve_with_hyper<S>(
                 if !has_request.get() {
                     return;
                 }
-            }
-            // An idle connection must not delay the shutdown of the node.
-            () = service.node.readiness.draining(), if !draining => {
-                draining = true;
-                connection.as_mut().graceful_shutdown();
             }
         }
     }

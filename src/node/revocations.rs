@@ -39,6 +39,15 @@ impl Revocations {
         match self.check(&identity, now) {
             RevocationEffect::Unchanged => Ok(identity),
             RevocationEffect::Narrowed(narrowed) => Ok(narrowed),
+            RevocationEffect::Revoked if identity.has_token() && identity.issued.is_none() => {
+                let newer = Identity { issued: Some(now), ..Identity::clone(&identity) };
+                Err(match self.check(&newer, now) {
+                    RevocationEffect::Revoked => AuthError::Revoked,
+                    RevocationEffect::Narrowed(_) | RevocationEffect::Unchanged => {
+                        AuthError::RevokedWithoutTime
+                    }
+                })
+            }
             RevocationEffect::Revoked => Err(AuthError::Revoked),
         }
     }

@@ -367,6 +367,37 @@ async fn hs_06_a_request_cannot_be_smuggled_behind_another() {
         assert_eq!(client.answer().await.status, status);
     }
     client.rest().await;
+    // Also after a body, which may have any bytes.
+    let body = "{\n\n}\n";
+    let post =
+        format!("POST /none HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let mut client = RawClient::connect(&edge.address()).await;
+    client.send(format!("{post}{post}{second}{bare}").as_bytes()).await;
+    for status in [404, 404, 200, 400] {
+        assert_eq!(client.answer().await.status, status);
+    }
+    client.rest().await;
+    // The end of a chunked body is unknown here, so nothing may follow.
+    let chunked =
+        "POST /none HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n\n\r\n0\r\n\r\n";
+    let mut client = RawClient::connect(&edge.address()).await;
+    client.send(format!("{chunked}{second}").as_bytes()).await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.header("connection")), (404, Some("close")), "{answer:?}");
+    assert_eq!(String::from_utf8(client.rest().await).unwrap(), "");
+}
+
+#[tokio::test]
+async fn hs_05_few_empty_lines_may_come_before_a_request_and_a_flood_of_them_ends_the_socket() {
+    let edge = TestEdge::start().await;
+    let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut client = RawClient::connect(&edge.address()).await;
+    client.send(format!("\r\n{request}\r\n\r\n{request}").as_bytes()).await;
+    for _ in 0..2 {
+        assert_eq!(client.answer().await.status, 200);
+    }
+    client.send(("\r\n".repeat(8000) + request).as_bytes()).await;
+    assert_eq!(String::from_utf8(client.rest().await).unwrap(), "");
 }
 
 #[tokio::test]

@@ -306,12 +306,15 @@ async fn ex_01_the_pages_of_an_origin_have_the_limit_and_not_one_more() {
     };
     let (first, _second) = (open(PARTNER).await, open(PARTNER).await);
     for parser in PARSERS {
-        let refused = connect(&edge, &format!("Origin: {PARTNER}\r\n{parser}")).await;
+        let refused =
+            connect(&edge, &format!("Origin: {PARTNER}\r\nAuthorization: {authorization}\r\n{parser}")).await;
         assert_eq!((refused.status, refused.json()["code"].as_str()), (429, Some("limit_exceeded")));
         assert!(refused.header("retry-after").is_some(), "{refused:?}");
     }
     assert_eq!(edge.app.node.refusals.of(Refused::OriginConnections), 2);
-    // Other pages, and programs, are not affected.
+    // A refused credential takes no place, and other pages and programs are not affected.
+    let stolen = connect(&edge, &format!("Origin: {APP}\r\nAuthorization: Bearer x\r\n")).await;
+    assert_eq!(stolen.status, 401);
     let _others = (open(APP).await, Client::connect(&edge.address(), &token("alice")).await);
     drop(first);
     eventually("a place is free", async || {

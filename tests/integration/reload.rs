@@ -4,6 +4,7 @@ use serde_json::Value;
 use serde_json::json;
 use tidegate::auth::jwt;
 use tidegate::config::secret::Secret;
+use tokio::io::AsyncWriteExt as _;
 
 use crate::support::client::Client;
 use crate::support::edge::SECRET;
@@ -11,6 +12,7 @@ use crate::support::edge::token;
 use crate::support::eventually;
 use crate::support::nats_server::NatsServer;
 use crate::support::process::Process;
+use crate::support::raw::RawClient;
 use crate::support::raw::ask;
 use crate::support::raw::handshake;
 
@@ -232,4 +234,28 @@ async fn what_needs_a_restart_is_named_and_the_rest_is_used() {
         node.logs().iter().any(|line| line["level"] == "DEBUG")
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_is_withdrawn_ends_connections_that_would_serve_further_requests() {
+    let nats = NatsServer::start().await;
+    let (open, closed) = ("auth.anonymous_role = \"user\"", "");
+    let node = Process::serve(&nats.node_url(), open).await;
+    let health = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut kept = RawClient::connect(&node.address).await;
+    kept.send(health.as_bytes()).await;
+    assert_eq!(kept.answer().await.status, 200);
+    // It has sent nothing yet.
+    let mut silent = RawClient::connect(&node.address).await;
+    assert_eq!(ask(&node.address, handshake("/ws", "")).await.status, 101);
+    node.reload(&Process::config(&nats.node_url(), closed, SECRET, "chat.>"));
+    node.logged(IN_USE, |_| true).await;
+    // The socket may be closed already.
+    let _ = kept.stream.write_all(&handshake("/ws", "")).await;
+    assert_eq!(String::from_utf8_lossy(&kept.rest().await), "");
+    silent.send(&handshake("/ws", "Content-Length: 0\r\n")).await;
+    // Without an anonymous role, the client must send a credential.
+    let answer = silent.answer().await;
+    assert_eq!(answer.status, 101);
+    assert_eq!(silent.close_code().await, Some(4504));
 }

@@ -64,7 +64,12 @@ impl RevocationMessage {
         };
         let mut rule = match rule {
             None => RevocationRule::default(),
-            Some(rule) if rule.issued_before.is_some() || rule.until.is_some() || issued_before.is_some() => {
+            Some(rule)
+                if rule.issued_before.is_some()
+                    || rule.until.is_some()
+                    || rule.all_until.is_some()
+                    || issued_before.is_some() =>
+            {
                 return Err("\"deny\" takes only \"subscribe\", \"publish\" and \"request\": move \"until\" out of it, and remove \"issued_before\"".to_owned());
             }
             Some(rule) if rule.denies() => rule,
@@ -76,6 +81,7 @@ impl RevocationMessage {
             }
         };
         (rule.issued_before, rule.until) = (issued_before, until);
+        rule.check_size()?;
         Ok(Self { target: RevocationTarget { kind, issuer }, rule })
     }
 

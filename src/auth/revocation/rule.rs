@@ -1,11 +1,14 @@
 //! `RevocationRule`: what is taken away from a target, and for how long.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::Serialize;
 use tidegate_protocol::permissions::Permissions;
 use tidegate_protocol::subject::Pattern;
+
+use crate::auth::revocation::target::TargetKind;
 
 /// What is taken away. In JSON, times are whole seconds since 1970, and patterns are lists of text.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
@@ -17,7 +20,10 @@ pub struct RevocationRule {
     /// The rule ends at this time: no token that it concerns lives longer. `None`: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<u64>,
-    /// The patterns that the user may not use any more. Only for permissions.
+    /// All credentials until this time, also later ones. Only in addition to `issued_before`, which holds for longer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub all_until: Option<u64>,
+    /// The patterns that the user may not use any more. Only for permissions, and at most [`MAX_PATTERNS`] together.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub subscribe: Vec<DeniedPattern>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -25,6 +31,12 @@ pub struct RevocationRule {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub request: Vec<DeniedPattern>,
 }
+
+/// The most patterns of one rule. Each handshake of the user is checked against all of them.
+pub const MAX_PATTERNS: usize = 1000;
+
+/// A time that never comes.
+const NEVER: u64 = u64::MAX;
 
 /// A subject or a pattern that is denied.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize, Serialize)]
@@ -54,25 +66,71 @@ impl RevocationRule {
     }
 
     /// Whether the rule revokes a credential. `issued` is the token's `iat`.
-    pub fn revokes(&self, is_token: bool, issued: Option<Duration>) -> bool {
+    pub fn revokes(&self, is_token: bool, issued: Option<Duration>, now: Duration) -> bool {
         match self.issued_before {
             None => true,
+            Some(_) if self.all_until.is_some_and(|until| now.as_secs() < until) => true,
             Some(before) => is_token && issued.is_none_or(|issued| issued.as_secs() < before),
         }
     }
 
-    /// Takes away what both rules take away, for as long as one of them does.
+    /// Takes away what each of the rules takes away, for as long as it does.
     pub fn merge(&mut self, other: &Self) {
-        self.issued_before = self.issued_before.zip(other.issued_before).map(|(one, other)| one.max(other));
-        self.until = self.until.zip(other.until).map(|(one, other)| one.max(other));
+        let all_until = self.revokes_all_until().max(other.revokes_all_until());
+        let older = match (self.revokes_older(), other.revokes_older()) {
+            (Some((before, until)), Some((also, longer))) => Some((before.max(also), until.max(longer))),
+            (one, other) => one.or(other),
+        };
+        (self.issued_before, self.until, self.all_until) = match older {
+            Some((before, until)) if until > all_until => {
+                (Some(before), unless_never(until), Some(all_until).filter(|until| *until > 0))
+            }
+            Some(_) | None => (None, unless_never(all_until), None),
+        };
         for (own, more) in [
             (&mut self.subscribe, &other.subscribe),
             (&mut self.publish, &other.publish),
             (&mut self.request, &other.request),
         ] {
-            let new: Vec<_> = more.iter().filter(|denied| !own.contains(denied)).cloned().collect();
-            own.extend(new);
+            let mut known: HashSet<Pattern> = own.iter().map(|denied| denied.0.clone()).collect();
+            own.extend(more.iter().filter(|denied| known.insert(denied.0.clone())).cloned());
         }
+    }
+
+    /// Until when it revokes all credentials, also later ones. 0: it does not.
+    fn revokes_all_until(&self) -> u64 {
+        match self.issued_before {
+            None => self.until.unwrap_or(NEVER),
+            Some(_) => self.all_until.unwrap_or(0),
+        }
+    }
+
+    /// Which credentials it revokes by their age, and until when.
+    fn revokes_older(&self) -> Option<(u64, u64)> {
+        Some((self.issued_before?, self.until.unwrap_or(NEVER)))
+    }
+
+    /// The rule that takes away everything of a target.
+    pub fn everything_of(kind: &TargetKind) -> Self {
+        match kind {
+            TargetKind::Token(_) | TargetKind::User(_) | TargetKind::Everyone => Self::default(),
+            TargetKind::Permissions(_) => {
+                let all: Vec<_> = Pattern::parse(">").ok().map(DeniedPattern).into_iter().collect();
+                Self { subscribe: all.clone(), publish: all.clone(), request: all, ..Self::default() }
+            }
+        }
+    }
+
+    /// Refuses a rule with too many patterns.
+    pub fn check_size(&self) -> Result<(), String> {
+        let patterns = self.subscribe.len() + self.publish.len() + self.request.len();
+        if patterns <= MAX_PATTERNS {
+            return Ok(());
+        }
+        Err(format!(
+            "the user would have {patterns} denied patterns, and may have {MAX_PATTERNS}: deny wider patterns, or revoke \
+             the user"
+        ))
     }
 
     /// Whether the rule withdraws permissions.
@@ -88,15 +146,18 @@ impl RevocationRule {
             (&mut permissions.publish, &self.publish),
             (&mut permissions.request, &self.request),
         ] {
-            for DeniedPattern(pattern) in denied {
-                if !rules.deny.contains(pattern) {
-                    rules.deny.push(pattern.clone());
-                    has_new = true;
-                }
-            }
+            let known: HashSet<Pattern> = rules.deny.iter().cloned().collect();
+            let new = denied.iter().filter(|denied| !known.contains(&denied.0));
+            let before = rules.deny.len();
+            rules.deny.extend(new.map(|denied| denied.0.clone()));
+            has_new |= rules.deny.len() > before;
         }
         has_new
     }
+}
+
+fn unless_never(time: u64) -> Option<u64> {
+    Some(time).filter(|time| *time != NEVER)
 }
 
 #[cfg(test)]
@@ -118,8 +179,9 @@ mod tests {
             (true, None, true),
             (false, None, false),
         ] {
-            assert_eq!(old.revokes(is_token, issued), expected, "{is_token} {issued:?}");
-            assert!(all.revokes(is_token, issued));
+            let now = Duration::from_secs(5000);
+            assert_eq!(old.revokes(is_token, issued, now), expected, "{is_token} {issued:?}");
+            assert!(all.revokes(is_token, issued, now));
         }
     }
 
@@ -140,6 +202,20 @@ mod tests {
                 r#"{"issued_before":7,"until":8}"#,
                 r#"{"issued_before":7,"until":9}"#,
             ),
+            // Locked out for a while, and older tokens for longer or not.
+            (r#"{"until":5}"#, r#"{"issued_before":3}"#, r#"{"issued_before":3,"all_until":5}"#),
+            (
+                r#"{"until":5}"#,
+                r#"{"issued_before":3,"until":9}"#,
+                r#"{"issued_before":3,"until":9,"all_until":5}"#,
+            ),
+            (r#"{"until":9}"#, r#"{"issued_before":3,"until":5}"#, r#"{"until":9}"#),
+            (
+                r#"{"until":7}"#,
+                r#"{"issued_before":3,"all_until":5}"#,
+                r#"{"issued_before":3,"all_until":7}"#,
+            ),
+            ("{}", r#"{"issued_before":3,"all_until":5}"#, "{}"),
             (
                 r#"{"subscribe":["a.*"]}"#,
                 r#"{"subscribe":["a.*","b"],"publish":["c"]}"#,
@@ -152,6 +228,37 @@ mod tests {
                 assert_eq!(serde_json::to_string(&first).unwrap(), merged);
             }
         }
+    }
+
+    #[test]
+    fn rev_01_a_short_lock_out_and_the_revocation_of_older_tokens_stay_two() {
+        let mut both = rule(r#"{"until":1005}"#);
+        both.merge(&rule(r#"{"issued_before":1001}"#));
+        let second = Duration::from_secs;
+        for (issued, now, expected) in [(2000, 1004, true), (2000, 1005, false), (1000, 9000, true)] {
+            assert_eq!(both.revokes(true, Some(second(issued)), second(now)), expected, "{issued} at {now}");
+        }
+        assert!(!both.has_ended(second(9000)));
+    }
+
+    #[test]
+    fn rev_02_a_rule_has_a_limited_number_of_patterns() {
+        let of = |count: usize| RevocationRule {
+            subscribe: (0..count)
+                .map(|number| DeniedPattern(Pattern::parse(&format!("a.{number}")).unwrap()))
+                .collect(),
+            ..RevocationRule::default()
+        };
+        assert_eq!(of(MAX_PATTERNS).check_size(), Ok(()));
+        assert!(
+            of(MAX_PATTERNS + 1)
+                .check_size()
+                .unwrap_err()
+                .contains("1001 denied patterns, and may have 1000")
+        );
+        let mut merged = of(10);
+        merged.merge(&of(11));
+        assert_eq!(merged, of(11));
     }
 
     #[test]

@@ -134,7 +134,7 @@ impl RevocationTable {
         let rules = [token, user, Some(&self.everyone)].into_iter().flatten().flatten();
         let issued = identity.issued.map(since_1970);
         let revokes = |rule: &IssuerRule| {
-            rule.concerns(identity, now) && rule.rule.revokes(identity.has_token(), issued)
+            rule.concerns(identity, now) && rule.rule.revokes(identity.has_token(), issued, now)
         };
         if rules.into_iter().any(revokes) {
             return RevocationEffect::Revoked;

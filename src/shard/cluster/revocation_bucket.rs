@@ -9,6 +9,7 @@ use tracing::warn;
 use crate::auth::revocation::message::RevocationMessage;
 use crate::auth::revocation::rule::RevocationRule;
 use crate::auth::revocation::target::RevocationTarget;
+use crate::auth::revocation::target::TargetKind;
 use crate::connection::context::Context;
 use crate::nats::buckets::REVOKED;
 use crate::nats::error::NatsError;
@@ -88,15 +89,31 @@ pub(super) fn change<'h>(
     if REMOVED.iter().any(|name| header(name).is_some()) {
         return Some(BucketChange { sequence, target, rule: None });
     }
-    // An entry without a value revokes everything of its target.
-    let json = if json.is_empty() { b"{}" } else { json };
-    let rule = serde_json::from_slice(json).unwrap_or_else(|error| {
+    let rule = rule(&target, json).unwrap_or_else(|error| {
         if let Some(suppressed) = BAD_ENTRY.pass() {
-            warn!(key, %error, suppressed, "the entry of a revocation is not valid, so it revokes everything of its key");
+            warn!(
+                key,
+                error,
+                suppressed,
+                "the entry of a revocation is not valid, so it revokes everything of its key"
+            );
         }
-        RevocationRule::default()
+        RevocationRule::everything_of(&target.kind)
     });
     Some(BucketChange { sequence, target, rule: Some(rule) })
+}
+
+/// The rule of an entry. One that says nothing revokes everything of its target.
+fn rule(target: &RevocationTarget, json: &[u8]) -> Result<RevocationRule, String> {
+    if json.is_empty() {
+        return Ok(RevocationRule::everything_of(&target.kind));
+    }
+    let rule: RevocationRule = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    rule.check_size()?;
+    if matches!(target.kind, TargetKind::Permissions(_)) && !rule.denies() {
+        return Ok(RevocationRule { until: rule.until, ..RevocationRule::everything_of(&target.kind) });
+    }
+    Ok(rule)
 }
 
 /// Keeps a revocation in the bucket, until it ends.

@@ -142,13 +142,17 @@ async fn on_message(context: &Context, local: &LocalNode, known: &mut KnownBucke
             return reply(context, query, serde_json::json!({ "error": error }));
         }
     };
-    context.node.revocations.change(|table| {
+    let merged = context.node.revocations.change(|table| {
         let mut merged = rule;
         if let Some(known) = table.get(&target) {
             merged.merge(known);
         }
-        table.put(target.clone(), merged)
+        merged.check_size()?;
+        Ok::<_, String>(table.put(target.clone(), merged))
     });
+    if let Err(error) = merged {
+        return reply(context, query, serde_json::json!({ "error": error }));
+    }
     let changed = sweep(local).await;
     if let Some(suppressed) = APPLIED.pass() {
         info!(target = %target, connections = changed, suppressed, "revoked");
