@@ -34,6 +34,7 @@ pub(super) fn sections(root: &ConfigTable<'_>, config: &Config) {
     sizes(root, config);
     listeners(root, config);
     addresses(root, config);
+    unencrypted(root, config);
     tls::tls(root, config);
     endpoints(root, config);
     browsers::check(root, config);
@@ -162,6 +163,27 @@ fn listeners(root: &ConfigTable<'_>, config: &Config) {
         let message = "http.proxy_protocol is true, but http.trusted_proxies lists no proxy, so no PROXY header would \
                        be read";
         root.error(key, message, "list the proxies, or set it to false");
+    }
+}
+
+/// A listener that others can reach without TLS, if no proxy is known that could have it.
+fn unencrypted(root: &ConfigTable<'_>, config: &Config) {
+    if !config.http.trusted_proxies.is_empty() {
+        return;
+    }
+    let own = config.endpoints.iter().enumerate();
+    let own = own.filter_map(|(at, endpoint)| {
+        Some((format!("endpoint[{at}].listen"), Some(endpoint.listen.as_ref()?)))
+    });
+    for (key, listen) in std::iter::once(("http.listen".to_owned(), None)).chain(own) {
+        let address = listen.unwrap_or(&config.http.listen);
+        if address.is_public() && !config.uses_tls(listen) {
+            let message = format!(
+                "clients reach {address} without TLS, so tokens can be read on their way; add [tls], or listen where only a \
+                 proxy with TLS reaches it, and list the proxy in http.trusted_proxies"
+            );
+            return root.warning(&key, message);
+        }
     }
 }
 

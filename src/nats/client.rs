@@ -115,6 +115,16 @@ impl Client {
             },
         }
     }
+
+    /// Whether a stream exists that allows direct reads; `None` if NATS does not answer, or forbids the question.
+    pub async fn has_stream(&self, stream: &str) -> Option<bool> {
+        let subject = format!("$JS.API.DIRECT.GET.{stream}");
+        match self.client.request(subject, Bytes::from_static(b"{\"seq\":1}")).await {
+            Ok(_) => Some(true),
+            Err(error) if error.kind() == RequestErrorKind::NoResponders => Some(false),
+            Err(_) => None,
+        }
+    }
 }
 
 /// Reads the answer from [`JETSTREAM_INFO`]: the account's figures, or an error.

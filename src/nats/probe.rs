@@ -72,7 +72,7 @@ pub async fn probe(
         if std::mem::replace(&mut are_permissions_checked, true) {
             continue;
         }
-        let has_jetstream = ask_about_jetstream(config).await;
+        let (has_jetstream, has_revocations) = ask_about_jetstream(config).await;
         let checked = check_permissions(&mut connection, config, needs, has_jetstream, &mut findings);
         if let Err(reason) = checked.await {
             findings.push(Finding::failed(
@@ -81,6 +81,15 @@ pub async fn probe(
             ));
         }
         findings.push(jetstream(has_jetstream, needs));
+        if has_revocations == Some(false) {
+            let bucket = buckets::REVOKED.name;
+            findings.push(Finding::warning(
+                format!(
+                    "there is no bucket {bucket}: a node that restarts, or was away, forgets revocations"
+                ),
+                "create it with `tidegate streams apply`",
+            ));
+        }
         if ordinary_users.is_empty() {
             findings.push(other_users::without_a_login(url, config, probe_id).await);
         }
@@ -91,10 +100,14 @@ pub async fn probe(
     findings
 }
 
-async fn ask_about_jetstream(config: &NatsConfig) -> JetStream {
-    match Client::connect(config, "tidegate/check/jetstream").await {
-        Ok(client) => client.jetstream().await,
-        Err(_) => JetStream::Unknown,
+/// Whether the account has JetStream and, if it has, the bucket of revocations.
+async fn ask_about_jetstream(config: &NatsConfig) -> (JetStream, Option<bool>) {
+    let Ok(client) = Client::connect(config, "tidegate/check/jetstream").await else {
+        return (JetStream::Unknown, None);
+    };
+    match client.jetstream().await {
+        enabled @ JetStream::Enabled { .. } => (enabled, client.has_stream(&buckets::REVOKED.stream()).await),
+        other @ (JetStream::Disabled | JetStream::Unknown) => (other, None),
     }
 }
 

@@ -62,6 +62,7 @@ async fn check_tests_each_nats_permission_that_the_node_needs() {
     ] {
         assert_line(&printed, "ok", what, "");
     }
+    assert_line(&printed, "warning", "there is no bucket tidegate_revoked", "tidegate streams apply");
     assert!(!printed.contains("FAILED") && printed.ends_with('\n'), "{printed}");
 }
 

@@ -135,6 +135,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn rev_02_an_entry_of_permissions_that_is_not_valid_withdraws_all_of_them() {
+        for json in ["", "{}", "what?", r#"{"subscribe":["prices.*"],"typo":1}"#, r#"{"subscribe":["a..b"]}"#]
+        {
+            let subject = "$KV.tidegate_revoked.permissions.alice";
+            let rule = change(subject, json.as_bytes(), |_| None, 1).unwrap().rule.unwrap();
+            for denied in [&rule.subscribe, &rule.publish, &rule.request] {
+                assert_eq!(
+                    denied.iter().map(|denied| denied.0.as_str()).collect::<Vec<_>>(),
+                    [">"],
+                    "{json}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn rev_01_entries_are_read_as_the_nats_cli_writes_them() {
         for (subject, json, is_removed, expected) in [
             ("$KV.tidegate_revoked.user.alice", "{}", false, Some(Some(None))),
