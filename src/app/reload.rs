@@ -27,13 +27,21 @@ impl App {
         let (next, needs_restart) = merge(&current, new);
         let node = &self.node;
         let earlier: Vec<_> = node.authenticator().key_sources().map(Arc::clone).collect();
-        let authenticator = parts::authenticator(&next, &earlier)?;
+        // Endpoints that need a restart may not fit the new rules.
+        let fit = || match needs_restart.contains(&"[[endpoint]]") {
+            true => {
+                "the endpoints have changed in a way that needs a restart, and the ones that run do not fit the rest"
+            }
+            false => "the configuration does not fit together",
+        };
+        let authenticator = parts::authenticator(&next, &earlier).with_context(fit)?;
         let vocabularies = node.current_vocabularies.get().reloaded(&parts::vocabulary_files(&next));
         let vocabularies =
             vocabularies.context("the vocabularies have changed too often: restart the node")?;
         let tls = self.routes.borrow().iter().find_map(|routes| routes.tls.clone());
         let settings = parts::gate_settings(&next, &authenticator, &vocabularies, node);
-        let routes = parts::listener_routes(&next, tls.as_ref(), settings, self.address.tcp())?;
+        let routes =
+            parts::listener_routes(&next, tls.as_ref(), settings, self.address.tcp()).with_context(fit)?;
         telemetry::set_filter(&next.log).context("cannot change the log filter")?;
         // First what the new routes need. An error means that a thread has ended, and so the node does.
         for lane in node.lanes.iter() {

@@ -40,9 +40,10 @@ impl Common {
         self.load_with(None)
     }
 
-    /// Loads it again, in a node that runs.
+    /// Loads it again, in a node that runs. It does not look into the files of [nats], which the node reads at its start,
+    /// and of [tls]: certificates that cannot be used must not keep a leaked key in use, and are logged when they are read.
     pub(super) fn load_again(&self) -> Result<Loaded, InvalidConfig> {
-        self.try_load(None)
+        load::load(&self.sources(None))
     }
 
     /// The same as [`Common::load`] with one more key, which has its own flag.
@@ -56,16 +57,19 @@ impl Common {
     }
 
     fn try_load(&self, extra: Option<(String, String)>) -> Result<Loaded, InvalidConfig> {
-        let sources = Sources {
-            file: self.config.clone(),
-            environment: config::environment(),
-            flags: self.set.iter().cloned().chain(extra).collect(),
-        };
         let inspect = |config: &Config| {
             let nats = nats::files::inspect(&config.nats);
             nats.into_iter().chain(net::tls::files::inspect(&config.tls)).collect()
         };
-        load::load_and_inspect(&sources, inspect)
+        load::load_and_inspect(&self.sources(extra), inspect)
+    }
+
+    fn sources(&self, extra: Option<(String, String)>) -> Sources {
+        Sources {
+            file: self.config.clone(),
+            environment: config::environment(),
+            flags: self.set.iter().cloned().chain(extra).collect(),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
 use anyhow::bail;
+use anyhow::ensure;
 use clap::Args;
 
 use crate::auth::revocation::message::RevocationMessage;
@@ -18,7 +19,13 @@ use crate::auth::revocation::target::TargetKind;
 use crate::cli::common::Common;
 use crate::cli::common::USAGE;
 use crate::cli::common::block_on;
+use crate::cli::login;
+use crate::config::Config;
+use crate::config::auth::AuthConfig;
+use crate::config::nats::NatsConfig;
+use crate::config::nats::login::NatsLogin;
 use crate::nats::client::Client;
+use crate::nats::probe;
 
 /// How long to wait for the answers of nodes after the last one.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
@@ -29,7 +36,7 @@ pub struct RevokeArgs {
     #[command(flatten)]
     common: Common,
     /// All credentials of this user that exist now: the user has to sign in again. With --for-good, also later ones, and API
-    /// keys. Names are as in the claim that `auth.user_claim` names.
+    /// keys. Names are as in the claim that `auth.user_claim` names, with the `user_prefix` of their issuer in front.
     #[arg(long, value_name = "USER")]
     user: Option<Box<str>>,
     /// The token with this id (`jti`).
@@ -38,7 +45,8 @@ pub struct RevokeArgs {
     /// The tokens of all users that exist now.
     #[arg(long, conflicts_with_all = ["user", "token"])]
     everyone: bool,
-    /// Only credentials of this issuer (`iss`). Without it: of any issuer.
+    /// Only credentials of this issuer (`iss`). Without it: of any issuer. With an issuer that has a `user_prefix`, the user
+    /// may be written without it.
     #[arg(long, value_name = "ISSUER")]
     issuer: Option<Box<str>>,
     /// Revoke what the user gets later, too.
@@ -47,6 +55,13 @@ pub struct RevokeArgs {
     /// The revocation ends after this many seconds: at least the lifetime of your tokens. Without it, it never ends.
     #[arg(long, value_name = "SECONDS")]
     keep_s: Option<u64>,
+    /// Log in to NATS as this user, who may publish on tidegate.revoke; @FILE names a file that contains USER:PASSWORD
+    /// [default: the login in the configuration].
+    #[arg(long, value_name = "USER:PASSWORD", value_parser = login::password)]
+    nats_user: Option<NatsLogin>,
+    /// Log in to NATS with this credentials file.
+    #[arg(long, value_name = "FILE", value_parser = login::creds, conflicts_with = "nats_user")]
+    nats_creds: Option<NatsLogin>,
     /// Withdraw the permission to subscribe to this pattern, and keep the credentials valid. May be repeated.
     #[arg(long, value_name = "PATTERN", requires = "user")]
     deny_subscribe: Vec<String>,
@@ -61,29 +76,64 @@ pub struct RevokeArgs {
 /// Runs the command.
 pub fn run(args: &RevokeArgs) -> ExitCode {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let message = match message(args, now) {
-        Ok(message) => message,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::from(USAGE);
-        }
+    let refuse = |error: String| {
+        eprintln!("error: {error}");
+        ExitCode::from(USAGE)
     };
-    let loaded = match args.common.load() {
-        Ok(loaded) => loaded,
+    let mut message = match message(args, now) {
+        Ok(message) => message,
+        Err(error) => return refuse(error),
+    };
+    let Config { nats, auth, .. } = match args.common.load() {
+        Ok(loaded) => loaded.config,
         Err(code) => return code,
     };
+    if let Err(error) = complete(&mut message.target, &auth) {
+        return refuse(error);
+    }
+    let login = args.nats_user.as_ref().or(args.nats_creds.as_ref()).cloned();
+    let nats = NatsConfig { login: login.unwrap_or(nats.login), ..nats };
     block_on(async {
-        let client = Client::connect(&loaded.config.nats, "tidegate/revoke").await?;
-        let answers = client.ask_all(SUBJECT, message.to_json().into(), ANSWER_WAIT).await?;
+        let client = Client::connect(&nats, "tidegate/revoke").await?;
+        let answers = match client.ask_all(SUBJECT, message.to_json().into(), ANSWER_WAIT).await {
+            Ok(answers) => answers,
+            Err(error) => {
+                let failures = probe::connection_failures(&nats).await;
+                ensure!(failures.is_empty(), "nothing is revoked: {}", failures.join("; "));
+                return Err(error.into());
+            }
+        };
         if answers.is_empty() {
             bail!(
-                "no node has answered: is one running on this NATS, and may this login publish on {SUBJECT}?"
+                "nothing is revoked, because no node has answered: is one running on this NATS, and may this login publish \
+                 on {SUBJECT}?"
             );
         }
         let lines: Result<Vec<_>, _> = answers.iter().map(|answer| line(answer)).collect();
         lines.map_err(anyhow::Error::msg)?.iter().for_each(|line| println!("{line}"));
         Ok(())
     })
+}
+
+/// Adds the prefix of an issuer to the name of its user, and refuses an issuer that the configuration does not have.
+fn complete(target: &mut RevocationTarget, auth: &AuthConfig) -> Result<(), String> {
+    let Some(name) = target.issuer.as_deref() else { return Ok(()) };
+    let issuers = auth.all_issuers();
+    let known: Vec<&str> =
+        issuers.iter().map(|issuer| &*issuer.issuer).filter(|name| !name.is_empty()).collect();
+    let Some(issuer) = issuers.iter().find(|issuer| issuer.issuer == name) else {
+        // Without a configured issuer, tokens of any issuer are accepted.
+        return match known[..] {
+            [] => Ok(()),
+            [..] => Err(format!("there is no issuer \"{name}\": the configuration has {}", known.join(", "))),
+        };
+    };
+    if let TargetKind::User(user) | TargetKind::Permissions(user) = &mut target.kind
+        && !user.starts_with(&issuer.user_prefix)
+    {
+        *user = format!("{}{user}", issuer.user_prefix).into();
+    }
+    Ok(())
 }
 
 /// What to publish at the time `now`, in seconds since 1970.
@@ -140,6 +190,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::config::auth::issuer::IssuerConfig;
 
     #[derive(Debug, Parser)]
     struct Line {
@@ -183,6 +234,32 @@ mod tests {
         assert!(message(&line.args, 0).unwrap_err().contains("say what to revoke"));
         let line = Line::try_parse_from(["revoke", "--user", "a", "--deny-subscribe", "a..b"]).unwrap();
         assert!(message(&line.args, 0).unwrap_err().contains("no subject or pattern"));
+    }
+
+    #[test]
+    fn rev_01_the_prefix_of_the_issuer_is_added_once() {
+        let issuer = |name: &str, prefix: &str| IssuerConfig {
+            issuer: name.to_owned(),
+            user_prefix: prefix.to_owned(),
+            ..AuthConfig::default().all_issuers().remove(0)
+        };
+        let issuers = vec![issuer("https://jobs", "job:"), issuer("https://people", "")];
+        let auth = AuthConfig { issuers, ..AuthConfig::default() };
+        for (flags, expected) in [
+            ("--user nightly --issuer https://jobs", Ok("user.https=3A=2F=2Fjobs.job=3Anightly")),
+            ("--user job:nightly --issuer https://jobs", Ok("user.https=3A=2F=2Fjobs.job=3Anightly")),
+            ("--user ann --issuer https://people", Ok("user.https=3A=2F=2Fpeople.ann")),
+            ("--user ann", Ok("user.ann")),
+            ("--user ann --issuer https://other", Err("the configuration has https://jobs, https://people")),
+        ] {
+            let line = Line::try_parse_from(std::iter::once("revoke").chain(flags.split(' '))).unwrap();
+            let mut target = message(&line.args, 1000).unwrap().target;
+            match (complete(&mut target, &auth), expected) {
+                (Ok(()), Ok(key)) => assert_eq!(target.key(), key, "{flags}"),
+                (Err(error), Err(part)) => assert!(error.contains(part), "{error}"),
+                (found, _) => panic!("{flags}: {found:?}"),
+            }
+        }
     }
 
     #[test]

@@ -12,7 +12,8 @@ pub enum TokenCommand {
     /// Mint a token, for tests and for programs, and print nothing else. It has the claims that the configuration
     /// requires.
     New(mint::MintArgs),
-    /// Explain a token or an API key: why it is refused, or what it may do. Exit codes: 0 accepted, 1 refused, 64 wrong
+    /// Explain a token or an API key: why it is refused, or what it may do. It asks no node, so it does not know what was
+    /// revoked. Exit codes: 0 accepted, 1 refused, 64 wrong
     /// flags or configuration.
     Check(check::TokenCheckArgs),
 }

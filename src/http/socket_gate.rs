@@ -39,6 +39,7 @@ const ADDRESS_RETRY_AFTER: Duration = Duration::from_secs(30);
 static REFUSALS: LimitByReason = LimitByReason::per_second(10);
 static PROXY_HEADERS: LogLimit = LogLimit::per_second(1);
 static NO_CLIENT_ADDRESS: LogLimit = LogLimit::every(60, 1);
+static UNLISTED_PROXY: LogLimit = LogLimit::every(60, 1);
 
 /// The address of a client that a proxy has not named.
 const UNKNOWN_CLIENT: SocketAddr = SocketAddr::new(peer::NO_ADDRESS, 0);
@@ -127,7 +128,10 @@ impl SocketGate {
         kind: RequestKind,
     ) -> Result<Option<CountedConnection>, Problem> {
         let (address, is_counted) = match self.proxies.read(peer, headers) {
-            Forwarded::Untrusted => (peer.limited_address(), true),
+            Forwarded::Untrusted => {
+                self.warn_about_unlisted_proxy(peer, headers);
+                (peer.limited_address(), true)
+            }
             Forwarded::Absent => {
                 self.warn_about_proxy(peer, kind);
                 return Ok(None);
@@ -223,6 +227,18 @@ impl SocketGate {
     }
 
     /// A proxy that names no client makes the limits of addresses useless.
+    /// Programs on this machine are not limited, so all clients of a proxy there would not be either.
+    fn warn_about_unlisted_proxy(&self, peer: Peer, headers: &HeaderMap) {
+        if peer.limited_address().is_loopback()
+            && headers.contains_key("x-forwarded-for")
+            && let Some(suppressed) = UNLISTED_PROXY.pass()
+        {
+            let advice = "a program on this machine sends X-Forwarded-For, and is not in http.trusted_proxies: limits for \
+                          each address do not apply to its clients; list it if it is a proxy";
+            warn!(%peer, node = &*self.node.name, suppressed, "{advice}");
+        }
+    }
+
     fn warn_about_proxy(&self, peer: Peer, kind: RequestKind) {
         if kind != RequestKind::Call
             && let Some(suppressed) = NO_CLIENT_ADDRESS.pass()

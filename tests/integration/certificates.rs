@@ -74,7 +74,7 @@ async fn tls_01_a_bad_new_file_keeps_the_old_certificate_and_the_log_says_why() 
     );
     let nats = NatsServer::start().await;
     let mut node = Process::serve(&nats.node_url(), &config).await;
-    let (message, tls) = ("error", TlsClient::new(&folder.ca_pem()));
+    let tls = TlsClient::new(&folder.ca_pem());
     let key = std::fs::read(&files.key_file).unwrap();
     let other = folder.issue("other", &["localhost"]);
     for (bad, reason) in [
@@ -85,7 +85,7 @@ async fn tls_01_a_bad_new_file_keeps_the_old_certificate_and_the_log_says_why() 
         std::fs::write(&files.key_file, bad).unwrap();
         node.signal("HUP");
         let is_told = |line: &serde_json::Value| {
-            line["level"] == "ERROR" && line["message"].as_str().is_some_and(|text| text.contains(reason))
+            line["level"] == "ERROR" && line["error"].as_str().is_some_and(|text| text.contains(reason))
         };
         eventually(reason, async || node.logs().iter().any(is_told)).await;
         assert_eq!(served(&node.address, &tls).await, old);
@@ -96,10 +96,10 @@ async fn tls_01_a_bad_new_file_keeps_the_old_certificate_and_the_log_says_why() 
     std::fs::copy(&expired.key_file, &files.key_file).unwrap();
     std::fs::copy(&expired.cert_file, &files.cert_file).unwrap();
     node.signal("HUP");
-    node.logged_once("expired", |line| {
-        line[message].as_str().is_some_and(|error| error.contains("it expired on"))
-    })
-    .await;
+    let is_told = |line: &serde_json::Value| {
+        line["error"].as_str().is_some_and(|error| error.contains("it expired on"))
+    };
+    eventually("expired", async || node.logs().iter().any(is_told)).await;
     assert_eq!(served(&node.address, &tls).await, old);
     folder.issue("server", &["localhost"]);
     node.signal("HUP");

@@ -131,11 +131,18 @@ fn signer(auth: &AuthConfig, args: &MintArgs) -> Result<(IssuerConfig, Signer), 
     Ok((issuer, Signer::Secret { algorithm: key.algorithm, kid: Some(key.kid), secret }))
 }
 
-/// The issuer with the name in `--issuer`, or the only one.
+/// The issuer with the name in `--issuer`, or the only one, or the one that has the key.
 fn issuer(auth: &AuthConfig, args: &MintArgs) -> Result<IssuerConfig, String> {
     let mut issuers = auth.all_issuers();
     if args.issuer.is_none() && issuers.len() == 1 {
         return Ok(issuers.remove(0));
+    }
+    let has_key = |issuer: &&IssuerConfig| issuer.keys.iter().any(|key| Some(&key.kid) == args.key.as_ref());
+    let mut of_key = issuers.iter().filter(has_key);
+    if args.issuer.is_none()
+        && let (Some(issuer), None) = (of_key.next(), of_key.next())
+    {
+        return Ok(issuer.clone());
     }
     let names: Vec<String> = issuers.iter().map(|issuer| issuer.issuer.clone()).collect();
     let found = issuers.into_iter().find(|issuer| Some(&issuer.issuer) == args.issuer.as_ref());
