@@ -53,6 +53,8 @@ pub fn refused(error: TicketError) -> Problem {
         TicketError::Off => {
             Problem::new(StatusCode::NOT_FOUND, "not_found", detail).with_reason("tickets_off")
         }
+        TicketError::TooManyOfUser => Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail)
+            .with_header(header::RETRY_AFTER, &retry_after_seconds(RETRY_AFTER).to_string()),
         TicketError::Away | TicketError::Full | TicketError::NoRandomNumbers => {
             Problem::unavailable(detail, retry_after_seconds(RETRY_AFTER))
         }

@@ -99,7 +99,9 @@ async fn answer(
     let AcceptedCredential { credential, origin, .. } = accepted;
     let (tickets, from_cookie) = (&gate.node.tickets, credential.carrier == Carrier::Cookie);
     let origin = origin.map(|origin| origin.to_string());
-    let ticket = tickets.issue(credential.secret, from_cookie, origin, now).await.map_err(redeem::refused)?;
+    let user = call_limiter.hash_of(&accepted.identity);
+    let ticket = tickets.issue(user, credential.secret, from_cookie, origin, now).await;
+    let ticket = ticket.map_err(redeem::refused)?;
     let body = json!({ "ticket": ticket.text(), "expires_in_s": tickets.validity().as_secs() });
     let answer = warp::reply::with_header(warp::reply::json(&body), "cache-control", "no-store");
     Ok(answer.into_response())

@@ -71,7 +71,12 @@ impl CallLimiter {
 
     /// The caller with a credential of this identity.
     pub fn by_identity(&self, identity: &Identity) -> Caller {
-        Caller::Identity(self.hasher.hash_one((&identity.issuer, &identity.user)))
+        Caller::Identity(self.hash_of(identity))
+    }
+
+    /// A hash of the user, which clients cannot predict.
+    pub fn hash_of(&self, identity: &Identity) -> u64 {
+        self.hasher.hash_one((&identity.issuer, &identity.user))
     }
 
     /// Charges the caller for this number of calls. If that exceeds its rate, the error is the time to wait. No calls

@@ -13,6 +13,8 @@ use crate::auth::ticket::TicketId;
 /// The most tickets, and the most bytes of all of them together.
 const MAX_TICKETS: usize = 10_000;
 const MAX_BYTES: usize = 16 * 1024 * 1024;
+/// The most tickets of one user, so that one user leaves room for the others.
+const MAX_OF_USER: u32 = 100;
 
 /// Sealed tickets by their ids. Their number and their bytes are limited.
 #[derive(Debug, Default)]
@@ -22,18 +24,26 @@ pub(super) struct LocalTickets(Mutex<KeptTickets>);
 struct KeptTickets {
     sealed: HashMap<TicketId, Vec<u8>>,
     bytes: usize,
-    /// All of them, and those that were used, in the order in which they end.
-    ends: VecDeque<(Instant, TicketId)>,
+    /// All of them, and those that were used, in the order in which they end, with the hash of their user.
+    ends: VecDeque<(Instant, TicketId, u64)>,
+    /// How many of `ends` each user has, by hash.
+    by_user: HashMap<u64, u32>,
 }
 
 /// There is no room for another ticket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Full;
+pub(super) enum Full {
+    /// Of any user.
+    Node,
+    /// Of this user.
+    User,
+}
 
 impl LocalTickets {
-    /// Keeps a ticket until `ends`.
+    /// Keeps a ticket until `ends`. `user` is a hash of its user.
     pub(super) fn insert(
         &self,
+        user: u64,
         id: TicketId,
         sealed: Vec<u8>,
         ends: Instant,
@@ -42,11 +52,17 @@ impl LocalTickets {
         let kept = &mut *self.locked();
         kept.remove_ended(now);
         if kept.ends.len() >= MAX_TICKETS || kept.bytes + sealed.len() > MAX_BYTES {
-            return Err(Full);
+            return Err(Full::Node);
         }
+        let of_user = kept.by_user.entry(user).or_default();
+        // An entry that was just made is below the limit, so none without a ticket remains.
+        if *of_user >= MAX_OF_USER {
+            return Err(Full::User);
+        }
+        *of_user += 1;
         kept.bytes += sealed.len();
         kept.sealed.insert(id, sealed);
-        kept.ends.push_back((ends, id));
+        kept.ends.push_back((ends, id, user));
         Ok(())
     }
 
@@ -69,11 +85,17 @@ impl KeptTickets {
     }
 
     fn remove_ended(&mut self, now: Instant) {
-        while let Some((ends, id)) = self.ends.front().copied()
+        while let Some((ends, id, user)) = self.ends.front().copied()
             && ends <= now
         {
             self.ends.pop_front();
             self.remove(&id);
+            if let Some(of_user) = self.by_user.get_mut(&user) {
+                *of_user -= 1;
+                if *of_user == 0 {
+                    self.by_user.remove(&user);
+                }
+            }
         }
     }
 }
@@ -92,7 +114,7 @@ mod tests {
     #[test]
     fn tok_03_a_local_ticket_is_taken_once() {
         let (tickets, now, one) = (LocalTickets::default(), Instant::now(), id());
-        tickets.insert(one, vec![1, 2], now + Duration::from_secs(30), now).unwrap();
+        tickets.insert(1, one, vec![1, 2], now + Duration::from_secs(30), now).unwrap();
         assert_eq!(tickets.take(&id()), None);
         assert_eq!(tickets.take(&one), Some(vec![1, 2]));
         assert_eq!(tickets.take(&one), None);
@@ -103,17 +125,32 @@ mod tests {
         let (tickets, now) = (LocalTickets::default(), Instant::now());
         let ends = now + Duration::from_secs(30);
         let last = id();
-        for _ in 1..MAX_TICKETS {
-            tickets.insert(id(), Vec::new(), ends, now).unwrap();
+        for user in (1_u64..).take(MAX_TICKETS - 1) {
+            tickets.insert(user, id(), Vec::new(), ends, now).unwrap();
         }
-        assert_eq!(tickets.insert(last, Vec::new(), ends, now), Ok(()));
-        assert_eq!(tickets.insert(id(), Vec::new(), ends, now), Err(Full));
-        assert_eq!(tickets.insert(id(), vec![0; MAX_BYTES], ends, ends), Ok(()), "the others have ended");
+        assert_eq!(tickets.insert(0, last, Vec::new(), ends, now), Ok(()));
+        assert_eq!(tickets.insert(0, id(), Vec::new(), ends, now), Err(Full::Node));
+        assert_eq!(tickets.insert(0, id(), vec![0; MAX_BYTES], ends, ends), Ok(()), "the others have ended");
         assert_eq!(tickets.take(&last), None, "it has ended");
         assert_eq!(
-            tickets.insert(id(), vec![0], ends + Duration::from_secs(30), ends - Duration::from_secs(1)),
-            Err(Full)
+            tickets.insert(0, id(), vec![0], ends + Duration::from_secs(30), ends - Duration::from_secs(1)),
+            Err(Full::Node)
         );
-        assert_eq!(tickets.insert(id(), Vec::new(), ends, now), Ok(()));
+        assert_eq!(tickets.insert(0, id(), Vec::new(), ends, now), Ok(()));
+    }
+
+    #[test]
+    fn tok_03_one_user_leaves_room_for_others() {
+        let (tickets, now) = (LocalTickets::default(), Instant::now());
+        let ends = now + Duration::from_secs(30);
+        for _ in 0..MAX_OF_USER {
+            let used = id();
+            tickets.insert(1, used, Vec::new(), ends, now).unwrap();
+            tickets.take(&used).unwrap();
+        }
+        assert_eq!(tickets.insert(1, id(), Vec::new(), ends, now), Err(Full::User));
+        assert_eq!(tickets.insert(2, id(), Vec::new(), ends, now), Ok(()));
+        assert_eq!(tickets.insert(1, id(), Vec::new(), ends + Duration::from_secs(30), ends), Ok(()));
+        assert_eq!(tickets.locked().by_user.len(), 1, "others are forgotten");
     }
 }

@@ -20,6 +20,7 @@ use crate::nats::buckets;
 use crate::nats::control::ControlConnection;
 use crate::nats::key_value::Bucket;
 use crate::nats::key_value::BucketError;
+use crate::node::local_tickets::Full;
 use crate::node::local_tickets::LocalTickets;
 use crate::telemetry::limit::LogLimit;
 
@@ -64,6 +65,10 @@ pub enum TicketError {
     Away,
     #[error("this node has issued too many tickets that are not used: try again later")]
     Full,
+    #[error(
+        "this user has too many tickets: use each for one connection, and try again when they have ended"
+    )]
+    TooManyOfUser,
     #[error("this node cannot make tickets: the system has no random numbers")]
     NoRandomNumbers,
 }
@@ -90,9 +95,11 @@ impl Tickets {
         self.validity
     }
 
-    /// Makes a ticket for this credential, which has been verified. `origin` is the page that asks for it.
+    /// Makes a ticket for this credential, which has been verified. `user` is a hash of its user, and `origin` the page
+    /// that asks for it.
     pub async fn issue(
         &self,
+        user: u64,
         credential: Secret,
         from_cookie: bool,
         origin: Option<String>,
@@ -116,9 +123,11 @@ impl Tickets {
             Store::Unknown { .. } => return Err(TicketError::Away),
             Store::Local { .. } => {
                 let now = Instant::now();
-                self.local
-                    .insert(ticket.id(), sealed, now + self.validity, now)
-                    .map_err(|_| TicketError::Full)?;
+                let inserted = self.local.insert(user, ticket.id(), sealed, now + self.validity, now);
+                inserted.map_err(|full| match full {
+                    Full::Node => TicketError::Full,
+                    Full::User => TicketError::TooManyOfUser,
+                })?;
             }
         }
         Ok(ticket)
