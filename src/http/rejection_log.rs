@@ -12,6 +12,7 @@ use crate::auth::jwt;
 use crate::http::endpoint::Endpoint;
 use crate::http::endpoint::HandshakeRequest;
 use crate::http::gate::Gate;
+use crate::http::origin::ORIGIN_NOT_ALLOWED;
 use crate::http::problem::Problem;
 use crate::http::request_id;
 use crate::net::peer::Peer;
@@ -43,7 +44,7 @@ impl RejectedRequest<'_> {
             code = problem.code,
             reason = problem.reason,
             detail = &*problem.detail,
-            claimed_user = self.claimed_user(),
+            claimed_user = self.claimed_user(problem),
             peer = %self.peer,
             forwarded = self.forwarded(gate).map(display),
             endpoint = &*self.endpoint.policy.endpoint,
@@ -59,7 +60,11 @@ impl RejectedRequest<'_> {
     }
 
     /// The user that the credential names, whether the credential is valid or not. Nothing else of it is logged.
-    fn claimed_user(&self) -> Option<String> {
+    /// The origin is decided before any credential is read, and stays so here.
+    fn claimed_user(&self, problem: &Problem) -> Option<String> {
+        if problem.code == ORIGIN_NOT_ALLOWED {
+            return None;
+        }
         let authorization = self.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let protocols = self.headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
         let credentials =
