@@ -137,6 +137,7 @@ mod tests {
     use crate::metrics::Round;
     use crate::metrics::TargetResults;
     use crate::suite;
+    use crate::tls::Transport;
     use crate::workloads::Workload;
 
     #[test]
@@ -160,6 +161,7 @@ mod tests {
             name: name.to_owned(),
             title: name.to_owned(),
             workload: Workload::Restart(suite::restart()),
+            transport: Transport::Plain,
             results,
         };
         let outcomes = [

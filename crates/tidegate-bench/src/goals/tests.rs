@@ -25,8 +25,13 @@ fn outcome_of(entry: Entry, costs: &[(&str, f64)]) -> Outcome {
         let round = Round { metrics: vec![(&COST, *cost)], ..Round::default() };
         TargetResults { target: (*target).to_owned(), rounds: vec![round] }
     });
-    let title = entry.workload.title();
-    Outcome { name: entry.name, title, workload: entry.workload, results: results.collect() }
+    Outcome {
+        title: entry.title(),
+        name: entry.name,
+        workload: entry.workload,
+        transport: entry.transport,
+        results: results.collect(),
+    }
 }
 
 #[test]
