@@ -56,8 +56,8 @@ struct CommonArgs {
     baseline: bool,
     #[arg(long, global = true, hide = true)]
     floor: bool,
-    /// Clients connect over TLS 1.3, with a full handshake each. Measures only Tidegate and nats-server. Not for `all`
-    /// and `abuse`.
+    /// Clients connect over TLS 1.3, with a full handshake each. Measures only Tidegate and nats-server. Not for `abuse`, nor
+    /// for `all`, which always measures two workloads over TLS.
     #[arg(long, global = true)]
     tls: bool,
     /// The nats-server program. Default: `TIDEGATE_NATS_SERVER`, otherwise nats-server on the PATH.

@@ -159,6 +159,8 @@ pub fn all() -> Vec<Entry> {
     all.push(Entry::new("private-own", Workload::Messages(workload)).tidegate_only());
     let workload = Idle { private: true, feed: feed(), ..idle.clone() };
     all.push(Entry::new("idle-private-pattern", Workload::Idle(workload)).rounds(2).tidegate_only());
+    all.push(Entry::new("fanout-64", Workload::Messages(fanout(1000, window))).over_tls());
+    all.push(Entry::new("idle-shared", Workload::Idle(idle.clone())).rounds(1).over_tls());
     for size in [200, 1024] {
         let plain = Messages { size, ..fanout(1000, window) };
         if size != 200 {

@@ -384,7 +384,7 @@ impl WorkloadArgs {
     /// The workloads to measure over TLS. Fails if they have no TLS.
     pub(super) fn entries_over_tls(&self) -> anyhow::Result<Vec<Entry>> {
         match self {
-            Self::All(_) => bail!("`all` does not measure over TLS: leave out --tls"),
+            Self::All(_) => bail!("`all` always measures two workloads over TLS: leave out --tls"),
             Self::Abuse(_) => bail!("the attackers of `abuse` do not use TLS: leave out --tls"),
             Self::Fanout(_)
             | Self::Market(_)

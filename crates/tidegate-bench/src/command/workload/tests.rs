@@ -63,14 +63,17 @@ fn workloads_over_tls_have_the_names_of_those_without_and_the_ending_tls() {
         let arguments = ["bench"].into_iter().chain(line.split(' '));
         TestCli::try_parse_from(arguments).unwrap().workload.entries_over_tls()
     };
-    for (line, name) in [
-        ("fanout", "fanout-64-tls"),
-        ("idle", "idle-shared-tls"),
-        ("fanout --sockets 20", "fanout-tls"),
-        ("connect", "connect-tls"),
+    let in_suite = suite::all();
+    for (line, name, is_in_suite) in [
+        ("fanout", "fanout-64-tls", true),
+        ("idle", "idle-shared-tls", true),
+        ("fanout --sockets 20", "fanout-tls", false),
+        ("connect", "connect-tls", false),
     ] {
         let entries = over_tls(line).unwrap();
         assert_eq!((entries[0].name.as_str(), entries[0].transport), (name, Transport::Tls));
+        let mut same = in_suite.iter().filter(|entry| entry.name == name);
+        assert_eq!(same.any(|entry| entry.workload == entries[0].workload), is_in_suite, "{line}");
     }
     for (line, words) in [("all", "leave out --tls"), ("abuse", "attackers"), ("fanout --rate 0", "--rate")] {
         let error = over_tls(line).unwrap_err().to_string();
