@@ -14,9 +14,6 @@ use crate::config::http::HttpConfig;
 use crate::config::origin::WebOrigin;
 use crate::http::problem::Problem;
 
-/// The code of a refused origin.
-pub const ORIGIN_NOT_ALLOWED: &str = "origin_not_allowed";
-
 /// The most characters of a malformed origin in an error.
 const MAX_SHOWN: usize = 100;
 /// How a browser says where a request comes from: same-origin, same-site, cross-site, or none for a person.
@@ -156,7 +153,7 @@ impl OriginPolicy {
 }
 
 fn refused(detail: String) -> Problem {
-    Problem::new(StatusCode::FORBIDDEN, ORIGIN_NOT_ALLOWED, detail)
+    Problem::new(StatusCode::FORBIDDEN, "origin_not_allowed", detail)
 }
 
 /// The beginning of a text, with everything but printable ASCII escaped.

@@ -12,7 +12,6 @@ use crate::auth::jwt;
 use crate::http::endpoint::Endpoint;
 use crate::http::endpoint::HandshakeRequest;
 use crate::http::gate::Gate;
-use crate::http::origin::ORIGIN_NOT_ALLOWED;
 use crate::http::problem::Problem;
 use crate::http::request_id;
 use crate::net::peer::Peer;
@@ -62,7 +61,7 @@ impl RejectedRequest<'_> {
     /// The user that the credential names, whether the credential is valid or not. Nothing else of it is logged.
     /// The origin is decided before any credential is read, and stays so here.
     fn claimed_user(&self, problem: &Problem) -> Option<String> {
-        if problem.code == ORIGIN_NOT_ALLOWED {
+        if problem.code == "origin_not_allowed" {
             return None;
         }
         let authorization = self.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());

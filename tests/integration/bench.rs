@@ -161,6 +161,27 @@ async fn connections_are_counted() {
 }
 
 #[tokio::test]
+async fn over_tls_everything_arrives_from_both_servers() {
+    let targets = &ALL[..2];
+    let encrypted =
+        metrics("fanout --tls --sockets 20 --window 4 --seconds 0.3 --peer --baseline", targets).await;
+    let plain = metrics("fanout --sockets 20 --window 4 --seconds 0.3 --peer", targets).await;
+    for (encrypted, plain) in encrypted.iter().zip(&plain) {
+        let received = value(encrypted, "received");
+        assert!(received > 0.0 && received % 20.0 == 0.0, "{encrypted}");
+        let bytes = [encrypted, plain].map(|metrics| value(metrics, "wire_bytes"));
+        assert!(bytes[0] > bytes[1], "the clients did not use TLS: {bytes:?}");
+    }
+    for metrics in metrics("idle --tls --sockets 20 --seconds 0.1 --peer", targets).await {
+        assert_eq!(value(&metrics, "received"), 20.0, "{metrics}");
+    }
+    for metrics in metrics("connect --tls --at-once 4 --seconds 0.3 --peer", targets).await {
+        assert!(value(&metrics, "connections") > 0.0, "{metrics}");
+        assert_eq!(value(&metrics, "failed"), 0.0, "{metrics}");
+    }
+}
+
+#[tokio::test]
 async fn after_a_storm_all_sockets_have_reconnected() {
     for metrics in metrics("storm --sockets 20 --peer --baseline", &ALL).await {
         assert_eq!((value(&metrics, "connections"), value(&metrics, "failed")), (20.0, 0.0), "{metrics}");
@@ -236,6 +257,7 @@ async fn errors_explain_the_mistake() {
         (&["fanout", "--seconds", "0"], "--seconds"),
         (&["fanout", "--floor"], "--floor is now called --baseline"),
         (&["fanout", "--compress", "--peer"], "leave out --peer or --compress"),
+        (&["all", "--tls"], "leave out --tls"),
         (&["market", "--vocabulary", "/nowhere/quotes.toml"], "cannot read /nowhere/quotes.toml"),
     ] {
         let finished = Command::new(env!("CARGO_BIN_EXE_tidegate"))

@@ -235,6 +235,7 @@ mod tests {
                 name: entry.name,
                 title: String::new(),
                 workload: entry.workload,
+                transport: entry.transport,
                 results: results.collect(),
             }
         });

@@ -3,13 +3,13 @@
 
 pub mod dialect;
 pub mod frame_parser;
+mod stream;
 
 use std::io;
 use std::io::ErrorKind;
-use std::io::Read as _;
-use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -24,6 +24,7 @@ use crate::client::dialect::Dialect;
 use crate::client::frame_parser::ClientEvent;
 use crate::client::frame_parser::FrameParser;
 use crate::client::frame_parser::Phase;
+use crate::client::stream::Stream;
 use crate::wire;
 use crate::wire::FrameReader;
 
@@ -51,12 +52,14 @@ pub struct ClientConfig {
     pub compress: bool,
     /// The socket's receive buffer in bytes; 0 means the kernel's default, which grows to megabytes.
     pub receive_buffer: usize,
+    /// Set if the client connects over TLS.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
 }
 
 /// One WebSocket.
 #[derive(Debug)]
 pub struct Client {
-    stream: Option<TcpStream>,
+    stream: Option<Stream>,
     /// The part of the upgrade response that was received so far.
     head: Vec<u8>,
     frames: FrameReader,
@@ -66,7 +69,7 @@ pub struct Client {
     config: ClientConfig,
     /// When the connection attempt started.
     connecting_since: Instant,
-    /// Bytes read since the upgrade.
+    /// Bytes read from the socket since the upgrade; over TLS, encrypted.
     pub bytes: u64,
     /// The `Retry-After` of the last 503 response.
     pub retry_after: Duration,
@@ -113,7 +116,8 @@ impl Client {
         }
         self.parser.phase = Phase::Upgrading;
         self.put_upgrade();
-        Ok(self.stream.insert(TcpStream::from_std(socket.into())))
+        let stream = Stream::new(TcpStream::from_std(socket.into()), self.config.tls.as_ref())?;
+        Ok(self.stream.insert(stream).tcp_mut())
     }
 
     /// Closes the connection with a TCP reset.
@@ -162,16 +166,10 @@ impl Client {
     /// Sends pending bytes until the socket would block.
     pub fn flush(&mut self) -> io::Result<()> {
         let Some(stream) = &mut self.stream else { return Ok(()) };
-        while !self.out.is_empty() {
-            match stream.write(&self.out) {
-                Ok(sent) => drop(self.out.drain(..sent)),
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
-                    break;
-                }
-                Err(error) => return Err(error),
-            }
+        match stream.send(&mut self.out) {
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => Ok(()),
+            sent => sent,
         }
-        Ok(())
     }
 
     /// Reads until the socket would block, and reports events. Returns `false` at the end of the stream.
@@ -183,11 +181,14 @@ impl Client {
         loop {
             let Some(stream) = &mut self.stream else { return Ok(true) };
             match stream.read(scratch) {
-                Ok(0) => return Ok(false),
-                Ok(count) => {
-                    self.on_bytes(&scratch[..count], on_event);
-                    // The buffer was not filled, so the socket is empty: later bytes cause another readiness event.
-                    if count < scratch.len() {
+                Ok(None) => return Ok(false),
+                Ok(Some(chunk)) => {
+                    self.on_bytes(&scratch[..chunk.length], on_event);
+                    if self.parser.phase != Phase::Upgrading {
+                        self.bytes = (self.bytes + chunk.received).saturating_sub(chunk.length as u64);
+                    }
+                    // Later bytes cause another readiness event.
+                    if chunk.is_socket_empty {
                         return Ok(true);
                     }
                 }
@@ -324,7 +325,7 @@ impl Client {
 
     /// The pending error of the socket, if any.
     pub fn socket_error(&self) -> Option<io::Error> {
-        SockRef::from(self.stream.as_ref()?).take_error().ok()?
+        SockRef::from(self.stream.as_ref()?.tcp()).take_error().ok()?
     }
 }
 

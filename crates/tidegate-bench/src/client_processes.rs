@@ -22,6 +22,7 @@ pub use crate::client_processes::report::ClientReport;
 pub use crate::client_processes::worker::run;
 use crate::servers::Programs;
 use crate::servers::process::Process;
+use crate::tls::Tls;
 
 /// All client processes. They end when this is dropped.
 #[derive(Debug)]
@@ -35,12 +36,21 @@ struct ClientProcess {
 }
 
 impl ClientProcesses {
-    /// Starts this number of processes, and distributes the clients. They do not connect yet.
-    pub fn start(programs: &Programs, clients: &[IdleClient], processes: usize) -> anyhow::Result<Self> {
+    /// Starts this number of processes, and distributes the clients. They do not connect yet. `tls` is that of all
+    /// clients.
+    pub fn start(
+        programs: &Programs,
+        clients: &[IdleClient],
+        processes: usize,
+        tls: Option<&Tls>,
+    ) -> anyhow::Result<Self> {
+        let certificate = tls.map(|tls| tls.cert_file.as_path());
         let per_process = clients.len().div_ceil(processes).max(1);
         let started = clients.chunks(per_process).enumerate().map(|(number, part)| {
             let log = programs.folder.join(format!("clients-{number}.log"));
-            ClientProcess::start(&programs.own, &log, number * per_process, part, processes)
+            let head =
+                line::head(number * per_process, part.len(), processes) + &line::certificate(certificate);
+            ClientProcess::start(&programs.own, &log, head, part)
         });
         started.collect::<anyhow::Result<_>>().map(Self)
     }
@@ -67,16 +77,10 @@ impl ClientProcesses {
 }
 
 impl ClientProcess {
-    fn start(
-        own: &Path,
-        log: &Path,
-        first: usize,
-        clients: &[IdleClient],
-        processes: usize,
-    ) -> anyhow::Result<Self> {
+    fn start(own: &Path, log: &Path, head: String, clients: &[IdleClient]) -> anyhow::Result<Self> {
         let _ = std::fs::remove_file(log);
         let (process, mut commands, replies) = Process::start_with_pipes(own, &["bench-clients"], log)?;
-        let mut lines = line::head(first, clients.len(), processes);
+        let mut lines = head;
         clients.iter().for_each(|client| lines += &line::client(client));
         let sent = commands.write_all(lines.as_bytes());
         let process = Self { process, commands, replies: BufReader::new(replies) };

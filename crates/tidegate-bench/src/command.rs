@@ -24,6 +24,8 @@ use crate::servers::Programs;
 use crate::servers::Target;
 use crate::servers::vocabulary::Vocabulary;
 use crate::suite::Entry;
+use crate::tls::Tls;
+use crate::tls::Transport;
 
 #[derive(Debug, Args)]
 pub struct BenchArgs {
@@ -54,6 +56,10 @@ struct CommonArgs {
     baseline: bool,
     #[arg(long, global = true, hide = true)]
     floor: bool,
+    /// Clients connect over TLS 1.3, with a full handshake each. Measures only Tidegate and nats-server. Not for `abuse`, nor
+    /// for `all`, which always measures two workloads over TLS.
+    #[arg(long, global = true)]
+    tls: bool,
     /// The nats-server program. Default: `TIDEGATE_NATS_SERVER`, otherwise nats-server on the PATH.
     #[arg(long, global = true, value_name = "FILE")]
     nats_server: Option<PathBuf>,
@@ -106,7 +112,7 @@ impl BenchArgs {
     /// program to use if the arguments name none.
     pub fn job(&self, nats_server: Option<PathBuf>) -> anyhow::Result<(Job, TempFolder)> {
         let Self { common, workload } = self;
-        let entries = workload.entries()?;
+        let entries = if common.tls { workload.entries_over_tls()? } else { workload.entries()? };
         let folder = TempFolder::new()?;
         let (bench, nats_server) = common.bench(folder.0.clone(), workload, nats_server)?;
         let job = Job { bench, nats_server, common: common.clone(), docs: workload.docs(), entries };
@@ -164,6 +170,7 @@ impl CommonArgs {
             targets,
             shards: self.shards,
             set: self.set.clone(),
+            tls: None,
             rounds,
             seconds: Duration::from_secs_f64(seconds),
             warm_up: Duration::from_secs_f64(warm_up),
@@ -227,7 +234,7 @@ impl Job {
         println!("$ {command}\n{}\n", machine.line());
         let mut outcomes = Vec::new();
         for entry in &self.entries {
-            let outcome = self.bench_for(entry).run(entry)?;
+            let outcome = self.bench_for(entry)?.run(entry)?;
             println!("\n{}", outcome.table());
             outcomes.push(outcome);
         }
@@ -262,14 +269,17 @@ impl Job {
     }
 
     /// The settings for one entry. `--rounds` and `--seconds` override the entry's own.
-    fn bench_for(&self, entry: &Entry) -> Bench {
+    fn bench_for(&self, entry: &Entry) -> anyhow::Result<Bench> {
         let mut bench = self.bench.clone();
+        if entry.transport == Transport::Tls {
+            bench.tls = Some(Tls::create(&bench.programs.folder)?);
+        }
         if let (None, Some(rounds)) = (self.common.rounds, entry.rounds) {
             bench.rounds = rounds;
         }
         if let (None, Some(seconds)) = (self.common.seconds, entry.seconds) {
             bench.seconds = seconds;
         }
-        bench
+        Ok(bench)
     }
 }

@@ -1,6 +1,6 @@
 //! The goals for the results of the suite, and whether they hold.
 //!
-//! A goal is for one workload of the suite with all its parameters: sockets, window, rate, interval and so on. Results of
+//! A goal is for one workload of the suite with all its parameters: sockets, window, rate, interval, TLS and so on. Results of
 //! the same workload with other parameters are not judged.
 
 mod goal;
@@ -32,7 +32,7 @@ pub fn without_goal(outcomes: &[Outcome]) -> Vec<String> {
     let suite = suite::all();
     let with_goal = |entry: &&Entry| GOALS.iter().any(|goal| goal.workload == entry.name);
     let is_unjudged = |outcome: &&Outcome| {
-        let is_known = suite.iter().any(|entry| entry.workload == outcome.workload);
+        let is_known = suite.iter().any(|entry| is_result_of(entry, outcome));
         !is_known
             && suite.iter().filter(with_goal).any(|entry| is_same_kind(&entry.workload, &outcome.workload))
     };
@@ -51,7 +51,12 @@ fn is_same_kind(one: &Workload, other: &Workload) -> bool {
 /// The results of the suite's workload of this name, if it was measured with the suite's parameters.
 fn measured<'a>(name: &str, suite: &[Entry], outcomes: &'a [Outcome]) -> Option<&'a Outcome> {
     let entry = suite.iter().find(|entry| entry.name == name)?;
-    outcomes.iter().find(|outcome| outcome.workload == entry.workload)
+    outcomes.iter().find(|outcome| is_result_of(entry, outcome))
+}
+
+/// Whether an outcome is the result of exactly this entry.
+fn is_result_of(entry: &Entry, outcome: &Outcome) -> bool {
+    outcome.workload == entry.workload && outcome.transport == entry.transport
 }
 
 fn check_goal(goal: &Goal, suite: &[Entry], outcomes: &[Outcome]) -> Option<(String, bool)> {

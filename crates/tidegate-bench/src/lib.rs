@@ -27,6 +27,7 @@ pub mod sequence_tracker;
 pub mod servers;
 pub mod suite;
 pub mod svg;
+pub mod tls;
 pub mod wire;
 pub mod workloads;
 
@@ -46,6 +47,7 @@ use crate::servers::Programs;
 use crate::servers::Target;
 use crate::servers::settings::Settings;
 use crate::suite::Entry;
+use crate::tls::Tls;
 
 /// The most files that a server opens besides its client sockets.
 const OTHER_FILES: u64 = 200;
@@ -60,6 +62,8 @@ pub struct Bench {
     pub shards: usize,
     /// `KEY=VALUE` arguments for `tidegate serve --set`.
     pub set: Vec<String>,
+    /// The certificate of the servers, if clients connect over TLS.
+    pub tls: Option<Tls>,
     /// Number of measurements of each target.
     pub rounds: usize,
     /// Length of each measurement.
@@ -76,7 +80,7 @@ impl Bench {
     pub fn settings(&self) -> Settings {
         let mut set = vec![UNLIMITED_HANDSHAKES.to_owned()];
         set.extend(self.set.iter().cloned());
-        Settings { shards: self.shards, set, ..Settings::default() }
+        Settings { shards: self.shards, set, tls: self.tls.clone(), ..Settings::default() }
     }
 
     /// Measures all targets. They take turns in each round, so that a slow phase of the machine affects all of them.
@@ -90,7 +94,7 @@ impl Bench {
                  prlimit --nofile={needed}), or use fewer --sockets, or more --processes if {name} has them"
             );
         }
-        println!("{name}: {}", workload.title());
+        println!("{name}: {}", entry.title());
         let is_measured = |target: &&Target| workload.supports(target) && entry.includes(target);
         let mut results = Vec::new();
         for target in self.targets.iter().filter(is_measured) {
@@ -109,7 +113,13 @@ impl Bench {
             }
         }
         let results = results.into_iter().map(|(_, results)| results).collect();
-        Ok(Outcome { name: name.clone(), title: workload.title(), workload: workload.clone(), results })
+        Ok(Outcome {
+            name: name.clone(),
+            title: entry.title(),
+            workload: workload.clone(),
+            transport: entry.transport,
+            results,
+        })
     }
 }
 

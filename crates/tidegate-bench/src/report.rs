@@ -10,6 +10,7 @@ use crate::machine::Machine;
 use crate::metrics;
 use crate::metrics::Metric;
 use crate::metrics::TargetResults;
+use crate::tls::Transport;
 use crate::workloads::Workload;
 
 /// The results of one workload.
@@ -19,6 +20,7 @@ pub struct Outcome {
     pub name: String,
     pub title: String,
     pub workload: Workload,
+    pub transport: Transport,
     /// One per target. The table compares the others with the first.
     pub results: Vec<TargetResults>,
 }
@@ -131,7 +133,13 @@ mod tests {
         let rounds = [(1.0, holds[0]), (3.0, holds[1])].map(round).to_vec();
         let results = vec![TargetResults { target: "tidegate".to_owned(), rounds }];
         let workload = Workload::Restart(suite::restart());
-        Outcome { name: "a".to_owned(), title: "the \"a\"".to_owned(), workload, results }
+        Outcome {
+            name: "a".to_owned(),
+            title: "the \"a\"".to_owned(),
+            workload,
+            transport: Transport::Plain,
+            results,
+        }
     }
 
     #[test]

@@ -19,14 +19,20 @@ const END: &str = "<!-- /results -->";
 const FIRST_CHARTS: [&str; 2] = ["cpu", "memory"];
 
 /// The rows of the table that answers what Tidegate costs: a workload, a metric, and what it means.
-const COSTS: [(&str, &str, &str); 9] = [
+const COSTS: [(&str, &str, &str); 11] = [
     ("fanout-64", "cpu_us", "deliver a message to one of 1,000 subscribers of a subject, µs of CPU"),
     ("fanout-1", "cpu_us", "the same, with one message at a time"),
     ("market", "cpu_us", "deliver a message to one of five subscribers of a subject, µs of CPU"),
     ("private", "cpu_us", "deliver a message to the only subscriber of a subject, µs of CPU"),
+    (
+        "fanout-64-tls",
+        "cpu_us",
+        "deliver a message to one of 1,000 subscribers of a subject over TLS, µs of CPU",
+    ),
     ("connect", "cpu_us", "accept a client: handshake, token and subscription, µs of CPU"),
     ("heartbeats", "ping_us", "ping a client and read its answer, µs of CPU"),
     ("idle-shared", "socket_bytes", "keep a client that receives nothing, bytes of memory"),
+    ("idle-shared-tls", "socket_bytes", "the same over TLS"),
     ("fanout-rate", "p50_ms", "time from the producer to 1,000 clients, 200 messages a second, median, ms"),
     ("fanout-rate", "p99_ms", "the same, 99th percentile, ms"),
 ];
@@ -137,6 +143,7 @@ mod tests {
     use crate::metrics::Round;
     use crate::metrics::TargetResults;
     use crate::suite;
+    use crate::tls::Transport;
     use crate::workloads::Workload;
 
     #[test]
@@ -160,6 +167,7 @@ mod tests {
             name: name.to_owned(),
             title: name.to_owned(),
             workload: Workload::Restart(suite::restart()),
+            transport: Transport::Plain,
             results,
         };
         let outcomes = [

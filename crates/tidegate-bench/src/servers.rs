@@ -5,14 +5,16 @@ pub mod settings;
 pub mod vocabulary;
 
 use std::ffi::OsStr;
-use std::io::Read as _;
-use std::io::Write as _;
+use std::io;
+use std::io::Read;
+use std::io::Write;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::net::TcpStream;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
@@ -22,6 +24,7 @@ use anyhow::bail;
 use jsonwebtoken::Algorithm;
 use jsonwebtoken::EncodingKey;
 use jsonwebtoken::Header;
+use rustls::StreamOwned;
 use serde_json::Value;
 use serde_json::json;
 
@@ -32,6 +35,8 @@ use crate::producer::Destination;
 use crate::servers::process::Process;
 use crate::servers::settings::Settings;
 use crate::servers::vocabulary::Vocabulary;
+use crate::tls;
+use crate::tls::Tls;
 
 /// Longest time for a server to start.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -145,6 +150,8 @@ pub struct Servers {
     nats_address: SocketAddr,
     /// nats-server's HTTP monitoring port.
     monitor: SocketAddr,
+    /// Set if clients connect over TLS.
+    tls: Option<Tls>,
     /// The key that signs all tokens. It is random, and used for this run only.
     key: String,
 }
@@ -171,6 +178,7 @@ impl Servers {
             addresses: vec![websocket],
             nats_address,
             monitor,
+            tls: settings.tls.clone(),
             key: random_key()?,
         };
         if *target == Target::Baseline {
@@ -264,7 +272,7 @@ impl Servers {
         let started = if settings.max_open_files > 0 { Path::new("/bin/sh") } else { program };
         let mut node = Process::start(own, started, &arguments, &log)?;
         let until = Instant::now() + TIMEOUT;
-        while !matches!(http_get(address, "/readyz"), Ok((200, _))) {
+        while !matches!(http_get(address, "/readyz", self.tls.as_ref()), Ok((200, _))) {
             if let Some(status) = node.exit_status()? {
                 bail!("{} ended ({status}):\n{}", program.display(), node.log());
             }
@@ -368,6 +376,7 @@ impl Servers {
             channels: wanted.iter().map(channel).collect(),
             compress: settings.compress && dialect != Dialect::Baseline,
             receive_buffer: 0,
+            tls: settings.tls.as_ref().map(|tls| Arc::clone(&tls.client)),
         })
     }
 
@@ -430,12 +439,12 @@ impl Servers {
 
     /// The HTTP status of Tidegate's `/readyz`.
     pub fn readyz(&self) -> anyhow::Result<u16> {
-        Ok(http_get(self.addresses[0], "/readyz")?.0)
+        Ok(http_get(self.addresses[0], "/readyz", self.tls.as_ref())?.0)
     }
 
     /// Number of subscriptions on nats-server.
     pub fn nats_subscriptions(&self) -> anyhow::Result<u64> {
-        let (_, body) = http_get(self.monitor, "/subsz")?;
+        let (_, body) = http_get(self.monitor, "/subsz", None)?;
         let subscriptions: Value = serde_json::from_str(&body).context("nats-server's /subsz is not JSON")?;
         subscriptions["num_subscriptions"].as_u64().context("nats-server's /subsz has no num_subscriptions")
     }
@@ -452,18 +461,27 @@ fn item(subject: &str) -> &str {
     subject.rsplit('.').next().unwrap_or_default()
 }
 
-/// Sends a GET request. Returns the status and the body of the response.
-fn http_get(address: SocketAddr, path: &str) -> anyhow::Result<(u16, String)> {
-    let mut stream = TcpStream::connect(address)?;
+/// Sends a GET request, over TLS if the server's certificate is given. Returns the status and the body of the response.
+fn http_get(address: SocketAddr, path: &str, tls: Option<&Tls>) -> anyhow::Result<(u16, String)> {
+    let stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
+    let answer = match tls {
+        None => exchange(stream, &request)?,
+        Some(tls) => exchange(StreamOwned::new(tls::session(&tls.client)?, stream), &request)?,
+    };
     let status =
         answer.get(9..12).and_then(|status| status.parse().ok()).context("the response is not HTTP")?;
     let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
     Ok((status, body))
+}
+
+/// Sends a request, and reads until the server closes the connection.
+fn exchange(mut stream: impl Read + Write, request: &str) -> io::Result<String> {
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 fn wait_until_listening(address: SocketAddr) -> anyhow::Result<()> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::delivery_tracker::Shape;
 use crate::servers::Target;
+use crate::tls::Transport;
 use crate::workloads::Workload;
 use crate::workloads::abuse::Abuse;
 use crate::workloads::churn::Churn;
@@ -26,6 +27,8 @@ pub const GROWTH: [usize; 5] = [100, 300, 1000, 3000, 10_000];
 pub struct Entry {
     pub name: String,
     pub workload: Workload,
+    /// How clients connect.
+    pub transport: Transport,
     pub rounds: Option<usize>,
     pub seconds: Option<Duration>,
     /// The servers that are measured besides Tidegate.
@@ -44,7 +47,14 @@ pub enum Others {
 impl Entry {
     /// An entry that is measured with the default settings.
     pub fn new(name: impl Into<String>, workload: Workload) -> Self {
-        Self { name: name.into(), workload, rounds: None, seconds: None, others: Others::All }
+        Self {
+            name: name.into(),
+            workload,
+            transport: Transport::Plain,
+            rounds: None,
+            seconds: None,
+            others: Others::All,
+        }
     }
 
     fn rounds(self, rounds: usize) -> Self {
@@ -64,8 +74,26 @@ impl Entry {
         Self { others: Others::Baseline, ..self }
     }
 
+    /// The same workload with clients that connect over TLS.
+    pub fn over_tls(self) -> Self {
+        Self { name: format!("{}-tls", self.name), transport: Transport::Tls, ..self }
+    }
+
+    /// One line for tables: what is measured, with its sizes.
+    pub fn title(&self) -> String {
+        match self.transport {
+            Transport::Plain => self.workload.title(),
+            Transport::Tls => format!("{}, TLS", self.workload.title()),
+        }
+    }
+
     /// Whether this server is measured, if it can serve the workload at all.
     pub fn includes(&self, target: &Target) -> bool {
+        // The bench does not configure their TLS.
+        let is_plain_only = matches!(target, Target::Centrifugo { .. } | Target::Baseline);
+        if is_plain_only && self.transport == Transport::Tls {
+            return false;
+        }
         let is_other = !matches!(target, Target::Tidegate { .. });
         match self.others {
             Others::All => true,
@@ -131,6 +159,8 @@ pub fn all() -> Vec<Entry> {
     all.push(Entry::new("private-own", Workload::Messages(workload)).tidegate_only());
     let workload = Idle { private: true, feed: feed(), ..idle.clone() };
     all.push(Entry::new("idle-private-pattern", Workload::Idle(workload)).rounds(2).tidegate_only());
+    all.push(Entry::new("fanout-64", Workload::Messages(fanout(1000, window))).over_tls());
+    all.push(Entry::new("idle-shared", Workload::Idle(idle.clone())).rounds(1).over_tls());
     for size in [200, 1024] {
         let plain = Messages { size, ..fanout(1000, window) };
         if size != 200 {
@@ -209,9 +239,10 @@ pub fn abuse_entry(abuse: Abuse) -> Entry {
     Entry::new(format!("abuse-{}", abuse.attack.name()), Workload::Abuse(abuse))
 }
 
-/// The name of a workload in the suite, if the suite has one of exactly these sizes.
+/// The name of a workload without TLS in the suite, if the suite has one of exactly these sizes.
 pub fn name_of(workload: &Workload) -> Option<String> {
-    all().into_iter().find(|entry| entry.workload == *workload).map(|entry| entry.name)
+    let is_same = |entry: &Entry| entry.workload == *workload && entry.transport == Transport::Plain;
+    all().into_iter().find(is_same).map(|entry| entry.name)
 }
 
 #[cfg(test)]

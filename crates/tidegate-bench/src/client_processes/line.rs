@@ -1,5 +1,7 @@
-//! The lines that the bench sends to a client process: one with the size of its part, one for each client, and then one
-//! for each command.
+//! The lines that the bench sends to a client process: one with the size of its part, one with the certificate of the
+//! servers, one for each client, and then one for each command.
+
+use std::path::Path;
 
 use anyhow::Context as _;
 use serde_json::Value;
@@ -22,8 +24,19 @@ pub(super) fn parse_head(line: &str) -> anyhow::Result<[usize; 3]> {
     numbers.and_then(|numbers| numbers.try_into().ok()).context("the first line needs three numbers")
 }
 
+/// The second line: the file with the certificate of the servers. It is empty if there is no TLS.
+pub(super) fn certificate(file: Option<&Path>) -> String {
+    format!("{}\n", file.map(|file| file.display().to_string()).unwrap_or_default())
+}
+
+pub(super) fn parse_certificate(line: &str) -> Option<&Path> {
+    (!line.is_empty()).then(|| Path::new(line))
+}
+
+/// Without its TLS, which all clients share.
 pub(super) fn client(client: &IdleClient) -> String {
-    let ClientConfig { address, dialect, path, token, channels, compress, receive_buffer } = &client.config;
+    let ClientConfig { address, dialect, path, token, channels, compress, receive_buffer, tls: _ } =
+        &client.config;
     let line = json!({
         "address": address.to_string(),
         "dialect": dialect.name(),
@@ -50,6 +63,7 @@ pub(super) fn parse_client(line: &str) -> anyhow::Result<IdleClient> {
             channels: channels.map(|channel| channel.as_str().map(str::to_owned)).collect::<Option<_>>()?,
             compress: client["compress"].as_bool()?,
             receive_buffer: usize::try_from(client["receive_buffer"].as_u64()?).ok()?,
+            tls: None,
         };
         Some(IdleClient { config, expects: client["expects"].as_u64()? })
     };
@@ -71,12 +85,20 @@ mod tests {
                 channels: vec!["x".to_owned(), "y\"z".to_owned()],
                 compress: true,
                 receive_buffer: 5,
+                tls: None,
             };
             let sent = IdleClient { config, expects: 7 };
             let read = parse_client(client(&sent).trim_end()).unwrap();
             assert_eq!(format!("{read:?}"), format!("{sent:?}"));
         }
         assert!(parse_client("{}").is_err() && parse_client("x").is_err());
+    }
+
+    #[test]
+    fn the_second_line_names_the_certificate_or_is_empty() {
+        for file in [None, Some(Path::new("/a b/cert.pem"))] {
+            assert_eq!(parse_certificate(certificate(file).trim_end()), file);
+        }
     }
 
     #[test]

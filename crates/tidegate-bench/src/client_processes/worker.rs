@@ -16,6 +16,7 @@ use crate::client_processes::idle_client::IdleClient;
 use crate::client_processes::line;
 use crate::client_processes::report::ClientReport;
 use crate::inflate_cache::InflateCache;
+use crate::tls;
 
 /// How often a process looks for commands.
 const COMMAND_CHECK_INTERVAL: Duration = Duration::from_millis(20);
@@ -68,7 +69,14 @@ fn read_clients() -> anyhow::Result<(Vec<IdleClient>, [usize; 2])> {
     let mut lines = std::io::stdin().lines();
     let mut next = || lines.next().transpose()?.context("the bench ended");
     let [first, count, processes] = line::parse_head(&next()?)?;
-    let clients = (0..count).map(|_| line::parse_client(&next()?)).collect::<anyhow::Result<_>>()?;
+    let certificate = next()?;
+    let tls = line::parse_certificate(&certificate).map(tls::client_config).transpose()?;
+    let client = |_| {
+        let mut client = line::parse_client(&next()?)?;
+        client.config.tls.clone_from(&tls);
+        anyhow::Ok(client)
+    };
+    let clients = (0..count).map(client).collect::<anyhow::Result<_>>()?;
     Ok((clients, [first, processes]))
 }
 

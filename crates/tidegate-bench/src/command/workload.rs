@@ -381,6 +381,26 @@ impl WorkloadArgs {
         }
     }
 
+    /// The workloads to measure over TLS. Fails if they have no TLS.
+    pub(super) fn entries_over_tls(&self) -> anyhow::Result<Vec<Entry>> {
+        match self {
+            Self::All(_) => bail!("`all` always measures two workloads over TLS: leave out --tls"),
+            Self::Abuse(_) => bail!("the attackers of `abuse` do not use TLS: leave out --tls"),
+            Self::Fanout(_)
+            | Self::Market(_)
+            | Self::Private(_)
+            | Self::Lone(_)
+            | Self::Idle(_)
+            | Self::Heartbeats(_)
+            | Self::Connect(_)
+            | Self::Storm(_)
+            | Self::Churn(_)
+            | Self::Slow(_)
+            | Self::Restart(_)
+            | Self::Unknown(_) => Ok(self.entries()?.into_iter().map(Entry::over_tls).collect()),
+        }
+    }
+
     /// The workloads to measure. Fails if an argument is out of range.
     pub(super) fn entries(&self) -> anyhow::Result<Vec<Entry>> {
         Ok(match self {

@@ -51,9 +51,10 @@ const CENTRIFUGO: &str = "centrifugo";
 const NATS_SERVER: &str = "nats-server";
 const BASELINE: &str = "baseline";
 
-pub(super) const GOALS: [Goal; 45] = [
+pub(super) const GOALS: [Goal; 47] = [
     at_most("fanout-64", "cpu_us", Bound::TimesTarget(0.11, NATS_SERVER)),
     at_most("fanout-64", "cpu_us", Bound::TimesTarget(1.2, BASELINE)),
+    at_most("fanout-64-tls", "cpu_us", Bound::TimesTarget(0.5, NATS_SERVER)),
     at_least("fanout-64", "deliveries_per_s", Bound::TimesTarget(4.0, NATS_SERVER)),
     at_most("fanout-1", "cpu_us", Bound::TimesTarget(0.36, NATS_SERVER)),
     at_most("fanout-1", "cpu_us", Bound::TimesTarget(1.15, BASELINE)),
@@ -72,6 +73,7 @@ pub(super) const GOALS: [Goal; 45] = [
     of(OWN_LANE, at_most("lone", "front_switches", Bound::Value(1.6))),
     of(OWN_LANE, at_most("lone", "front_syscalls", Bound::Value(3.1))),
     at_most("idle-shared", "front_socket_bytes", Bound::Value(2400.0)),
+    at_most("idle-shared-tls", "front_socket_bytes", Bound::Value(12_288.0)),
     at_most("idle-compressed", "front_socket_bytes", Bound::Value(5120.0)),
     at_most("idle-private-pattern", "front_socket_bytes", Bound::Value(4096.0)),
     at_most("heartbeats", "front_socket_bytes", Bound::Value(3072.0)),

@@ -25,8 +25,13 @@ fn outcome_of(entry: Entry, costs: &[(&str, f64)]) -> Outcome {
         let round = Round { metrics: vec![(&COST, *cost)], ..Round::default() };
         TargetResults { target: (*target).to_owned(), rounds: vec![round] }
     });
-    let title = entry.workload.title();
-    Outcome { name: entry.name, title, workload: entry.workload, results: results.collect() }
+    Outcome {
+        title: entry.title(),
+        name: entry.name,
+        workload: entry.workload,
+        transport: entry.transport,
+        results: results.collect(),
+    }
 }
 
 #[test]
@@ -79,6 +84,10 @@ fn workloads_with_other_parameters_are_not_judged_and_the_report_names_them() {
             &costs,
         )
     };
+    let fanout_over_tls = |sockets| {
+        let workload = Workload::Messages(suite::fanout(sockets, Pacing::Window(64)));
+        outcome_of(Entry::new("fanout", workload).over_tls(), &costs)
+    };
     let heartbeats = |sockets, private, interval_s| {
         let workload = Heartbeats { sockets, processes: 1, private, interval_s };
         outcome_of(suite::heartbeats_entry(workload), &costs)
@@ -92,11 +101,13 @@ fn workloads_with_other_parameters_are_not_judged_and_the_report_names_them() {
         heartbeats(10_000, true, 25),
         heartbeats(10_000, true, 5),
         outcome("restart", &costs),
+        fanout_over_tls(1000),
+        fanout_over_tls(999),
     ];
     // The name alone does not count: the first is known by its parameters.
-    let [judged, ..] = &outcomes;
-    assert_eq!(check(&outcomes), check(std::slice::from_ref(judged)));
-    assert_eq!(check(&outcomes).len(), 2);
+    let [plain, .., tls, _] = &outcomes;
+    assert_eq!(check(&outcomes), check(&[plain.clone(), tls.clone()]));
+    assert_eq!([plain, tls].map(|outcome| check(std::slice::from_ref(outcome)).len()), [2, 1]);
     assert_eq!(
         without_goal(&outcomes),
         [
@@ -104,6 +115,7 @@ fn workloads_with_other_parameters_are_not_judged_and_the_report_names_them() {
             "fanout (1 subject × 999 sockets, 1 in flight, 200 B)",
             "heartbeats (100,000 idle sockets, a ping every 25 s)",
             "heartbeats-private (10,000 idle sockets with a subject each, a ping every 5 s)",
+            "fanout-tls (1 subject × 999 sockets, 64 in flight, 200 B, TLS)",
         ]
     );
 }

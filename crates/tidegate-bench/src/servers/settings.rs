@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use serde_json::json;
 
+use crate::tls::Tls;
+
 /// The settings that differ between workloads.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -24,14 +26,22 @@ pub struct Settings {
     pub compress: bool,
     /// A pattern that clients may subscribe to, besides `bench.>`; empty for none.
     pub extra_pattern: String,
+    /// The certificate of the listeners for clients, and what clients need to connect. Without it, there is no TLS.
+    pub tls: Option<Tls>,
     /// Tidegate's limit on open files; 0 means the limit of this program.
     pub max_open_files: u64,
 }
 
 pub fn nats(nats: SocketAddr, monitor: SocketAddr, websocket: SocketAddr, settings: &Settings) -> String {
+    let tls = settings.tls.as_ref().map_or_else(
+        || "no_tls: true".to_owned(),
+        |Tls { cert_file, key_file, .. }| {
+            format!("tls {{ cert_file: \"{}\", key_file: \"{}\" }}", cert_file.display(), key_file.display())
+        },
+    );
     format!(
         "listen: \"{nats}\"\nhttp: \"{monitor}\"\n\
-         websocket {{ listen: \"{websocket}\", no_tls: true, compression: {} }}\n",
+         websocket {{ listen: \"{websocket}\", {tls}, compression: {} }}\n",
         settings.compress
     )
 }
@@ -78,6 +88,10 @@ kind = "buffer"
     if !settings.extra_pattern.is_empty() {
         let _ = write!(text, "[[class]]\npattern = \"{}\"\nkind = \"buffer\"\n", settings.extra_pattern);
     }
+    if let Some(Tls { cert_file, key_file, .. }) = &settings.tls {
+        let (cert_file, key_file) = (cert_file.display(), key_file.display());
+        let _ = write!(text, "[tls]\ncert_file = \"{cert_file}\"\nkey_file = \"{key_file}\"\n");
+    }
     text + &settings.extra_toml
 }
 
@@ -104,4 +118,31 @@ pub fn stock_agent() -> String {
         .replace("channels = [\"prices.*\", \"prices.*.*\"]", "channel = \"bench.market.*\"")
         .replace("pattern = \"prices.>\"", "pattern = \"bench.market.>\"")
         .replace("symbol = \"{subject.1..}\"", "symbol = \"{subject.2..}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_servers_have_the_certificate_on_the_listeners_for_clients() {
+        let address: SocketAddr = ([127, 0, 0, 1], 1234).into();
+        let texts = |settings: &Settings| {
+            (nats(address, address, address, settings), tidegate(address, address, "key", settings))
+        };
+        let (nats, tidegate) = texts(&Settings::default());
+        assert!(nats.contains("websocket { listen: \"127.0.0.1:1234\", no_tls: true,"), "{nats}");
+        assert!(!tidegate.contains("[tls]"), "{tidegate}");
+        let folder = std::env::temp_dir().join(format!("tidegate-bench-settings-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let tls = Tls::create(&folder).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        let (cert_file, key_file) = (tls.cert_file.clone(), tls.key_file.clone());
+        let (nats, tidegate) = texts(&Settings { tls: Some(tls), ..Settings::default() });
+        let [cert_file, key_file] = [cert_file, key_file].map(|file| file.display().to_string());
+        let expected = format!("tls {{ cert_file: \"{cert_file}\", key_file: \"{key_file}\" }}, compression");
+        assert!(nats.contains(&expected), "{nats}");
+        let expected = format!("[tls]\ncert_file = \"{cert_file}\"\nkey_file = \"{key_file}\"\n");
+        assert!(tidegate.contains(&expected), "{tidegate}");
+    }
 }

@@ -73,7 +73,8 @@ impl Heartbeats {
             anyhow::Ok(IdleClient { config, expects: 0 })
         };
         let idle_clients: Vec<_> = (0..self.sockets).map(idle_client).collect::<anyhow::Result<_>>()?;
-        let mut clients = ClientProcesses::start(&bench.programs, &idle_clients, self.processes)?;
+        let mut clients =
+            ClientProcesses::start(&bench.programs, &idle_clients, self.processes, bench.tls.as_ref())?;
         std::thread::sleep(SETTLE);
         let memory_before = servers.memory()?.1;
         clients.connect()?;

@@ -68,7 +68,8 @@ impl Idle {
             anyhow::Ok(IdleClient { config, expects: subject as u64 })
         };
         let idle_clients: Vec<_> = (0..self.sockets).map(idle_client).collect::<anyhow::Result<_>>()?;
-        let mut clients = ClientProcesses::start(&bench.programs, &idle_clients, self.processes)?;
+        let mut clients =
+            ClientProcesses::start(&bench.programs, &idle_clients, self.processes, bench.tls.as_ref())?;
         std::thread::sleep(SETTLE);
         let (memory_before, cpu_before) = (servers.memory()?, servers.cpu()?);
         clients.connect()?;

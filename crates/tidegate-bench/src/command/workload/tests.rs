@@ -3,6 +3,8 @@
 use super::*;
 use clap::Parser;
 
+use crate::tls::Transport;
+
 #[derive(Debug, Parser)]
 struct TestCli {
     #[command(subcommand)]
@@ -53,6 +55,30 @@ fn a_workload_that_is_in_the_suite_has_its_name_there() {
     assert_eq!(entries("idle --private").unwrap()[0].name, "idle-private");
     let growth = entries("all --only sockets --only market").unwrap();
     assert_eq!(growth.len(), suite::GROWTH.len() + 1);
+}
+
+#[test]
+fn workloads_over_tls_have_the_names_of_those_without_and_the_ending_tls() {
+    let over_tls = |line: &str| {
+        let arguments = ["bench"].into_iter().chain(line.split(' '));
+        TestCli::try_parse_from(arguments).unwrap().workload.entries_over_tls()
+    };
+    let in_suite = suite::all();
+    for (line, name, is_in_suite) in [
+        ("fanout", "fanout-64-tls", true),
+        ("idle", "idle-shared-tls", true),
+        ("fanout --sockets 20", "fanout-tls", false),
+        ("connect", "connect-tls", false),
+    ] {
+        let entries = over_tls(line).unwrap();
+        assert_eq!((entries[0].name.as_str(), entries[0].transport), (name, Transport::Tls));
+        let mut same = in_suite.iter().filter(|entry| entry.name == name);
+        assert_eq!(same.any(|entry| entry.workload == entries[0].workload), is_in_suite, "{line}");
+    }
+    for (line, words) in [("all", "leave out --tls"), ("abuse", "attackers"), ("fanout --rate 0", "--rate")] {
+        let error = over_tls(line).unwrap_err().to_string();
+        assert!(error.contains(words), "{line}: {error}");
+    }
 }
 
 #[test]
