@@ -47,7 +47,7 @@ use crate::config::auth::AuthConfig;
 
 /// Built once and shared by all threads. Its roles and rules never change; of its keys, only those that issuers publish.
 /// To change them, build another authenticator, whose token cache is empty, and replace this one
-/// (`node::authenticator`).
+/// (`Node::current_authenticator`).
 #[derive(Debug)]
 pub struct Authenticator {
     /// Without keys, which are in `issuers` and `api_keys`.

@@ -150,6 +150,11 @@ fn adjusted(current: &Limits, new: &Limits) -> (Limits, Vec<&'static str>) {
             kept.push(name);
         }
     }
+    // The kernel's own timeout of sockets is that of the start, and must come later.
+    if next.write_timeout > current.write_timeout {
+        next.write_timeout = current.write_timeout;
+        kept.push("limits.write_timeout_s");
+    }
     if next.connections_per_user_policy != current.connections_per_user_policy {
         next.connections_per_user_policy = current.connections_per_user_policy;
         kept.push("limits.connections_per_user_policy");

@@ -65,6 +65,8 @@ pub struct FetchState {
     failures_in_a_row: u32,
     /// For how many ended fetches a client has asked for the next one. A wish from before the last one is stale.
     wanted_after: Option<u64>,
+    /// Whether the fetch that is under way must be followed by another: it may have read an older set.
+    must_repeat: bool,
 }
 
 impl KeySource {
@@ -73,6 +75,7 @@ impl KeySource {
         let state = FetchState {
             keys: None,
             is_fetching: true,
+            must_repeat: false,
             refetch_from: now,
             next: now,
             finished: 0,
@@ -124,7 +127,10 @@ impl KeySource {
 
     /// Fetches the keys as soon as possible, whatever has been fetched before.
     pub fn refresh(&self, now: Instant) {
-        self.state.send_modify(|state| state.next = now);
+        self.state.send_modify(|state| {
+            state.next = now;
+            state.must_repeat = state.is_fetching;
+        });
         self.wanted.notify_one();
     }
 
@@ -176,6 +182,9 @@ impl KeySource {
                     let longest = self.settings.min_refetch.max(FIRST_RETRY).min(self.settings.refresh);
                     state.next = now + doubled.min(longest);
                 }
+            }
+            if std::mem::take(&mut state.must_repeat) {
+                state.next = now;
             }
         });
         earlier

@@ -109,8 +109,20 @@ pub fn run(args: &RevokeArgs) -> ExitCode {
                  on {SUBJECT}?"
             );
         }
-        let lines: Result<Vec<_>, _> = answers.iter().map(|answer| line(answer)).collect();
-        lines.map_err(anyhow::Error::msg)?.iter().for_each(|line| println!("{line}"));
+        let mut refused = 0;
+        for answer in &answers {
+            match line(answer) {
+                Ok(line) => println!("{line}"),
+                Err(error) => {
+                    eprintln!("error: {error}");
+                    refused += 1;
+                }
+            }
+        }
+        ensure!(refused == 0, "{refused} of {} nodes have refused it", answers.len());
+        if answers.iter().any(|answer| is_in_bucket(answer)) {
+            println!("to undo it: nats kv del -f tidegate_revoked {}", message.target.key());
+        }
         Ok(())
     })
 }
@@ -167,6 +179,11 @@ fn message(args: &RevokeArgs, now: u64) -> Result<RevocationMessage, String> {
     };
     let target = RevocationTarget { kind, issuer: args.issuer.clone() };
     Ok(RevocationMessage { target, rule: RevocationRule { issued_before, ..rule } })
+}
+
+fn is_in_bucket(answer: &[u8]) -> bool {
+    let answer: serde_json::Value = serde_json::from_slice(answer).unwrap_or_default();
+    answer["kept_in"] == "bucket"
 }
 
 /// The answer of a node, for people.

@@ -226,7 +226,6 @@ impl SocketGate {
         )
     }
 
-    /// A proxy that names no client makes the limits of addresses useless.
     /// Programs on this machine are not limited, so all clients of a proxy there would not be either.
     fn warn_about_unlisted_proxy(&self, peer: Peer, headers: &HeaderMap) {
         if peer.limited_address().is_loopback()
@@ -239,6 +238,7 @@ impl SocketGate {
         }
     }
 
+    /// A proxy that names no client makes the limits of addresses useless.
     fn warn_about_proxy(&self, peer: Peer, kind: RequestKind) {
         if kind != RequestKind::Call
             && let Some(suppressed) = NO_CLIENT_ADDRESS.pass()

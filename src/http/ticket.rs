@@ -92,8 +92,8 @@ async fn answer(
     let address = call_limiter.by_address(gate.trusted_proxies.client(connection.peer, headers));
     call_limiter.charge(address, 1, Instant::now()).map_err(too_many_calls)?;
     let now = SystemTime::now();
-    let accepted = accepted(gate, method, headers, now).await?;
     let _connection = gate.admit(connection.peer, headers, RequestKind::Call).await?;
+    let accepted = accepted(gate, method, headers, now).await?;
     let caller = call_limiter.by_identity(&accepted.identity);
     call_limiter.charge(caller, 1, Instant::now()).map_err(too_many_calls)?;
     let AcceptedCredential { credential, origin, .. } = accepted;

@@ -42,6 +42,8 @@ pub struct AcmeClient {
     challenges: Challenges,
     issued: mpsc::Sender<Arc<Certificate>>,
     current: Option<Arc<Certificate>>,
+    /// The last failure, also if the cache does not have it.
+    last_retry: Retry,
     /// From 0 to 1: nodes that share no cache renew at different times.
     jitter: f64,
 }
@@ -60,6 +62,7 @@ impl AcmeClient {
             challenges: Challenges::new(config),
             issued,
             current: None,
+            last_retry: Retry::default(),
             jitter,
         })
     }
@@ -79,7 +82,7 @@ impl AcmeClient {
         if let Some(wait) = self.wait(now) {
             return wait.min(LONGEST_PAUSE);
         }
-        if let Some(wait) = self.cache.retry().wait(now) {
+        if let Some(wait) = self.retry().wait(now) {
             return wait.min(RETRY_PAUSE);
         }
         let lock = match self.cache.lock() {
@@ -102,10 +105,20 @@ impl AcmeClient {
         match stored {
             Ok(()) => {
                 self.use_cached().await;
-                Duration::ZERO
+                match self.wait(SystemTime::now()) {
+                    Some(wait) => wait.min(LONGEST_PAUSE),
+                    // Otherwise orders would follow each other without end.
+                    None => self.failed(&AcmeError::DueAtOnce),
+                }
             }
             Err(error) => self.failed(&error),
         }
+    }
+
+    /// When to order again: as the cache says, or later, if it could not be written.
+    fn retry(&self) -> Retry {
+        let cached = self.cache.retry();
+        if cached.at < self.last_retry.at { self.last_retry } else { cached }
     }
 
     /// How long until the certificate must be renewed; `None` if that is now, or if there is none.
@@ -136,8 +149,9 @@ impl AcmeClient {
     }
 
     /// Logs the error and notes when to try again. Returns how long to wait.
-    fn failed(&self, error: &AcmeError) -> Duration {
-        let retry = self.cache.retry().after_failure(SystemTime::now(), error.is_rate_limit());
+    fn failed(&mut self, error: &AcmeError) -> Duration {
+        let retry = self.retry().after_failure(SystemTime::now(), error.is_rate_limit());
+        self.last_retry = retry;
         let Retry { failures, .. } = retry;
         let wait = retry.wait(SystemTime::now()).unwrap_or_default();
         let kept = if self.current.is_some() { ", so the old certificate stays" } else { "" };

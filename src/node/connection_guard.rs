@@ -23,8 +23,8 @@ pub struct ConnectionGuard {
     user: Cell<Option<UserConnection>>,
     _socket: SocketPermit,
     _connection: Permit,
-    /// For the page that has opened it.
-    _origin: Option<CountedConnection>,
+    /// For the page that has opened it. In a box, because few nodes have this limit.
+    _origin: Option<Box<CountedConnection>>,
 }
 
 /// The permit of a socket.
@@ -52,7 +52,7 @@ impl ConnectionGuard {
         user: Option<Slot<UserKey>>,
     ) -> Self {
         let user = Cell::new(user.map(UserConnection::Counted));
-        Self { user, _socket: socket, _connection: connection, _origin: origin }
+        Self { user, _socket: socket, _connection: connection, _origin: origin.map(Box::new) }
     }
 
     /// Takes a slot of this user unless the connection has one. A connection never changes its user.

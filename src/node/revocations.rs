@@ -14,8 +14,10 @@ use std::time::SystemTime;
 use tidegate_protocol::identity::Identity;
 
 use crate::auth::error::AuthError;
+use crate::auth::revocation::rule::RevocationRule;
 use crate::auth::revocation::table::RevocationEffect;
 use crate::auth::revocation::table::RevocationTable;
+use crate::auth::revocation::target::RevocationTarget;
 
 /// All revocations that the node knows.
 #[derive(Debug, Default)]
@@ -50,6 +52,11 @@ impl Revocations {
             }
             RevocationEffect::Revoked => Err(AuthError::Revoked),
         }
+    }
+
+    /// The rule of a target.
+    pub fn get(&self, target: &RevocationTarget) -> Option<RevocationRule> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).get(target).cloned()
     }
 
     /// Changes the table. From the return on, every credential is checked against the new one.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 use serde_json::json;
 use tidegate::app::App;
@@ -247,4 +249,51 @@ async fn rev_01_the_command_revokes_on_every_node_and_says_what_it_did() {
     let (code, _, errors) = run(&[]).await;
     assert_eq!(code, Some(64), "{errors}");
     assert!(errors.contains("say what to revoke"), "{errors}");
+}
+
+#[tokio::test]
+async fn rev_01_what_jetstream_has_lost_is_stored_again() {
+    let edge = TestEdge::start().await;
+    create_buckets(&edge.nats).await;
+    revoke(&edge, json!({ "user": "alice" })).await;
+    is_kept(&edge.nats, "user.alice").await;
+    // NATS takes the next one, and no stream keeps it.
+    let operator = edge.nats.operator().await;
+    operator.request("$JS.API.STREAM.DELETE.KV_tidegate_revoked", "".into()).await.unwrap();
+    revoke(&edge, json!({ "user": "bob" })).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    create_buckets(&edge.nats).await;
+    is_kept(&edge.nats, "user.bob").await;
+}
+
+#[tokio::test]
+async fn rev_02_revocations_that_follow_each_other_are_all_kept() {
+    let edge = TestEdge::start().await;
+    create_buckets(&edge.nats).await;
+    revoke(&edge, json!({ "user": "alice" })).await;
+    is_kept(&edge.nats, "user.alice").await;
+    let operator = edge.nats.operator().await;
+    let users: Vec<_> = (0..20).map(|number| format!("user{number}")).collect();
+    for channel in ["a", "b", "c"] {
+        for user in &users {
+            let message = json!({ "user": user, "deny": { "subscribe": [channel] } }).to_string();
+            operator.publish("tidegate.revoke", message.into()).await.unwrap();
+        }
+        // Some arrive while the node stores the earlier ones.
+        operator.flush().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(60)).await;
+    }
+    for user in &users {
+        let get = "$JS.API.STREAM.MSG.GET.KV_tidegate_revoked";
+        let last = json!({ "last_by_subj": format!("$KV.tidegate_revoked.permissions.{user}") }).to_string();
+        eventually("all patterns to be kept", async || {
+            let answer = operator.request(get, last.clone().into()).await.unwrap();
+            let answer: Value = serde_json::from_slice(&answer.payload).unwrap();
+            let data = answer["message"]["data"].as_str().unwrap_or_default();
+            let rule = BASE64_STANDARD.decode(data).unwrap_or_default();
+            let rule: Value = serde_json::from_slice(&rule).unwrap_or_default();
+            rule["subscribe"].as_array().is_some_and(|patterns| patterns.len() == 3)
+        })
+        .await;
+    }
 }

@@ -128,3 +128,19 @@ async fn jwt_04_clients_that_wait_share_one_fetch_and_too_many_do_not_wait() {
     let another = tokio::time::timeout(Duration::from_millis(20), source.next_fetch()).await;
     assert!(another.is_err(), "no second fetch");
 }
+
+#[tokio::test]
+async fn jwt_10_a_refresh_during_a_fetch_is_followed_by_another_fetch() {
+    let start = Instant::now();
+    let source = source(start);
+    assert!(source.begin(false, start));
+    source.finish(Some(keys(&["a"])), start);
+    source.refresh(start + SECOND);
+    assert!(source.begin(false, start + SECOND));
+    // This fetch may have read the set before the key was removed.
+    source.refresh(start + 2 * SECOND);
+    source.finish(Some(keys(&["a"])), start + 3 * SECOND);
+    assert!(source.begin(false, start + 3 * SECOND));
+    source.finish(Some(keys(&["b"])), start + 4 * SECOND);
+    assert!(!source.begin(false, start + 5 * SECOND), "once");
+}

@@ -24,6 +24,9 @@ pub enum AcmeError {
     /// No CA of the system can be used.
     #[error("the system has no CA certificates")]
     NoRoots,
+    /// It would be ordered again at once.
+    #[error("the new certificate must be renewed at once")]
+    DueAtOnce,
     #[error("the certificate authority answers: {0}")]
     Authority(#[from] instant_acme::Error),
     #[error("the certificate authority does not offer the check TLS-ALPN-01 for {0}")]
@@ -43,6 +46,7 @@ impl AcmeError {
             Self::DirectoryCa(_) | Self::NoRoots => {
                 "check tls.acme.directory_ca_file, or install ca-certificates"
             }
+            Self::DueAtOnce => "check the clock of this machine",
             Self::Authority(_) => "check tls.acme.directory_url and the network",
             Self::NoChallenge(_) => "use another authority, or certificates in files",
             Self::Check { .. } => {

@@ -36,8 +36,10 @@ use crate::shard::handle::ShardRequest;
 use crate::shard::job::ShardJob;
 use crate::telemetry::limit::LogLimit;
 
-/// The most time between a revocation and this node's attempt to store it, and the time between two attempts.
+/// The most time between a revocation and this node's attempt to store it.
 const STORE_WITHIN_MS: u64 = 200;
+/// The time between two attempts, while the bucket does not show what was stored.
+const STORE_AGAIN: Duration = Duration::from_secs(1);
 /// How often to ask for changes that were missed, and to forget rules that have ended.
 const CHECK: Duration = Duration::from_secs(30);
 /// How often to look for the bucket if there is none: seldom, or often while there is something to store.
@@ -56,12 +58,14 @@ struct KnownBucket {
     is_there: bool,
     /// Whether the log says that there is none.
     is_missed: bool,
-    /// The greatest sequence that was read.
+    /// The greatest sequence that was read. Changes that NATS sent since do not count: one before them may be missed.
     last: u64,
     /// Its entries.
     entries: BTreeMap<RevocationTarget, RevocationRule>,
-    /// Targets of messages, which the bucket may not have yet.
+    /// Targets of messages, until the bucket shows their rules.
     unstored: BTreeSet<RevocationTarget>,
+    /// How often their rules were sent to the bucket.
+    attempts: u32,
     /// When to store them, if there are some.
     store_at: Option<Instant>,
     /// When it was last read, successfully or not. `None`: never.
@@ -101,6 +105,10 @@ pub(super) async fn follow(context: &Context, local: &LocalNode) {
         if context.nats.is_ready() {
             let now = Instant::now();
             if known.is_there && known.store_at.is_some_and(|at| at <= now) {
+                if known.attempts > 0 {
+                    // The bucket may have them, and its changes were missed.
+                    read(context, local, &mut known, false).await;
+                }
                 store(context, &mut known).await;
             }
             let is_new = context.nats.times_ready() != times_ready;
@@ -165,26 +173,36 @@ async fn on_message(context: &Context, local: &LocalNode, known: &mut KnownBucke
 /// Puts what the bucket does not have into it.
 async fn store(context: &Context, known: &mut KnownBucket) {
     known.store_at = None;
-    while known.is_there
-        && let Some(target) = known.unstored.pop_first()
-    {
-        let rule = context.node.revocations.change(|table| table.get(&target).cloned());
-        let Some(rule) = rule.filter(|rule| known.entries.get(&target) != Some(rule)) else { continue };
+    let mut failure = None;
+    for target in known.unstored.clone() {
+        let rule = context.node.revocations.get(&target);
+        let Some(rule) = rule.filter(|rule| known.entries.get(&target) != Some(rule)) else {
+            known.unstored.remove(&target);
+            continue;
+        };
         let now = wall(context).duration_since(UNIX_EPOCH).unwrap_or_default();
         let message = RevocationMessage { target, rule };
         if let Err(error) = revocation_bucket::store(context, &message, now).await {
-            if let Some(suppressed) = NOT_STORED.pass() {
-                warn!(
-                    %error,
-                    suppressed,
-                    "a revocation is not kept yet, so a node that is away will not learn it: NATS must allow this node to \
-                     publish on $KV.tidegate_revoked.>"
-                );
-            }
-            known.unstored.insert(message.target);
-            known.store_at = Some(Instant::now() + Duration::from_millis(STORE_WITHIN_MS));
-            return;
+            failure = Some(error.to_string());
+            break;
         }
+    }
+    if known.unstored.is_empty() {
+        known.attempts = 0;
+        return;
+    }
+    // Only what the bucket shows is stored: NATS takes a message before JetStream keeps it, or refuses it.
+    known.attempts = known.attempts.saturating_add(1);
+    known.store_at = Some(Instant::now() + STORE_AGAIN);
+    if (failure.is_some() || known.attempts > 2)
+        && let Some(suppressed) = NOT_STORED.pass()
+    {
+        warn!(
+            error = failure,
+            suppressed,
+            "a revocation is not kept yet, so a node that is away will not learn it: NATS must allow this node to publish on \
+             $KV.tidegate_revoked.>, and JetStream must store it"
+        );
     }
 }
 
@@ -237,8 +255,9 @@ async fn read(context: &Context, local: &LocalNode, known: &mut KnownBucket, is_
         }
     }
     (known.is_there, known.is_missed) = (true, false);
+    let last = changes.iter().map(|change| change.sequence).max().unwrap_or_default();
+    known.last = if is_whole { last } else { known.last.max(last) };
     if is_whole {
-        known.last = 0;
         let found: HashSet<_> = changes.iter().map(|change| change.target.clone()).collect();
         let gone = known.entries.keys().filter(|target| !found.contains(target)).cloned();
         let removed = gone.map(|target| BucketChange { sequence: 0, target, rule: None });
@@ -253,16 +272,22 @@ async fn read(context: &Context, local: &LocalNode, known: &mut KnownBucket, is_
 fn apply(context: &Context, known: &mut KnownBucket, changes: Vec<BucketChange>) -> bool {
     context.node.revocations.change(|table| {
         let mut has_more = false;
-        for BucketChange { sequence, target, rule } in changes {
-            known.last = known.last.max(sequence);
+        for BucketChange { sequence: _, target, rule } in changes {
+            let is_unstored = known.unstored.contains(&target);
             match rule {
-                Some(rule) => {
+                Some(mut rule) => {
                     known.entries.insert(target.clone(), rule.clone());
+                    // A message that the bucket does not have yet takes away more.
+                    if is_unstored && let Some(newer) = table.get(&target) {
+                        rule.merge(newer);
+                    }
                     has_more |= table.put(target, rule);
                 }
                 None => {
                     known.entries.remove(&target);
-                    table.remove(&target);
+                    if !is_unstored {
+                        table.remove(&target);
+                    }
                 }
             }
         }
