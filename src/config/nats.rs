@@ -57,13 +57,13 @@ impl NatsConfig {
 }
 
 /// The addresses, and the login that they contain. No message shows a password from an address, or a part of one after
-/// a comma or a slash: if any address has an `@`, none is shown.
+/// a comma or a slash: if any address may have a login, none is shown.
 fn urls(table: &ConfigTable<'_>) -> (Vec<String>, Option<SetValue<NatsLogin>>) {
     let Some(found) = table.texts("url") else {
         return (Vec::new(), None);
     };
     let SetValue { value: texts, key, layer } = found;
-    let hidden = texts.iter().any(|element| element.text.contains('@'));
+    let hidden = texts.iter().any(|element| address::may_have_login(element.text));
     let mut urls = Vec::new();
     let mut logins: Vec<NatsLogin> = Vec::new();
     for element in &texts {

@@ -21,10 +21,12 @@ use crate::support::raw;
 use crate::support::raw::Answer;
 use crate::support::raw::ask;
 use crate::support::raw::handshake;
+use crate::support::secrets;
 
 const KEY: &str = "5f0c-the-key-of-the-reports";
 
 pub(crate) fn api_key(key: &str, user: &str, role: &str) -> ApiKeyConfig {
+    secrets::registered(key.to_owned());
     let digest = digest::digest(&digest::SHA256, key.as_bytes());
     let sha256 = KeyDigest(digest.as_ref().try_into().unwrap());
     ApiKeyConfig { name: user.to_owned(), sha256, user: user.to_owned(), role: role.to_owned() }

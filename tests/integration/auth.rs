@@ -8,7 +8,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 use serde_json::json;
 use tidegate::auth::Authenticator;
-use tidegate::auth::jwt;
 use tidegate::config::Config;
 use tidegate::config::auth::AuthConfig;
 use tidegate::config::auth::key::KeyConfig;
@@ -17,6 +16,7 @@ use tidegate::config::secret::Secret;
 use crate::support::client::Client;
 use crate::support::edge::TestEdge;
 use crate::support::edge::role;
+use crate::support::edge::signed;
 use crate::support::edge::token;
 use crate::support::edge::token_with;
 use crate::support::nats_server::NatsServer;
@@ -75,7 +75,7 @@ async fn a_new_authenticator_applies_to_new_clients_and_open_sessions_stay() {
     let before = ask_with(&edge, &bearer(&token("alice"))).await;
     assert_eq!((before.status, before.json()["code"].as_str()), (401, Some("invalid_token")));
     let claims = json!({ "sub": "alice", "role": "user", "iat": at(0), "exp": at(3600) });
-    let after = jwt::mint_hs256(&Secret::new(secret), Some("next"), &claims).unwrap();
+    let after = signed(secret, Some("next"), &claims);
     assert_eq!(ask_with(&edge, &bearer(&after)).await.status, 101);
     // The new one permits less, but open sessions keep their permissions.
     alice.subscribe("chat.general").await;

@@ -5,12 +5,10 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 use serde_json::json;
-use tidegate::auth::jwt;
 use tidegate::config::Config;
 use tidegate::config::endpoint::EndpointConfig;
 use tidegate::config::endpoint::VocabularyFile;
 use tidegate::config::load::load;
-use tidegate::config::secret::Secret;
 use tidegate::config::source::Sources;
 use tidegate_vocabulary::compile::compile;
 
@@ -18,6 +16,7 @@ use crate::support::client::Client;
 use crate::support::edge::SECRET;
 use crate::support::edge::TestEdge;
 use crate::support::edge::role;
+use crate::support::edge::signed;
 use crate::support::edge::token_with;
 use crate::support::raw::Answer;
 use crate::support::raw::ask;
@@ -32,7 +31,7 @@ fn roleless(changes: &Value) -> String {
     for (name, value) in changes.as_object().unwrap() {
         claims[name] = value.clone();
     }
-    jwt::mint_hs256(&Secret::new(SECRET), Some("test"), &claims).unwrap()
+    signed(SECRET, Some("test"), &claims)
 }
 
 fn with_token_type(config: &mut Config) {
@@ -142,7 +141,7 @@ async fn acl_01_with_only_a_secret_users_see_prices_and_their_own_and_administra
         let connect = async |role: &str| {
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
             let claims = json!({ "sub": "alice", "role": role, "exp": now + 3600 });
-            let token = jwt::mint_hs256(&Secret::new(SECRET), None, &claims).unwrap();
+            let token = signed(SECRET, None, &claims);
             Client::connect(&edge.address(), &token).await
         };
         let (mut user, mut admin) = (connect("user").await, connect("admin").await);

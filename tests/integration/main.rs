@@ -61,6 +61,7 @@ mod reload;
 mod replacement;
 mod request;
 mod revocation;
+mod sentinel;
 mod shared_feeds;
 mod slow_clients;
 mod slow_shards;

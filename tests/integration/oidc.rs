@@ -17,8 +17,10 @@ use tokio::process::Command;
 
 use crate::support::client::Client;
 use crate::support::edge::TestEdge;
+use crate::support::raw::RawClient;
 use crate::support::raw::ask;
 use crate::support::raw::handshake;
+use crate::support::secrets::registered;
 use crate::support::within;
 
 /// `tests/oidc/provider.mjs`, which runs until this is dropped.
@@ -56,7 +58,9 @@ impl Provider {
         let length = body.len();
         let head =
             format!("POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\n{headers}");
-        let answer = ask(address, format!("{head}\r\n{body}").into_bytes()).await;
+        let mut client = RawClient::connect(address).await;
+        client.send(format!("{head}\r\n{body}").as_bytes()).await;
+        let answer = client.any_answer().await;
         (answer.status, answer.body)
     }
 
@@ -69,7 +73,7 @@ impl Provider {
         let (status, body) = self.post("/token", headers, body).await;
         assert_eq!(status, 200, "{body}");
         let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
-        answer["access_token"].as_str().unwrap().to_owned()
+        registered(answer["access_token"].as_str().unwrap().to_owned())
     }
 
     async fn rotate(&self, keeps_old: bool) {

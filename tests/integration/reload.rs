@@ -2,12 +2,11 @@
 
 use serde_json::Value;
 use serde_json::json;
-use tidegate::auth::jwt;
-use tidegate::config::secret::Secret;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::support::client::Client;
 use crate::support::edge::SECRET;
+use crate::support::edge::signed;
 use crate::support::edge::token;
 use crate::support::eventually;
 use crate::support::nats_server::NatsServer;
@@ -22,7 +21,7 @@ const IN_USE: &str = "SIGHUP: the configuration is in use";
 /// A token that is signed with the next secret.
 fn next_token(user: &str) -> String {
     let claims = json!({ "sub": user, "role": "user", "exp": 4_000_000_000_u64 });
-    jwt::mint_hs256(&Secret::new(NEXT_SECRET), Some("test"), &claims).unwrap()
+    signed(NEXT_SECRET, Some("test"), &claims)
 }
 
 /// The status of a handshake with this token, from a page of this origin.

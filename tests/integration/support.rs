@@ -16,6 +16,7 @@ pub(crate) mod producer;
 pub(crate) mod proxy;
 pub(crate) mod raw;
 pub(crate) mod recorder;
+pub(crate) mod secrets;
 pub(crate) mod tls;
 
 use std::future::Future;

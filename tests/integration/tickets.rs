@@ -24,6 +24,7 @@ use crate::support::process::Process;
 use crate::support::raw::Answer;
 use crate::support::raw::ask;
 use crate::support::raw::handshake;
+use crate::support::secrets::registered;
 
 const APP: &str = "https://app.example.com";
 const OTHER: &str = "https://other.example.com";
@@ -45,7 +46,7 @@ async fn ticket_with(address: &str, headers: &str) -> String {
     let answer = post(address, headers).await;
     assert_eq!((answer.status, answer.header("cache-control")), (200, Some("no-store")), "{answer:?}");
     assert_eq!(answer.json()["expires_in_s"], 30);
-    answer.json()["ticket"].as_str().unwrap().to_owned()
+    registered(answer.json()["ticket"].as_str().unwrap().to_owned())
 }
 
 async fn ticket(address: &str, user: &str) -> String {

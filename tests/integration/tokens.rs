@@ -14,6 +14,7 @@ use crate::support::command::tidegate;
 use crate::support::edge::SECRET;
 use crate::support::nats_server::NatsServer;
 use crate::support::process::Process;
+use crate::support::secrets::registered;
 
 static FILES: AtomicU32 = AtomicU32::new(0);
 
@@ -61,7 +62,7 @@ async fn new_token(config: &Text, arguments: &[&str]) -> String {
     assert_eq!((printed.code, printed.err.as_str()), (0, ""), "{printed:?}");
     let token = printed.out.strip_suffix('\n').unwrap();
     assert!(!token.contains(char::is_whitespace), "{token}");
-    token.to_owned()
+    registered(token.to_owned())
 }
 
 fn claims(token: &str) -> Value {

@@ -24,6 +24,14 @@ pub(super) fn parse(text: &str) -> Result<(String, Option<NatsLogin>), ValueErro
     Ok((format!("{scheme}://{host}:{port}"), login))
 }
 
+/// Whether there is a login in the text, or what could be one if the host was forgotten: `user:password`.
+pub(super) fn may_have_login(text: &str) -> bool {
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    text.contains('@')
+        || !rest.starts_with('[') && rest.split_once(':').is_some_and(|(_, port)| !is_port(port))
+}
+
 fn split_port(text: &str) -> Result<(&str, u16), ValueError> {
     let end = if text.starts_with('[') { text.find(']').map_or(0, |end| end + 1) } else { text.len() };
     let colon = text[..end].find(':').filter(|_| !text.starts_with('[')).unwrap_or(end);
@@ -92,6 +100,17 @@ mod tests {
         for (text, url, login) in cases {
             let (found, found_login) = parse(text).map_err(|wrong| wrong.message).expect(text);
             assert_eq!((found.as_str(), found_login), (url, login), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_suspected_without_a_host_too() {
+        for text in ["nats://t0ken@host", "nats://ann:s3cret", "ann:s3cret", "ann:s3/cret", "@"] {
+            assert!(may_have_login(text), "{text}");
+        }
+        for text in ["", "nats://ho st", "nats://host:65536", "host:", "http://host", "[::1", "nats://[zz]:1"]
+        {
+            assert!(!may_have_login(text), "{text}");
         }
     }
 

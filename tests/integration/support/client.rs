@@ -12,6 +12,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use crate::support::raw::RawClient;
+use crate::support::secrets;
 use crate::support::within;
 
 /// The stream of a WebSocket: plain or TLS.
@@ -108,6 +109,7 @@ impl Client {
         loop {
             match within("a message", self.socket.next()).await? {
                 Ok(Message::Text(text)) => {
+                    secrets::assert_none_in(&text);
                     let message: Value = serde_json::from_str(&text).unwrap();
                     if message["type"] != "ping" {
                         return Some(message);

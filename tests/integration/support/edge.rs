@@ -29,6 +29,9 @@ use crate::support::eventually;
 use crate::support::nats_server::NatsServer;
 use crate::support::raw;
 use crate::support::raw::RawClient;
+use crate::support::secrets;
+use crate::support::secrets::LogGuard;
+use crate::support::secrets::registered;
 use crate::support::within;
 
 /// The key of all tokens.
@@ -43,6 +46,7 @@ pub(crate) struct TestEdge {
     pub(crate) app: App,
     pub(crate) hooks: Arc<Faults>,
     config: Config,
+    _logs: LogGuard,
 }
 
 impl TestEdge {
@@ -67,7 +71,7 @@ impl TestEdge {
         let mut config = config(&nats);
         change(&mut config);
         let (app, hooks) = start(config.clone(), false, Some(SMALL_STACK)).await;
-        Self { nats, app, hooks, config }
+        Self { nats, app, hooks, config, _logs: LogGuard }
     }
 
     /// A node that speaks TLS, with the certificate of `support/tls`.
@@ -94,7 +98,7 @@ impl TestEdge {
         let mut config = config(&nats);
         change(&mut config);
         let (app, hooks) = start(config.clone(), hold, None).await;
-        Self { nats, app, hooks, config }
+        Self { nats, app, hooks, config, _logs: LogGuard }
     }
 
     /// Another node on the same NATS.
@@ -234,6 +238,7 @@ async fn start_with(config: Config, faults: &Arc<Faults>) -> App {
     };
     let listener = Listener::bind(&address).unwrap();
     let hooks = Arc::clone(faults).into();
+    secrets::check_logs();
     App::start(AppOptions { config, listener, hooks }).await.unwrap()
 }
 
@@ -293,5 +298,10 @@ pub(crate) fn token_with(claims: &Value) -> String {
     for (name, value) in claims.as_object().unwrap() {
         all[name] = value.clone();
     }
-    jwt::mint_hs256(&Secret::new(SECRET), Some("test"), &all).unwrap()
+    signed(SECRET, Some("test"), &all)
+}
+
+/// A token with exactly these claims, signed with HS256.
+pub(crate) fn signed(secret: &str, kid: Option<&str>, claims: &Value) -> String {
+    registered(jwt::mint_hs256(&Secret::new(secret), kid, claims).unwrap())
 }

@@ -21,6 +21,8 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use crate::support::secrets::registered;
+
 /// A key that signs tokens, for EdDSA.
 pub(crate) struct IssuerKey {
     kid: String,
@@ -51,7 +53,7 @@ impl IssuerKey {
         let part = |json: &Value| URL_SAFE_NO_PAD.encode(json.to_string());
         let message = format!("{}.{}", part(&all), part(&claims));
         let signature = URL_SAFE_NO_PAD.encode(self.pair.sign(message.as_bytes()).as_ref());
-        format!("{message}.{signature}")
+        registered(format!("{message}.{signature}"))
     }
 }
 

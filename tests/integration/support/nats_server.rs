@@ -24,7 +24,7 @@ const CONFIGURATION: &str = "nats.conf";
 /// The users of `nats/server.conf`.
 const USERS: [&str; 3] = ["operator", "producer", "tidegate"];
 /// Their password. It is not a number, which nats-server would not take for a text.
-const PASSWORD: &str = "only-in-tests";
+pub(crate) const PASSWORD: &str = "only-in-tests";
 /// The lines of `nats/server.conf` that are for roles and classes.
 const CLIENTS_SUBSCRIBE: &str = r#""prices.>", "user.>", "admin.>", "demo.>""#;
 const CLIENTS_PUBLISH: &str = "\n            \"demo.>\"";

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::support::edge::SECRET;
 use crate::support::eventually;
 use crate::support::raw::get;
+use crate::support::secrets;
 use crate::support::until_stopped;
 use crate::support::within;
 
@@ -178,6 +179,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.logs.borrow().iter().for_each(|line| secrets::assert_none_in(line));
+        }
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }

@@ -8,6 +8,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
 
+use crate::support::secrets;
 use crate::support::within;
 
 /// A frame as it was received.
@@ -97,22 +98,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
         loop {
             if let Some(end) = find(&self.buffer, b"\r\n\r\n") {
                 let head: Vec<u8> = self.buffer.drain(..end + 4).collect();
-                return String::from_utf8(head).unwrap();
+                let head = String::from_utf8(head).unwrap();
+                secrets::assert_none_in(&head);
+                return head;
             }
             assert!(self.fill().await, "closed within the head: {:?}", String::from_utf8_lossy(&self.buffer));
         }
     }
 
-    /// A whole response, so that another request can follow.
+    /// A whole response of a node, so that another request can follow.
     pub(crate) async fn answer(&mut self) -> Answer {
+        let answer = self.any_answer().await;
+        secrets::assert_none_in(&answer.body);
+        answer
+    }
+
+    /// A whole response of any server, which may have a token for the client.
+    pub(crate) async fn any_answer(&mut self) -> Answer {
         let head = self.head().await;
         let status = head[9..12].parse().unwrap();
         let length = header_of(&head, "content-length").map_or(0, |length| length.parse().unwrap());
         while self.buffer.len() < length {
             assert!(self.fill().await, "closed within the body of {head}");
         }
-        let body = self.buffer.drain(..length).collect();
-        Answer { status, head, body: String::from_utf8(body).unwrap() }
+        let body = String::from_utf8(self.buffer.drain(..length).collect()).unwrap();
+        Answer { status, head, body }
     }
 
     /// The next frame; `None` once the server has closed the connection.
@@ -139,7 +149,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
             match frame.opcode {
                 1 if message().unwrap()["type"] == "ping" => {}
                 9 => {}
-                1 => return message().unwrap(),
+                1 => {
+                    let message = message().unwrap();
+                    secrets::assert_none_in(&message.to_string());
+                    return message;
+                }
                 _ => panic!("not a message: {frame:?}"),
             }
         }
