@@ -64,6 +64,7 @@ use crate::node::answer_budget::AnswerLimits;
 use crate::node::call_limiter::CallLimiter;
 use crate::node::call_limiter::CallLimits;
 use crate::node::connection_counts::ConnectionCounts;
+use crate::node::counts::NodeCounts;
 use crate::node::current::Current;
 use crate::node::latest_connections::LatestConnections;
 use crate::node::limits::AdjustableLimits;
@@ -172,6 +173,7 @@ fn node(
         address_limiter: AddressLimiter::new(address_limits(limits), Instant::now()),
         origin_limiter: Arc::new(ConnectionCounts::new(to_u32(limits.connections_per_origin))),
         refusals: Refusals::default(),
+        counts: NodeCounts::default(),
         listeners: Arc::default(),
         user_slots: UserSlots::new(limits.connections_per_user, limits.connections_per_user_policy),
         current_vocabularies: Current::new(Vocabularies::new(vocabulary_files(config))),

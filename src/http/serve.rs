@@ -43,6 +43,7 @@ use crate::http::request_id;
 use crate::http::socket_gate::SocketGate;
 use crate::http::target;
 use crate::http::websocket;
+use crate::http::websocket::FastPathSocket;
 use crate::net::socket::RegisteredSocket;
 use crate::net::stream::Stream;
 use crate::net::tls::settings::TlsSettings;
@@ -121,7 +122,8 @@ pub fn serve(routes: watch::Receiver<Vec<ListenerRoutes>>, node: &Arc<Node>, sha
         Box::pin(async move {
             let service = service?;
             let AcceptedSocket { listener: _, socket, peer, mut permit } = socket;
-            let deadline = Instant::now() + service.gate.limits.handshake_timeout;
+            let began = Instant::now();
+            let deadline = began + service.gate.limits.handshake_timeout;
             let client =
                 service.socket_gate.identify(&socket, peer, &mut permit, &service.scratch, deadline).await;
             let peer = match client {
@@ -148,17 +150,10 @@ pub fn serve(routes: watch::Receiver<Vec<ListenerRoutes>>, node: &Arc<Node>, sha
                 && first.is_upgrade()
                 && let Some(endpoint) = service.gate.endpoint(first.target.path(), &first.headers)
             {
-                return websocket::open_fast_path(
-                    &service.gate,
-                    endpoint,
-                    first,
-                    read,
-                    (stream, peer),
-                    permit,
-                )
-                .await;
+                let socket = FastPathSocket { stream, peer, permit, began: began.into_std() };
+                return websocket::open_fast_path(&service.gate, endpoint, first, read, socket).await;
             }
-            let info = ConnectionInfo::new(peer, service.shard.clone(), permit);
+            let info = ConnectionInfo::new(peer, service.shard.clone(), permit, began.into_std());
             // Boxed because the future is large, and few sockets need it.
             Box::pin(serve_with_hyper(service, stream, read, info, deadline)).await;
             None
@@ -243,6 +238,9 @@ async fn serve_with_hyper<S>(
     let (mut is_past_deadline, mut draining) = (false, false);
     loop {
         tokio::select! {
+            // First, so that a request that has arrived during a drain is answered: hyper closes a connection that is told
+            // to shut down before it was read.
+            biased;
             result = connection.as_mut() => return log_error(result),
             // This deadline is for the first request; hyper's `header_read_timeout` is for the others.
             () = sleep_until(deadline), if !is_past_deadline => {
