@@ -67,6 +67,16 @@ pub struct ListenerRoutes {
     pub gate: Arc<Gate>,
     /// The settings of TLS; `None` for plain TCP.
     pub tls: Option<TlsSettings>,
+    pub clients: Clients,
+}
+
+/// How clients reach a listener.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Clients {
+    /// Perhaps through a proxy, which may have to send a PROXY header.
+    MayUseProxy,
+    /// Directly: those of the admin listener.
+    Direct,
 }
 
 /// What serves the sockets of one listener on one shard.
@@ -75,6 +85,7 @@ struct ListenerService<S> {
     routes: S,
     gate: Arc<Gate>,
     tls: Option<TlsSettings>,
+    clients: Clients,
     node: Arc<Node>,
     shard: ShardHandle,
     socket_gate: SocketGate,
@@ -101,11 +112,11 @@ struct ListenerServices<S> {
 pub fn serve(routes: watch::Receiver<Vec<ListenerRoutes>>, node: &Arc<Node>, shard: &ShardHandle) -> Serve {
     let scratch = Rc::new(RefCell::new(vec![0; FIRST_READ]));
     let (node, shard) = (Arc::clone(node), shard.clone());
-    let service = move |ListenerRoutes { routes, gate, tls }: ListenerRoutes| {
+    let service = move |ListenerRoutes { routes, gate, tls, clients }: ListenerRoutes| {
         let routes = TowerToHyperService::new(warp::service(routes.recover(not_found)));
         let (node, shard, scratch) = (Arc::clone(&node), shard.clone(), Rc::clone(&scratch));
         let (socket_gate, rejections) = (SocketGate::new(&node), Cell::new(0));
-        Rc::new(ListenerService { routes, gate, tls, node, shard, socket_gate, scratch, rejections })
+        Rc::new(ListenerService { routes, gate, tls, clients, node, shard, socket_gate, scratch, rejections })
     };
     let mut routes = routes;
     routes.mark_changed();
@@ -124,8 +135,12 @@ pub fn serve(routes: watch::Receiver<Vec<ListenerRoutes>>, node: &Arc<Node>, sha
             let AcceptedSocket { listener: _, socket, peer, mut permit } = socket;
             let began = Instant::now();
             let deadline = began + service.gate.limits.handshake_timeout;
-            let client =
-                service.socket_gate.identify(&socket, peer, &mut permit, &service.scratch, deadline).await;
+            let client = match service.clients {
+                Clients::Direct => Ok(peer),
+                Clients::MayUseProxy => {
+                    service.socket_gate.identify(&socket, peer, &mut permit, &service.scratch, deadline).await
+                }
+            };
             let peer = match client {
                 Ok(client) => client,
                 Err(problem) => {

@@ -89,6 +89,7 @@ pub(crate) const DOORS: [(&str, &[&str]); 46] = [
             "shard",
             "connection/event_stream.rs",
             "http/calls.rs",
+            "http/admin/metrics.rs",
             "http/busy_reply.rs",
             "node/readiness.rs",
         ],

@@ -27,6 +27,8 @@ pub struct Permissions {
     pub publish: Rules,
     pub request: Rules,
     pub stats: StatsAccess,
+    /// Whether the client may use the admin listener.
+    pub admin: bool,
 }
 
 /// Which statistics a client may see, the least first.
@@ -73,6 +75,7 @@ impl Permissions {
         self.publish.merge(other.publish);
         self.request.merge(other.request);
         self.stats = self.stats.max(other.stats);
+        self.admin |= other.admin;
     }
 }
 
@@ -155,6 +158,8 @@ pub struct Role {
     pub publish: RuleTemplates,
     pub request: RuleTemplates,
     pub stats: StatsAccess,
+    /// Whether clients with this role may use the admin listener.
+    pub admin: bool,
 }
 
 impl Role {
@@ -169,6 +174,7 @@ impl Role {
             publish: self.publish.fill(&lookup)?,
             request: self.request.fill(&lookup)?,
             stats: self.stats,
+            admin: self.admin,
         })
     }
 
