@@ -33,6 +33,9 @@ use crate::config::nats::NatsConfig;
 use crate::http::accept;
 use crate::http::accept::Acceptor;
 use crate::http::accept::SocketCount;
+use crate::http::accept::SocketOptions;
+use crate::http::admin;
+use crate::http::admin::access::Admin;
 use crate::http::busy_reply::BusyText;
 use crate::http::serve::ListenerRoutes;
 use crate::http::socket_gate::SocketGate;
@@ -67,6 +70,8 @@ pub struct App {
     pub endpoint_addresses: Vec<(ListenAddress, ListenAddress)>,
     /// The local address of `http.redirect_listen`.
     pub redirect_address: Option<ListenAddress>,
+    /// The local address of `admin.listen`.
+    pub admin_address: Option<ListenAddress>,
     /// What all shards share.
     pub node: Arc<Node>,
     pub shards: Shards,
@@ -77,6 +82,7 @@ pub struct App {
     /// The configuration that is in use, and what serves the sockets of each listener.
     config: watch::Sender<Config>,
     routes: watch::Sender<Vec<ListenerRoutes>>,
+    admin: Option<Arc<Admin>>,
     lame_duck: Duration,
     drain: Duration,
     /// Dropping these stops the listeners and the shards, so that they end with the `App`.
@@ -100,7 +106,8 @@ impl App {
         let stop_shards = CancellationToken::new();
         let shards = parts::shard_count(config);
         let budget = descriptors::budget(shards, config.limits.connections);
-        let built = parts::build(&options, tls_settings.as_ref(), budget, &stop_shards)?;
+        let sockets = SocketCount::new(budget.sockets);
+        let built = parts::build(&options, tls_settings.as_ref(), (budget, &sockets), &stop_shards)?;
         let failed = CancellationToken::new();
         let mut threads = Vec::new();
         for part in built.parts {
@@ -115,20 +122,20 @@ impl App {
             threads.push(certificates::start(&config.tls, tls, request, stop_shards.clone())?);
         }
         let stop_accepting = CancellationToken::new();
-        let socket_options = parts::socket_options(config, budget);
-        let sockets = SocketCount::new(budget.sockets);
-        let listeners = std::iter::once(options.listener).chain(extra.listeners);
-        for ((id, listener), routes) in listeners.enumerate().zip(built.routes.borrow().iter()) {
-            let (id, gate, sockets) = (ListenerId(id), SocketGate::new(&built.node), sockets.clone());
-            let busy = if routes.tls.is_some() { BusyText::Tls } else { BusyText::Http };
-            let acceptor = Acceptor { id, listener, busy, sockets, gate };
-            tokio::spawn(accept::accept(
-                acceptor,
-                built.shards.clone(),
-                socket_options,
-                stop_accepting.clone(),
-            ));
+        Acceptors {
+            node: &built.node,
+            shards: &built.shards,
+            routes: &built.routes.borrow(),
+            // It is the last listener.
+            admin: built.admin.as_ref().map(|_| ListenerId(extra.listeners.len())),
+            sockets: &sockets,
+            options: parts::socket_options(config, budget),
         }
+        .start(
+            std::iter::once(options.listener).chain(extra.listeners),
+            &stop_accepting,
+            &stop_shards,
+        );
         let (node, stop) = (Arc::clone(&built.node), stop_shards.clone());
         tokio::spawn(async move { node.tickets.control().run(&stop).await });
         let (lame_duck, drain) = (config.server.lame_duck, config.server.drain);
@@ -138,12 +145,14 @@ impl App {
             address,
             endpoint_addresses: extra.endpoint_addresses,
             redirect_address: extra.redirect_address,
+            admin_address: extra.admin_address,
             node: built.node,
             shards: built.shards,
             inboxes: built.inboxes,
             sockets,
             config: watch::Sender::new(options.config),
             routes: built.routes,
+            admin: built.admin,
             lame_duck,
             drain,
             stop_accepting,
@@ -164,6 +173,9 @@ impl App {
         info!(%address, node = %self.node.name, version, shards, connections, "listening");
         if let Some(address) = &self.redirect_address {
             info!(%address, "redirecting to https");
+        }
+        if let Some(address) = &self.admin_address {
+            info!(%address, "serving /metrics");
         }
         for (listen, address) in &self.endpoint_addresses {
             info!(%address, endpoint_listen = %listen, "listening");
@@ -260,7 +272,10 @@ struct ExtraListeners {
     endpoint_addresses: Vec<(ListenAddress, ListenAddress)>,
     /// The local address of `http.redirect_listen`.
     redirect_address: Option<ListenAddress>,
-    /// First those of endpoints, in the order of the endpoints; then that of `http.redirect_listen`.
+    /// The local address of `admin.listen`.
+    admin_address: Option<ListenAddress>,
+    /// First those of endpoints, in the order of the endpoints; then those of `http.redirect_listen` and
+    /// `admin.listen`.
     listeners: Vec<Listener>,
 }
 
@@ -279,7 +294,43 @@ impl ExtraListeners {
         }
         let redirect = config.http.redirect_listen.map(ListenAddress::Tcp);
         let redirect_address = redirect.map(|address| open(&address, "http.redirect_listen")).transpose()?;
-        Ok(Self { endpoint_addresses, redirect_address, listeners })
+        let admin = config.admin.listen.as_ref();
+        let admin_address = admin.map(|address| open(address, "admin.listen")).transpose()?;
+        Ok(Self { endpoint_addresses, redirect_address, admin_address, listeners })
+    }
+}
+
+/// Starts the acceptors of all listeners.
+struct Acceptors<'a> {
+    node: &'a Arc<Node>,
+    shards: &'a Shards,
+    /// Of each listener.
+    routes: &'a [ListenerRoutes],
+    admin: Option<ListenerId>,
+    /// The sockets of all listeners but that for operators.
+    sockets: &'a SocketCount,
+    options: SocketOptions,
+}
+
+impl Acceptors<'_> {
+    /// They accept until `stop`; that of the admin listener until the shards stop, so that a drain can be observed.
+    fn start(
+        &self,
+        listeners: impl Iterator<Item = Listener>,
+        stop: &CancellationToken,
+        stop_shards: &CancellationToken,
+    ) {
+        for ((id, listener), routes) in listeners.enumerate().zip(self.routes) {
+            let id = ListenerId(id);
+            let (sockets, stop) = if Some(id) == self.admin {
+                (SocketCount::new(admin::MAX_SOCKETS), stop_shards)
+            } else {
+                (self.sockets.clone(), stop)
+            };
+            let busy = if routes.tls.is_some() { BusyText::Tls } else { BusyText::Http };
+            let acceptor = Acceptor { id, listener, busy, sockets, gate: SocketGate::new(self.node) };
+            tokio::spawn(accept::accept(acceptor, self.shards.clone(), self.options, stop.clone()));
+        }
     }
 }
 

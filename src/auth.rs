@@ -29,6 +29,7 @@ use tidegate_protocol::permissions::Role;
 
 use crate::auth::api_key::ApiKeys;
 use crate::auth::cache::CacheAnswer;
+use crate::auth::cache::CacheCounts;
 use crate::auth::cache::Revocation;
 use crate::auth::cache::TokenCache;
 use crate::auth::cache::TokenDigest;
@@ -188,6 +189,11 @@ impl Authenticator {
     /// The number of tokens in the cache.
     pub fn cached_tokens(&self) -> usize {
         self.cache.as_ref().map_or(0, TokenCache::len)
+    }
+
+    /// How often tokens were in the cache.
+    pub fn cache_counts(&self) -> CacheCounts {
+        self.cache.as_ref().map(TokenCache::counts).unwrap_or_default()
     }
 
     /// The identity of clients without a credential; `None` if a credential is required.

@@ -4,6 +4,7 @@
 pub mod invalid;
 pub mod secret;
 
+pub mod admin;
 pub mod allowed_origins;
 pub mod auth;
 pub mod endpoint;
@@ -35,6 +36,7 @@ mod tree;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::permissions::Role;
 
+use crate::config::admin::AdminConfig;
 use crate::config::auth::AuthConfig;
 use crate::config::endpoint::EndpointConfig;
 use crate::config::http::HttpConfig;
@@ -49,6 +51,7 @@ use crate::config::tls::TlsConfig;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub http: HttpConfig,
+    pub admin: AdminConfig,
     pub tls: TlsConfig,
     pub nats: NatsConfig,
     pub auth: AuthConfig,
@@ -61,6 +64,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether the admin listener uses TLS: if other machines can reach it, and there is a certificate.
+    pub fn admin_uses_tls(&self) -> bool {
+        self.tls.is_on() && self.admin.public_address().is_some()
+    }
+
     /// Whether a listener uses TLS; `None` is `http.listen`.
     pub fn uses_tls(&self, listen: Option<&ListenAddress>) -> bool {
         let (address, tls) = match listen {
@@ -79,6 +87,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             http: HttpConfig::default(),
+            admin: AdminConfig::default(),
             tls: TlsConfig::default(),
             nats: NatsConfig::default(),
             auth: AuthConfig::default(),

@@ -4,6 +4,7 @@
 pub mod client_address;
 pub mod clock;
 pub mod context;
+pub mod counts;
 pub mod deadlines;
 pub mod delivery_totals;
 mod echo;
@@ -63,6 +64,7 @@ use crate::auth::policy::Policy;
 use crate::auth::policy::Via;
 use crate::connection::client_address::ClientAddress;
 use crate::connection::context::Context;
+use crate::connection::counts::DropReason;
 use crate::connection::deadlines::NextDeadlines;
 use crate::connection::deadlines::Scheduled;
 use crate::connection::log_context::LogContext;
@@ -94,6 +96,8 @@ pub struct ConnectionSetup {
     pub identity: Option<Arc<Identity>>,
     /// Its place in the limits on connections.
     pub guard: ConnectionGuard,
+    /// When its handshake began: with the socket, or with a later request on it.
+    pub began: Instant,
 }
 
 /// The phases of a connection.
@@ -142,7 +146,9 @@ impl Connection {
         setup: ConnectionSetup,
     ) -> Rc<Self> {
         let now = Instant::now();
-        let ConnectionSetup { client_address, request, dialect, policy, encoding, identity, guard } = setup;
+        let ConnectionSetup { client_address, request, dialect, policy, encoding, identity, guard, began } =
+            setup;
+        context.counts.count_opened(transport.kind(), now.saturating_duration_since(began));
         let log_context = LogContext::new(client_address, identity.clone(), now);
         let settings = context.settings();
         let session = Session::new(
@@ -304,7 +310,7 @@ impl Connection {
             }
             Output::Release { subscription } => self.subscriber.release_all(subscription, now),
             Output::Leave { subscription } => {
-                self.count(DeliveryCounts::dropped(self.subscriber.drop_delayed(subscription)));
+                self.count_ended(self.subscriber.drop_delayed(subscription));
                 self.subscriber.with_member(subscription, |member| {
                     let channel = member.pattern.as_str();
                     debug!(session = &**self.session.borrow().id(), channel, "unsubscribe");
@@ -485,7 +491,14 @@ impl Connection {
             total += delivery_counts;
             self.delivery_counts.set(total);
             self.context.delivery_totals.add(self.subscriber.dialect.number(), delivery_counts);
+            self.context.counts.count_delivered(self.transport.kind(), delivery_counts.delivered);
         }
+    }
+
+    /// Counts publications that are dropped because their subscription or the connection ends.
+    fn count_ended(&self, dropped: u64) {
+        self.count(DeliveryCounts::dropped(dropped));
+        self.context.counts.count_dropped(DropReason::Ended, dropped);
     }
 
     /// Ends the session: appends the close frame to the outbox, after all other frames.
@@ -513,7 +526,7 @@ impl Connection {
 
     /// Leaves all channels, and drops the publications that `max_rate_ms` holds back.
     fn leave_all(&self) {
-        self.count(DeliveryCounts::dropped(self.subscriber.delayed()));
+        self.count_ended(self.subscriber.delayed());
         // The last one first, so that removing it moves none of the others.
         for subscription in self.subscriber.member_ids().into_iter().rev() {
             let left = self.context.hub.borrow_mut().leave(&self.subscriber, subscription);

@@ -1,6 +1,7 @@
 //! HTTP: the acceptor, the routes of a listener, and the upgrade to WebSocket.
 
 pub mod accept;
+pub mod admin;
 pub mod authorization;
 pub mod bare_lf_guard;
 pub mod busy_reply;

@@ -68,6 +68,8 @@ pub struct Hub {
     last_topic: u32,
     /// The number of the last element that any topic has stored.
     last_element: Cell<u64>,
+    /// The subscriptions of all subscribers.
+    subscriptions: u64,
     /// The listeners of channels that may have only some, of the whole node.
     listeners: Arc<ChannelListeners>,
 }
@@ -84,6 +86,11 @@ impl Hub {
     /// A hub without subscribers. `listeners` are those of all shards.
     pub fn new(listeners: Arc<ChannelListeners>) -> Self {
         Self { listeners, ..Self::default() }
+    }
+
+    /// The subscriptions of all subscribers.
+    pub fn subscriptions(&self) -> u64 {
+        self.subscriptions
     }
 
     /// Counts a subscription that is about to join, if its class limits the listeners of a channel. Returns false if the
@@ -109,6 +116,7 @@ impl Hub {
                 .as_ref()
                 .is_some_and(|subscription_context| subscription_context.is_tailored);
         let takes_elements = subscription_context.as_ref().is_some_and(|context| context.takes_elements);
+        self.subscriptions += 1;
         let pattern = self.shared(pattern);
         let topic = self.topic_or_new(&pattern, &class);
         let store = takes_elements.then(|| topic.store_for(&pattern, format));
@@ -191,6 +199,7 @@ impl Hub {
     /// has to answer a join, [`Hub::remove_if_unused`] reports that later.
     pub fn leave(&mut self, subscriber: &Rc<Subscriber>, subscription: SubscriptionId) -> Option<Pattern> {
         let Member { pattern, state, class, .. } = subscriber.leave(subscription)?;
+        self.subscriptions -= 1;
         if class.max_listeners > 0 {
             self.listeners.leave(&pattern);
         }

@@ -2,6 +2,7 @@
 //! never waits for a shard or a client.
 
 mod bell;
+pub mod counts;
 mod directory;
 pub mod encoder;
 pub mod feed;
@@ -44,6 +45,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::hooks::Hooks;
 use crate::lane::bell::Bell;
+use crate::lane::counts::LaneCounts;
 use crate::lane::directory::LaneDirectory;
 use crate::lane::encoder::Encoder;
 use crate::lane::feed::ShardItem;
@@ -266,6 +268,7 @@ pub struct Lane {
     linger: Duration,
     kept: Vec<Arc<Class>>,
     encoder: Encoder,
+    counts: Rc<LaneCounts>,
     malformed_log: MalformedLog,
     /// Limits the log lines about the connections.
     link_log: LogLimit,
@@ -311,6 +314,7 @@ impl Lane {
             status,
             linger: settings.linger,
             kept,
+            counts: Rc::clone(encoder.counts()),
             encoder,
             malformed_log: MalformedLog::default(),
             link_log: LogLimit::per_second(1),
@@ -377,7 +381,7 @@ impl Lane {
                 self.on_incoming(incoming, now);
             }
             self.report_links();
-            self.flush_shard_queues();
+            self.flush_shard_queues(now.0);
             if !is_sweep_armed && (self.feeds.needs_sweep() || self.has_backlog()) {
                 sweep_timer.as_mut().reset(tokio::time::Instant::now() + SWEEP_EVERY);
                 is_sweep_armed = true;

@@ -27,4 +27,6 @@ pub mod telemetry;
 
 pub mod config;
 
+pub mod metrics;
+
 pub mod hooks;

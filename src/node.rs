@@ -8,6 +8,7 @@ mod atomic_rate;
 pub mod call_limiter;
 pub mod connection_counts;
 pub mod connection_guard;
+pub mod counts;
 pub mod current;
 pub mod latest_connections;
 pub mod limits;
@@ -45,6 +46,7 @@ use crate::node::admission::Admission;
 use crate::node::answer_budget::AnswerBudget;
 use crate::node::call_limiter::CallLimiter;
 use crate::node::connection_counts::ConnectionCounts;
+use crate::node::counts::NodeCounts;
 use crate::node::current::Current;
 use crate::node::latest_connections::LatestConnections;
 use crate::node::limits::AdjustableLimits;
@@ -71,6 +73,8 @@ pub struct Node {
     pub origin_limiter: Arc<ConnectionCounts>,
     /// Counts what the limits refuse.
     pub refusals: Refusals,
+    /// Counts what else the node refuses, and its reloads.
+    pub counts: NodeCounts,
     /// Limits the listeners of each channel.
     pub listeners: Arc<ChannelListeners>,
     /// One-time credentials for one connect.

@@ -157,7 +157,8 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
     let pump = Rc::new(Pump::new(Rc::clone(&connections)));
     let (own, inbox_level) = (Rc::clone(&pump), parts.inbox.level());
     let encoder = Encoder::new(node.current_vocabularies.get().renderers(), node.compression)
-        .with_hooks(node.hooks.clone());
+        .with_hooks(node.hooks.clone())
+        .with_counts(Rc::clone(&context.lane_counts));
     let index = LaneIndex(parts.index.0);
     let lane = LaneParts {
         index,

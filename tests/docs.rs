@@ -40,6 +40,8 @@ mod codes;
 mod glossary;
 #[path = "docs/manual.rs"]
 mod manual;
+#[path = "docs/metrics.rs"]
+mod metrics;
 #[path = "docs/readme.rs"]
 mod readme;
 #[path = "docs/schema.rs"]

@@ -285,8 +285,13 @@ fn answer(accepted: AcceptedRequest, identity: &Arc<Identity>, settings: &Arc<Se
 
 fn identity() -> Identity {
     let rules = || Rules { allow: vec![Pattern::everything()], deny: Vec::new() };
-    let permissions =
-        Permissions { subscribe: rules(), publish: rules(), request: rules(), stats: StatsAccess::All };
+    let permissions = Permissions {
+        subscribe: rules(),
+        publish: rules(),
+        request: rules(),
+        stats: StatsAccess::All,
+        admin: false,
+    };
     Identity {
         user: "alice".into(),
         permissions: Arc::new(permissions),

@@ -22,6 +22,7 @@ use tidegate::config::Config;
 use tidegate::config::auth::key::KeyConfig;
 use tidegate::config::listen_address::ListenAddress;
 use tidegate::config::secret::Secret;
+use tidegate::http::accept::SocketCount;
 use tidegate::net::listener::Listener;
 use tidegate::net::peer::Peer;
 use tidegate::net::socket::Socket;
@@ -65,7 +66,7 @@ pub(crate) fn run(configure: fn(&mut Config), drive: fn(Driver) -> LocalBoxFutur
         let _guard = runtime.enter();
         let listener = Listener::bind(&ListenAddress::Tcp(([127, 0, 0, 1], 0).into())).unwrap();
         let options = AppOptions { config, listener, hooks: Default::default() };
-        parts::build(&options, None, budget, &stop).unwrap()
+        parts::build(&options, None, (budget, &SocketCount::new(budget.sockets)), &stop).unwrap()
     };
     let mut part = built.parts.remove(0);
     let serve = part.serve;

@@ -10,7 +10,7 @@ const EXTRA_SOCKETS: usize = 1024;
 /// Sockets to tell clients that the node is full when all other sockets are in use.
 const MAX_BUSY_REPLIES: usize = 256;
 /// Reserved for the node: standard streams, listeners, the main runtime, certificates and credentials while they are
-/// read.
+/// read; and the sockets of the admin listener.
 const PER_NODE: usize = 32;
 /// Reserved for each shard: its runtime, two NATS connections, and their successors while they reconnect.
 const PER_SHARD: usize = 12;

@@ -32,13 +32,17 @@ use crate::config::origin::WebOrigin;
 use crate::connection::settings::ConnectionSettings;
 use crate::http;
 use crate::http::Pages;
+use crate::http::accept::SocketCount;
 use crate::http::accept::SocketOptions;
+use crate::http::admin;
+use crate::http::admin::access::Admin;
 use crate::http::gate::Gate;
 use crate::http::gate::GateError;
 use crate::http::gate::GateSettings;
 use crate::http::redirect;
 use crate::http::redirect::RedirectTarget;
 use crate::http::serve;
+use crate::http::serve::Clients;
 use crate::http::serve::ListenerRoutes;
 use crate::hub::outbox::limits::OutboxLimits;
 use crate::lane;
@@ -64,6 +68,7 @@ use crate::node::answer_budget::AnswerLimits;
 use crate::node::call_limiter::CallLimiter;
 use crate::node::call_limiter::CallLimits;
 use crate::node::connection_counts::ConnectionCounts;
+use crate::node::counts::NodeCounts;
 use crate::node::current::Current;
 use crate::node::latest_connections::LatestConnections;
 use crate::node::limits::AdjustableLimits;
@@ -96,13 +101,15 @@ pub struct Built {
     pub parts: Vec<ShardParts>,
     /// What serves the sockets of each listener. Sockets that are accepted after a change are served by the new routes.
     pub routes: watch::Sender<Vec<ListenerRoutes>>,
+    /// What the admin listener shows, if there is one.
+    pub admin: Option<Arc<Admin>>,
 }
 
 /// Builds the node and the parts of its shards, and connects them.
 pub fn build(
     options: &AppOptions,
     tls: Option<&TlsSettings>,
-    budget: DescriptorBudget,
+    (budget, sockets): (DescriptorBudget, &SocketCount),
     stop: &CancellationToken,
 ) -> anyhow::Result<Built> {
     let config = &options.config;
@@ -121,7 +128,13 @@ pub fn build(
     let address = options.listener.local_address().ok().and_then(|address| address.tcp());
     let (authenticator, vocabularies) = (node.authenticator(), node.current_vocabularies.get());
     let settings = gate_settings(config, &authenticator, &vocabularies, &node);
-    let routes = listener_routes(config, tls, settings, address)?;
+    let admin = match &config.admin.listen {
+        Some(listen) => {
+            Some(Arc::new(Admin::new(listen, &authenticator, (&node, &shards), &senders, sockets)?))
+        }
+        None => None,
+    };
+    let routes = listener_routes(config, tls, settings, (address, admin.as_ref()))?;
     let routes = watch::Sender::new(routes);
     let ends = handles.into_iter().zip(requests).zip(inboxes).zip(questions).zip(statuses);
     let parts = ends.enumerate().map(|(index, ((((handle, requests), inbox), questions), status))| {
@@ -146,7 +159,7 @@ pub fn build(
         }
     });
     let parts = parts.collect();
-    Ok(Built { node, shards, inboxes: senders, parts, routes })
+    Ok(Built { node, shards, inboxes: senders, parts, routes, admin })
 }
 
 /// Builds what all shards share.
@@ -172,6 +185,7 @@ fn node(
         address_limiter: AddressLimiter::new(address_limits(limits), Instant::now()),
         origin_limiter: Arc::new(ConnectionCounts::new(to_u32(limits.connections_per_origin))),
         refusals: Refusals::default(),
+        counts: NodeCounts::default(),
         listeners: Arc::default(),
         user_slots: UserSlots::new(limits.connections_per_user, limits.connections_per_user_policy),
         current_vocabularies: Current::new(Vocabularies::new(vocabulary_files(config))),
@@ -227,12 +241,12 @@ fn vocabulary_claims(config: &Config) -> Vec<Box<str>> {
 }
 
 /// The routes of each listener: first of `http.listen`, then of the listeners of endpoints, then of
-/// `http.redirect_listen`. Only `http.listen` has the demo page. `address` is its local address.
+/// `http.redirect_listen`, then of `admin.listen`. Only `http.listen` has the demo page. `address` is its local address.
 pub fn listener_routes(
     config: &Config,
     tls: Option<&TlsSettings>,
     settings: GateSettings<'_>,
-    address: Option<SocketAddr>,
+    (address, admin): (Option<SocketAddr>, Option<&Arc<Admin>>),
 ) -> Result<Vec<ListenerRoutes>, GateError> {
     let others = endpoint::extra_listeners(&config.endpoints).map(Some);
     let routes = std::iter::once(None).chain(others).map(|listen| {
@@ -241,14 +255,19 @@ pub fn listener_routes(
         let gate = Arc::new(gate.with_hsts(config.tls.hsts.filter(|_| tls.is_some())));
         let has_tests = config.http.console;
         let pages = Pages { has_demo: has_tests && listen.is_none(), has_tests };
-        Ok(ListenerRoutes { routes: http::routes(&gate, pages), gate, tls })
+        Ok(ListenerRoutes { routes: http::routes(&gate, pages), gate, tls, clients: Clients::MayUseProxy })
     });
     let redirect = config.http.redirect_listen.map(|_| {
         let gate = Arc::new(Gate::new(&[], None, settings)?);
         let routes = redirect::routes(redirect_target(config, address));
-        Ok(ListenerRoutes { routes, gate, tls: None })
+        Ok(ListenerRoutes { routes, gate, tls: None, clients: Clients::MayUseProxy })
     });
-    routes.chain(redirect).collect()
+    let admin = admin.map(|admin| {
+        let gate = Arc::new(Gate::new(&[], None, settings)?);
+        let tls = tls.filter(|_| config.admin_uses_tls()).cloned();
+        Ok(ListenerRoutes { routes: admin::routes(admin), gate, tls, clients: Clients::Direct })
+    });
+    routes.chain(redirect).chain(admin).collect()
 }
 
 /// What the gates of all listeners have in common.

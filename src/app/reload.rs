@@ -41,7 +41,8 @@ impl App {
         let tls = self.routes.borrow().iter().find_map(|routes| routes.tls.clone());
         let settings = parts::gate_settings(&next, &authenticator, &vocabularies, node);
         let routes =
-            parts::listener_routes(&next, tls.as_ref(), settings, self.address.tcp()).with_context(fit)?;
+            parts::listener_routes(&next, tls.as_ref(), settings, (self.address.tcp(), self.admin.as_ref()))
+                .with_context(fit)?;
         telemetry::set_filter(&next.log).context("cannot change the log filter")?;
         // First what the new routes need. An error means that a thread has ended, and so the node does.
         for lane in node.lanes.iter() {
@@ -63,6 +64,7 @@ impl App {
         self.routes.send_replace(routes);
         self.reload_certificates();
         self.config.send_replace(next);
+        node.counts.reloads.count();
         Ok(needs_restart)
     }
 }
@@ -89,6 +91,7 @@ fn merge(current: &Config, new: Config) -> (Config, Vec<&'static str>) {
     next.limits = limits;
     let differs = [
         ("[http]", next.http != new.http),
+        ("[admin]", next.admin != new.admin),
         ("[tls]", next.tls != new.tls),
         ("[nats]", next.nats != new.nats),
         ("auth.ticket_s", next.auth.ticket != new.auth.ticket),

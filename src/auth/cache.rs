@@ -80,6 +80,15 @@ pub struct TokenCache {
     /// Has random keys, so that no one can choose tokens that belong to the same set.
     hasher: RandomState,
     revocations: AtomicU64,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+/// How often tokens were in the cache.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CacheCounts {
+    pub hits: u64,
+    pub misses: u64,
 }
 
 /// The number of revocations when a verification began.
@@ -124,11 +133,25 @@ impl TokenCache {
             ways: entries.min(WAYS),
             hasher: RandomState::new(),
             revocations: AtomicU64::new(0),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
         }
     }
 
     /// The result for this token at `now`; `None` if it must be verified.
     pub fn find(&self, digest: &TokenDigest, now: Duration) -> Option<CacheAnswer> {
+        let found = self.find_uncounted(digest, now);
+        let counter = if found.is_some() { &self.hits } else { &self.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+        found
+    }
+
+    /// How often [`TokenCache::find`] has found a token.
+    pub fn counts(&self) -> CacheCounts {
+        CacheCounts { hits: self.hits.load(Ordering::Relaxed), misses: self.misses.load(Ordering::Relaxed) }
+    }
+
+    fn find_uncounted(&self, digest: &TokenDigest, now: Duration) -> Option<CacheAnswer> {
         let mut set = self.set(digest);
         let at = set.iter().position(|entry| entry.digest == *digest)?;
         let found = match &set[at].outcome {

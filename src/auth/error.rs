@@ -6,6 +6,9 @@ use thiserror::Error;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::template::TemplateError;
 
+/// The reason of a credential that cannot be verified now.
+pub const KEYS_UNAVAILABLE: &str = "keys_unavailable";
+
 /// Why a credential was rejected. Messages never contain the token or a value from it.
 #[derive(Error, Clone, PartialEq, Eq, Debug)]
 pub enum AuthError {
@@ -137,7 +140,7 @@ impl AuthError {
             Self::TooLong { .. } => "too_long",
             Self::Malformed { .. } | Self::Unreadable { .. } => "malformed",
             Self::UnknownKey => "unknown_key",
-            Self::KeysUnavailable { .. } => "keys_unavailable",
+            Self::KeysUnavailable { .. } => KEYS_UNAVAILABLE,
             Self::WrongAlgorithm => "wrong_algorithm",
             Self::CriticalHeader => "critical_header",
             Self::NestedToken => "nested_token",

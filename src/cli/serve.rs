@@ -54,6 +54,7 @@ async fn reload(app: &App, common: &Common) {
             for mistake in &mistakes {
                 error!("{mistake}");
             }
+            app.node.counts.reload_failures.count();
             return error!("SIGHUP: the configuration has mistakes, so nothing has changed");
         }
     };
@@ -67,6 +68,7 @@ async fn reload(app: &App, common: &Common) {
             warn!(needs_restart, "SIGHUP: the configuration is in use, except for what needs a restart");
         }
         Err(error) => {
+            app.node.counts.reload_failures.count();
             let error = format!("{error:#}");
             error!(error, "SIGHUP: the configuration cannot be used, so nothing has changed");
         }

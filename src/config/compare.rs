@@ -135,6 +135,7 @@ fn listeners(root: &ConfigTable<'_>, config: &Config) {
     let redirect = config.http.redirect_listen.map(ListenAddress::Tcp);
     let redirect = redirect.iter().map(|address| ("http.redirect_listen".to_owned(), address));
     let all: Vec<(String, &ListenAddress)> = all.chain(own).chain(redirect).collect();
+    admin_listener(root, config, &all);
     for (at, (key, address)) in all.iter().enumerate() {
         let earlier = all[..at].iter().find(|(_, other)| collide(other, address));
         if let Some((other, taken)) = earlier {
@@ -184,6 +185,32 @@ fn unencrypted(root: &ConfigTable<'_>, config: &Config) {
             );
             return root.warning(&key, message);
         }
+    }
+}
+
+/// What is wrong with the address of the admin listener. `public` are the other addresses, with their keys.
+fn admin_listener(root: &ConfigTable<'_>, config: &Config, public: &[(String, &ListenAddress)]) {
+    const KEY: &str = "admin.listen";
+    let Some(listen) = &config.admin.listen else { return };
+    let is_taken =
+        |address: &ListenAddress| collide(address, listen) || address == listen && !address.is_any_port();
+    if let Some((other, taken)) = public.iter().find(|(_, address)| is_taken(address)) {
+        let message = format!("{listen} and {taken} ({other}) are the same port: clients could reach it");
+        root.error(KEY, message, "choose another port");
+    }
+    let Some(address) = config.admin.public_address() else { return };
+    if !config.roles.iter().any(|role| role.admin) {
+        let message = format!(
+            "every request to {address} needs a token of a role with admin = true, and there is no such role; add \
+             one, or listen on 127.0.0.1"
+        );
+        root.warning(KEY, message);
+    }
+    if !config.admin_uses_tls() {
+        let message = format!(
+            "tokens are sent to {address} without encryption; set tls.cert_file, or listen on 127.0.0.1"
+        );
+        root.warning(KEY, message);
     }
 }
 

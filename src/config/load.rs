@@ -6,6 +6,7 @@ use tidegate_document::node::Node;
 use tidegate_document::quote::quoted;
 
 use crate::config::Config;
+use crate::config::admin::AdminConfig;
 use crate::config::auth::AuthConfig;
 use crate::config::class;
 use crate::config::compare;
@@ -82,6 +83,7 @@ fn read(reader: &ConfigReader<'_>) -> Config {
             endpoints: endpoint::read(root, &roles, &http, auth.encodes_users()),
             auth,
             http,
+            admin: root.section("admin", AdminConfig::read),
             tls: root.section("tls", TlsConfig::read),
             roles,
             server: root.section("server", ServerConfig::read),

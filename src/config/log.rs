@@ -143,10 +143,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_module_is_a_known_target() {
+    fn every_module_that_logs_is_a_known_target() {
         let map = include_str!("../lib.rs");
         let modules = map.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
-        let modules: Vec<&str> = modules.filter(|module| *module != "hooks").collect();
+        let modules: Vec<&str> = modules.filter(|module| !["hooks", "metrics"].contains(module)).collect();
         assert_eq!(modules, MODULES);
     }
 }

@@ -55,6 +55,10 @@ pub(super) enum Fillable {
 /// `fillable`.
 pub(super) fn named(text: &str, roles: &[Role], fillable: Fillable) -> Result<String, ValueError> {
     let role = find(text, roles)?;
+    if role.admin {
+        let message = "may use the admin listener, and everyone would get it without a credential";
+        return Err(ValueError::new(message, "name a role without admin = true"));
+    }
     let can_fill = |placeholder: &str| fillable == Fillable::User && is_user(placeholder);
     match role.required_placeholders().find(|placeholder| !can_fill(placeholder)) {
         None => Ok(text.to_owned()),
@@ -80,6 +84,12 @@ pub(super) fn default_role(text: &str, roles: &[Role]) -> Result<String, ValueEr
     if role.stats != StatsAccess::None {
         return Err(ValueError::new(
             "may read statistics, and every token without a role would get it",
+            help,
+        ));
+    }
+    if role.admin {
+        return Err(ValueError::new(
+            "may use the admin listener, and every token without a role would get it",
             help,
         ));
     }
@@ -118,7 +128,8 @@ fn role(table: &ConfigTable<'_>) -> Option<Role> {
     let publish = table.section("publish", |table| rules(table, "publish on"));
     let request = table.section("request", |table| rules(table, "send requests on"));
     let stats = table.choice("stats", StatsAccess::None, &STATS);
-    Some(Role { name: name?, subscribe, publish, request, stats })
+    let admin = table.boolean("admin", false);
+    Some(Role { name: name?, subscribe, publish, request, stats, admin })
 }
 
 /// `verb` is what the rules allow, for messages.

@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::connection::clock::Clock;
+use crate::connection::counts::ShardCounts;
 use crate::connection::deadlines::Deadlines;
 use crate::connection::delivery_totals::DeliveryTotals;
 use crate::connection::echo::EchoEncoder;
@@ -27,6 +28,7 @@ use crate::hub::outbox::InFlight;
 use crate::hub::outbox::limits::OutboxLimits;
 use crate::hub::subscriber::Subscriber;
 use crate::lane::LaneRequest;
+use crate::lane::counts::LaneCounts;
 use crate::lane::feeds::Join;
 use crate::lane::lane_index::LaneIndex;
 use crate::lane::shard_index::ShardIndex;
@@ -62,6 +64,10 @@ pub struct Context {
     pub deadlines: Deadlines,
     /// Delivered and dropped publications, by vocabulary.
     pub delivery_totals: DeliveryTotals,
+    /// What the connections count.
+    pub counts: ShardCounts,
+    /// What the lane of the thread counts.
+    pub lane_counts: Rc<LaneCounts>,
     pub(super) sessions_created: Cell<u64>,
     pub(super) read_buffer: Cell<Vec<u8>>,
     pub(super) write_buffer: Cell<Vec<u8>>,
@@ -104,6 +110,8 @@ impl Context {
             value_turns: Semaphore::new(VALUE_TURNS),
             deadlines: Deadlines::new(now.instant),
             delivery_totals: DeliveryTotals::default(),
+            counts: ShardCounts::default(),
+            lane_counts: Rc::default(),
             sessions_created: Cell::new(0),
             read_buffer: Cell::default(),
             write_buffer: Cell::default(),

@@ -5,7 +5,6 @@ use std::task::Context as TaskContext;
 use std::task::Poll;
 use std::time::Instant;
 
-use tidegate_protocol::delivery_counts::DeliveryCounts;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::session::Input;
 
@@ -72,7 +71,7 @@ impl Connection {
     /// Releases and logs a connection that has ended.
     pub(super) fn finish(&self) {
         self.leave_all();
-        self.count(DeliveryCounts::dropped(self.subscriber.queued_publications()));
+        self.count_ended(self.subscriber.queued_publications());
         self.log_end();
     }
 

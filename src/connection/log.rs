@@ -34,8 +34,9 @@ impl Connection {
         );
     }
 
-    /// Logs a refused credential that came in a message.
+    /// Counts and logs a refused credential that came in a message.
     pub(super) fn log_rejected_credential(&self, reason: &'static str, credential: &str) {
+        self.context.node.counts.auth_failures.count(reason);
         let Some(suppressed) = REJECTIONS.pass(reason) else { return };
         let client_address = self.log_context.client_address;
         info!(
@@ -69,10 +70,11 @@ impl Connection {
         );
     }
 
-    /// Logs the end of the connection.
+    /// Counts and logs the end of the connection.
     pub(super) fn log_end(&self) {
         let LoggedEnd { close, limit } = self.log_context.end();
         let (code, reason) = close.unwrap_or((1006, "connection_lost"));
+        self.context.counts.count_closed(self.transport.kind(), code, reason);
         let Some(suppressed) = CLOSES.pass(reason) else { return };
         let (client_address, session) = (self.log_context.client_address, self.session.borrow());
         let identity = self.log_context.identity();

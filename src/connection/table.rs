@@ -80,6 +80,18 @@ impl Connections {
         }
     }
 
+    /// Samples the latency of a batch that was read at this time, and has been passed to [`Connections::flush_changed`].
+    pub fn sample_latency(&self, received: Instant) {
+        self.context.counts.begin_sample(received);
+        self.end_sample_if_flushed();
+    }
+
+    fn end_sample_if_flushed(&self) {
+        if self.flush_queue.is_empty() {
+            self.context.counts.end_sample();
+        }
+    }
+
     fn flush_if_changed(&self, subscriber: &Rc<Subscriber>, now: Instant) {
         if subscriber.is_changed()
             && let Some(connection) = self.of(subscriber)
@@ -107,6 +119,7 @@ impl Connections {
                 self.flush_if_changed(&subscriber, now);
             }
         }
+        self.end_sample_if_flushed();
     }
 }
 

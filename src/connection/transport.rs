@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::moment::Moment;
 
+use crate::connection::counts::TransportKind;
 #[cfg(feature = "event-stream")]
 use crate::connection::event_stream::EventStream;
 use crate::connection::websocket::WebSocket;
@@ -25,6 +26,15 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// The kind of transport.
+    pub(super) fn kind(&self) -> TransportKind {
+        match self {
+            Self::WebSocket(_) => TransportKind::WebSocket,
+            #[cfg(feature = "event-stream")]
+            Self::EventStream(_) => TransportKind::EventStream,
+        }
+    }
+
     pub(super) fn is_websocket(&self) -> bool {
         match self {
             Self::WebSocket(_) => true,

@@ -13,8 +13,10 @@ use tracing::debug;
 use crate::connection::CLOSE_TIMEOUT;
 use crate::connection::Connection;
 use crate::connection::Stage;
+use crate::connection::counts::DropReason;
 use crate::connection::websocket::MAX_FRAMES;
 use crate::hooks::fault_point;
+use crate::hub::outbox::InFlight;
 use crate::hub::outbox::split;
 
 /// Frames and bytes that one write takes from the outbox. There may be one frame more: a gap for expired publications.
@@ -60,6 +62,7 @@ impl Connection {
         let mut delivery_counts = self.subscriber.take(now, WRITE_FRAMES, WRITE_BYTES, &mut taken);
         if taken.is_empty() {
             self.context.taken.set(taken);
+            self.count_unannounced(delivery_counts.dropped);
             self.count(delivery_counts);
             return self.on_outbox_empty(now);
         }
@@ -67,11 +70,15 @@ impl Connection {
         let mut joined = self.context.write_buffer.take();
         let written = self.transport.write(&taken, &mut joined);
         self.context.write_buffer.set(joined);
-        let mut has_more = written.is_ok();
+        let (mut has_more, mut announced) = (written.is_ok(), 0);
         match written {
             Ok(written) => {
                 let (whole, offset) = split(taken.iter().map(|taken| taken.bytes().len()), written);
+                self.context.counts.count_sent(written);
                 let is_full = whole < taken.len();
+                if delivery_counts.dropped > 0 {
+                    announced = self.count_gaps(&taken[..whole + usize::from(offset > 0)]);
+                }
                 if is_full {
                     delivery_counts -= self.subscriber.put_back(taken.drain(whole..), offset);
                 }
@@ -90,10 +97,29 @@ impl Connection {
                 self.on_write_error(&error, now);
             }
         }
+        self.count_unannounced(delivery_counts.dropped - announced);
         self.count(delivery_counts);
         taken.clear();
         self.context.taken.set(taken);
         has_more
+    }
+
+    /// Counts the gaps among these entries. Returns how many publications are missing in them.
+    #[cold]
+    fn count_gaps(&self, written: &[InFlight]) -> u64 {
+        let gaps = written.iter().filter_map(InFlight::gap);
+        gaps.map(|(cause, dropped)| {
+            self.context.counts.count_gap(cause, dropped);
+            dropped
+        })
+        .sum()
+    }
+
+    /// Counts publications in gaps that the client's vocabulary has no message for.
+    fn count_unannounced(&self, dropped: u64) {
+        if dropped > 0 {
+            self.context.counts.count_dropped(DropReason::Unannounced, dropped);
+        }
     }
 
     /// Handles an empty outbox. Returns true if there is more to write now.

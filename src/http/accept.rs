@@ -53,6 +53,16 @@ impl SocketCount {
         Self { open: Arc::default(), max: Arc::new(AtomicUsize::new(max)) }
     }
 
+    /// The sockets that are open.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// The most sockets.
+    pub fn max(&self) -> usize {
+        self.max.load(Ordering::Relaxed)
+    }
+
     /// Changes the limit. Sockets above it stay open.
     pub fn change_max(&self, max: usize) {
         self.max.store(max, Ordering::Relaxed);

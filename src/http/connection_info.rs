@@ -1,6 +1,7 @@
 //! `ConnectionInfo`: the socket of an HTTP request, for its handler.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use warp::http::HeaderValue;
 
@@ -19,19 +20,22 @@ pub struct ConnectionInfo {
     pub request_id: HeaderValue,
     /// Whether the request is the first of its socket.
     pub is_first: bool,
+    /// When the request began: with its socket, if it is the first.
+    pub began: Instant,
     permit: Arc<Permit>,
 }
 
 impl ConnectionInfo {
     /// The info of an accepted socket; its request id is set later.
-    pub fn new(peer: Peer, shard: ShardHandle, permit: Permit) -> Self {
+    pub fn new(peer: Peer, shard: ShardHandle, permit: Permit, began: Instant) -> Self {
         let (request_id, permit) = (HeaderValue::from_static("none"), Arc::new(permit));
-        Self { peer, shard, request_id, is_first: true, permit }
+        Self { peer, shard, request_id, is_first: true, began, permit }
     }
 
     /// The same socket, with the id of this request.
     pub fn of_request(&self, request_id: HeaderValue, is_first: bool) -> Self {
-        Self { request_id, is_first, ..self.clone() }
+        let began = if is_first { self.began } else { Instant::now() };
+        Self { request_id, is_first, began, ..self.clone() }
     }
 
     /// The permit that counts the socket. An upgraded socket must keep it, because hyper's connection drops its own

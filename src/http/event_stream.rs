@@ -109,6 +109,7 @@ async fn open(
             origin,
             user_slot,
         ),
+        began: connection.began,
     };
     let (stream, body) = EventStream::new(vec![subscribe]);
     let transport = Transport::EventStream(Box::new(stream));

@@ -7,6 +7,9 @@ use warp::http::StatusCode;
 use warp::http::header;
 use warp::reply::Response;
 
+use crate::auth::error::KEYS_UNAVAILABLE;
+use crate::node::counts::NodeCounts;
+
 /// The URL of the folder with the pages of all error codes.
 const PAGES: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/errors");
 
@@ -71,6 +74,18 @@ impl Problem {
     /// 503 with this `Retry-After` in seconds: what the request needs is unavailable, such as NATS.
     pub fn unavailable(detail: impl Into<String>, seconds: u64) -> Self {
         Self { code: "unavailable", ..Self::busy_for(detail, seconds) }
+    }
+
+    /// Counts a request that was rejected with this problem.
+    pub fn count_rejection(&self, counts: &NodeCounts) {
+        counts.rejected.count(self.status.as_u16(), self.reason);
+        // A key that cannot be fetched is 503.
+        if self.status == StatusCode::UNAUTHORIZED || self.reason == KEYS_UNAVAILABLE {
+            counts.auth_failures.count(self.reason);
+        }
+        if self.code == "origin_not_allowed" {
+            counts.origin_rejected.count();
+        }
     }
 
     /// RFC 9457 §3.1.1: `type` is a URI that identifies the kind of problem, and leads to documentation for people. It

@@ -35,8 +35,9 @@ pub struct RejectedRequest<'r> {
 }
 
 impl RejectedRequest<'_> {
-    /// Logs why the request was rejected.
+    /// Counts the rejected request, and logs why it was rejected.
     pub fn log(&self, problem: &Problem, gate: &Gate) {
+        problem.count_rejection(&gate.node.counts);
         let Some(suppressed) = LINES.pass(problem.reason) else { return };
         info!(
             status = problem.status.as_u16(),

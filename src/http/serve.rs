@@ -44,6 +44,7 @@ use crate::http::request_id;
 use crate::http::socket_gate::SocketGate;
 use crate::http::target;
 use crate::http::websocket;
+use crate::http::websocket::FastPathSocket;
 use crate::net::socket::RegisteredSocket;
 use crate::net::stream::Stream;
 use crate::net::tls::settings::TlsSettings;
@@ -68,6 +69,16 @@ pub struct ListenerRoutes {
     pub gate: Arc<Gate>,
     /// The settings of TLS; `None` for plain TCP.
     pub tls: Option<TlsSettings>,
+    pub clients: Clients,
+}
+
+/// How clients reach a listener.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Clients {
+    /// Perhaps through a proxy, which may have to send a PROXY header.
+    MayUseProxy,
+    /// Directly: those of the admin listener.
+    Direct,
 }
 
 /// What serves the sockets of one listener on one shard.
@@ -76,6 +87,7 @@ struct ListenerService<S> {
     routes: S,
     gate: Arc<Gate>,
     tls: Option<TlsSettings>,
+    clients: Clients,
     node: Arc<Node>,
     shard: ShardHandle,
     socket_gate: SocketGate,
@@ -91,9 +103,12 @@ impl std::fmt::Debug for ListenerRoutes {
     }
 }
 
+/// Receives the routes of all listeners, by `ListenerId`.
+type RoutesReceiver = watch::Receiver<Vec<ListenerRoutes>>;
+
 /// What serves the sockets of each listener on one shard, by `ListenerId`.
 struct ListenerServices<S> {
-    routes: watch::Receiver<Vec<ListenerRoutes>>,
+    routes: RoutesReceiver,
     services: Vec<Rc<ListenerService<S>>>,
 }
 
@@ -103,7 +118,7 @@ impl<S> ListenerServices<S> {
         &mut self,
         listener: ListenerId,
         service: impl Fn(ListenerRoutes) -> Rc<ListenerService<S>>,
-    ) -> Option<(Rc<ListenerService<S>>, watch::Receiver<Vec<ListenerRoutes>>)> {
+    ) -> Option<(Rc<ListenerService<S>>, RoutesReceiver)> {
         // When the node ends, there are no new ones.
         if self.routes.has_changed().unwrap_or(self.services.is_empty()) {
             self.services = self.routes.borrow_and_update().iter().cloned().map(service).collect();
@@ -114,14 +129,14 @@ impl<S> ListenerServices<S> {
 
 /// The function that serves the sockets of one shard. `routes` are indexed by `ListenerId`. A request is answered by the
 /// routes of the moment: when they are replaced, connections that serve further requests end.
-pub fn serve(routes: watch::Receiver<Vec<ListenerRoutes>>, node: &Arc<Node>, shard: &ShardHandle) -> Serve {
+pub fn serve(routes: RoutesReceiver, node: &Arc<Node>, shard: &ShardHandle) -> Serve {
     let scratch = Rc::new(RefCell::new(vec![0; FIRST_READ]));
     let (node, shard) = (Arc::clone(node), shard.clone());
-    let service = move |ListenerRoutes { routes, gate, tls }: ListenerRoutes| {
+    let service = move |ListenerRoutes { routes, gate, tls, clients }: ListenerRoutes| {
         let routes = TowerToHyperService::new(warp::service(routes.recover(not_found)));
         let (node, shard, scratch) = (Arc::clone(&node), shard.clone(), Rc::clone(&scratch));
         let (socket_gate, rejections) = (SocketGate::new(&node), Cell::new(0));
-        Rc::new(ListenerService { routes, gate, tls, node, shard, socket_gate, scratch, rejections })
+        Rc::new(ListenerService { routes, gate, tls, clients, node, shard, socket_gate, scratch, rejections })
     };
     let mut routes = routes;
     routes.mark_changed();
@@ -132,9 +147,14 @@ pub fn serve(routes: watch::Receiver<Vec<ListenerRoutes>>, node: &Arc<Node>, sha
         Box::pin(async move {
             let AcceptedSocket { listener, socket, peer, mut permit } = socket;
             let (service, _) = current(listener)?;
-            let deadline = Instant::now() + service.gate.limits.handshake_timeout;
-            let client =
-                service.socket_gate.identify(&socket, peer, &mut permit, &service.scratch, deadline).await;
+            let began = Instant::now();
+            let deadline = began + service.gate.limits.handshake_timeout;
+            let client = match service.clients {
+                Clients::Direct => Ok(peer),
+                Clients::MayUseProxy => {
+                    service.socket_gate.identify(&socket, peer, &mut permit, &service.scratch, deadline).await
+                }
+            };
             let peer = match client {
                 Ok(client) => client,
                 Err(problem) => {
@@ -161,17 +181,10 @@ pub fn serve(routes: watch::Receiver<Vec<ListenerRoutes>>, node: &Arc<Node>, sha
                 && first.is_upgrade()
                 && let Some(endpoint) = service.gate.endpoint(first.target.path(), &first.headers)
             {
-                return websocket::open_fast_path(
-                    &service.gate,
-                    endpoint,
-                    first,
-                    read,
-                    (stream, peer),
-                    permit,
-                )
-                .await;
+                let socket = FastPathSocket { stream, peer, permit, began: began.into_std() };
+                return websocket::open_fast_path(&service.gate, endpoint, first, read, socket).await;
             }
-            let info = ConnectionInfo::new(peer, service.shard.clone(), permit);
+            let info = ConnectionInfo::new(peer, service.shard.clone(), permit, began.into_std());
             // Boxed because the future is large, and few sockets need it.
             Box::pin(serve_with_hyper(service, replaced, stream, read, info, deadline)).await;
             None
@@ -211,7 +224,7 @@ async fn first_bytes(stream: &Stream, scratch: &RefCell<Vec<u8>>) -> Option<Byte
 /// Serves all requests that do not take the fast path, until the routes are `replaced`.
 async fn serve_with_hyper<S>(
     service: Rc<ListenerService<S>>,
-    mut replaced: watch::Receiver<Vec<ListenerRoutes>>,
+    mut replaced: RoutesReceiver,
     stream: Stream,
     read: Bytes,
     info: ConnectionInfo,
@@ -261,24 +274,18 @@ async fn serve_with_hyper<S>(
         .serve_connection(TokioIo::new(stream), with_info)
         .with_upgrades();
     let mut connection = pin!(connection);
-    let (mut is_past_deadline, mut is_last) = (false, false);
-    let ends = async {
-        tokio::select! {
-            // An idle connection must not delay the shutdown of the node.
-            () = service.node.readiness.draining() => {}
-            // And an old one must not serve with what a reload has taken away. An error means that the node ends.
-            _ = replaced.changed() => {}
-        }
-    };
-    let mut ends = pin!(ends);
+    let (mut is_past_deadline, mut draining, mut is_replaced) = (false, false, false);
     loop {
         tokio::select! {
-            // First, so that a request that has arrived meanwhile is not answered by the old routes.
             biased;
-            () = ends.as_mut(), if !is_last => {
-                is_last = true;
+            // Before a request is read, so that one that has arrived meanwhile is not answered by the old routes. An error
+            // means that the node ends.
+            _ = replaced.changed(), if !is_replaced => {
+                is_replaced = true;
                 connection.as_mut().graceful_shutdown();
             }
+            // Before the shutdown of the node: hyper closes a connection that is told to shut down before it was read, and
+            // a request that has arrived is to be answered.
             result = connection.as_mut() => return log_error(result),
             // This deadline is for the first request; hyper's `header_read_timeout` is for the others.
             () = sleep_until(deadline), if !is_past_deadline => {
@@ -286,6 +293,11 @@ async fn serve_with_hyper<S>(
                 if !has_request.get() {
                     return;
                 }
+            }
+            // An idle connection must not delay the shutdown of the node.
+            () = service.node.readiness.draining(), if !draining => {
+                draining = true;
+                connection.as_mut().graceful_shutdown();
             }
         }
     }

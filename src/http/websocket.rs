@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::Instant;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -56,6 +57,15 @@ const REJECTION_TIMEOUT: Duration = Duration::from_secs(1);
 /// How much a rejected client may still send, in reads of 1 KiB.
 const REJECTION_READS: usize = 64;
 
+/// The socket of a handshake that arrived whole in the first read.
+pub struct FastPathSocket {
+    pub stream: Stream,
+    pub peer: Peer,
+    pub permit: Permit,
+    /// When it was accepted.
+    pub began: Instant,
+}
+
 /// Opens a connection for a handshake that arrived whole in the first read, without hyper. The response is sent
 /// together with the first frames.
 pub async fn open_fast_path(
@@ -63,9 +73,9 @@ pub async fn open_fast_path(
     endpoint: &Endpoint,
     first: FastPathRequest,
     bytes: Bytes,
-    (stream, peer): (Stream, Peer),
-    permit: Permit,
+    socket: FastPathSocket,
 ) -> Option<NewConnection> {
+    let FastPathSocket { stream, peer, permit, began } = socket;
     let id = request_id::from_headers(&first.headers);
     match admit(gate, endpoint, &first.handshake_request(peer), &id).await {
         Ok((
@@ -99,6 +109,7 @@ pub async fn open_fast_path(
                     origin,
                     user_slot,
                 ),
+                began,
             };
             Some(NewConnection { transport: Transport::WebSocket(websocket), setup })
         }
@@ -230,6 +241,7 @@ async fn open(request: UpgradeRequest, endpoint: &Endpoint, gate: &Gate) -> Resu
             origin,
             user_slot,
         ),
+        began: connection.began,
     };
     let inflates = encoding.deflate.is_some();
     let transport = PendingTransport(Box::pin(async move {

@@ -69,6 +69,20 @@ impl InFlight {
         }
     }
 
+    /// Why publications are missing here, and how many, if the entry is a gap.
+    pub fn gap(&self) -> Option<(GapCause, u64)> {
+        match &self.entry {
+            QueueEntry::Gap { cause, dropped, .. } => Some((*cause, *dropped)),
+            QueueEntry::Collected { lost, .. } => *lost,
+            QueueEntry::Reply(_)
+            | QueueEntry::Delivery { .. }
+            | QueueEntry::LastValue { .. }
+            | QueueEntry::Coalesced { .. }
+            | QueueEntry::Rest(_)
+            | QueueEntry::Vacant => None,
+        }
+    }
+
     /// The whole frames in this entry. The rest of a frame has none: transports that use this write whole frames.
     #[cfg(feature = "event-stream")]
     pub fn frames(&self) -> impl Iterator<Item = &Frame> {

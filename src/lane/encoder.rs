@@ -3,6 +3,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -22,6 +23,7 @@ use tracing::warn;
 
 use crate::hooks::Hooks;
 use crate::hooks::fault_point;
+use crate::lane::counts::LaneCounts;
 use crate::lane::unshown_log::Unshown;
 use crate::lane::unshown_log::UnshownLog;
 use crate::telemetry::limit::LogLimit;
@@ -43,6 +45,7 @@ pub struct Encoder {
     scratch: Scratch,
     deflater: Option<Deflater>,
     unshown_log: UnshownLog,
+    counts: Rc<LaneCounts>,
     hooks: Hooks,
 }
 
@@ -72,6 +75,7 @@ impl Encoder {
             scratch: Scratch::default(),
             deflater: None,
             unshown_log: UnshownLog::default(),
+            counts: Rc::default(),
             hooks: Hooks::default(),
         }
     }
@@ -79,6 +83,16 @@ impl Encoder {
     /// The same encoder, with hooks that count what it compresses.
     pub fn with_hooks(self, hooks: Hooks) -> Self {
         Self { hooks, ..self }
+    }
+
+    /// The same encoder, which counts here.
+    pub fn with_counts(self, counts: Rc<LaneCounts>) -> Self {
+        Self { counts, ..self }
+    }
+
+    /// What its lane counts.
+    pub fn counts(&self) -> &Rc<LaneCounts> {
+        &self.counts
     }
 
     /// Renders with these from now on.
@@ -129,6 +143,7 @@ impl Encoder {
                 }
             }
             self.log_unshown(&encoded, unmatched, unrenderable, publication);
+            self.counts.count_frames(encoded.frames.len());
             encoded
         };
         catch_unwind(AssertUnwindSafe(encode)).ok()

@@ -272,6 +272,7 @@ impl Feed {
             **silence = Silence { since: now, reported: false };
         }
         self.gap_reported = false;
+        encoder.counts().count_publication(self.class.kind);
         if self.readers.is_empty() && !self.class.snapshot {
             return Ok(());
         }

@@ -242,6 +242,11 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         outcome
     }
 
+    /// The number of subscriptions on NATS.
+    pub fn subscriptions(&self) -> usize {
+        self.sources.len()
+    }
+
     /// Reports a gap on each channel that a message is too large for.
     fn too_large(&mut self, key: K, subject: &str, outgoing: &mut Vec<ShardItem>) {
         let Some(source) = self.sources.get(&key) else { return };

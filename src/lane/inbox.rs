@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 use std::time::SystemTime;
 use std::vec::Drain;
 
@@ -93,6 +94,8 @@ pub struct Batch {
     /// In the order in which they happened.
     pub items: Vec<Item>,
     bytes: usize,
+    /// When the lane has read it from NATS, to sample how long deliveries take.
+    pub received: Option<Instant>,
 }
 
 impl Batch {
@@ -204,11 +207,14 @@ pub struct ShardQueue {
     backlog: Batch,
     /// Where in the backlog a pattern has a gap that can still grow, because no join of the pattern follows it.
     open_gaps: HashMap<Pattern, usize>,
+    /// Publications that became gaps, since they were counted.
+    lost: u64,
 }
 
 impl ShardQueue {
     pub fn new(inbox: InboxSender) -> Self {
-        Self { inbox, batch: Batch::default(), backlog: Batch::default(), open_gaps: HashMap::new() }
+        let (batch, backlog) = Default::default();
+        Self { inbox, batch, backlog, open_gaps: HashMap::new(), lost: 0 }
     }
 
     /// Adds an item to the current batch.
@@ -218,6 +224,16 @@ impl ShardQueue {
 
     pub fn has_backlog(&self) -> bool {
         !self.backlog.is_empty()
+    }
+
+    /// Sets when the current batch was read from NATS.
+    pub fn set_received(&mut self, received: Instant) {
+        self.batch.received = Some(received);
+    }
+
+    /// How many publications became gaps since the last call.
+    pub fn take_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
     }
 
     /// Delivers the backlog, then the current batch. What finds no room becomes backlog: publications as a gap in their
@@ -242,6 +258,7 @@ impl ShardQueue {
     fn push_to_backlog(&mut self, item: Item) {
         match item {
             Item::Publication { pattern, .. } | Item::Elements { pattern, .. } => {
+                self.lost += 1;
                 if let Some(Item::Gap { dropped: Some(dropped), .. }) =
                     self.open_gaps.get(&pattern).and_then(|&at| self.backlog.items.get_mut(at))
                 {

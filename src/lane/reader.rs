@@ -18,6 +18,7 @@ use crate::lane::LaneStatus;
 use crate::lane::feed::Feed;
 use crate::lane::feed::ShardItem;
 use crate::lane::inbox::ShardQueue;
+use crate::lane::shard_index::ShardIndex;
 use crate::nats::error::NatsError;
 use crate::nats::incoming::Incoming;
 use crate::nats::incoming::SubscriptionKey;
@@ -147,6 +148,7 @@ impl Lane {
 
     /// Reports whether both connections are up: the one for feeds, and the one for requests.
     pub(super) fn report_links(&mut self) {
+        self.counts.set_subscriptions(self.feeds.subscriptions());
         let connected = self.subscriptions.is_answering() && self.nats.is_ready();
         let server = self.subscriptions.server_version();
         let was = self.reported.connected;
@@ -155,6 +157,9 @@ impl Lane {
         }
         self.reported = LaneStatus { connected, server: server.map(str::to_owned) };
         self.status.send_replace(self.reported.clone());
+        if connected && !was {
+            self.counts.count_connect();
+        }
         if connected != was
             && let Some(suppressed) = self.link_log.pass()
         {
@@ -179,12 +184,20 @@ impl Lane {
         self.subscriptions.unsubscribe(key);
     }
 
-    /// Delivers what is queued for each shard; to the shard on this thread by a direct call.
-    pub(super) fn flush_shard_queues(&mut self) {
-        for shard_queue in self.shard_queues.iter_mut().flatten() {
+    /// Delivers what is queued for each shard; to the shard on this thread by a direct call. It was read from NATS at
+    /// `received`.
+    pub(super) fn flush_shard_queues(&mut self, received: Instant) {
+        for (shard, shard_queue) in self.shard_queues.iter_mut().enumerate() {
+            let Some(shard_queue) = shard_queue else { continue };
+            shard_queue.set_received(received);
             shard_queue.flush();
+            let lost = shard_queue.take_lost();
+            if lost > 0 {
+                self.counts.count_lost(ShardIndex(shard), lost);
+            }
         }
         if !self.local_batch.is_empty() {
+            self.local_batch.received = Some(received);
             (self.local_shard.0)(&mut self.local_batch, self.subscriptions.may_have_more());
             self.local_batch.items.shrink_to(KEPT_ITEMS);
             self.outgoing.shrink_to(KEPT_ITEMS);

@@ -20,6 +20,7 @@ use crate::nats::buckets;
 use crate::nats::control::ControlConnection;
 use crate::nats::key_value::Bucket;
 use crate::nats::key_value::BucketError;
+use crate::node::counts::SharedCounter;
 use crate::node::local_tickets::Full;
 use crate::node::local_tickets::LocalTickets;
 use crate::telemetry::limit::LogLimit;
@@ -41,6 +42,10 @@ pub struct Tickets {
     /// Lets one request look for the bucket; the others wait for its result.
     looking: Semaphore,
     local: LocalTickets,
+    /// What was issued, redeemed and refused.
+    pub issued: SharedCounter,
+    pub redeemed: SharedCounter,
+    pub refused: SharedCounter,
 }
 
 /// Where tickets are kept.
@@ -82,6 +87,9 @@ impl Tickets {
             store: watch::Sender::new(None),
             looking: Semaphore::new(1),
             local: LocalTickets::default(),
+            issued: SharedCounter::default(),
+            redeemed: SharedCounter::default(),
+            refused: SharedCounter::default(),
         }
     }
 
@@ -130,11 +138,28 @@ impl Tickets {
                 })?;
             }
         }
+        self.issued.count();
         Ok(ticket)
     }
 
     /// Takes a ticket, which then cannot be used again, and returns what it holds.
     pub async fn take(&self, ticket: &Ticket, now: SystemTime) -> Result<TicketGrant, TicketError> {
+        let taken = self.take_uncounted(ticket, now).await;
+        match &taken {
+            Ok(_) => self.redeemed.count(),
+            Err(TicketError::Unknown) => self.refused.count(),
+            Err(
+                TicketError::Off
+                | TicketError::Away
+                | TicketError::Full
+                | TicketError::TooManyOfUser
+                | TicketError::NoRandomNumbers,
+            ) => {}
+        }
+        taken
+    }
+
+    async fn take_uncounted(&self, ticket: &Ticket, now: SystemTime) -> Result<TicketGrant, TicketError> {
         if self.validity.is_zero() {
             return Err(TicketError::Off);
         }

@@ -11,6 +11,8 @@ use tidegate_vocabulary::model::CompiledVocabulary;
 use tidegate_vocabulary::statistics::Statistics;
 use tokio::sync::oneshot;
 
+use crate::connection::counts::ShardCountsReport;
+use crate::lane::counts::LaneReport;
 use crate::node::answer_budget::HeldAnswer;
 use crate::node::call_limiter::Caller;
 
@@ -29,6 +31,17 @@ pub enum ShardJob {
     /// Check all connections of this shard against the node's revocations. The answer is how many have ended, or may do
     /// less.
     CheckRevocations { answer: oneshot::Sender<usize> },
+    /// Return what the shard and its lane have counted.
+    Count { answer: oneshot::Sender<ShardReport> },
+}
+
+/// The numbers of a shard and of the lane on its thread, at one moment.
+#[derive(Debug)]
+pub struct ShardReport {
+    pub counts: ShardCountsReport,
+    /// The subscriptions of its clients.
+    pub subscriptions: u64,
+    pub lane: LaneReport,
 }
 
 /// The message of an HTTP call, and who sent it.

@@ -26,6 +26,7 @@ use crate::shard::cluster::Cluster;
 use crate::shard::job::CallAnswer;
 use crate::shard::job::OneMessage;
 use crate::shard::job::ShardJob;
+use crate::shard::job::ShardReport;
 use crate::shard::last_values::LastValuesCall;
 use crate::shard::last_values::overloaded;
 use crate::shard::stretch::Stretch;
@@ -45,6 +46,18 @@ pub(super) async fn run(connections: Rc<Connections>, cluster: Cluster, job: Sha
         ShardJob::CheckRevocations { answer } => {
             let _ = answer.send(check_revocations(&connections).await);
         }
+        ShardJob::Count { answer } => {
+            let _ = answer.send(report(&connections.context));
+        }
+    }
+}
+
+/// What the shard and its lane have counted.
+fn report(context: &Context) -> ShardReport {
+    ShardReport {
+        counts: context.counts.report(),
+        subscriptions: context.hub.borrow().subscriptions(),
+        lane: context.lane_counts.report(),
     }
 }
 

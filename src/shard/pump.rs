@@ -67,6 +67,10 @@ impl Pump {
     pub fn deliver(&self, batch: &mut Batch, more_waits: bool) {
         let (connections, lists, now) = (&*self.connections, self.lists.take(), Instant::now());
         let mut turn = PumpTurn { connections, context: &connections.context, now, lists };
+        let is_publication =
+            matches!(batch.items.first(), Some(Item::Publication { .. } | Item::Elements { .. }));
+        let received =
+            batch.received.take().filter(|_| is_publication && connections.context.counts.is_sample());
         let mut items = batch.drain();
         while let Some(item) = items.next() {
             turn.handle(item, &mut items);
@@ -74,6 +78,9 @@ impl Pump {
         }
         connections.flush_changed(&mut turn.lists.effects, now, more_waits);
         self.lists.set(turn.lists);
+        if let Some(received) = received {
+            connections.sample_latency(received);
+        }
     }
 }
 
@@ -244,7 +251,9 @@ impl PumpTurn<'_> {
         self.notify(members, |member| {
             let subscription = member.subscription;
             let forgotten = member.subscriber.drop_delayed(subscription);
-            let delivery_counts = DeliveryCounts::dropped(dropped.unwrap_or_default() + forgotten);
+            let lost = dropped.unwrap_or_default() + forgotten;
+            let delivery_counts = DeliveryCounts::dropped(lost);
+            self.context.counts.count_gap(cause, lost);
             self.context.delivery_totals.add(member.subscriber.dialect.number(), delivery_counts);
             Input::Lost { subscription, cause, dropped: dropped.map(|dropped| dropped + forgotten) }
         });

@@ -2,7 +2,7 @@
 
 /// Each module, and the modules of ours that it may import. A new edge is a decision: change this table and
 /// `docs/ARCHITECTURE.md` in the same commit. `hooks` does nothing outside tests.
-pub(crate) const LAYERS: [(&str, &[&str]); 15] = [
+pub(crate) const LAYERS: [(&str, &[&str]); 16] = [
     ("main", &["cli"]),
     ("cli", &["app", "config", "telemetry", "auth", "nats", "net"]),
     (
@@ -22,9 +22,27 @@ pub(crate) const LAYERS: [(&str, &[&str]); 15] = [
             "hooks",
         ],
     ),
-    ("http", &["shard", "connection", "node", "lane", "auth", "nats", "hub", "net", "telemetry", "config"]),
+    (
+        "http",
+        &[
+            "shard",
+            "connection",
+            "node",
+            "lane",
+            "auth",
+            "nats",
+            "hub",
+            "net",
+            "telemetry",
+            "metrics",
+            "config",
+        ],
+    ),
     ("shard", &["connection", "node", "lane", "auth", "nats", "hub", "net", "telemetry", "config", "hooks"]),
-    ("connection", &["node", "lane", "auth", "nats", "hub", "net", "telemetry", "config", "hooks"]),
+    (
+        "connection",
+        &["node", "lane", "auth", "nats", "hub", "net", "telemetry", "metrics", "config", "hooks"],
+    ),
     ("node", &["lane", "auth", "nats", "hub", "telemetry", "config", "hooks"]),
     ("lane", &["nats", "telemetry", "config", "hooks"]),
     ("auth", &["net", "telemetry", "config"]),
@@ -32,13 +50,14 @@ pub(crate) const LAYERS: [(&str, &[&str]); 15] = [
     ("hub", &[]),
     ("net", &["telemetry", "config"]),
     ("telemetry", &["config"]),
+    ("metrics", &[]),
     ("config", &[]),
     ("hooks", &[]),
 ];
 
 /// Each dependency, and the files that may use it, by the beginnings of their paths in `src`. Files of our other crates
 /// have the crate's name in front.
-pub(crate) const DOORS: [(&str, &[&str]); 46] = [
+pub(crate) const DOORS: [(&str, &[&str]); 47] = [
     ("anyhow", &["app", "cli", "tidegate-bench"]),
     ("async_nats", &["nats/client.rs", "nats/key_value.rs"]),
     ("aws_lc_rs", &["auth", "net/acme", "net/client_tls.rs", "net/tls"]),
@@ -70,6 +89,7 @@ pub(crate) const DOORS: [(&str, &[&str]); 46] = [
             "shard",
             "connection/event_stream.rs",
             "http/calls.rs",
+            "http/admin/metrics.rs",
             "http/busy_reply.rs",
             "node/readiness.rs",
         ],
@@ -87,6 +107,7 @@ pub(crate) const DOORS: [(&str, &[&str]); 46] = [
     ("mio", &["tidegate-bench"]),
     ("nkeys", &["nats"]),
     ("percent_encoding", &["tidegate-protocol/url.rs"]),
+    ("prometheus_client", &["metrics/text.rs"]),
     ("rcgen", &["net/acme", "tidegate-bench/tls.rs"]),
     ("rustix", &["app", "cli", "http/accept.rs", "net/acme/cache.rs", "net/socket.rs", "tidegate-bench"]),
     ("rustls", &["net", "tidegate-bench/client", "tidegate-bench/servers.rs", "tidegate-bench/tls.rs"]),

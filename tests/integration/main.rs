@@ -12,6 +12,7 @@ mod support;
 mod access;
 mod acme;
 mod addresses;
+mod admin;
 mod admission;
 mod auth;
 mod autobahn;

@@ -402,6 +402,7 @@ fn role(persona: &Persona) -> Role {
         publish: rules(&permissions.publish),
         request: rules(&permissions.request),
         stats: permissions.stats,
+        admin: permissions.admin,
     }
 }
 

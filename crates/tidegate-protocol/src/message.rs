@@ -390,6 +390,17 @@ pub enum GapCause {
 }
 
 impl GapCause {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Self; 7] = [
+        Self::Slow,
+        Self::Expired,
+        Self::Nats,
+        Self::Malformed,
+        Self::TooLarge,
+        Self::Overflow,
+        Self::Internal,
+    ];
+
     /// The name on the wire.
     pub fn name(self) -> &'static str {
         match self {

@@ -29,6 +29,8 @@ pub struct Permissions {
     pub publish: Rules,
     pub request: Rules,
     pub stats: StatsAccess,
+    /// Whether the client may use the admin listener.
+    pub admin: bool,
 }
 
 /// Which statistics a client may see, the least first.
@@ -75,6 +77,7 @@ impl Permissions {
         self.publish.merge(other.publish);
         self.request.merge(other.request);
         self.stats = self.stats.max(other.stats);
+        self.admin |= other.admin;
     }
 }
 
@@ -157,6 +160,8 @@ pub struct Role {
     pub publish: RuleTemplates,
     pub request: RuleTemplates,
     pub stats: StatsAccess,
+    /// Whether clients with this role may use the admin listener.
+    pub admin: bool,
 }
 
 impl Role {
@@ -171,6 +176,7 @@ impl Role {
             publish: self.publish.fill(&lookup)?,
             request: self.request.fill(&lookup)?,
             stats: self.stats,
+            admin: self.admin,
         })
     }
 

@@ -205,6 +205,7 @@ fn print_identity(identity: &Identity) {
         StatsAccess::All => "all",
     };
     println!("  statistics    {stats}");
+    println!("  admin         {}", if identity.permissions.admin { "yes" } else { "no" });
 }
 
 #[cfg(test)]

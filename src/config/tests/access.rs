@@ -99,3 +99,27 @@ fn calls_for_last_values_that_no_class_keeps_cause_a_warning() {
     assert!(!has_warning(&[("admin.users", true)]), "it keeps the values of one subject");
     assert!(has_warning(&[("user.>", true)]));
 }
+
+#[test]
+fn adm_01_no_role_for_everyone_may_use_the_admin_listener() {
+    let roles = "[[role]]\nname = \"user\"\n[[role]]\nname = \"operator\"\nadmin = true\n";
+    let loaded = load_file(roles).unwrap().config;
+    assert_eq!(loaded.roles.iter().map(|role| role.admin).collect::<Vec<_>>(), [false, true]);
+    assert!(Config::default().roles.iter().all(|role| !role.admin));
+    for (key, role) in [
+        ("auth.anonymous_role", "[auth]\nanonymous_role = \"operator\"\n"),
+        (
+            "auth.default_role",
+            "[auth]\ndefault_role = \"operator\"\nissuer = \"https://a\"\naudience = \"b\"\n",
+        ),
+        ("endpoint[0].anonymous_role", "[[endpoint]]\npath = \"/ws\"\nanonymous_role = \"operator\"\n"),
+        (
+            "endpoint[0].anonymous_http_role",
+            "[[endpoint]]\npath = \"/ws\"\nanonymous_http_role = \"operator\"\n",
+        ),
+    ] {
+        let InvalidConfig(errors) = load_file(&format!("{roles}{role}")).unwrap_err();
+        let at_key: Vec<_> = errors.iter().filter(|error| error.key == key).collect();
+        assert!(at_key.iter().any(|error| error.message.contains("admin listener")), "{key}: {errors:?}");
+    }
+}

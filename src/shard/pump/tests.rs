@@ -35,6 +35,7 @@ use crate::node::answer_budget::AnswerLimits;
 use crate::node::call_limiter::CallLimiter;
 use crate::node::call_limiter::CallLimits;
 use crate::node::connection_counts::ConnectionCounts;
+use crate::node::counts::NodeCounts;
 use crate::node::current::Current;
 use crate::node::latest_connections::LatestConnections;
 use crate::node::limits::ConnectionLimits;
@@ -84,6 +85,7 @@ fn shard(capacity: usize) -> (Rc<Connections>, mpsc::Receiver<LaneRequest>) {
         ),
         origin_limiter: Arc::new(ConnectionCounts::new(0)),
         refusals: Refusals::default(),
+        counts: NodeCounts::default(),
         listeners: Arc::default(),
         tickets: Tickets::new(Duration::ZERO, ControlConnection::new(&config.nats, "test")),
         user_slots: UserSlots::new(0, UserLimitPolicy::Reject),

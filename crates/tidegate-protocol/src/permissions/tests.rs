@@ -190,6 +190,7 @@ fn a_role_is_filled_as_a_whole_or_not_at_all() {
         publish: RuleTemplates { allow: vec![template("chat.>")], deny: vec![template("chat.{org}.secret")] },
         request: RuleTemplates::default(),
         stats: StatsAccess::Counts,
+        admin: true,
     };
     assert_eq!(role.placeholders().collect::<Vec<_>>(), ["sub", "org"]);
     let filled = role
@@ -197,7 +198,7 @@ fn a_role_is_filled_as_a_whole_or_not_at_all() {
         .unwrap();
     assert_eq!(filled.subscribe, rules(&["prices.*", "user.my-sub.>"], &[]));
     assert_eq!(filled.publish, rules(&["chat.>"], &["chat.my-org.secret"]));
-    assert_eq!((filled.request, filled.stats), (Rules::default(), StatsAccess::Counts));
+    assert_eq!((filled.request, filled.stats, filled.admin), (Rules::default(), StatsAccess::Counts, true));
     let alice = || PlaceholderValue::One(Cow::Borrowed("alice"));
     let without_org = role.fill(|placeholder| (placeholder == "sub").then(alice));
     assert_eq!(without_org, Err(TemplateError::Missing { placeholder: "org".to_owned() }));
@@ -220,6 +221,15 @@ fn the_role_that_may_see_more_statistics_wins() {
             permissions.merge(Permissions { stats: other, ..Permissions::default() });
             assert_eq!(permissions.stats, levels[low.max(high)], "{one:?} and {other:?}");
         }
+    }
+}
+
+#[test]
+fn one_role_for_administrators_is_enough() {
+    for (one, other) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut permissions = Permissions { admin: one, ..Permissions::default() };
+        permissions.merge(Permissions { admin: other, ..Permissions::default() });
+        assert_eq!(permissions.admin, one || other, "{one} and {other}");
     }
 }
 

@@ -1,0 +1,268 @@
+//! `ShardCounts`: what the connections of a shard have counted since it started. Plain cells, because only its thread uses
+//! them.
+
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use std::time::Instant;
+
+use tidegate_protocol::message::GapCause;
+
+use crate::metrics::histogram::Histogram;
+
+/// The most pairs of close code and reason that are counted apart. Vocabularies have codes of their own.
+const MAX_ENDS: usize = 256;
+/// One in so many batches is a sample of the latency.
+const SAMPLE_EVERY: u32 = 16;
+
+/// A kind of transport, for counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransportKind {
+    WebSocket,
+    #[cfg(feature = "event-stream")]
+    EventStream,
+}
+
+impl TransportKind {
+    /// All of them, in the order of their declaration.
+    pub const ALL: &[Self] = &[
+        Self::WebSocket,
+        #[cfg(feature = "event-stream")]
+        Self::EventStream,
+    ];
+    const COUNT: usize = Self::ALL.len();
+
+    /// The word in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::WebSocket => "websocket",
+            #[cfg(feature = "event-stream")]
+            Self::EventStream => "sse",
+        }
+    }
+}
+
+/// Why a client did not get a publication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropReason {
+    /// It is missing in a gap.
+    Gap(GapCause),
+    /// It is missing in a gap, which the client's vocabulary has no message for.
+    Unannounced,
+    /// The subscription or the connection ended first.
+    Ended,
+}
+
+impl DropReason {
+    const COUNT: usize = GapCause::ALL.len() + 2;
+
+    /// All reasons.
+    pub fn all() -> impl Iterator<Item = Self> {
+        GapCause::ALL.into_iter().map(Self::Gap).chain([Self::Unannounced, Self::Ended])
+    }
+
+    /// The word in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gap(cause) => cause.name(),
+            Self::Unannounced => "unannounced",
+            Self::Ended => "ended",
+        }
+    }
+
+    fn place(self) -> usize {
+        match self {
+            Self::Gap(cause) => cause as usize,
+            Self::Unannounced => GapCause::ALL.len(),
+            Self::Ended => GapCause::ALL.len() + 1,
+        }
+    }
+}
+
+/// A number that one thread counts.
+#[derive(Debug, Default)]
+struct PlainCounter(Cell<u64>);
+
+impl PlainCounter {
+    #[inline]
+    fn add(&self, number: u64) {
+        self.0.set(self.0.get() + number);
+    }
+}
+
+/// The counts of one shard.
+#[derive(Debug, Default)]
+pub struct ShardCounts {
+    opened: [PlainCounter; TransportKind::COUNT],
+    ended: [PlainCounter; TransportKind::COUNT],
+    closed: RefCell<BTreeMap<(u16, &'static str), u64>>,
+    delivered: [PlainCounter; TransportKind::COUNT],
+    dropped: [PlainCounter; DropReason::COUNT],
+    gaps: [PlainCounter; GapCause::ALL.len()],
+    bytes_sent: PlainCounter,
+    handshakes: RefCell<Histogram>,
+    latencies: RefCell<Histogram>,
+    /// Batches until the next sample.
+    until_sample: Cell<u32>,
+    /// When the batch was read whose outboxes are being flushed, if it is a sample.
+    sampled: Cell<Option<Instant>>,
+}
+
+/// The numbers of a shard at one moment. Those of transports, reasons and causes are in the order of `ALL`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardCountsReport {
+    pub opened: [u64; TransportKind::COUNT],
+    pub open: [u64; TransportKind::COUNT],
+    /// By close code and reason.
+    pub closed: Vec<((u16, &'static str), u64)>,
+    pub delivered: [u64; TransportKind::COUNT],
+    pub dropped: [u64; DropReason::COUNT],
+    pub gaps: [u64; GapCause::ALL.len()],
+    pub bytes_sent: u64,
+    pub handshakes: Histogram,
+    pub latencies: Histogram,
+}
+
+impl ShardCounts {
+    /// Counts a connection whose handshake took so long.
+    pub fn count_opened(&self, transport: TransportKind, handshake: Duration) {
+        self.opened[transport as usize].add(1);
+        self.handshakes.borrow_mut().record(handshake);
+    }
+
+    /// Counts the end of a connection.
+    pub fn count_closed(&self, transport: TransportKind, code: u16, reason: &'static str) {
+        self.ended[transport as usize].add(1);
+        let mut closed = self.closed.borrow_mut();
+        let is_known = closed.len() < MAX_ENDS || closed.contains_key(&(code, reason));
+        let end = if is_known { (code, reason) } else { (0, "other") };
+        *closed.entry(end).or_default() += 1;
+    }
+
+    /// Counts publications that were written to a socket.
+    #[inline]
+    pub fn count_delivered(&self, transport: TransportKind, delivered: u64) {
+        self.delivered[transport as usize].add(delivered);
+    }
+
+    /// Counts publications that a client did not get.
+    pub fn count_dropped(&self, reason: DropReason, dropped: u64) {
+        self.dropped[reason.place()].add(dropped);
+    }
+
+    /// Counts a gap of a subscription, of so many publications.
+    pub fn count_gap(&self, cause: GapCause, dropped: u64) {
+        self.gaps[cause as usize].add(1);
+        self.count_dropped(DropReason::Gap(cause), dropped);
+    }
+
+    /// Counts bytes that were written to a socket.
+    #[inline]
+    pub fn count_sent(&self, bytes: usize) {
+        self.bytes_sent.add(bytes as u64);
+    }
+
+    /// Whether this batch is a sample of the latency.
+    #[inline]
+    pub fn is_sample(&self) -> bool {
+        let left = self.until_sample.get();
+        self.until_sample.set(left.checked_sub(1).unwrap_or(SAMPLE_EVERY - 1));
+        left == 0
+    }
+
+    /// Begins a sample with a batch that was read at this time, unless one is under way.
+    pub fn begin_sample(&self, received: Instant) {
+        self.sampled.set(self.sampled.get().or(Some(received)));
+    }
+
+    /// Ends the sample that is under way: all outboxes are flushed.
+    #[inline]
+    pub fn end_sample(&self) {
+        if let Some(received) = self.sampled.take() {
+            self.latencies.borrow_mut().record(received.elapsed());
+        }
+    }
+
+    /// The numbers of this moment.
+    pub fn report(&self) -> ShardCountsReport {
+        let number = |counter: &PlainCounter| counter.0.get();
+        let mut open = self.opened.each_ref().map(number);
+        open.iter_mut().zip(&self.ended).for_each(|(open, ended)| *open -= number(ended));
+        ShardCountsReport {
+            opened: self.opened.each_ref().map(number),
+            open,
+            closed: self.closed.borrow().iter().map(|(end, count)| (*end, *count)).collect(),
+            delivered: self.delivered.each_ref().map(number),
+            dropped: self.dropped.each_ref().map(number),
+            gaps: self.gaps.each_ref().map(number),
+            bytes_sent: self.bytes_sent.0.get(),
+            handshakes: *self.handshakes.borrow(),
+            latencies: *self.latencies.borrow(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn connections_are_counted_by_how_they_end() {
+        let counts = ShardCounts::default();
+        for _ in 0..3 {
+            counts.count_opened(TransportKind::WebSocket, Duration::from_millis(1));
+        }
+        counts.count_closed(TransportKind::WebSocket, 1000, "normal");
+        counts.count_closed(TransportKind::WebSocket, 4002, "slow_consumer");
+        let report = counts.report();
+        assert_eq!((report.opened[0], report.open[0], report.handshakes.count()), (3, 1, 3));
+        assert_eq!(report.closed, [((1000, "normal"), 1), ((4002, "slow_consumer"), 1)]);
+    }
+
+    #[test]
+    fn the_number_of_close_codes_is_bounded() {
+        let counts = ShardCounts::default();
+        for code in 0..1000 {
+            counts.count_opened(TransportKind::WebSocket, Duration::ZERO);
+            counts.count_closed(TransportKind::WebSocket, 4000 + code, "by_rule");
+        }
+        counts.count_opened(TransportKind::WebSocket, Duration::ZERO);
+        counts.count_closed(TransportKind::WebSocket, 4000, "by_rule");
+        let closed = counts.report().closed;
+        assert_eq!(closed.len(), MAX_ENDS + 1);
+        assert_eq!(closed.iter().map(|(_, count)| count).sum::<u64>(), 1001);
+        assert!(closed.contains(&((4000, "by_rule"), 2)));
+    }
+
+    #[test]
+    fn each_reason_and_cause_has_its_own_counter() {
+        let counts = ShardCounts::default();
+        for (number, reason) in (1..).zip(DropReason::all()) {
+            counts.count_dropped(reason, number);
+        }
+        assert_eq!(counts.report().dropped, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        let names: BTreeSet<_> = DropReason::all().map(DropReason::name).collect();
+        assert_eq!(names.len(), DropReason::COUNT);
+        counts.count_gap(GapCause::Nats, 5);
+        counts.count_gap(GapCause::Nats, 0);
+        let report = counts.report();
+        assert_eq!((report.gaps, report.dropped[2]), ([0, 0, 2, 0, 0, 0, 0], 3 + 5));
+    }
+
+    #[test]
+    fn one_batch_in_sixteen_is_a_sample_and_it_lasts_until_all_is_flushed() {
+        let counts = ShardCounts::default();
+        let samples: Vec<_> = (0..40).filter(|_| counts.is_sample()).collect();
+        assert_eq!(samples, [0, 16, 32]);
+        let now = Instant::now();
+        counts.begin_sample(now);
+        counts.begin_sample(now + Duration::from_secs(60));
+        assert_eq!(counts.report().latencies.count(), 0);
+        counts.end_sample();
+        counts.end_sample();
+        assert_eq!(counts.report().latencies.count(), 1);
+    }
+}

@@ -1,0 +1,183 @@
+//! `GET /metrics`: asks each shard what it and its lane have counted, and adds the numbers of the node.
+
+use std::fs;
+
+use futures_util::future::join_all;
+use tidegate_protocol::class::Kind;
+use tidegate_protocol::message::GapCause;
+use warp::http::HeaderMap;
+use warp::http::HeaderValue;
+use warp::http::header;
+use warp::reply::Reply as _;
+use warp::reply::Response;
+
+use crate::connection::counts::DropReason;
+use crate::connection::counts::ShardCountsReport;
+use crate::connection::counts::TransportKind;
+use crate::http::admin::access::Admin;
+use crate::http::problem::Problem;
+use crate::lane::counts::LaneReport;
+use crate::metrics::histogram::Histogram;
+use crate::metrics::samples::Samples;
+use crate::metrics::samples::Value;
+use crate::metrics::table;
+use crate::metrics::text::TextFormat;
+use crate::node::refusals::Refused;
+use crate::shard::job::ShardJob;
+use crate::shard::job::ShardReport;
+use crate::telemetry::panics;
+
+/// The clock ticks of `/proc` in a second: the same on all Linux systems.
+const TICKS_PER_S: f64 = 100.0;
+
+/// The metrics, in the format that the reader prefers.
+pub(super) async fn answer(admin: &Admin, headers: &HeaderMap) -> Result<Response, Problem> {
+    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+    let format = TextFormat::preferred(&accept.collect::<Vec<_>>().join(","));
+    let count = |answer| ShardJob::Count { answer };
+    let reports = join_all(admin.shards.iter().map(|shard| shard.run(count))).await;
+    // Without one of them, counters would seem to fall.
+    let reports = reports.into_iter().collect::<Option<Vec<_>>>().ok_or_else(Problem::overloaded)?;
+    let mut samples = Samples::default();
+    add_node(admin, &mut samples);
+    add_credentials(admin, &mut samples);
+    add_shards(&reports, &mut samples);
+    add_process(&mut samples);
+    let text = format.encode(samples).map_err(|_| Problem::overloaded())?;
+    let mut answer = text.into_response();
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+    answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+    Ok(answer)
+}
+
+/// What is true of the node, and what its limits have refused.
+fn add_node(admin: &Admin, samples: &mut Samples) {
+    let node = &admin.node;
+    samples.add(&table::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1);
+    samples.add(&table::READY, &[], node.readiness.is_ready().into());
+    samples.add(&table::DRAINING, &[], node.readiness.is_draining().into());
+    samples.add(&table::RELOADS, &[], node.counts.reloads.get());
+    samples.add(&table::RELOAD_FAILURES, &[], node.counts.reload_failures.get());
+    samples.add(&table::PANICS, &[], panics::count());
+    samples.add(&table::SOCKETS, &[], admin.sockets.open() as u64);
+    samples.add(&table::SOCKETS_LIMIT, &[], admin.sockets.max() as u64);
+    samples.add(&table::ORIGIN_REJECTED, &[], node.counts.origin_rejected.get());
+    for ((status, reason), count) in node.counts.rejected.all() {
+        samples.add(&table::REJECTED, &[&status.to_string(), reason], count);
+    }
+    for refused in Refused::ALL {
+        samples.add(&table::RATE_LIMITED, &[refused.name()], node.refusals.of(refused));
+    }
+    for (shard, inbox) in admin.inboxes.iter().enumerate() {
+        samples.add(&table::INBOX_BYTES, &[&shard.to_string()], inbox.bytes() as u64);
+    }
+    for (lane, status) in node.readiness.lanes().into_iter().enumerate() {
+        samples.add(&table::NATS_CONNECTED, &[&lane.to_string()], status.connected.into());
+    }
+}
+
+/// Tokens, tickets and published keys.
+fn add_credentials(admin: &Admin, samples: &mut Samples) {
+    let (node, authenticator) = (&admin.node, admin.node.authenticator());
+    for (reason, count) in node.counts.auth_failures.all() {
+        samples.add(&table::AUTH_FAILURES, &[reason], count);
+    }
+    samples.add(&table::TICKETS_ISSUED, &[], node.tickets.issued.get());
+    samples.add(&table::TICKETS_REDEEMED, &[], node.tickets.redeemed.get());
+    samples.add(&table::TICKETS_REFUSED, &[], node.tickets.refused.get());
+    let cache = authenticator.cache_counts();
+    samples.add(&table::TOKEN_CACHE_ENTRIES, &[], authenticator.cached_tokens() as u64);
+    samples.add(&table::TOKEN_CACHE_HITS, &[], cache.hits);
+    samples.add(&table::TOKEN_CACHE_MISSES, &[], cache.misses);
+    let failures = authenticator.key_sources().map(|source| source.state().failures).sum();
+    samples.add(&table::JWKS_REFRESH_FAILURES, &[], failures);
+}
+
+/// The sums of all shards and lanes, and the numbers of each where it matters which one it is.
+fn add_shards(reports: &[ShardReport], samples: &mut Samples) {
+    let (mut handshakes, mut latencies) = (Histogram::default(), Histogram::default());
+    for (number, ShardReport { counts, subscriptions, lane }) in reports.iter().enumerate() {
+        handshakes += counts.handshakes;
+        latencies += counts.latencies;
+        samples.add(&table::SUBSCRIPTIONS, &[], *subscriptions);
+        add_connections(counts, samples);
+        add_lane(&number.to_string(), lane, samples);
+    }
+    for shard in 0..reports.len() {
+        let lost = reports.iter().filter_map(|report| report.lane.inbox_lost.get(shard)).sum();
+        samples.add(&table::INBOX_LOST, &[&shard.to_string()], lost);
+    }
+    samples.set(&table::HANDSHAKE_DURATION, Value::Durations(handshakes));
+    samples.set(&table::DELIVERY_LATENCY, Value::Durations(latencies));
+}
+
+fn add_connections(counts: &ShardCountsReport, samples: &mut Samples) {
+    for (at, transport) in TransportKind::ALL.iter().enumerate() {
+        let labels = [transport.name()];
+        samples.add(&table::CONNECTIONS, &labels, counts.open[at]);
+        samples.add(&table::CONNECTIONS_OPENED, &labels, counts.opened[at]);
+        samples.add(&table::DELIVERED, &labels, counts.delivered[at]);
+    }
+    for ((code, reason), count) in &counts.closed {
+        samples.add(&table::CONNECTIONS_CLOSED, &[&code.to_string(), reason], *count);
+    }
+    for (reason, count) in DropReason::all().zip(counts.dropped) {
+        samples.add(&table::DROPPED, &[reason.name()], count);
+    }
+    for (cause, count) in GapCause::ALL.into_iter().zip(counts.gaps) {
+        samples.add(&table::GAPS, &[cause.name()], count);
+    }
+    samples.add(&table::BYTES_SENT, &[], counts.bytes_sent);
+}
+
+fn add_lane(number: &str, lane: &LaneReport, samples: &mut Samples) {
+    for (kind, count) in lane.publications {
+        let kind = match kind {
+            Kind::Latest => "latest",
+            Kind::Buffer => "buffer",
+        };
+        samples.add(&table::PUBLICATIONS, &[kind], count);
+    }
+    samples.add(&table::FRAMES_ENCODED, &[], lane.frames);
+    samples.add(&table::NATS_RECONNECTS, &[number], lane.connects.saturating_sub(1));
+    samples.add(&table::NATS_SUBSCRIPTIONS, &[number], lane.subscriptions);
+}
+
+/// What Linux knows of the process. Elsewhere there are no such values.
+fn add_process(samples: &mut Samples) {
+    if let Some(seconds) = fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(cpu_seconds) {
+        samples.set(&table::PROCESS_CPU, Value::Time(seconds));
+    }
+    if let Some(bytes) = fs::read_to_string("/proc/self/status").ok().as_deref().and_then(resident_bytes) {
+        samples.add(&table::PROCESS_MEMORY, &[], bytes);
+    }
+}
+
+/// The CPU time in `/proc/self/stat`: the 14th and 15th field. The second one, the name in brackets, may have blanks.
+fn cpu_seconds(stat: &str) -> Option<f64> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<f64>().ok();
+    Some((ticks()? + ticks()?) / TICKS_PER_S)
+}
+
+/// The memory in `/proc/self/status`.
+fn resident_bytes(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_of_the_process_are_found() {
+        let stat = "42 (a ) name) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0 4 0 100 1000 200";
+        assert_eq!(cpu_seconds(stat), Some(3.0));
+        assert_eq!(resident_bytes("VmPeak:\t 9 kB\nVmRSS:\t    2048 kB\n"), Some(2_097_152));
+        for broken in ["", ")", "1 (x) S", "VmRSS: x kB"] {
+            assert_eq!((cpu_seconds(broken), resident_bytes(broken)), (None, None), "{broken}");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! `LaneCounts`: what a lane has counted since it started. Plain cells, because only its thread uses them.
+
+use std::cell::Cell;
+use std::cell::RefCell;
+
+use tidegate_protocol::class::Kind;
+
+use crate::lane::shard_index::ShardIndex;
+
+/// The counts of one lane.
+#[derive(Debug, Default)]
+pub struct LaneCounts {
+    latest: Cell<u64>,
+    buffer: Cell<u64>,
+    frames: Cell<u64>,
+    connects: Cell<u64>,
+    subscriptions: Cell<usize>,
+    inbox_lost: RefCell<Vec<u64>>,
+}
+
+/// The numbers of a lane at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneReport {
+    /// Publications of NATS, by the kind of their class.
+    pub publications: [(Kind, u64); 2],
+    /// Frames that were made of publications.
+    pub frames: u64,
+    /// How often both connections to NATS were up after they were not.
+    pub connects: u64,
+    /// Subscriptions on NATS.
+    pub subscriptions: u64,
+    /// By shard: publications that its inbox had no room for.
+    pub inbox_lost: Vec<u64>,
+}
+
+impl LaneCounts {
+    /// Counts a publication of a class of this kind.
+    pub fn count_publication(&self, kind: Kind) {
+        let counter = match kind {
+            Kind::Latest => &self.latest,
+            Kind::Buffer => &self.buffer,
+        };
+        counter.set(counter.get() + 1);
+    }
+
+    /// Counts frames of one publication.
+    pub fn count_frames(&self, frames: usize) {
+        self.frames.set(self.frames.get() + frames as u64);
+    }
+
+    /// Counts that both connections to NATS are up again.
+    pub fn count_connect(&self) {
+        self.connects.set(self.connects.get() + 1);
+    }
+
+    /// Sets the number of subscriptions on NATS.
+    pub fn set_subscriptions(&self, subscriptions: usize) {
+        self.subscriptions.set(subscriptions);
+    }
+
+    /// Counts publications that the inbox of a shard had no room for.
+    pub fn count_lost(&self, shard: ShardIndex, lost: u64) {
+        let mut all = self.inbox_lost.borrow_mut();
+        if all.len() <= shard.0 {
+            all.resize(shard.0 + 1, 0);
+        }
+        all[shard.0] += lost;
+    }
+
+    /// The numbers of this moment.
+    pub fn report(&self) -> LaneReport {
+        LaneReport {
+            publications: [(Kind::Latest, self.latest.get()), (Kind::Buffer, self.buffer.get())],
+            frames: self.frames.get(),
+            connects: self.connects.get(),
+            subscriptions: self.subscriptions.get() as u64,
+            inbox_lost: self.inbox_lost.borrow().clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_has_what_was_counted() {
+        let counts = LaneCounts::default();
+        [Kind::Latest, Kind::Buffer, Kind::Latest]
+            .into_iter()
+            .for_each(|kind| counts.count_publication(kind));
+        counts.count_frames(2);
+        counts.count_frames(3);
+        counts.count_connect();
+        counts.set_subscriptions(7);
+        counts.count_lost(ShardIndex(2), 4);
+        counts.count_lost(ShardIndex(0), 1);
+        counts.count_lost(ShardIndex(2), 4);
+        let expected = LaneReport {
+            publications: [(Kind::Latest, 2), (Kind::Buffer, 1)],
+            frames: 5,
+            connects: 1,
+            subscriptions: 7,
+            inbox_lost: vec![1, 0, 8],
+        };
+        assert_eq!(counts.report(), expected);
+    }
+}
