@@ -40,8 +40,8 @@ impl Common {
         self.load_with(None)
     }
 
-    /// Loads it again, in a node that runs. It does not look into the files of [nats], which the node reads at its start,
-    /// and of [tls]: certificates that cannot be used must not keep a leaked key in use, and are logged when they are read.
+    /// Loads it again, in a node that runs. It does not look into the files of `[nats]`, which the node reads at its start,
+    /// and of `[tls]`: certificates that cannot be used must not keep a leaked key in use, and are logged when they are read.
     pub(super) fn load_again(&self) -> Result<Loaded, InvalidConfig> {
         load::load(&self.sources(None))
     }
