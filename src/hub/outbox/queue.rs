@@ -496,7 +496,7 @@ impl Queues {
         false
     }
 
-    /// Drops a publication: counts it in the earlier gap of its subscription and priority, or puts a new gap in its
+    /// Drops a publication: counts it in an earlier gap of its subscription and priority, or puts a new gap in its
     /// place.
     fn drop_into_gap(&mut self, place: Priority, number: i64, index: &mut Index) {
         let Some(entry) = self.queues[place as usize].vacate(number) else { return };
@@ -507,7 +507,8 @@ impl Queues {
             return;
         };
         let known = index.gaps.get(&id).map_or(NOWHERE, |gaps| gaps[place as usize]);
-        let earlier = self.queues[place as usize].at(known);
+        // A gap that was moved to this queue may be behind the publication.
+        let earlier = self.queues[place as usize].at(known).filter(|_| known < number);
         if let Some(QueueEntry::Gap { subscription, dropped, cause: GapCause::Slow, priority, .. }) = earlier
             && (*subscription, *priority) == (id, delivery.priority)
         {

@@ -282,6 +282,19 @@ fn each_priority_of_a_channel_has_its_own_gap_in_its_place() {
 }
 
 #[test]
+fn a_dropped_publication_is_never_counted_in_a_gap_behind_it() {
+    for class in [(Kind::Buffer, Priority::High, None), (Kind::Latest, Priority::High, None)] {
+        let mut model = Model::new(&[class], frames(3));
+        model.push_with(0, Priority::Normal, &[(0, 0), (1, 0), (2, 0)]);
+        assert!(model.reply(Priority::High, 0), "it moves the publications to the queue of their class");
+        model.push_with(0, Priority::Normal, &[(3, 0)]);
+        assert!(model.reply(Priority::High, 0), "it moves the gap behind them");
+        let expected = ["0 slow 1", "0 slow 1", "0.2 of 2", "reply 0.0", "0 slow 1", "reply 0.1"];
+        assert_eq!(said(&mut model), expected, "{:?}", class.0);
+    }
+}
+
+#[test]
 fn no_older_publication_of_a_key_follows_a_newer_one_of_another_priority() {
     let latest = [(1, 0)];
     for is_slow in [false, true] {
