@@ -53,10 +53,14 @@ pub fn refused(error: TicketError) -> Problem {
         TicketError::Off => {
             Problem::new(StatusCode::NOT_FOUND, "not_found", detail).with_reason("tickets_off")
         }
-        TicketError::Away | TicketError::Full | TicketError::NoRandomNumbers => {
-            Problem::unavailable(detail, retry_after_seconds(RETRY_AFTER))
-        }
+        TicketError::Away => unavailable(detail, "nats_unavailable"),
+        TicketError::Full => unavailable(detail, "tickets_full"),
+        TicketError::NoRandomNumbers => unavailable(detail, "no_random_numbers"),
     }
+}
+
+fn unavailable(detail: String, reason: &'static str) -> Problem {
+    Problem::unavailable(detail, retry_after_seconds(RETRY_AFTER)).with_reason(reason)
 }
 
 fn unauthorized(detail: String, reason: &'static str) -> Problem {
