@@ -1,5 +1,5 @@
 //! `tidegate revoke`: revokes credentials, or withdraws permissions, on every node.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "commands print for people")]
+#![expect(clippy::print_stderr, reason = "commands print for people")]
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
 use anyhow::bail;
+use anyhow::ensure;
 use clap::Args;
 
 use crate::auth::revocation::message::RevocationMessage;
@@ -18,7 +19,9 @@ use crate::auth::revocation::target::TargetKind;
 use crate::cli::common::Common;
 use crate::cli::common::USAGE;
 use crate::cli::common::block_on;
+use crate::cli::output::print_line;
 use crate::nats::client::Client;
+use crate::nats::probe;
 
 /// How long to wait for the answers of nodes after the last one.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
@@ -74,14 +77,22 @@ pub fn run(args: &RevokeArgs) -> ExitCode {
     };
     block_on(async {
         let client = Client::connect(&loaded.config.nats, "tidegate/revoke").await?;
-        let answers = client.ask_all(SUBJECT, message.to_json().into(), ANSWER_WAIT).await?;
+        let answers = match client.ask_all(SUBJECT, message.to_json().into(), ANSWER_WAIT).await {
+            Ok(answers) => answers,
+            Err(error) => {
+                // The client repeats its login without end, and does not say why.
+                let trouble = probe::connection_failures(&loaded.config.nats).await;
+                ensure!(trouble.is_empty(), "NATS cannot be used: {}", trouble.join("; "));
+                return Err(error.into());
+            }
+        };
         if answers.is_empty() {
             bail!(
                 "no node has answered: is one running on this NATS, and may this login publish on {SUBJECT}?"
             );
         }
         let lines: Result<Vec<_>, _> = answers.iter().map(|answer| line(answer)).collect();
-        lines.map_err(anyhow::Error::msg)?.iter().for_each(|line| println!("{line}"));
+        lines.map_err(anyhow::Error::msg)?.iter().for_each(|line| print_line!("{line}"));
         Ok(())
     })
 }
