@@ -45,7 +45,7 @@ mod tests {
 
     impl io::Write for Lines {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.send(bytes.to_vec()).unwrap();
+            self.0.send(bytes.to_vec()).map_err(io::Error::other)?;
             Ok(bytes.len())
         }
 
