@@ -7,10 +7,12 @@ use std::process::Termination;
 
 use anyhow::Context as _;
 use clap::Args;
+use tidegate_document::diagnostic::Severity;
 use tracing::Level;
 use tracing::enabled;
 use tracing::error;
 
+use crate::auth;
 use crate::config;
 use crate::config::Config;
 use crate::config::invalid::InvalidConfig;
@@ -34,6 +36,13 @@ pub struct Common {
     set: Vec<(String, String)>,
 }
 
+/// Whether the configuration is loaded for a node that runs.
+#[derive(Clone, Copy)]
+enum Loading {
+    First,
+    Again,
+}
+
 impl Common {
     /// Loads the configuration. If it has mistakes, prints them and returns the exit code.
     pub(super) fn load(&self) -> Result<Loaded, ExitCode> {
@@ -43,12 +52,12 @@ impl Common {
     /// Loads it again, in a node that runs. It does not look into the files of `[nats]`, which the node reads at its start,
     /// and of `[tls]`: certificates that cannot be used must not keep a leaked key in use, and are logged when they are read.
     pub(super) fn load_again(&self) -> Result<Loaded, InvalidConfig> {
-        load::load(&self.sources(None))
+        self.try_load(None, Loading::Again)
     }
 
     /// The same as [`Common::load`] with one more key, which has its own flag.
     pub(super) fn load_with(&self, extra: Option<(String, String)>) -> Result<Loaded, ExitCode> {
-        self.try_load(extra).map_err(|mistakes| {
+        self.try_load(extra, Loading::First).map_err(|mistakes| {
             eprint!("{mistakes}");
             let count = mistakes.0.len();
             eprintln!("the configuration has {count} {}", if count == 1 { "mistake" } else { "mistakes" });
@@ -56,10 +65,16 @@ impl Common {
         })
     }
 
-    fn try_load(&self, extra: Option<(String, String)>) -> Result<Loaded, InvalidConfig> {
+    fn try_load(&self, extra: Option<(String, String)>, loading: Loading) -> Result<Loaded, InvalidConfig> {
         let inspect = |config: &Config| {
+            let mut tls = net::tls::files::inspect(&config.tls);
+            match loading {
+                Loading::First => {}
+                // The node says itself whether it uses a certificate that is not valid, or keeps the old one.
+                Loading::Again => tls.retain(|found| found.severity == Severity::Error),
+            }
             let nats = nats::files::inspect(&config.nats);
-            nats.into_iter().chain(net::tls::files::inspect(&config.tls)).collect()
+            nats.into_iter().chain(tls).chain(auth::keys::inspect(&config.auth)).collect()
         };
         load::load_and_inspect(&self.sources(extra), inspect)
     }
