@@ -52,6 +52,11 @@ impl Refused {
         Self::AddressAnswers,
     ];
 
+    /// Whether [`Refusals`] has them. Calls and their answers are counted as rejected requests.
+    pub fn is_counted(self) -> bool {
+        !matches!(self, Self::Calls | Self::AddressCalls | Self::Answers | Self::AddressAnswers)
+    }
+
     /// The word in logs.
     pub fn name(self) -> &'static str {
         match self {
