@@ -13,7 +13,7 @@ use crate::metrics::histogram::Histogram;
 
 /// The most pairs of close code and reason that are counted apart. Vocabularies have codes of their own.
 const MAX_ENDS: usize = 256;
-/// One in so many batches is a sample of the latency.
+/// One batch in this many is measured for the latency.
 const SAMPLE_EVERY: u32 = 16;
 
 /// A kind of transport, for counts.
@@ -151,7 +151,7 @@ impl ShardCounts {
         self.dropped[reason.place()].add(dropped);
     }
 
-    /// Counts a gap of a subscription, of so many publications.
+    /// Counts a gap of a subscription and the publications that were dropped for it.
     pub fn count_gap(&self, cause: GapCause, dropped: u64) {
         self.gaps[cause as usize].add(1);
         self.count_dropped(DropReason::Gap(cause), dropped);

@@ -284,8 +284,8 @@ async fn serve_with_hyper<S>(
                 is_replaced = true;
                 connection.as_mut().graceful_shutdown();
             }
-            // Before the shutdown of the node: hyper closes a connection that is told to shut down before it was read, and
-            // a request that has arrived is to be answered.
+            // Polled before the node's shutdown below: told to shut down before its first read, hyper closes a connection
+            // without reading it, but a request that has arrived must be answered.
             result = connection.as_mut() => return log_error(result),
             // This deadline is for the first request; hyper's `header_read_timeout` is for the others.
             () = sleep_until(deadline), if !is_past_deadline => {
