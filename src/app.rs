@@ -170,15 +170,17 @@ impl App {
     fn log_listeners(&self, shards: usize, connections: usize) {
         let version = env!("CARGO_PKG_VERSION");
         let address = &self.address;
-        info!(%address, node = %self.node.name, version, shards, connections, "listening");
+        let config = self.config.borrow();
+        let tls = config.uses_tls(None);
+        info!(%address, tls, node = %self.node.name, version, shards, connections, "listening");
         if let Some(address) = &self.redirect_address {
-            info!(%address, "redirecting to https");
+            info!(%address, tls = false, "redirecting to https");
         }
         if let Some(address) = &self.admin_address {
             info!(%address, "serving /metrics");
         }
         for (listen, address) in &self.endpoint_addresses {
-            info!(%address, endpoint_listen = %listen, "listening");
+            info!(%address, tls = config.uses_tls(Some(listen)), endpoint_listen = %listen, "listening");
         }
         if let Some(warning) = listen::short_queue() {
             warn!("{warning}");
@@ -247,8 +249,8 @@ fn log_readiness(is_ready: bool) {
     }
 }
 
-/// How to fix an error of `bind`.
-const LISTEN_HELP: [(ErrorKind, &str); 3] = [
+/// How to fix an error of `bind` for a TCP port.
+const PORT_HELP: [(ErrorKind, &str); 3] = [
     (ErrorKind::AddrInUse, "Another program uses this port: stop it, or choose another port"),
     (
         ErrorKind::AddrNotAvailable,
@@ -257,10 +259,29 @@ const LISTEN_HELP: [(ErrorKind, &str); 3] = [
     (ErrorKind::PermissionDenied, "This user may not use ports below 1024: choose a higher one"),
 ];
 
+/// The same for a Unix socket.
+const SOCKET_HELP: [(ErrorKind, &str); 4] = [
+    (
+        ErrorKind::AddrInUse,
+        "Another program listens on this socket, or the file is no socket: stop the program, remove the file, or choose \
+         another path",
+    ),
+    (ErrorKind::NotFound, "The folder of the socket does not exist: create it, or choose another path"),
+    (
+        ErrorKind::PermissionDenied,
+        "This user may not create files in the folder of the socket: change its owner or mode",
+    ),
+    (ErrorKind::InvalidInput, "The path is too long for a socket: choose a shorter one"),
+];
+
 /// Opens a listener. `key` is the configuration key of its address, for the error.
 pub fn listen(address: &ListenAddress, key: &str) -> anyhow::Result<Listener> {
     Listener::bind(address).map_err(|error| {
-        let known = LISTEN_HELP.iter().find(|(kind, _)| *kind == error.kind());
+        let helps = match address {
+            ListenAddress::Tcp(_) => &PORT_HELP[..],
+            ListenAddress::Unix(_) => &SOCKET_HELP[..],
+        };
+        let known = helps.iter().find(|(kind, _)| *kind == error.kind());
         let help = known.map_or("Choose another address", |(_, help)| help);
         anyhow::anyhow!("cannot listen on {address} ({key}): {error}. {help}")
     })

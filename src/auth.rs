@@ -216,6 +216,7 @@ impl Authenticator {
         let key = match issuer.find_key(token.kid()?) {
             KeyLookup::Found(key) => key,
             KeyLookup::Unknown => return Err(AuthError::UnknownKey.into()),
+            KeyLookup::Unnamed => return Err(AuthError::UnnamedKey.into()),
             KeyLookup::NotFetched(source) => return Err(Unidentified::NeedsKeys(PendingKeys::new(source))),
         };
         let SignedClaims { claims, objection } = token.verify(&key)?;

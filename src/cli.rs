@@ -12,6 +12,7 @@ pub mod dev;
 pub mod explain;
 pub mod login;
 pub mod nats_server;
+mod output;
 pub mod revoke;
 pub mod serve;
 pub mod signals;

@@ -13,7 +13,7 @@ mod event_loop;
 pub mod event_stream;
 pub mod flush_queue;
 mod join_queues;
-mod log;
+pub mod log;
 mod log_context;
 mod pending_input;
 mod reading;
@@ -74,6 +74,7 @@ use crate::hub::Subscribe;
 use crate::hub::subscriber::ConnectionId;
 use crate::hub::subscriber::Subscriber;
 use crate::node::connection_guard::ConnectionGuard;
+use crate::node::refusals::Refused;
 use crate::telemetry::limit::LogLimit;
 
 static PANICS: LogLimit = LogLimit::per_second(1);
@@ -223,7 +224,7 @@ impl Connection {
         // One turn may not read all of a long message that has arrived.
         while self.stage.get() == Stage::Open && is_late() && self.read(now) {}
         if has_passed(self.blocked_since.get(), limits.write_timeout) {
-            self.note_slow_consumer();
+            self.note_slow_consumer("limits.write_timeout_s");
             self.transport.abort();
             return self.end();
         }
@@ -327,6 +328,7 @@ impl Connection {
                 self.request(request, subject, data, timeout)
             }
             Output::Query { request, .. } => return Some(upstream::unsupported(request)),
+            Output::Denied(denied) => self.log_denied(&denied),
             Output::Close { code, reason } => {
                 self.log_context.set_end(code, log_context::known_reason(&reason));
                 self.close_with(Frame::close(code, &reason));
@@ -338,16 +340,15 @@ impl Connection {
     /// Joins a channel. The encoding belongs to the transport, so it is added to the format here and not by the
     /// session. Returns an input if the channel has no room.
     fn join(&self, subscribe: Subscribe) -> Option<Input> {
-        let (session, channel) = (self.session.borrow(), subscribe.pattern.as_str());
-        debug!(session = &**session.id(), channel, "subscribe");
-        drop(session);
+        let channel = subscribe.pattern.clone();
+        debug!(session = &**self.session.borrow().id(), channel = channel.as_str(), "subscribe");
         // Messages that are made for one client are not compressed: that would cost more than it saves.
         let is_tailored = subscribe.subscription_context.as_ref().is_some_and(|context| context.is_tailored);
         let encoding = if is_tailored { subscribe.format.encoding } else { self.encoding };
         let format = Format { encoding, ..subscribe.format };
         let (subscription, max) = (subscribe.subscription, subscribe.class.max_listeners);
         if !self.context.join(&self.subscriber, Subscribe { format, ..subscribe }) {
-            self.log_full_channel(max);
+            self.log_full_channel(channel.as_str(), max);
             let message = format!(
                 "this channel has as many listeners on this node as allowed ({max}): try again later, or use another one"
             );
@@ -422,7 +423,11 @@ impl Connection {
             return true;
         }
         let counted = self.guard.count_user(&node.user_slots, identity);
-        counted.inspect_err(|error| debug!(%error, "user has too many connections")).is_ok()
+        if let Err(error) = &counted {
+            node.refusals.count(Refused::UserConnections);
+            debug!(%error, "user has too many connections");
+        }
+        counted.is_ok()
     }
 
     fn publish(self: &Rc<Self>, request: u32, subject: Subject, data: Bytes, headers: Vec<(String, String)>) {
@@ -468,7 +473,7 @@ impl Connection {
 
     fn send(&self, frame: Frame, priority: Priority) {
         if self.stage.get() == Stage::Open && !self.subscriber.push_reply(frame, priority) {
-            self.note_slow_consumer();
+            self.note_slow_consumer("limits.outbox_bytes");
             self.transport.abort();
             self.end();
         }
@@ -480,9 +485,9 @@ impl Connection {
         self.apply(Input::Disconnect(disconnect), now);
     }
 
-    /// Notes the reason for the log. The client gets no close frame, because it does not read.
-    fn note_slow_consumer(&self) {
-        self.log_context.set_end(Disconnect::SlowConsumer.code(), Disconnect::SlowConsumer.name());
+    /// Notes the reason and the key of the limit for the log. The client gets no close frame, because it does not read.
+    fn note_slow_consumer(&self, limit: &'static str) {
+        self.log_context.set_exceeded(Disconnect::SlowConsumer, limit);
     }
 
     fn count(&self, delivery_counts: DeliveryCounts) {

@@ -15,6 +15,7 @@ use crate::tables::DOORS;
 use crate::tables::EXCEPTIONS;
 use crate::tables::KNOWN_HASHERS;
 use crate::tables::LAYERS;
+use crate::tables::LOG_NAMES;
 use crate::tables::LONGEST_FILE;
 use crate::tables::PRIVILEGES;
 use crate::tables::REACHED;
@@ -128,6 +129,19 @@ fn endless_logs(source: &Source) -> Vec<String> {
 }
 
 /// The layout that every file must have, tests included.
+fn reused_log_names(source: &Source) -> Vec<String> {
+    let fields = source.log_fields().into_iter();
+    let reused = fields.filter(|(_, name)| LOG_NAMES.contains(&name.as_str()));
+    reused
+        .map(|(line, name)| {
+            source.fault(
+                line,
+                &format!("the field `{name}` of a log line has a name that the JSON format uses"),
+            )
+        })
+        .collect()
+}
+
 fn wrong_form(source: &Source) -> Vec<String> {
     let mut faults = Vec::new();
     if !source.text.starts_with("//! ") {
@@ -193,6 +207,26 @@ fn the_core_is_pure_and_only_app_and_shard_start_things() {
 #[test]
 fn ex_07_what_a_peer_can_cause_floods_no_log() {
     all(&["src"], &[endless_logs]);
+}
+
+/// In a JSON object with a name twice, parsers keep one of both values.
+#[test]
+fn no_field_of_a_log_line_has_a_name_that_the_json_format_adds() {
+    all(&["src", "crates"], &[reused_log_names]);
+    let lines = read(Path::new(env!("CARGO_MANIFEST_DIR")), "src")
+        .iter()
+        .map(|source| source.log_fields().len())
+        .sum::<usize>();
+    assert!(lines > 200, "{lines}: the fields are not found any more");
+    for code in [
+        "fn f() { info!(target = %target, connections, \"revoked\"); }",
+        "fn f() { warn!(user = g(a, b), level, \"text\"); }",
+        "fn f() { debug!(%span, \"text {}\", a); }",
+    ] {
+        assert_eq!(faults(reused_log_names, "src/shard.rs", code).len(), 1, "{code}");
+    }
+    let fine = "fn f() { info!(target: \"a\", user = target.level, \"text {}\", a == message); }";
+    assert_eq!(faults(reused_log_names, "src/shard.rs", fine), Vec::<String>::new());
 }
 
 #[test]

@@ -349,6 +349,7 @@ fn answer_all(session: &mut Session, now: Instant) -> Vec<Frame> {
             Output::Deliver { .. }
             | Output::DeliverSnapshot { .. }
             | Output::Ping
+            | Output::Denied(_)
             | Output::Filter { .. }
             | Output::GoLive { .. }
             | Output::Release { .. }

@@ -210,6 +210,7 @@ impl Node {
                 }
                 Output::Deliver { .. }
                 | Output::Ping
+                | Output::Denied(_)
                 | Output::Authenticate { .. }
                 | Output::TrustIdentity { .. }
                 | Output::Publish { .. }

@@ -9,9 +9,15 @@ use crate::app::App;
 use crate::app::descriptors;
 use crate::app::parts;
 use crate::config::Config;
+use crate::config::auth::AuthConfig;
 use crate::config::endpoint;
+use crate::config::http::HttpConfig;
 use crate::config::limits::Limits;
 use crate::config::listen_address::ListenAddress;
+use crate::config::log::LogConfig;
+use crate::config::nats::NatsConfig;
+use crate::config::server::ServerConfig;
+use crate::config::tls::TlsConfig;
 use crate::lane::LaneRequest;
 use crate::shard::handle::ShardRequest;
 use crate::telemetry;
@@ -21,10 +27,12 @@ impl App {
     /// roles, the endpoints with their vocabularies, the origins, the limits, the log filter. Fetches published keys and
     /// reads certificates again. Handshakes, calls and credentials that come later are decided by it. A client that is
     /// connected keeps the vocabulary and the limits of its connection, and its permissions until it sends another token.
-    /// Returns what else has changed and needs a restart: that stays as it is. Changes nothing if it returns an error.
-    pub async fn reload(&self, new: Config) -> anyhow::Result<Vec<&'static str>> {
+    /// Returns what has changed, and what else has changed and needs a restart: that stays as it is. Changes nothing if it
+    /// returns an error.
+    pub async fn reload(&self, new: Config) -> anyhow::Result<Reloaded> {
         let current = self.config.borrow().clone();
-        let (next, needs_restart) = merge(&current, new);
+        let (next, needs_restart) = merge(&current, &new);
+        let changed = differences(&current, &next);
         let node = &self.node;
         let earlier: Vec<_> = node.authenticator().key_sources().map(Arc::clone).collect();
         // Endpoints that need a restart may not fit the new rules.
@@ -65,12 +73,21 @@ impl App {
         self.reload_certificates();
         self.config.send_replace(next);
         node.counts.reloads.count();
-        Ok(needs_restart)
+        Ok(Reloaded { changed, needs_restart })
     }
 }
 
+/// What a reload has found, by the names of sections and keys.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reloaded {
+    /// What has changed and is in use.
+    pub changed: Vec<&'static str>,
+    /// What has changed and stays as it was until a restart.
+    pub needs_restart: Vec<&'static str>,
+}
+
 /// The current configuration with all changes that can be made while the node runs, and the names of the others.
-fn merge(current: &Config, new: Config) -> (Config, Vec<&'static str>) {
+fn merge(current: &Config, new: &Config) -> (Config, Vec<&'static str>) {
     let mut next = current.clone();
     next.roles.clone_from(&new.roles);
     next.log.filter.clone_from(&new.log.filter);
@@ -84,26 +101,132 @@ fn merge(current: &Config, new: Config) -> (Config, Vec<&'static str>) {
         next.auth.user_claim.clone_from(&current.auth.user_claim);
     }
     // The vocabularies of the new endpoints are compiled for its kind of names.
-    if encodes_alike && listeners(current) == listeners(&new) {
+    if encodes_alike && listeners(current) == listeners(new) {
         next.endpoints.clone_from(&new.endpoints);
     }
     let (limits, unchanged_limits) = adjusted(&current.limits, &new.limits);
     next.limits = limits;
-    let differs = [
-        ("[http]", next.http != new.http),
-        ("[admin]", next.admin != new.admin),
-        ("[tls]", next.tls != new.tls),
-        ("[nats]", next.nats != new.nats),
-        ("auth.ticket_s", next.auth.ticket != new.auth.ticket),
-        ("auth.user_claim", next.auth.user_claim != new.auth.user_claim),
-        ("[[endpoint]]", next.endpoints != new.endpoints),
-        ("[[class]]", next.classes != new.classes),
-        ("[server]", next.server != new.server),
-        ("log.format", next.log != new.log),
-    ];
-    let names = differs.into_iter().filter_map(|(name, differs)| differs.then_some(name));
-    let needs_restart = names.chain(unchanged_limits).collect();
+    let mut needs_restart = differences(&next, new);
+    // Its keys have names of their own.
+    needs_restart.retain(|name| *name != LIMITS);
+    needs_restart.extend(unchanged_limits);
     (next, needs_restart)
+}
+
+const LIMITS: &str = "[limits]";
+
+/// What differs: keys of sections of which only a part can change while the node runs, and other sections as a whole.
+fn differences(one: &Config, other: &Config) -> Vec<&'static str> {
+    let Config { http, admin, tls, nats, auth, roles, classes, endpoints, server, limits, log } = one;
+    let mut names = http_differences(http, &other.http);
+    names.extend(tls_differences(tls, &other.tls));
+    names.extend(nats_differences(nats, &other.nats));
+    names.extend(auth_differences(auth, &other.auth));
+    names.extend(server_differences(server, &other.server));
+    names.extend(named([
+        ("[admin]", *admin != other.admin),
+        ("[[role]]", *roles != other.roles),
+        ("[[endpoint]]", *endpoints != other.endpoints),
+        ("[[class]]", *classes != other.classes),
+        (LIMITS, *limits != other.limits),
+    ]));
+    let LogConfig { filter, format } = log;
+    names.extend(named([
+        ("log.filter", *filter != other.log.filter),
+        ("log.format", *format != other.log.format),
+    ]));
+    names
+}
+
+/// The names of what differs.
+fn named<const N: usize>(differs: [(&'static str, bool); N]) -> Vec<&'static str> {
+    differs.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
+}
+
+fn http_differences(one: &HttpConfig, other: &HttpConfig) -> Vec<&'static str> {
+    let HttpConfig {
+        listen,
+        tls,
+        redirect_listen,
+        public_url,
+        allowed_origins,
+        allows_loopback_origins,
+        console,
+        trusted_proxies,
+        proxy_protocol,
+        keep_alive,
+    } = one;
+    let allows_others = *allowed_origins != other.allowed_origins
+        || *allows_loopback_origins != other.allows_loopback_origins;
+    named([
+        ("http.listen", *listen != other.listen),
+        ("http.tls", *tls != other.tls),
+        ("http.redirect_listen", *redirect_listen != other.redirect_listen),
+        ("http.public_url", *public_url != other.public_url),
+        ("http.allowed_origins", allows_others),
+        ("http.console", *console != other.console),
+        ("http.trusted_proxies", *trusted_proxies != other.trusted_proxies),
+        ("http.proxy_protocol", *proxy_protocol != other.proxy_protocol),
+        ("http.keep_alive_s", *keep_alive != other.keep_alive),
+    ])
+}
+
+fn tls_differences(one: &TlsConfig, other: &TlsConfig) -> Vec<&'static str> {
+    let TlsConfig { certificates, min_version, client_ca_file, hsts, poll, acme } = one;
+    named([
+        ("the certificates of [tls]", *certificates != other.certificates),
+        ("tls.min_version", *min_version != other.min_version),
+        ("tls.client_ca_file", *client_ca_file != other.client_ca_file),
+        ("tls.hsts_s", *hsts != other.hsts),
+        ("tls.poll_s", *poll != other.poll),
+        ("[tls.acme]", *acme != other.acme),
+    ])
+}
+
+fn nats_differences(one: &NatsConfig, other: &NatsConfig) -> Vec<&'static str> {
+    let NatsConfig { urls, login, ping_interval, ca_file, inbox_prefix, request_timeout } = one;
+    named([
+        ("nats.url", *urls != other.urls),
+        ("the login of [nats]", *login != other.login),
+        ("nats.ping_interval_s", *ping_interval != other.ping_interval),
+        ("nats.ca_file", *ca_file != other.ca_file),
+        ("nats.inbox_prefix", *inbox_prefix != other.inbox_prefix),
+        ("nats.request_timeout_ms", *request_timeout != other.request_timeout),
+    ])
+}
+
+/// Two keys of `[auth]` may need a restart; all others are one section.
+fn auth_differences(one: &AuthConfig, other: &AuthConfig) -> Vec<&'static str> {
+    let (ticket, user_claim) = (one.ticket, one.user_claim.clone());
+    let rest = AuthConfig { ticket, user_claim, ..other.clone() };
+    named([
+        ("[auth]", *one != rest),
+        ("auth.ticket_s", one.ticket != other.ticket),
+        ("auth.user_claim", one.user_claim != other.user_claim),
+    ])
+}
+
+fn server_differences(one: &ServerConfig, other: &ServerConfig) -> Vec<&'static str> {
+    let ServerConfig {
+        shards,
+        node,
+        feed_linger,
+        lame_duck,
+        drain,
+        compression,
+        compression_min_bytes,
+        compression_level,
+    } = one;
+    named([
+        ("server.shards", *shards != other.shards),
+        ("server.node", *node != other.node),
+        ("server.feed_linger_ms", *feed_linger != other.feed_linger),
+        ("server.lame_duck_s", *lame_duck != other.lame_duck),
+        ("server.drain_s", *drain != other.drain),
+        ("server.compression", *compression != other.compression),
+        ("server.compression_min_bytes", *compression_min_bytes != other.compression_min_bytes),
+        ("server.compression_level", *compression_level != other.compression_level),
+    ])
 }
 
 /// The listeners of endpoints, and which of them use TLS.
@@ -184,8 +307,10 @@ mod tests {
         new.http.allowed_origins = vec![WebOrigin::parse("https://app.example.com").unwrap()];
         new.endpoints[0].path = "/other".to_owned();
         new.log.filter = "debug".to_owned();
-        let (next, needs_restart) = merge(&current, new.clone());
+        let (next, needs_restart) = merge(&current, &new);
         assert_eq!(needs_restart, ["auth.ticket_s"]);
+        let changed = differences(&current, &next);
+        assert_eq!(changed, ["http.allowed_origins", "[auth]", "[[role]]", "[[endpoint]]", "log.filter"]);
         let mut expected = new.clone();
         expected.auth.ticket = current.auth.ticket;
         assert_eq!(next, expected);
@@ -199,13 +324,27 @@ mod tests {
             listen: Some("127.0.0.1:9001".parse().unwrap()),
             ..EndpointConfig::default()
         });
-        let (next, needs_restart) = merge(&current, new.clone());
+        let (next, needs_restart) = merge(&current, &new);
         assert_eq!((needs_restart, next.endpoints), (vec!["[[endpoint]]"], current.endpoints.clone()));
         new.endpoints.pop();
         new.auth.user_claim = "email".to_owned();
-        let (next, needs_restart) = merge(&current, new);
+        let (next, needs_restart) = merge(&current, &new);
         assert_eq!(needs_restart, ["auth.user_claim", "[[endpoint]]"]);
         assert_eq!((next.auth.user_claim, next.endpoints), (current.auth.user_claim, current.endpoints));
+    }
+
+    #[test]
+    fn only_the_keys_that_need_a_restart_are_named() {
+        let (current, mut new) = (Config::default(), Config::default());
+        assert_eq!(merge(&current, &new), (current.clone(), Vec::new()));
+        assert_eq!(differences(&current, &current), Vec::<&str>::new());
+        new.http.redirect_listen = Some(([127, 0, 0, 1], 9080).into());
+        new.http.public_url = WebOrigin::parse("https://live.example.com").ok();
+        new.server.drain = Duration::from_secs(77);
+        new.limits.max_errors += 1;
+        let (next, needs_restart) = merge(&current, &new);
+        assert_eq!(needs_restart, ["http.redirect_listen", "server.drain_s"]);
+        assert_eq!(differences(&current, &next), ["http.public_url", "[limits]"]);
     }
 
     /// The keys are those of the shipped file, so that none is forgotten.

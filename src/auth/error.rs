@@ -23,6 +23,11 @@ pub enum AuthError {
          publishes"
     )]
     UnknownKey,
+    #[error(
+        "the token has no \"kid\", and its issuer has several keys; put the kid of the key that signs it into the token's \
+         header"
+    )]
+    UnnamedKey,
     #[error("the keys of the token's issuer have not been fetched yet; try again in {} s", retry_after.as_secs().max(1))]
     KeysUnavailable { retry_after: Duration },
     #[error(
@@ -140,6 +145,7 @@ impl AuthError {
             Self::TooLong { .. } => "too_long",
             Self::Malformed { .. } | Self::Unreadable { .. } => "malformed",
             Self::UnknownKey => "unknown_key",
+            Self::UnnamedKey => "missing_kid",
             Self::KeysUnavailable { .. } => KEYS_UNAVAILABLE,
             Self::WrongAlgorithm => "wrong_algorithm",
             Self::CriticalHeader => "critical_header",

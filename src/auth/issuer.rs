@@ -48,6 +48,8 @@ pub enum KeyLookup<'i> {
     Found(Arc<VerificationKey>),
     /// The issuer has no such key.
     Unknown,
+    /// The token names no key, and the issuer has several.
+    Unnamed,
     /// The issuer may have published it since the last fetch.
     NotFetched(&'i Arc<KeySource>),
 }
@@ -165,8 +167,10 @@ impl Issuer {
     pub fn find_key(&self, kid: Option<&str>) -> KeyLookup<'_> {
         let found = |key: &Arc<VerificationKey>| KeyLookup::Found(Arc::clone(key));
         let Some(source) = &self.source else {
+            let absent =
+                if kid.is_none() && self.keys.len() > 1 { KeyLookup::Unnamed } else { KeyLookup::Unknown };
             let key = kid.map_or_else(|| self.keys.only(), |kid| self.keys.get(kid));
-            return key.map_or(KeyLookup::Unknown, found);
+            return key.map_or(absent, found);
         };
         let published = source.keys();
         match (kid, published) {
@@ -181,7 +185,7 @@ impl Issuer {
                 (1, 0) => self.keys.only().map_or(KeyLookup::Unknown, found),
                 (0, 1) => published.only().map_or(KeyLookup::Unknown, found),
                 (0, 0) => KeyLookup::NotFetched(source),
-                _ => KeyLookup::Unknown,
+                _ => KeyLookup::Unnamed,
             },
         }
     }

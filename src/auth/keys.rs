@@ -12,9 +12,12 @@ use jsonwebtoken::Algorithm;
 use jsonwebtoken::DecodingKey;
 use jsonwebtoken::EncodingKey;
 use jsonwebtoken::Validation;
+use tidegate_document::diagnostic::Diagnostic;
+use tidegate_document::quote::quoted;
 
 use crate::auth::keys::public_key::PublicKey;
 use crate::auth::setup_error::KeyError;
+use crate::config::auth::AuthConfig;
 use crate::config::auth::algorithm::KeyAlgorithm;
 use crate::config::auth::algorithm::KeyFamily;
 use crate::config::auth::key::KeyConfig;
@@ -48,31 +51,48 @@ pub struct ClaimRules {
     pub needs_subject: bool,
 }
 
+/// What is wrong with the configured keys of all issuers, so that one run shows all of it. The lengths of secrets and
+/// repeated names are checked with the configuration.
+pub fn inspect(config: &AuthConfig) -> Vec<Diagnostic> {
+    let issuers = config.all_issuers();
+    let keys = issuers.iter().flat_map(|issuer| &issuer.keys);
+    let wrong = keys.filter_map(|key| {
+        let (message, help) = match VerificationKey::of(key, &ClaimRules::default()).err()? {
+            KeyError::Unusable { kid, problem } => {
+                let problem = problem.to_string();
+                let (message, help) = problem
+                    .split_once("; ")
+                    .or_else(|| problem.split_once(": "))
+                    .unwrap_or((problem.as_str(), "write a public key of the issuer that can be used"));
+                (format!("the key {} {message}", quoted(&kid)), help.to_owned())
+            }
+            KeyError::WrongFamily { kid, algorithm, found } => {
+                let message = format!("the key {} is {found}, which is no key for {algorithm}", quoted(&kid));
+                (message, "write its own algorithm, or its own key".to_owned())
+            }
+            KeyError::WeakSecret { .. }
+            | KeyError::Duplicate { .. }
+            | KeyError::Unnamed
+            | KeyError::SelfTest { .. } => return None,
+        };
+        Some(Diagnostic::error(&key.key, message, help))
+    });
+    wrong.collect()
+}
+
 impl VerificationKeys {
     /// The keys of the configuration. Each is tested: a secret signs and verifies a token, a public key is parsed by the
     /// cryptographic library.
     pub fn new(configs: Vec<KeyConfig>, rules: &ClaimRules) -> Result<Self, KeyError> {
         let several = configs.len() > 1;
         let mut keys = Self::default();
-        for KeyConfig { kid, algorithm, material } in configs {
-            if several && kid.is_empty() {
+        for config in configs {
+            if several && config.kid.is_empty() {
                 return Err(KeyError::Unnamed);
             }
-            let key = match &material {
-                KeyMaterial::Secret(secret) => VerificationKey::from_secret(&kid, algorithm, secret, rules)?,
-                KeyMaterial::Public(text) => {
-                    let public = PublicKey::parse(text.expose());
-                    let public =
-                        public.map_err(|problem| KeyError::Unusable { kid: kid.clone(), problem })?;
-                    if public.family() != algorithm.family() {
-                        let found = public.family();
-                        return Err(KeyError::WrongFamily { kid, algorithm, found: family_name(found) });
-                    }
-                    VerificationKey::from_public(algorithm, &public, rules)
-                }
-            };
-            if !keys.insert(kid.clone(), key) {
-                return Err(KeyError::Duplicate { kid });
+            let key = VerificationKey::of(&config, rules)?;
+            if !keys.insert(config.kid.clone(), key) {
+                return Err(KeyError::Duplicate { kid: config.kid });
             }
         }
         Ok(keys)
@@ -118,6 +138,22 @@ impl fmt::Debug for VerificationKeys {
 }
 
 impl VerificationKey {
+    fn of(config: &KeyConfig, rules: &ClaimRules) -> Result<Self, KeyError> {
+        let KeyConfig { kid, algorithm, material, key: _ } = config;
+        let (kid, algorithm) = (kid.clone(), *algorithm);
+        match material {
+            KeyMaterial::Secret(secret) => Self::from_secret(&kid, algorithm, secret, rules),
+            KeyMaterial::Public(text) => match PublicKey::parse(text.expose()) {
+                Err(problem) => Err(KeyError::Unusable { kid, problem }),
+                Ok(public) if public.family() != algorithm.family() => {
+                    let found = family_name(public.family());
+                    Err(KeyError::WrongFamily { kid, algorithm, found })
+                }
+                Ok(public) => Ok(Self::from_public(algorithm, &public, rules)),
+            },
+        }
+    }
+
     pub(super) fn from_public(algorithm: KeyAlgorithm, key: &PublicKey, rules: &ClaimRules) -> Self {
         let text = format!("{algorithm} {key:?}");
         Self::new(algorithm, key.decoding_key(), text.as_bytes(), rules)

@@ -1,5 +1,5 @@
 //! `tidegate check`: loads the configuration as `serve` does; with `--connect` also tries it against NATS.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "commands print for people")]
+#![expect(clippy::print_stderr, reason = "commands print for people")]
 
 mod needs;
 
@@ -14,6 +14,7 @@ use crate::cli::common::Common;
 use crate::cli::common::USAGE;
 use crate::cli::common::block_on;
 use crate::cli::login;
+use crate::cli::output::print_line;
 use crate::config::Config;
 use crate::config::nats::login::NatsLogin;
 use crate::nats::finding::Finding;
@@ -46,19 +47,19 @@ pub fn run(args: &CheckArgs) -> ExitCode {
         Err(code) => return code,
     };
     for warning in &loaded.warnings {
-        println!("warning: {warning}");
+        print_line!("warning: {warning}");
     }
     if let Err(error) = build_authenticator(&loaded.config) {
         eprintln!("error: {error}");
         return ExitCode::from(USAGE);
     }
     for note in needs::claims(&loaded.config.roles) {
-        println!("note: {note}");
+        print_line!("note: {note}");
     }
     if let Some(warning) = listen::short_queue() {
-        println!("note: on this machine, {warning}");
+        print_line!("note: on this machine, {warning}");
     }
-    println!("the configuration is valid ({})", loaded.origin);
+    print_line!("the configuration is valid ({})", loaded.origin);
     if args.connect { block_on(connect(loaded.config, args)) } else { ExitCode::SUCCESS }
 }
 
@@ -78,10 +79,10 @@ async fn connect(config: Config, args: &CheckArgs) -> anyhow::Result<()> {
     let findings = probe::probe(&config.nats, &needs::of_nats(&config), &producers, &probe_id).await;
     for Finding { text, verdict } in &findings {
         match verdict {
-            Verdict::Passed => println!("ok       {text}"),
-            Verdict::Untested { help } => println!("untested {text}\n         help: {help}"),
-            Verdict::Warning { help } => println!("warning  {text}\n         help: {help}"),
-            Verdict::Failed { help } => println!("FAILED   {text}\n         help: {help}"),
+            Verdict::Passed => print_line!("ok       {text}"),
+            Verdict::Untested { help } => print_line!("untested {text}\n         help: {help}"),
+            Verdict::Warning { help } => print_line!("warning  {text}\n         help: {help}"),
+            Verdict::Failed { help } => print_line!("FAILED   {text}\n         help: {help}"),
         }
     }
     let failed = findings.iter().filter(|finding| matches!(finding.verdict, Verdict::Failed { .. })).count();
@@ -89,6 +90,6 @@ async fn connect(config: Config, args: &CheckArgs) -> anyhow::Result<()> {
         failed == 0,
         "NATS does not meet the needs of this configuration: {failed} failed; see FAILED above"
     );
-    println!("NATS meets the needs of this configuration");
+    print_line!("NATS meets the needs of this configuration");
     Ok(())
 }

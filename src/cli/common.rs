@@ -11,6 +11,7 @@ use tracing::Level;
 use tracing::enabled;
 use tracing::error;
 
+use crate::auth;
 use crate::config;
 use crate::config::Config;
 use crate::config::invalid::InvalidConfig;
@@ -43,25 +44,21 @@ impl Common {
     /// Loads it again, in a node that runs. It does not look into the files of `[nats]`, which the node reads at its start,
     /// and of `[tls]`: certificates that cannot be used must not keep a leaked key in use, and are logged when they are read.
     pub(super) fn load_again(&self) -> Result<Loaded, InvalidConfig> {
-        load::load(&self.sources(None))
+        load::load_and_inspect(&self.sources(None), |config| auth::keys::inspect(&config.auth))
     }
 
     /// The same as [`Common::load`] with one more key, which has its own flag.
     pub(super) fn load_with(&self, extra: Option<(String, String)>) -> Result<Loaded, ExitCode> {
-        self.try_load(extra).map_err(|mistakes| {
+        let inspect = |config: &Config| {
+            let (nats, tls) = (nats::files::inspect(&config.nats), net::tls::files::inspect(&config.tls));
+            nats.into_iter().chain(tls).chain(auth::keys::inspect(&config.auth)).collect()
+        };
+        load::load_and_inspect(&self.sources(extra), inspect).map_err(|mistakes| {
             eprint!("{mistakes}");
             let count = mistakes.0.len();
             eprintln!("the configuration has {count} {}", if count == 1 { "mistake" } else { "mistakes" });
             ExitCode::from(USAGE)
         })
-    }
-
-    fn try_load(&self, extra: Option<(String, String)>) -> Result<Loaded, InvalidConfig> {
-        let inspect = |config: &Config| {
-            let nats = nats::files::inspect(&config.nats);
-            nats.into_iter().chain(net::tls::files::inspect(&config.tls)).collect()
-        };
-        load::load_and_inspect(&self.sources(extra), inspect)
     }
 
     fn sources(&self, extra: Option<(String, String)>) -> Sources {

@@ -1,5 +1,4 @@
 //! `tidegate dev`: a node, a NATS server, demo data, a web page and tokens, with one command and on this machine only.
-#![expect(clippy::print_stdout, reason = "commands print for people")]
 
 mod banner;
 mod tokens;
@@ -30,6 +29,7 @@ use crate::cli::dev::banner::Banner;
 use crate::cli::dev::tokens::TokenUser;
 use crate::cli::login;
 use crate::cli::nats_server::NatsServer;
+use crate::cli::output::print_text;
 use crate::cli::serve;
 use crate::cli::signals::Signals;
 use crate::cli::signing_key::signing_key;
@@ -147,7 +147,7 @@ async fn with_nats(demo: Demo, producer: Option<NatsLogin>, mut signals: Signals
         }
         None => None,
     };
-    print!("{}", Banner { app: &app, config: &config, tokens: &tokens, has_demo_roles, publishes });
+    print_text!("{}", Banner { app: &app, config: &config, tokens: &tokens, has_demo_roles, publishes });
     let Some(producer) = producer else { return serve::until_end(app, signals, ignore_hangup).await };
     tokio::select! {
         result = serve::until_end(app, signals, ignore_hangup) => result,

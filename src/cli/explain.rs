@@ -1,5 +1,5 @@
 //! `tidegate explain`: says whether a client may use a subject, and which rule of which role decides.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "commands print for people")]
+#![expect(clippy::print_stderr, reason = "commands print for people")]
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -32,6 +32,7 @@ use crate::cli::claims;
 use crate::cli::common::Common;
 use crate::cli::common::USAGE;
 use crate::cli::common::block_on_code;
+use crate::cli::output::print_line;
 use crate::cli::token::check::fetch_keys;
 use crate::cli::token_input;
 use crate::config::Config;
@@ -106,7 +107,7 @@ pub fn run(args: &ExplainArgs) -> ExitCode {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
             Err(NoAnswer::Refused(reason)) => {
-                println!("refused: the credential itself is refused: {reason}");
+                print_line!("refused: the credential itself is refused: {reason}");
                 ExitCode::FAILURE
             }
             Err(NoAnswer::Usage(error)) => {
@@ -130,15 +131,15 @@ async fn explain(config: &Config, args: &ExplainArgs) -> Result<bool, NoAnswer> 
     let (permissions, rules) = rules_of(&client, &config.roles, operation)?;
     let decision = permissions.decide(operation, &requested);
     print_decision(&decision, &rules);
-    println!("  user          {}", plain(&client.user.name));
+    print_line!("  user          {}", plain(&client.user.name));
     if let Some(encoded) = &client.user.encoded {
-        println!("  in subjects   {encoded}");
+        print_line!("  in subjects   {encoded}");
     }
-    println!("  roles         {}", client.roles.join(", "));
+    print_line!("  roles         {}", client.roles.join(", "));
     if decision.rule(&rules).is_none() {
         print_rules(&rules);
     }
-    println!("  class         {}", class_of(&config.classes, &requested));
+    print_line!("  class         {}", class_of(&config.classes, &requested));
     Ok(decision.is_allowed())
 }
 
@@ -206,22 +207,22 @@ fn rules_of<'r>(
 
 fn print_decision(decision: &Decision, rules: &[RenderedRule<'_>]) {
     match decision {
-        Decision::Allowed { .. } => println!("allowed"),
-        Decision::Denied(denial) => println!("denied: {denial}"),
+        Decision::Allowed { .. } => print_line!("allowed"),
+        Decision::Denied(denial) => print_line!("denied: {denial}"),
     }
     if let Some(rule) = decision.rule(rules) {
-        println!("  rule          {} of role {}", shown(rule), plain(rule.role));
+        print_line!("  rule          {} of role {}", shown(rule), plain(rule.role));
     }
 }
 
 /// Prints all rules, because none of them decides.
 fn print_rules(rules: &[RenderedRule<'_>]) {
     if rules.is_empty() {
-        println!("  rules         none");
+        print_line!("  rules         none");
     }
     for (at, rule) in rules.iter().enumerate() {
         let word = if at == 0 { "rules" } else { "" };
-        println!("  {word:<13} {} of role {}", shown(rule), plain(rule.role));
+        print_line!("  {word:<13} {} of role {}", shown(rule), plain(rule.role));
     }
 }
 

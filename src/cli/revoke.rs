@@ -1,5 +1,5 @@
 //! `tidegate revoke`: revokes credentials, or withdraws permissions, on every node.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "commands print for people")]
+#![expect(clippy::print_stderr, reason = "commands print for people")]
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -20,6 +20,7 @@ use crate::cli::common::Common;
 use crate::cli::common::USAGE;
 use crate::cli::common::block_on;
 use crate::cli::login;
+use crate::cli::output::print_line;
 use crate::config::Config;
 use crate::config::auth::AuthConfig;
 use crate::config::nats::NatsConfig;
@@ -112,7 +113,7 @@ pub fn run(args: &RevokeArgs) -> ExitCode {
         let mut refused = 0;
         for answer in &answers {
             match line(answer) {
-                Ok(line) => println!("{line}"),
+                Ok(line) => print_line!("{line}"),
                 Err(error) => {
                     eprintln!("error: {error}");
                     refused += 1;
@@ -121,7 +122,7 @@ pub fn run(args: &RevokeArgs) -> ExitCode {
         }
         ensure!(refused == 0, "{refused} of {} nodes have refused it", answers.len());
         if answers.iter().any(|answer| is_in_bucket(answer)) {
-            println!("to undo it: nats kv del -f tidegate_revoked {}", message.target.key());
+            print_line!("to undo it: nats kv del -f tidegate_revoked {}", message.target.key());
         }
         Ok(())
     })

@@ -9,6 +9,7 @@ use tracing::warn;
 use crate::app;
 use crate::app::App;
 use crate::app::options::AppOptions;
+use crate::app::reload::Reloaded;
 use crate::cli::common::Common;
 use crate::cli::common::block_on_logged;
 use crate::cli::signals::Signals;
@@ -62,16 +63,27 @@ async fn reload(app: &App, common: &Common) {
         warn!("{warning}");
     }
     match app.reload(loaded.config).await {
-        Ok(needs_restart) if needs_restart.is_empty() => info!("SIGHUP: the configuration is in use"),
-        Ok(needs_restart) => {
-            let needs_restart = needs_restart.join(", ");
-            warn!(needs_restart, "SIGHUP: the configuration is in use, except for what needs a restart");
-        }
+        Ok(Reloaded { changed, needs_restart }) => log_reloaded(&changed, &needs_restart),
         Err(error) => {
             app.node.counts.reload_failures.count();
             let error = format!("{error:#}");
             error!(error, "SIGHUP: the configuration cannot be used, so nothing has changed");
         }
+    }
+}
+
+/// Logs what has changed. What the configuration names may have changed too: published keys are fetched again, and the
+/// files of certificates are read again, which has lines of its own.
+fn log_reloaded(changed: &[&str], needs_restart: &[&str]) {
+    let has_changed = !changed.is_empty();
+    let changed = has_changed.then(|| changed.join(", "));
+    if !needs_restart.is_empty() {
+        let needs_restart = needs_restart.join(", ");
+        warn!(changed, needs_restart, "SIGHUP: the configuration is in use, except for what needs a restart");
+    } else if has_changed {
+        info!(changed, "SIGHUP: the configuration is in use");
+    } else {
+        info!("SIGHUP: nothing has changed in the configuration");
     }
 }
 

@@ -1,5 +1,5 @@
 //! `tidegate streams`: shows which JetStream buckets Tidegate needs, and creates or updates them.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "commands print for people")]
+#![expect(clippy::print_stderr, reason = "commands print for people")]
 
 use std::process::ExitCode;
 
@@ -9,6 +9,7 @@ use clap::Subcommand;
 use crate::cli::common::Common;
 use crate::cli::common::block_on_code;
 use crate::cli::login;
+use crate::cli::output::print_line;
 use crate::config::Config;
 use crate::config::nats::NatsConfig;
 use crate::config::nats::login::NatsLogin;
@@ -81,11 +82,11 @@ async fn plan(streams: &mut Streams, replicas: Option<u64>) -> Result<ExitCode, 
     plans.iter().for_each(|(bucket, plan)| print_plan(bucket, plan));
     let is_captured = print_captured(streams).await?;
     if plans.iter().all(|(_, plan)| *plan == BucketPlan::Unchanged) && !is_captured {
-        println!("nothing to do: the buckets are as Tidegate needs them");
+        print_line!("nothing to do: the buckets are as Tidegate needs them");
         return Ok(ExitCode::SUCCESS);
     }
     if plans.iter().any(|(_, plan)| matches!(plan, BucketPlan::Create { .. } | BucketPlan::Update { .. })) {
-        println!("`tidegate streams apply` does what is marked with create and update");
+        print_line!("`tidegate streams apply` does what is marked with create and update");
     }
     Ok(ExitCode::FAILURE)
 }
@@ -93,15 +94,16 @@ async fn plan(streams: &mut Streams, replicas: Option<u64>) -> Result<ExitCode, 
 /// Does what is to do, and prints it.
 async fn apply(streams: &mut Streams, replicas: Option<u64>) -> Result<ExitCode, StreamsError> {
     for (bucket, plan) in streams.plan(replicas).await? {
-        print_plan(&bucket, &plan);
+        // What is printed has happened.
         streams.apply(&bucket, &plan).await?;
+        print_plan(&bucket, &plan);
     }
     let is_captured = print_captured(streams).await?;
     // What the server has now counts, not what it was asked to do.
     let left = streams.plan(replicas).await?.into_iter().filter(|(_, plan)| *plan != BucketPlan::Unchanged);
     let left: Vec<&str> = left.map(|(bucket, _)| bucket.name).collect();
     if left.is_empty() && !is_captured {
-        println!("done: the buckets are as Tidegate needs them");
+        print_line!("done: the buckets are as Tidegate needs them");
         return Ok(ExitCode::SUCCESS);
     }
     if !left.is_empty() {
@@ -118,16 +120,16 @@ fn print_plan(bucket: &KvBucket, plan: &BucketPlan) {
         BucketPlan::Update { changes, .. } => (&changes[..], "update"),
         BucketPlan::Conflict { problems } => (&problems[..], "CONFLICT"),
     };
-    println!("{word:<8} {name}");
-    lines.iter().for_each(|line| println!("         {line}"));
+    print_line!("{word:<8} {name}");
+    lines.iter().for_each(|line| print_line!("         {line}"));
 }
 
 /// Prints the streams that capture what JetStream republishes. Returns whether there are any.
 async fn print_captured(streams: &mut Streams) -> Result<bool, StreamsError> {
     let names = streams.streams_of_live_messages().await?;
     for name in &names {
-        println!("CONFLICT stream {name}");
-        println!(
+        print_line!("CONFLICT stream {name}");
+        print_line!(
             "         it stores _live.>, which has copies of stored messages: remove these subjects from it"
         );
     }

@@ -1,5 +1,5 @@
 //! `tidegate subject`: prints the subject of a user, for producers on nodes with `auth.user_claim`.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "commands print for people")]
+#![expect(clippy::print_stderr, reason = "commands print for people")]
 
 use std::borrow::Cow;
 use std::process::ExitCode;
@@ -11,6 +11,7 @@ use tidegate_protocol::template::Template;
 use crate::auth::user::User;
 use crate::auth::user::UserEncoding;
 use crate::cli::common::USAGE;
+use crate::cli::output::print_line;
 
 /// The arguments of `tidegate subject`.
 #[derive(Debug, Args)]
@@ -26,7 +27,7 @@ pub struct SubjectArgs {
 pub fn run(args: &SubjectArgs) -> ExitCode {
     match subject(&args.template, &args.user) {
         Ok(subject) => {
-            println!("{subject}");
+            print_line!("{subject}");
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -1,6 +1,6 @@
 //! `tidegate vocabulary`: tests a vocabulary with its transcripts, explains it, and prints the JSON Schema of
 //! vocabularies.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "commands print for people")]
+#![expect(clippy::print_stderr, reason = "commands print for people")]
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -20,6 +20,9 @@ use tidegate_vocabulary::language::schema::schema;
 use tidegate_vocabulary::transcript::Transcript;
 use tidegate_vocabulary::transcript::play::Played;
 use tidegate_vocabulary::transcript::play::play;
+
+use crate::cli::output::print_line;
+use crate::cli::output::print_text;
 
 #[derive(Debug, Subcommand)]
 pub enum VocabularyCommand {
@@ -80,7 +83,7 @@ pub fn run(command: &VocabularyCommand) -> ExitCode {
             explain_one(file, &sender, message)
         }
         VocabularyCommand::Schema => {
-            print!("{}", schema());
+            print_text!("{}", schema());
             Ok(ExitCode::SUCCESS)
         }
     };
@@ -108,7 +111,7 @@ fn show(file: &Path, switches: &[&str]) -> Result<ExitCode, String> {
     check_switches(&text, switches)?;
     match explain(&text, switches) {
         Ok(text) => {
-            print!("{text}");
+            print_text!("{text}");
             Ok(ExitCode::SUCCESS)
         }
         Err(mistakes) => Ok(print_mistakes(file, mistakes)),
@@ -120,7 +123,7 @@ fn explain_one(file: &Path, sender: &Sender<'_>, message: &str) -> Result<ExitCo
     check_switches(&text, sender.switches)?;
     match explain_message(&text, sender, message) {
         Ok(text) => {
-            print!("{text}");
+            print_text!("{text}");
             Ok(ExitCode::SUCCESS)
         }
         Err(ExplainError::File(mistakes)) => Ok(print_mistakes(file, mistakes)),
@@ -156,10 +159,10 @@ fn test(file: &Path, transcripts: &[PathBuf], switches: &[String]) -> Result<Exi
                     0 => String::new(),
                     calls => format!("; {calls} HTTP calls skipped"),
                 };
-                println!("ok {name} ({} messages{calls})", received.len() + sent);
+                print_line!("ok {name} ({} messages{calls})", received.len() + sent);
             }
             Err(difference) => {
-                println!("FAILED {name}:{difference}");
+                print_line!("FAILED {name}:{difference}");
                 code = ExitCode::FAILURE;
             }
         }

@@ -156,14 +156,16 @@ fn read_one(
         );
     }
     let path_help = "name the path that clients connect to, such as path = \"/ws\"";
-    let (mut file, mut is_file) = (None, false);
+    let (mut file, mut is_file, mut is_read) = (None, false, false);
     let switches = table.texts("switches");
     let on: Vec<&str> =
         switches.iter().flat_map(|found| found.value.iter().map(|element| element.text)).collect();
     let vocabulary = table.parsed("vocabulary", "native".to_owned(), |text| {
         is_file = is_named_as_file(text);
         if text != "native" {
-            file = read_vocabulary(table, text, &on)?.map(|mut vocabulary| {
+            let read = read_vocabulary(table, text, &on)?;
+            is_read = true;
+            file = read.map(|mut vocabulary| {
                 vocabulary.encodes_users = encodes_users;
                 VocabularyFile(Arc::new(vocabulary))
             });
@@ -173,7 +175,8 @@ fn read_one(
     check_switches(table, is_file, file.as_ref());
     // This also applies if the file cannot be read: its paths are unknown, and that error is reported already.
     let path = if is_file {
-        if table.optional("path", |text| path(text, listen.as_ref())).is_some() {
+        // The name of a file that cannot be read may be meant for another vocabulary.
+        if table.optional("path", |text| path(text, listen.as_ref())).is_some() && is_read {
             let message = "the vocabulary is a file, which has its own paths";
             table.error("path", message, "remove `path`, or name another vocabulary");
         }

@@ -1,8 +1,12 @@
-//! The log lines of a connection: connected, credential rejected, closed.
+//! The log lines of a connection: connected, credential rejected, operation rejected, closed.
 
 use std::time::Instant;
 
 use tidegate_protocol::delivery_counts::DeliveryCounts;
+use tidegate_protocol::disconnect::Disconnect;
+use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::session::denied::Denied;
+use tidegate_protocol::subject::Pattern;
 use tracing::debug;
 use tracing::info;
 
@@ -17,6 +21,7 @@ const LINES: u32 = 10;
 
 static CLOSES: LimitByReason = LimitByReason::per_second(LINES);
 static REJECTIONS: LimitByReason = LimitByReason::per_second(LINES);
+static DENIALS: LimitByReason = LimitByReason::per_second(LINES);
 
 impl Connection {
     /// Logs the start of the connection; `request` is the id of its handshake.
@@ -53,13 +58,16 @@ impl Connection {
     }
 
     /// Counts and logs a subscription to a channel that has `max_listeners`.
-    pub(super) fn log_full_channel(&self, max_listeners: u32) {
+    pub(super) fn log_full_channel(&self, channel: &str, max_listeners: u32) {
         self.context.node.refusals.count(Refused::Listeners);
         let reason = Refused::Listeners.name();
         let Some(suppressed) = REJECTIONS.pass(reason) else { return };
         info!(
             reason,
+            limit = Refused::Listeners.limit(),
             max_listeners,
+            channel,
+            user = self.log_context.identity().as_deref().map(|identity| &*identity.user),
             session = &**self.session.borrow().id(),
             peer = %self.log_context.client_address.peer,
             forwarded = self.log_context.client_address.forwarded.map(display),
@@ -70,11 +78,33 @@ impl Connection {
         );
     }
 
+    /// Logs that the client may not do what it asked for.
+    pub(super) fn log_denied(&self, denied: &Denied) {
+        let reason = denied.reason();
+        let Some(suppressed) = DENIALS.pass(reason) else { return };
+        info!(
+            code = ErrorCode::Forbidden.name(),
+            reason,
+            operation = denied.operation.name(),
+            channel = denied.channel.as_ref().map(Pattern::as_str),
+            detail = &*denied.detail(),
+            user = self.log_context.identity().as_deref().map(|identity| &*identity.user),
+            session = &**self.session.borrow().id(),
+            peer = %self.log_context.client_address.peer,
+            forwarded = self.log_context.client_address.forwarded.map(display),
+            endpoint = &*self.policy.endpoint,
+            node = &*self.context.node.name,
+            suppressed,
+            "operation rejected"
+        );
+    }
+
     /// Counts and logs the end of the connection.
     pub(super) fn log_end(&self) {
         let LoggedEnd { close, limit } = self.log_context.end();
         let (code, reason) = close.unwrap_or((1006, "connection_lost"));
         self.context.counts.count_closed(self.transport.kind(), code, reason);
+        let limit = limit.or_else(|| limit_of(reason));
         let Some(suppressed) = CLOSES.pass(reason) else { return };
         let (client_address, session) = (self.log_context.client_address, self.session.borrow());
         let identity = self.log_context.identity();
@@ -98,5 +128,36 @@ impl Connection {
             suppressed,
             "connection closed"
         );
+    }
+}
+
+/// Logs that a caller may not do what its HTTP call asks for. The line of the rejected call has the caller's address.
+pub fn log_denied_call(denied: &Denied, user: &str, node: &str) {
+    let reason = denied.reason();
+    let Some(suppressed) = DENIALS.pass(reason) else { return };
+    info!(
+        code = ErrorCode::Forbidden.name(),
+        reason,
+        operation = denied.operation.name(),
+        channel = denied.channel.as_ref().map(Pattern::as_str),
+        detail = &*denied.detail(),
+        user,
+        node,
+        suppressed,
+        "operation rejected"
+    );
+}
+
+/// The configuration key of the limit that a client exceeds whose session ends for this reason.
+fn limit_of(reason: &str) -> Option<&'static str> {
+    let of = |disconnect: Disconnect| reason == disconnect.name();
+    if of(Disconnect::TooManyConnections) {
+        Refused::UserConnections.limit()
+    } else if of(Disconnect::TooManyErrors) {
+        Some("limits.max_errors")
+    } else if of(Disconnect::AuthTimeout) {
+        Some("limits.auth_timeout_s")
+    } else {
+        None
     }
 }

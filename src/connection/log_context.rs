@@ -68,6 +68,15 @@ impl LogContext {
         self.change_end(|end| end.close = end.close.or(Some((code, reason))));
     }
 
+    /// Sets the limit that the client exceeded as the reason why the connection ends. The first reason stays.
+    pub(super) fn set_exceeded(&self, reason: Disconnect, limit: &'static str) {
+        self.change_end(|end| {
+            if end.close.is_none() {
+                (end.close, end.limit) = (Some((reason.code(), reason.name())), Some(limit));
+            }
+        });
+    }
+
     /// Sets the key of the limit that the client exceeded, if that is why the connection ends.
     pub(super) fn set_limit(&self, limit: Option<&'static str>) {
         self.change_end(|end| end.limit = limit);

@@ -25,6 +25,7 @@ use crate::net::listener::Listener;
 use crate::net::peer::Peer;
 use crate::net::socket::Socket;
 use crate::node::permit::Permit;
+use crate::node::refusals::Refused;
 use crate::shard::handle::ListenerId;
 use crate::shard::handle::ShardRequest;
 use crate::shard::handle::Shards;
@@ -140,7 +141,7 @@ pub async fn accept(acceptor: Acceptor, shards: Shards, options: SocketOptions, 
             if let Some(suppressed) = SOCKETS_FULL.pass() {
                 let advice = "no room for more sockets: new ones are told to come back. Raise limits.connections or the \
                               limit on open files, or start more nodes";
-                warn!(sockets = count, suppressed, "{advice}");
+                warn!(sockets = count, limit = Refused::Sockets.limit(), suppressed, "{advice}");
             }
             gate.count_full_node();
             busy_replies.add(socket);

@@ -135,7 +135,7 @@ where
     let query = request.query.as_deref();
     let call_limiter = &gate.node.call_limiter;
     let address = call_limiter.by_address(gate.trusted_proxies.client(request.peer, &request.headers));
-    call_limiter.charge(address, 1, Instant::now()).map_err(too_many_calls)?;
+    call_limiter.charge(address, 1, Instant::now()).map_err(|wait| too_many_calls(address, wait))?;
     let _connection = gate.admit(request.peer, &request.headers, RequestKind::Call).await?;
     let sender = endpoint.origins.decide(&request.headers)?;
     let now = SystemTime::now();
@@ -154,7 +154,7 @@ where
     let counted = identity.as_deref().filter(|_| credential.is_some());
     let counted = counted.map_or(address, |identity| call_limiter.by_identity(identity));
     if counted != address {
-        call_limiter.charge(counted, 1, Instant::now()).map_err(too_many_calls)?;
+        call_limiter.charge(counted, 1, Instant::now()).map_err(|wait| too_many_calls(counted, wait))?;
     }
     let RequestLimits { max_body, handshake_timeout, .. } = gate.limits;
     let body = read_body(body, max_body, handshake_timeout).await?;
@@ -163,7 +163,7 @@ where
     let accepted = route.accept(scope, body).map_err(refused)?;
     let more = u32::try_from(accepted.channels() / CHANNELS_PER_CALL).unwrap_or(u32::MAX);
     if more > 0 {
-        call_limiter.charge(counted, more, Instant::now()).map_err(too_many_calls)?;
+        call_limiter.charge(counted, more, Instant::now()).map_err(|wait| too_many_calls(counted, wait))?;
     }
     match accepted.handler() {
         Handler::Session => {
@@ -259,17 +259,18 @@ async fn run_session(
     let (dialect, text) = accepted.into_message();
     let message = OneMessage { identity, caller, held, dialect, text };
     let answer = shard.run(|answer| ShardJob::Message { message, answer }).await;
-    let CallAnswer { frames, held, retry_after } = answer.ok_or_else(Problem::overloaded)?;
+    let CallAnswer { frames, held, limited } = answer.ok_or_else(Problem::overloaded)?;
     let answer = HttpAnswer::of(&frames);
     drop(frames);
-    match (answer, retry_after) {
+    match (answer, limited) {
         (HttpAnswer::Json(status, body), _) => {
             Ok(json_answer(status, Some(Bytes::from_owner(HeldBody { body, _held: held }))))
         }
-        (HttpAnswer::Refused(ClientError { code: ErrorCode::RateLimited, message }), Some(retry_after)) => {
-            Err(rate_limited(message, retry_after))
+        (HttpAnswer::Refused(ClientError { code: ErrorCode::RateLimited, message }), Some(limited)) => {
+            Err(rate_limited(message, limited.retry_after).with_limit(limited.by))
         }
-        (answer, _) => response(answer),
+        (answer, Some(limited)) => response(answer).map_err(|problem| problem.with_limit(limited.by)),
+        (answer, None) => response(answer),
     }
 }
 
@@ -286,10 +287,11 @@ impl AsRef<[u8]> for HeldBody {
 }
 
 fn no_room(no_room: NoRoom) -> Problem {
-    match no_room {
+    let problem = match no_room {
         NoRoom::Address => rate_limited(no_room.to_string(), Duration::from_secs(1)),
         NoRoom::Node => Problem::busy(no_room.to_string()),
-    }
+    };
+    problem.refused_by(no_room.refused())
 }
 
 fn health(accepted: &AcceptedRequest, scope: SessionScope<'_>, node: &Node) -> Result<Response, Problem> {

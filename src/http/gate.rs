@@ -174,7 +174,7 @@ impl Gate {
         let mut permit = self.node.admission.acquire_connection(now).map_err(|retry_after| {
             self.node.refusals.count(Refused::Connections);
             let detail = "this node has reached its limit of connections: try again later";
-            Problem::busy_retry_after(detail, retry_after)
+            Problem::busy_retry_after(detail, retry_after).refused_by(Refused::Connections)
         })?;
         permit.count_address(address_permit);
         match self.node.admission.acquire_handshake(now) {
@@ -186,7 +186,7 @@ impl Gate {
             HandshakeSlot::Rejected(retry_after) => {
                 self.node.refusals.count(Refused::Handshakes);
                 let detail = "too many clients are connecting to this node at once: try again later";
-                return Err(Problem::busy_retry_after(detail, retry_after));
+                return Err(Problem::busy_retry_after(detail, retry_after).refused_by(Refused::Handshakes));
             }
         }
         Ok(permit)
@@ -194,7 +194,8 @@ impl Gate {
 
     fn reject_if_draining(&self) -> Result<(), Problem> {
         if self.node.readiness.is_draining() {
-            return Err(Problem::busy("this node is shutting down: connect to another node"));
+            let detail = "this node is shutting down: connect to another node";
+            return Err(Problem::busy(detail).with_reason("draining"));
         }
         Ok(())
     }
@@ -221,7 +222,7 @@ impl Gate {
             self.node.refusals.count(Refused::OriginConnections);
             let detail =
                 format!("the pages of {origin} have as many connections to this node as allowed ({limit}): try again later");
-            too_many_connections(detail).with_reason(Refused::OriginConnections.name())
+            too_many_connections(detail).refused_by(Refused::OriginConnections)
         })
     }
 
@@ -238,7 +239,7 @@ impl Gate {
                 Ok(slot) => return Ok(slot),
                 Err(error) if tries == 0 => {
                     self.node.refusals.count(Refused::UserConnections);
-                    return Err(too_many_connections(error.to_string()));
+                    return Err(too_many_connections(error.to_string()).with_limit(Refused::UserConnections));
                 }
                 Err(_) => tokio::time::sleep(USER_SLOT_PAUSE).await,
             }

@@ -8,7 +8,9 @@ use warp::http::header;
 use warp::reply::Response;
 
 use crate::auth::error::KEYS_UNAVAILABLE;
+use crate::node::call_limiter::Caller;
 use crate::node::counts::NodeCounts;
+use crate::node::refusals::Refused;
 
 /// The URL of the folder with the pages of all error codes.
 const PAGES: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/errors");
@@ -23,6 +25,8 @@ pub struct Problem {
     pub detail: String,
     /// The word for logs: the code, or a more exact reason.
     pub reason: &'static str,
+    /// The configuration key of the limit that the client exceeded, for logs.
+    pub limit: Option<&'static str>,
     /// One more header, if the status requires one.
     pub header: Option<Box<(header::HeaderName, HeaderValue)>>,
 }
@@ -30,7 +34,7 @@ pub struct Problem {
 impl Problem {
     /// A problem without a further header.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), reason: code, header: None }
+        Self { status, code, detail: detail.into(), reason: code, limit: None, header: None }
     }
 
     /// Sets the header.
@@ -44,6 +48,16 @@ impl Problem {
         Self { reason, ..self }
     }
 
+    /// Sets the limit that the client exceeded, for logs.
+    pub fn with_limit(self, refused: Refused) -> Self {
+        Self { limit: refused.limit(), ..self }
+    }
+
+    /// The same, with the limit's name as the reason.
+    pub fn refused_by(self, refused: Refused) -> Self {
+        self.with_reason(refused.name()).with_limit(refused)
+    }
+
     /// 503 with `Retry-After: 1`.
     pub fn busy(detail: impl Into<String>) -> Self {
         Self::busy_for(detail, 1)
@@ -51,7 +65,7 @@ impl Problem {
 
     /// 503: the queue of a shard is full.
     pub fn overloaded() -> Self {
-        Self::busy("this node is overloaded: try again later")
+        Self::busy("this node is overloaded: try again later").with_reason("overloaded")
     }
 
     /// 503 with this `Retry-After` in seconds.
@@ -73,7 +87,7 @@ impl Problem {
 
     /// 503 with this `Retry-After` in seconds: what the request needs is unavailable, such as NATS.
     pub fn unavailable(detail: impl Into<String>, seconds: u64) -> Self {
-        Self { code: "unavailable", ..Self::busy_for(detail, seconds) }
+        Self { code: "unavailable", reason: "unavailable", ..Self::busy_for(detail, seconds) }
     }
 
     /// Counts a request that was rejected with this problem.
@@ -113,8 +127,9 @@ pub fn retry_after_seconds(retry_after: Duration) -> u64 {
 }
 
 /// 429: the caller has exceeded its rate of calls.
-pub fn too_many_calls(retry_after: Duration) -> Problem {
-    rate_limited("too many calls: slow down, and try again after the time in `Retry-After`", retry_after)
+pub fn too_many_calls(caller: Caller, retry_after: Duration) -> Problem {
+    let detail = "too many calls: slow down, and try again after the time in `Retry-After`";
+    rate_limited(detail, retry_after).with_limit(caller.limit_of_calls())
 }
 
 /// 429 with this `Retry-After`.

@@ -78,6 +78,25 @@ impl ProxyHeader {
     }
 }
 
+/// Whether these first bytes of a socket begin a header. No request and no TLS session begins so.
+pub fn is_header(first: &[u8]) -> bool {
+    first.starts_with(V1_START) || first.starts_with(V2_SIGNATURE)
+}
+
+/// Waits for the first bytes of a fresh socket, and returns whether they begin a header. Reads nothing. The caller sets
+/// the deadline.
+pub async fn begins_with_header(socket: &RegisteredSocket) -> io::Result<bool> {
+    let mut first = [0; V2_SIGNATURE.len()];
+    loop {
+        socket.readable().await?;
+        match socket.try_peek(&mut first) {
+            Ok(count) => return Ok(is_header(&first[..count])),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// Reads the header of a fresh socket, and nothing after it. The caller sets the deadline. `scratch` must have
 /// room for a header.
 pub async fn read_header(

@@ -55,10 +55,14 @@ pub fn refused(error: TicketError) -> Problem {
         }
         TicketError::TooManyOfUser => Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail)
             .with_header(header::RETRY_AFTER, &retry_after_seconds(RETRY_AFTER).to_string()),
-        TicketError::Away | TicketError::Full | TicketError::NoRandomNumbers => {
-            Problem::unavailable(detail, retry_after_seconds(RETRY_AFTER))
-        }
+        TicketError::Away => unavailable(detail, "nats_unavailable"),
+        TicketError::Full => unavailable(detail, "tickets_full"),
+        TicketError::NoRandomNumbers => unavailable(detail, "no_random_numbers"),
     }
+}
+
+fn unavailable(detail: String, reason: &'static str) -> Problem {
+    Problem::unavailable(detail, retry_after_seconds(RETRY_AFTER)).with_reason(reason)
 }
 
 fn unauthorized(detail: String, reason: &'static str) -> Problem {

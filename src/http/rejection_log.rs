@@ -43,6 +43,7 @@ impl RejectedRequest<'_> {
             status = problem.status.as_u16(),
             code = problem.code,
             reason = problem.reason,
+            limit = problem.limit,
             detail = &*problem.detail,
             claimed_user = self.claimed_user(problem),
             peer = %self.peer,

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use tokio::time::sleep_until;
 use tokio::time::timeout_at;
 use tracing::debug;
+use tracing::info;
 use warp::Filter;
 use warp::http::HeaderValue;
 use warp::http::StatusCode;
@@ -40,11 +41,13 @@ use crate::http::filters::Routes;
 use crate::http::filters::not_found;
 use crate::http::gate::Gate;
 use crate::http::problem::Problem;
+use crate::http::proxy_protocol;
 use crate::http::request_id;
 use crate::http::socket_gate::SocketGate;
 use crate::http::target;
 use crate::http::websocket;
 use crate::http::websocket::FastPathSocket;
+use crate::net::peer::Peer;
 use crate::net::socket::RegisteredSocket;
 use crate::net::stream::Stream;
 use crate::net::tls::settings::TlsSettings;
@@ -53,9 +56,12 @@ use crate::shard::AcceptedSocket;
 use crate::shard::Serve;
 use crate::shard::handle::ListenerId;
 use crate::shard::handle::ShardHandle;
+use crate::telemetry::limit::LogLimit;
 
 /// The size of the first read, in bytes. A longer handshake takes several reads, and hyper parses it.
 const FIRST_READ: usize = 16 * 1024;
+
+static TOO_LONG: LogLimit = LogLimit::per_second(10);
 
 /// The most sockets of a shard that are rejected before their request at a time.
 const MAX_REJECTIONS: usize = 64;
@@ -163,6 +169,7 @@ pub fn serve(routes: RoutesReceiver, node: &Arc<Node>, shard: &ShardHandle) -> S
                     return None;
                 }
             };
+            service.warn_before_tls(&socket, peer, deadline).await;
             let stream = match (socket, &service.tls) {
                 (RegisteredSocket::Tcp(tcp), Some(tls)) => {
                     let tls = tls.accept(tcp).inspect_err(|error| debug!(%error, "cannot begin TLS"));
@@ -174,6 +181,9 @@ pub fn serve(routes: RoutesReceiver, node: &Arc<Node>, shard: &ShardHandle) -> S
             let read = timeout_at(deadline, first_bytes(&stream, &service.scratch)).await.ok().flatten()?;
             if stream.is_challenge() {
                 return None;
+            }
+            if proxy_protocol::is_header(&read) {
+                service.socket_gate.warn_about_header(peer);
             }
             // The socket may be older than a reload.
             let (service, replaced) = current(listener)?;
@@ -190,6 +200,17 @@ pub fn serve(routes: RoutesReceiver, node: &Arc<Node>, shard: &ShardHandle) -> S
             None
         })
     }))
+}
+
+impl<S> ListenerService<S> {
+    /// Warns about a PROXY header where TLS would only say that the bytes are none of its own.
+    async fn warn_before_tls(&self, socket: &RegisteredSocket, peer: Peer, deadline: Instant) {
+        if self.tls.is_some()
+            && let Ok(Ok(true)) = timeout_at(deadline, proxy_protocol::begins_with_header(socket)).await
+        {
+            self.socket_gate.warn_about_header(peer);
+        }
+    }
 }
 
 /// Answers a socket before TLS and before its request is read. Above a number of such sockets, it is closed without
@@ -286,7 +307,7 @@ async fn serve_with_hyper<S>(
             }
             // Polled before the node's shutdown below: told to shut down before its first read, hyper closes a connection
             // without reading it, but a request that has arrived must be answered.
-            result = connection.as_mut() => return log_error(result),
+            result = connection.as_mut() => return log_error(&service, info.peer, result),
             // This deadline is for the first request; hyper's `header_read_timeout` is for the others.
             () = sleep_until(deadline), if !is_past_deadline => {
                 is_past_deadline = true;
@@ -314,8 +335,21 @@ fn bare_lf_rejected() -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "bad_request", words).with_header(header::CONNECTION, "close")
 }
 
-fn log_error(result: hyper::Result<()>) {
-    if let Err(error) = result {
-        debug!(%error, "http connection ended");
+/// Logs why a connection ended early. hyper has answered a request whose head is too long with 431, or with 414.
+fn log_error<S>(service: &ListenerService<S>, peer: Peer, result: hyper::Result<()>) {
+    let Err(error) = result else { return };
+    if !error.is_parse_too_large() {
+        return debug!(%error, "http connection ended");
+    }
+    if let Some(suppressed) = TOO_LONG.pass() {
+        info!(
+            reason = "head_too_long",
+            limit = "limits.max_header_bytes, limits.max_headers",
+            %error,
+            %peer,
+            node = &*service.node.name,
+            suppressed,
+            "request rejected: its head is longer, or has more fields, than these limits allow"
+        );
     }
 }

@@ -40,6 +40,7 @@ static REFUSALS: LimitByReason = LimitByReason::per_second(10);
 static PROXY_HEADERS: LogLimit = LogLimit::per_second(1);
 static NO_CLIENT_ADDRESS: LogLimit = LogLimit::every(60, 1);
 static UNLISTED_PROXY: LogLimit = LogLimit::every(60, 1);
+static UNEXPECTED_HEADER: LogLimit = LogLimit::every(60, 1);
 
 /// The address of a client that a proxy has not named.
 const UNKNOWN_CLIENT: SocketAddr = SocketAddr::new(peer::NO_ADDRESS, 0);
@@ -114,7 +115,10 @@ impl SocketGate {
             }
             Ok(ProxiedClient::Proxy) => Ok(peer),
             // Not the proxy's address: headers with addresses are those of the client then.
-            Ok(ProxiedClient::Unknown) => Ok(Peer::Tcp(UNKNOWN_CLIENT)),
+            Ok(ProxiedClient::Unknown) => {
+                self.warn_about_unknown_client(peer);
+                Ok(Peer::Tcp(UNKNOWN_CLIENT))
+            }
             Err(error) => Err(self.reject_proxy_header(peer, &error)),
         }
     }
@@ -187,7 +191,7 @@ impl SocketGate {
         };
         self.node.refusals.count(refused);
         let seconds = retry_after_seconds(retry_after).to_string();
-        problem.with_reason(refused.name()).with_header(header::RETRY_AFTER, &seconds)
+        problem.refused_by(refused).with_header(header::RETRY_AFTER, &seconds)
     }
 
     /// Logs a socket that is refused before its request is read.
@@ -197,6 +201,7 @@ impl SocketGate {
             status = problem.status.as_u16(),
             code = problem.code,
             reason = problem.reason,
+            limit = problem.limit,
             detail = &*problem.detail,
             %peer,
             node = &*self.node.name,
@@ -234,6 +239,28 @@ impl SocketGate {
         {
             let advice = "a program on this machine sends X-Forwarded-For, and is not in http.trusted_proxies: limits for \
                           each address do not apply to its clients; list it if it is a proxy";
+            warn!(%peer, node = &*self.node.name, suppressed, "{advice}");
+        }
+    }
+
+    /// Logs that a socket begins with a PROXY header that no one reads: the request after it cannot be understood.
+    pub fn warn_about_header(&self, peer: Peer) {
+        if let Some(suppressed) = UNEXPECTED_HEADER.pass() {
+            let advice = if self.node.http.proxy_protocol {
+                "a socket begins with a PROXY header, and its peer is no trusted proxy: list the proxy in \
+                 http.trusted_proxies"
+            } else {
+                "a socket begins with a PROXY header, which is not expected: set http.proxy_protocol to true and list the \
+                 proxy in http.trusted_proxies, or turn off the PROXY protocol of the proxy"
+            };
+            warn!(%peer, node = &*self.node.name, suppressed, "{advice}");
+        }
+    }
+
+    fn warn_about_unknown_client(&self, peer: Peer) {
+        if let Some(suppressed) = NO_CLIENT_ADDRESS.pass() {
+            let advice = "a trusted proxy names no client in its PROXY header, so limits for each address do not apply to \
+                          its clients: make it send their addresses";
             warn!(%peer, node = &*self.node.name, suppressed, "{advice}");
         }
     }

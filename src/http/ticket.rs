@@ -90,12 +90,12 @@ async fn answer(
     }
     let call_limiter = &gate.node.call_limiter;
     let address = call_limiter.by_address(gate.trusted_proxies.client(connection.peer, headers));
-    call_limiter.charge(address, 1, Instant::now()).map_err(too_many_calls)?;
+    call_limiter.charge(address, 1, Instant::now()).map_err(|wait| too_many_calls(address, wait))?;
     let now = SystemTime::now();
     let _connection = gate.admit(connection.peer, headers, RequestKind::Call).await?;
     let accepted = accepted(gate, method, headers, now).await?;
     let caller = call_limiter.by_identity(&accepted.identity);
-    call_limiter.charge(caller, 1, Instant::now()).map_err(too_many_calls)?;
+    call_limiter.charge(caller, 1, Instant::now()).map_err(|wait| too_many_calls(caller, wait))?;
     let AcceptedCredential { credential, origin, .. } = accepted;
     let (tickets, from_cookie) = (&gate.node.tickets, credential.carrier == Carrier::Cookie);
     let origin = origin.map(|origin| origin.to_string());

@@ -5,6 +5,7 @@ use serde_json::json;
 use thiserror::Error;
 
 use crate::config::nats::NatsConfig;
+use crate::config::nats::login::NatsLogin;
 use crate::nats::api_error::ApiError;
 use crate::nats::buckets::BUCKETS;
 use crate::nats::buckets::KvBucket;
@@ -56,7 +57,13 @@ impl Streams {
             let Some(server) = Server::parse(url, None) else { continue };
             let opened = connect::connect(server, config.ca_file.clone()).await;
             let opened = match opened {
-                Ok(server) => ProbeConnection::log_in(server, &config.login, NAME).await,
+                Ok(server) => {
+                    let logged_in = ProbeConnection::log_in(server, &config.login, NAME).await;
+                    logged_in.map_err(|reason| {
+                        let (shown, help) = (login_shown(&config.login), login_help(&config.login));
+                        format!("NATS refuses {shown}: {reason}; {help}")
+                    })
+                }
                 Err(error) => Err(error.to_string()),
             };
             match opened {
@@ -120,6 +127,31 @@ impl Streams {
             RequestOutcome::Denied(reason) => Err(StreamsError::Denied { request, reason }),
             RequestOutcome::NoResponders => Err(StreamsError::NoJetStream),
             RequestOutcome::NoReply => Err(StreamsError::NoReply { request }),
+        }
+    }
+}
+
+/// A login in error messages.
+fn login_shown(login: &NatsLogin) -> String {
+    match login {
+        NatsLogin::None => "a connection without a login".to_owned(),
+        NatsLogin::Password { user, .. } => format!("the user \"{user}\""),
+        NatsLogin::Token(_) => "the token".to_owned(),
+        NatsLogin::NkeyFile(file) => format!("the key in {}", file.display()),
+        NatsLogin::CredsFile(file) => format!("the credentials in {}", file.display()),
+    }
+}
+
+/// What to check if the server refuses the login.
+fn login_help(login: &NatsLogin) -> &'static str {
+    match login {
+        NatsLogin::None => "log in as an operator, with --user or --creds",
+        NatsLogin::Password { .. } => {
+            "check its password, and that the configuration of nats-server has this user"
+        }
+        NatsLogin::Token(_) => "check nats.token against the configuration of nats-server",
+        NatsLogin::NkeyFile(_) | NatsLogin::CredsFile(_) => {
+            "check that the configuration of nats-server has this user, and that it has not expired"
         }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use thiserror::Error;
 
 use crate::node::call_limiter::Caller;
+use crate::node::refusals::Refused;
 
 /// Counters in a row. An address has one counter in each of two rows and has no room only if both are at the limit. Two
 /// addresses hardly ever share both, so a fixed table is enough.
@@ -38,6 +39,16 @@ pub enum NoRoom {
     Address,
     #[error("too many bytes of answers wait for their callers on this node: try again later")]
     Node,
+}
+
+impl NoRoom {
+    /// The limit that was reached.
+    pub fn refused(self) -> Refused {
+        match self {
+            Self::Address => Refused::AddressAnswers,
+            Self::Node => Refused::Answers,
+        }
+    }
 }
 
 /// Counts the bytes of one answer until it is dropped.

@@ -11,6 +11,7 @@ use tidegate_protocol::session::limits::Rate;
 
 use crate::node::address_key::AddressKey;
 use crate::node::rate_buckets::RateBuckets;
+use crate::node::refusals::Refused;
 
 /// The rates of HTTP calls; 0 per second for no limit.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +36,14 @@ impl Caller {
     pub fn id(self) -> u64 {
         match self {
             Self::Identity(id) | Self::Address(id) => id,
+        }
+    }
+
+    /// The limit of its calls.
+    pub fn limit_of_calls(self) -> Refused {
+        match self {
+            Self::Identity(_) => Refused::Calls,
+            Self::Address(_) => Refused::AddressCalls,
         }
     }
 }

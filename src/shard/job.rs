@@ -15,6 +15,7 @@ use crate::connection::counts::ShardCountsReport;
 use crate::lane::counts::LaneReport;
 use crate::node::answer_budget::HeldAnswer;
 use crate::node::call_limiter::Caller;
+use crate::node::refusals::Refused;
 
 /// A job, and where its answer goes.
 #[derive(Debug)]
@@ -65,6 +66,14 @@ pub struct CallAnswer {
     pub frames: Vec<Frame>,
     /// Counts their bytes until they are sent.
     pub held: HeldAnswer,
-    /// If the caller may call again only later: after which time.
-    pub retry_after: Option<Duration>,
+    /// The limit that the call exceeded, if that is why it has no result.
+    pub limited: Option<LimitedCall>,
+}
+
+/// A call that exceeded a limit.
+#[derive(Clone, Copy, Debug)]
+pub struct LimitedCall {
+    pub by: Refused,
+    /// When the caller may call again.
+    pub retry_after: Duration,
 }

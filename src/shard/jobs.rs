@@ -20,6 +20,7 @@ use tidegate_vocabulary::statistics::Statistics;
 use tokio::sync::oneshot;
 
 use crate::connection::context::Context;
+use crate::connection::log::log_denied_call;
 use crate::connection::table::Connections;
 use crate::connection::upstream;
 use crate::shard::cluster::Cluster;
@@ -96,11 +97,12 @@ async fn answer_message(
 ) -> Option<CallAnswer> {
     let OneMessage { identity, caller, mut held, dialect, text } = message;
     let now = context.clock.at(Instant::now());
-    let (vocabulary, verified) = (dialect.number(), Verified::at(identity, now));
+    let (vocabulary, user) = (dialect.number(), Arc::clone(&identity.user));
+    let verified = Verified::at(identity, now);
     let (id, settings) = (context.session_id(), Arc::clone(&context.settings().session));
     let mut session = Session::of_one_message(id, dialect, settings, verified, now);
     session.handle_input(Input::Received(ClientMessage::Text(text)), now);
-    let (mut frames, mut retry_after) = (Vec::new(), None);
+    let (mut frames, mut limited) = (Vec::new(), None);
     while let Some(output) = session.poll_output() {
         let input = match output {
             Output::Send { frame, .. } => {
@@ -121,7 +123,7 @@ async fn answer_message(
                             LastValuesCall { context, cluster, vocabulary, channels: &channels, caller };
                         let result = for_caller(answer, read.answer(&mut held)).await?;
                         result.map(QueryResult::LastValues).map_err(|refusal| {
-                            retry_after = refusal.retry_after;
+                            limited = refusal.limited;
                             refusal.error
                         })
                     }
@@ -131,6 +133,10 @@ async fn answer_message(
                     }
                 };
                 Input::Queried { request, result }
+            }
+            Output::Denied(denied) => {
+                log_denied_call(&denied, &user, &context.node.name);
+                continue;
             }
             Output::Deliver { .. }
             | Output::DeliverSnapshot { .. }
@@ -153,7 +159,7 @@ async fn answer_message(
     }
     // What has been done is answered, whether there is room or not; the next calls of the caller are refused.
     held.set(frames.iter().map(Frame::len).sum());
-    Some(CallAnswer { frames, held, retry_after })
+    Some(CallAnswer { frames, held, limited })
 }
 
 /// Waits for the result of this work, which is begun in any case. `None` if the caller goes first.

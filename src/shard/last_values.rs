@@ -17,6 +17,7 @@ use crate::node::call_limiter::Caller;
 use crate::shard::cluster::Cluster;
 use crate::shard::cluster::values;
 use crate::shard::cluster::values::Values;
+use crate::shard::job::LimitedCall;
 use crate::shard::stretch::Stretch;
 
 /// Values, and bytes of values, that count as one more call for the rate limit.
@@ -35,11 +36,11 @@ pub(super) struct LastValuesCall<'c> {
     pub(super) caller: Caller,
 }
 
-/// Why a call has no values, and when the caller may try again, if that is known.
+/// Why a call has no values, and the limit that it exceeded, if that is why.
 #[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) error: ClientError,
-    pub(super) retry_after: Option<Duration>,
+    pub(super) limited: Option<LimitedCall>,
 }
 
 /// What a call costs.
@@ -68,7 +69,7 @@ impl LastValuesCall<'_> {
         let _turn = self.context.value_turns.acquire().await;
         // Earlier calls of the caller may have been charged while this one waited.
         let limiter = &self.context.node.call_limiter;
-        limiter.charge(self.caller, 0, Instant::now()).map_err(too_many_calls)?;
+        limiter.charge(self.caller, 0, Instant::now()).map_err(|wait| too_many_calls(self.caller, wait))?;
         let found = values::local(self.context, self.channels, true).await.ok_or_else(overloaded)?;
         let found: Vec<Values> = found.into_iter().collect::<Option<_>>().ok_or_else(unavailable)?;
         let cost = Cost::of(&found);
@@ -123,13 +124,14 @@ async fn listed(
 
 impl From<ClientError> for Refusal {
     fn from(error: ClientError) -> Self {
-        Self { error, retry_after: None }
+        Self { error, limited: None }
     }
 }
 
-fn too_many_calls(wait: Duration) -> Refusal {
+fn too_many_calls(caller: Caller, retry_after: Duration) -> Refusal {
     let message = "too many calls: slow down, and try again after the time in `Retry-After`";
-    Refusal { error: ClientError::new(ErrorCode::RateLimited, message), retry_after: Some(wait) }
+    let limited = LimitedCall { by: caller.limit_of_calls(), retry_after };
+    Refusal { error: ClientError::new(ErrorCode::RateLimited, message), limited: Some(limited) }
 }
 
 /// The error for an answer without room.
@@ -139,7 +141,8 @@ fn no_room(no_room: NoRoom) -> Refusal {
         NoRoom::Node => ErrorCode::TryAgain,
     };
     let error = ClientError::new(code, no_room.to_string());
-    Refusal { error, retry_after: Some(Duration::from_secs(1)) }
+    let limited = LimitedCall { by: no_room.refused(), retry_after: Duration::from_secs(1) };
+    Refusal { error, limited: Some(limited) }
 }
 
 fn unavailable() -> ClientError {

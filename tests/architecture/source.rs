@@ -131,6 +131,29 @@ impl Source {
         occurrences(&self.code, word).map(|at| line_of(&self.code, at)).collect()
     }
 
+    /// The names of the fields of log lines, each with the line on which its macro begins.
+    pub(crate) fn log_fields(&self) -> Vec<(usize, String)> {
+        let macros = ["trace!(", "debug!(", "info!(", "warn!(", "error!("];
+        let begins = macros
+            .into_iter()
+            .flat_map(|begin| occurrences(&self.code, begin).map(move |at| (at, at + begin.len())));
+        begins
+            .flat_map(|(at, inside)| {
+                let fields = arguments(&self.code[inside..]).into_iter().filter_map(|argument| {
+                    let argument = argument.trim().trim_start_matches(['%', '?']);
+                    let is_part = |c: char| is_name(c) || c == '.';
+                    let end = argument.find(|c| !is_part(c)).unwrap_or(argument.len());
+                    let (name, rest) = argument.split_at(end);
+                    let rest = rest.trim_start();
+                    let is_field = rest.is_empty() || rest.starts_with('=') && !rest.starts_with("==");
+                    (is_field && !name.is_empty()).then(|| name.to_owned())
+                });
+                let line = line_of(&self.code, at);
+                fields.map(move |name| (line, name)).collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
     /// The lines whose text contains a word, tests and comments included.
     pub(crate) fn says_raw(&self, words: &str) -> Vec<usize> {
         let code = without_comments_and_texts(&self.text);
@@ -167,6 +190,27 @@ impl Source {
         let named = found.map(|(at, end)| (line_of(&self.code, at), name_at(&self.code, end)));
         named.filter(|(_, name)| name != "super").collect()
     }
+}
+
+/// The arguments of a macro, from behind its opening parenthesis.
+fn arguments(code: &str) -> Vec<&str> {
+    let (mut depth, mut start, mut found) = (0_usize, 0, Vec::new());
+    for (at, c) in code.char_indices() {
+        match c {
+            '(' | '[' | '{' => depth += 1,
+            ')' if depth == 0 => {
+                found.push(&code[start..at]);
+                return found;
+            }
+            ')' | ']' | '}' => depth = depth.saturating_sub(1),
+            ',' if depth == 0 => {
+                found.push(&code[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    found
 }
 
 fn is_name(c: char) -> bool {

@@ -155,7 +155,10 @@ pub(crate) const DOORS: [(&str, &[&str]); 47] = [
     ("socket2", &["net", "http", "tidegate-bench"]),
     ("thiserror", &[""]),
     ("tidegate_bench", &["cli"]),
-    ("tidegate_document", &["cli", "config", "nats/files.rs", "net/tls/files.rs", "tidegate-vocabulary"]),
+    (
+        "tidegate_document",
+        &["cli", "config", "auth/keys.rs", "nats/files.rs", "net/tls/files.rs", "tidegate-vocabulary"],
+    ),
     (
         "tidegate_protocol",
         &[
@@ -293,6 +296,21 @@ pub(crate) const SELDOM: [&str; 6] = [
     "cannot subscribe to the requests of other nodes",
     "skipped malformed messages from nats",
     "a lane has an item for a shard that does not exist",
+];
+
+/// What the JSON format of logs adds to each line, or may add.
+pub(crate) const LOG_NAMES: [&str; 11] = [
+    "timestamp",
+    "level",
+    "target",
+    "message",
+    "fields",
+    "span",
+    "spans",
+    "filename",
+    "line_number",
+    "threadName",
+    "threadId",
 ];
 
 pub(crate) const LONGEST_FILE: usize = 600;

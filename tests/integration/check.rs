@@ -212,6 +212,39 @@ async fn invalid_and_used_addresses_are_reported_before_the_node_starts() {
 }
 
 #[tokio::test]
+async fn check_names_every_wrong_key_of_tokens_in_one_run() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keys");
+    let file = format!(
+        "[[auth.key]]\nkid = \"one\"\nalgorithm = \"RS256\"\npublic_key_file = \"{folder}/p256.pem\"\n\
+         [[auth.key]]\nkid = \"two\"\nalgorithm = \"ES256\"\npublic_key_file = \"{folder}/rsa-1024.pem\"\n"
+    );
+    let path = std::env::temp_dir().join(format!("tidegate-wrong-keys-{}.toml", std::process::id()));
+    std::fs::write(&path, file).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    let output = within("the exit", command.arg("check").arg("--config").arg(&path).output()).await.unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let found = text_of(&output);
+    for (line, words) in [
+        (4, "the key \"one\" is a key on the curve P-256"),
+        (8, "the key \"two\" is an RSA key of 1024 bits"),
+    ] {
+        assert!(found.contains(&format!(".toml:{line}:")) && found.contains(words), "{found}");
+    }
+    assert_eq!(output.status.code(), Some(64), "{found}");
+}
+
+#[tokio::test]
+async fn the_address_of_a_unix_socket_has_help_of_its_own() {
+    let folder = std::env::temp_dir().join(format!("tidegate-absent-{}", std::process::id()));
+    let listen = format!("unix:{}/tidegate.sock", folder.display());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    command.arg("serve").current_dir(std::env::temp_dir()).env("TIDEGATE_HTTP__LISTEN", listen);
+    let output = within("the exit", command.output()).await.unwrap();
+    let found = text_of(&output);
+    assert!(found.contains("The folder of the socket does not exist: create it"), "{found}");
+}
+
+#[tokio::test]
 async fn check_and_the_start_log_warn_if_no_client_can_authenticate() {
     let nats = NatsServer::open().await;
     let file = format!("[nats]\nurl = \"{}\"\n{ROLE}", nats.url());

@@ -190,6 +190,7 @@ async fn the_log_has_the_address_of_each_listener() {
     assert_ne!(main, own);
     assert!(!main.ends_with(":0") && !own.ends_with(":0"), "{main} {own}");
     assert_eq!(listening[1]["endpoint_listen"], json!("127.0.0.1:0"));
+    assert!(listening.iter().all(|line| line["tls"] == false), "{listening:?}");
 }
 
 /// The sockets that wait until this listener accepts them, as the kernel's table says.

@@ -57,6 +57,7 @@ mod poison;
 mod priorities;
 mod publishing;
 mod redirect;
+mod refusal_logs;
 mod regressions;
 mod reload;
 mod replacement;

@@ -226,7 +226,9 @@ async fn what_needs_a_restart_is_named_and_the_rest_is_used() {
     let more = "limits.inbox_bytes = 2000000\nlog.filter = \"debug\"\n[[class]]\npattern = \"chat.>\"";
     node.reload(&Process::config(&nats.node_url(), more, NEXT_SECRET, "chat.>"));
     let message = "SIGHUP: the configuration is in use, except for what needs a restart";
-    assert_eq!(node.logged(message, |_| true).await["needs_restart"], "[[class]], limits.inbox_bytes");
+    let line = node.logged(message, |_| true).await;
+    assert_eq!(line["needs_restart"], "[[class]], limits.inbox_bytes");
+    assert_eq!(line["changed"], "[auth], log.filter");
     let mut client = Client::connect(&node.address, &next_token("alice")).await;
     client.subscribe("chat.a").await;
     eventually("lines of the new log filter", async || {
@@ -257,4 +259,15 @@ async fn what_is_withdrawn_ends_connections_that_would_serve_further_requests() 
     let answer = silent.answer().await;
     assert_eq!(answer.status, 101);
     assert_eq!(silent.close_code().await, Some(4504));
+}
+
+#[tokio::test]
+async fn a_reload_says_which_sections_have_changed_or_that_nothing_has() {
+    let nats = NatsServer::start().await;
+    let node = Process::serve(&nats.node_url(), "").await;
+    node.signal("HUP");
+    let line = node.logged("SIGHUP: nothing has changed in the configuration", |_| true).await;
+    assert_eq!(line["changed"], Value::Null, "{line}");
+    node.reload(&Process::config(&nats.node_url(), "limits.max_errors = 9", SECRET, "news.>"));
+    assert_eq!(node.logged(IN_USE, |_| true).await["changed"], "[[role]], [limits]");
 }

@@ -192,8 +192,8 @@ async fn check_says_why_a_token_is_refused_and_never_shows_its_signature() {
         ),
         (
             [&user[..], &["--secret-file", secret.path()]].concat(),
-            "matches no key of its issuer",
-            "unknown_key",
+            "has no \"kid\", and its issuer has several keys",
+            "missing_kid",
             "several are configured",
         ),
     ];
@@ -270,5 +270,46 @@ async fn what_new_lacks_is_named() {
         let printed = token(config, &[&["new"], arguments].concat()).await;
         assert_eq!((printed.code, printed.out.as_str()), (64, ""), "{printed:?}");
         assert!(printed.err.contains(words), "{words}: {printed:?}");
+    }
+}
+
+#[tokio::test]
+async fn check_names_the_issuer_whose_key_a_token_of_another_issuer_names() {
+    let (one, two) = ("1".repeat(32), "2".repeat(32));
+    let config = Text::new(&format!(
+        "[auth]\n[[auth.issuer]]\nissuer = \"https://staff.example\"\nuser_prefix = \"staff:\"\n\
+         [[auth.issuer.key]]\nkid = \"staff\"\nsecret = \"{one}\"\n\
+         [[auth.issuer]]\nissuer = \"https://jobs.example\"\n[[auth.issuer.key]]\nkid = \"jobs\"\nsecret = \"{two}\"\n"
+    ));
+    let secret = Text::new(&two);
+    let arguments = ["new", "--user", "ann", "--role", "user", "--claim", "iss=https://staff.example"];
+    let with_key = ["--secret-file", secret.path(), "--key", "jobs", "--issuer", "https://jobs.example"];
+    let minted = token(&config, &[&arguments[..], &with_key].concat()).await;
+    let checked = token(&config, &["check", minted.out.trim()]).await;
+    let shown = "key           jobs, which is a key of another issuer: https://jobs.example";
+    assert!(checked.out.contains(shown), "{minted:?} {checked:?}");
+}
+
+#[tokio::test]
+async fn commands_end_quietly_when_no_one_reads_their_output() {
+    let config = config("");
+    let minted = new_token(&config, &["--user", "ann", "--role", "user"]).await;
+    let file = ["--config", config.path()];
+    for (arguments, code) in [
+        (vec!["check"], 0),
+        (vec!["token", "check", minted.as_str()], 0),
+        (vec!["token", "check", "a.b.c"], 1),
+        (vec!["token", "new", "--user", "ann", "--role", "user"], 0),
+        (vec!["explain", "subscribe", "prices.AAPL", "--user", "ann", "--role", "user"], 0),
+        (vec!["vocabulary", "schema"], 0),
+    ] {
+        let is_configured = arguments[0] != "vocabulary";
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.args(&arguments).args(file.iter().filter(|_| is_configured)).stdout(writer);
+        let output = command.stderr(std::process::Stdio::piped()).output().await.unwrap();
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), &*printed), (Some(code), ""), "{arguments:?}");
     }
 }

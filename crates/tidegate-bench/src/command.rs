@@ -17,6 +17,8 @@ use crate::command::workload::Lane;
 use crate::command::workload::WorkloadArgs;
 use crate::goals;
 use crate::machine::Machine;
+use crate::output::print_line;
+use crate::output::print_text;
 use crate::report;
 use crate::report::Outcome;
 use crate::results_page;
@@ -188,7 +190,7 @@ impl CommonArgs {
             for &lane in lanes {
                 let name = build_name(number, lane);
                 if !self.tidegate.is_empty() {
-                    println!("{name} is {}", program.display());
+                    print_line!("{name} is {}", program.display());
                 }
                 let (program, own_lane) = (program.clone(), lane == Lane::Own);
                 targets.push(Target::Tidegate { name, program, own_lane });
@@ -231,23 +233,23 @@ impl Job {
         let arguments: Vec<_> = std::env::args().skip(1).collect();
         let command = format!("tidegate {}", arguments.join(" "));
         let machine = Machine::current(&self.nats_server);
-        println!("$ {command}\n{}\n", machine.line());
+        print_line!("$ {command}\n{}\n", machine.line());
         let mut outcomes = Vec::new();
         for entry in &self.entries {
             let outcome = self.bench_for(entry)?.run(entry)?;
-            println!("\n{}", outcome.table());
+            print_line!("\n{}", outcome.table());
             outcomes.push(outcome);
         }
         let mut expectations: Vec<_> = outcomes.iter().flat_map(Outcome::expectations).collect();
         if let Some(reason) = self.why_unjudged() {
-            println!("goals are not judged: {reason}");
+            print_line!("goals are not judged: {reason}");
         } else {
             expectations.extend(goals::check(&outcomes));
             for workload in goals::without_goal(&outcomes) {
-                println!("no goal for these parameters: {workload}");
+                print_line!("no goal for these parameters: {workload}");
             }
         }
-        print!("{}", report::expectations(&expectations));
+        print_text!("{}", report::expectations(&expectations));
         if let Some(file) = &self.common.json {
             let json = report::json(&command, &machine, &outcomes, &expectations);
             std::fs::write(file, json).with_context(|| format!("cannot write {}", file.display()))?;

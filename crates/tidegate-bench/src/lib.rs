@@ -4,7 +4,6 @@
 //!
 //! This crate imports nothing from the product: it runs Tidegate as a program. All clients share one thread and one
 //! `epoll` instance, so that they cost little compared with the servers.
-#![expect(clippy::print_stdout, reason = "the command prints its results")]
 
 pub mod baseline;
 pub mod charts;
@@ -17,6 +16,7 @@ pub mod goals;
 pub mod inflate_cache;
 pub mod machine;
 pub mod metrics;
+mod output;
 pub mod payload;
 pub mod perf_counter;
 pub mod process_usage;
@@ -42,6 +42,7 @@ use rustix::process::Rlimit;
 
 use crate::baseline::Baseline;
 use crate::metrics::TargetResults;
+use crate::output::print_line;
 use crate::report::Outcome;
 use crate::servers::Programs;
 use crate::servers::Target;
@@ -94,7 +95,7 @@ impl Bench {
                  prlimit --nofile={needed}), or use fewer --sockets, or more --processes if {name} has them"
             );
         }
-        println!("{name}: {}", entry.title());
+        print_line!("{name}: {}", entry.title());
         let is_measured = |target: &&Target| workload.supports(target) && entry.includes(target);
         let mut results = Vec::new();
         for target in self.targets.iter().filter(is_measured) {
@@ -108,7 +109,7 @@ impl Bench {
                 let shown = main.take(2).map(|(metric, value)| {
                     format!("{}: {}", metric.title, metrics::number(*value, metric.digits))
                 });
-                println!("  {} {number}: {}", target.name(), shown.collect::<Vec<_>>().join(", "));
+                print_line!("  {} {number}: {}", target.name(), shown.collect::<Vec<_>>().join(", "));
                 results.rounds.push(round);
             }
         }

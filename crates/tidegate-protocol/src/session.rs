@@ -4,6 +4,7 @@ mod authentication;
 mod channels;
 pub mod checks;
 mod command;
+pub mod denied;
 mod ending;
 mod heartbeat;
 pub mod joined_channels;
@@ -49,6 +50,7 @@ use crate::message::Reply;
 use crate::message::Variables;
 use crate::payload::Payload;
 use crate::publication::Delivery;
+use crate::session::denied::Denied;
 use crate::session::heartbeat::Heartbeat;
 use crate::session::heartbeat::HeartbeatAction;
 use crate::session::limits::Bucket;
@@ -157,6 +159,8 @@ pub enum Output {
     Request { request: u32, subject: Subject, data: Bytes, timeout: Duration },
     /// Answer the query from what the lanes or nodes know; reply with [`Input::Queried`].
     Query { request: u32, query: Query },
+    /// Log that the client may not do this. The client is told too.
+    Denied(Box<Denied>),
     /// Send the rest of the outbox, then close the connection with this code.
     Close { code: u16, reason: Box<str> },
 }

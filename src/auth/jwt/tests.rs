@@ -199,7 +199,7 @@ fn jwt_04_kid_is_looked_up_and_nothing_else() {
     assert!(authenticate(config(), without, &claims_with(json!({}))).is_ok());
     assert_refused(
         authenticate(two_keys(), without, &claims_with(json!({}))),
-        "unknown_key",
+        "missing_kid",
         "none, two keys",
     );
     assert!(authenticate(two_keys(), HEADER, &claims_with(json!({}))).is_ok());

@@ -12,8 +12,10 @@ use super::public_key::PublicKeyError;
 use crate::auth::setup_error::KeyError;
 use crate::auth::tests::key;
 use crate::auth::tests::signer::Signer;
+use crate::config::auth::AuthConfig;
 use crate::config::auth::algorithm::KeyAlgorithm;
 use crate::config::auth::algorithm::KeyFamily;
+use crate::config::auth::issuer::IssuerConfig;
 use crate::config::auth::key::KeyConfig;
 use crate::config::auth::key::KeyMaterial;
 use crate::config::secret::Secret;
@@ -28,7 +30,8 @@ fn load(configs: Vec<KeyConfig>) -> Result<VerificationKeys, KeyError> {
 }
 
 fn public(algorithm: KeyAlgorithm, text: &str) -> KeyConfig {
-    KeyConfig { kid: "main".to_owned(), algorithm, material: KeyMaterial::Public(Secret::new(text)) }
+    let (material, key) = (KeyMaterial::Public(Secret::new(text)), String::new());
+    KeyConfig { kid: "main".to_owned(), algorithm, material, key }
 }
 
 fn parse_jwk(jwk: &Value) -> Result<PublicKey, PublicKeyError> {
@@ -58,12 +61,48 @@ fn setup_errors_of_keys_name_key_and_fix() {
 }
 
 #[test]
+fn every_wrong_key_is_found_at_its_place_with_help() {
+    let public = |at: usize, algorithm, text: &str| KeyConfig {
+        key: format!("auth.issuer[0].key[{at}].public_key"),
+        ..public(algorithm, text)
+    };
+    let keys = vec![
+        public(0, KeyAlgorithm::Rs256, &file("p256.pem")),
+        public(1, KeyAlgorithm::Es256, &file("p256.pem")),
+        public(2, KeyAlgorithm::Es256, &file("p256-private.pem")),
+    ];
+    let wrong = [public(0, KeyAlgorithm::Es256, "no key")];
+    let with_keys = |keys: &[KeyConfig]| IssuerConfig {
+        keys: keys.to_vec(),
+        ..AuthConfig::default().all_issuers()[0].clone()
+    };
+    let issuers = vec![with_keys(&keys), with_keys(&wrong)];
+    let found = super::inspect(&AuthConfig { issuers, ..AuthConfig::default() });
+    let shown: Vec<_> = found.iter().map(|found| (&*found.key, &*found.message, &*found.help)).collect();
+    let expected = [
+        (
+            "auth.issuer[0].key[0].public_key",
+            "the key \"main\" is a key on the curve P-256, which is no key for RS256",
+            "write its own algorithm, or its own key",
+        ),
+        (
+            "auth.issuer[0].key[2].public_key",
+            "the key \"main\" is a private key, and Tidegate needs only the public one",
+            "remove the private key from this machine, and write the output of `openssl pkey -in private.pem -pubout`",
+        ),
+    ];
+    assert_eq!(shown[..2], expected);
+    assert!(shown.len() == 3 && shown[2].1.starts_with("the key \"main\" is neither PEM"), "{shown:?}");
+}
+
+#[test]
 fn jwt_09_a_secret_is_as_long_as_its_hash() {
     for (algorithm, min) in [(KeyAlgorithm::Hs256, 32), (KeyAlgorithm::Hs384, 48), (KeyAlgorithm::Hs512, 64)]
     {
         let with = |bytes: usize| {
             let material = KeyMaterial::Secret(Secret::new("s".repeat(bytes)));
-            load(vec![KeyConfig { kid: "main".to_owned(), algorithm, material }])
+            let config = KeyConfig { kid: "main".to_owned(), algorithm, material, key: String::new() };
+            load(vec![config])
         };
         assert!(with(min).is_ok());
         let error = with(min - 1).unwrap_err();

@@ -93,8 +93,14 @@ impl RevocationTable {
         }
     }
 
-    /// Forgets a target.
-    pub fn remove(&mut self, target: &RevocationTarget) {
+    /// Forgets a target. Returns whether it had a rule that has not ended.
+    pub fn remove(&mut self, target: &RevocationTarget, now: SystemTime) -> bool {
+        let was_in_force = self.get(target).is_some_and(|rule| !rule.has_ended(since_1970(now)));
+        self.forget(target);
+        was_in_force
+    }
+
+    fn forget(&mut self, target: &RevocationTarget) {
         let by_name = match &target.kind {
             TargetKind::Token(name) => (&mut self.tokens, name),
             TargetKind::User(name) => (&mut self.users, name),
@@ -264,9 +270,9 @@ mod tests {
         assert_eq!(table.len(), 3);
         table.remove_ended(at(15));
         assert_eq!(table.len(), 2);
-        table.remove(&target);
+        table.remove(&target, at(0));
         assert_eq!(table.check(&alice(None), at(15)), RevocationEffect::Revoked, "by its id");
-        table.remove(&RevocationTarget { kind: TargetKind::Token("f00d".into()), issuer: None });
+        table.remove(&RevocationTarget { kind: TargetKind::Token("f00d".into()), issuer: None }, at(0));
         assert!(table.is_empty());
         assert_eq!(table.check(&alice(None), at(15)), RevocationEffect::Unchanged);
     }

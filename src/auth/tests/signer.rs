@@ -159,6 +159,6 @@ impl Signer {
                 KeyMaterial::Public(Secret::new(self.pem()))
             }
         };
-        KeyConfig { kid: kid.to_owned(), algorithm: self.algorithm, material }
+        KeyConfig { kid: kid.to_owned(), algorithm: self.algorithm, material, key: String::new() }
     }
 }

@@ -1,5 +1,5 @@
 //! `tidegate token check`.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "commands print for people")]
+#![expect(clippy::print_stderr, reason = "commands print for people")]
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,6 +23,7 @@ use crate::auth::unverified_token::UnverifiedToken;
 use crate::cli::common::Common;
 use crate::cli::common::USAGE;
 use crate::cli::common::block_on_code;
+use crate::cli::output::print_line;
 use crate::cli::token_input;
 use crate::config::auth::AuthConfig;
 use crate::config::auth::issuer::IssuerConfig;
@@ -61,18 +62,18 @@ pub(super) fn run(args: &TokenCheckArgs) -> ExitCode {
 fn explain(authenticator: &Authenticator, auth: &AuthConfig, token: &str, now: SystemTime) -> ExitCode {
     let (identity, code) = match authenticator.identify(token, AcceptedCredentials::TokensAndApiKeys, now) {
         Ok(identity) => {
-            println!("accepted");
+            print_line!("accepted");
             (Some(identity), ExitCode::SUCCESS)
         }
         Err(error) => {
-            println!("refused: {error}");
-            println!("  reason        {}", error.reason());
+            print_line!("refused: {error}");
+            print_line!("  reason        {}", error.reason());
             (None, ExitCode::FAILURE)
         }
     };
     match UnverifiedToken::read(token) {
         Some(unverified) => print_token(&unverified, auth, now),
-        None if identity.is_some() => println!("  kind          API key, which does not expire"),
+        None if identity.is_some() => print_line!("  kind          API key, which does not expire"),
         None => {}
     }
     if let Some(identity) = identity {
@@ -104,7 +105,7 @@ fn print_token(token: &UnverifiedToken, auth: &AuthConfig, now: SystemTime) {
         [only] => Some(only),
         several => several.iter().find(|issuer| Some(&*issuer.issuer) == claimed),
     };
-    println!("  key           {}", key_of(token, issuer));
+    print_line!("  key           {}", key_of(token, issuer, &issuers));
     print_fields(&token.header, &["alg", "typ"]);
     let role_claim = issuer.map_or(&*auth.role_claim, |issuer| &issuer.role_claim);
     let claims = ["iss", "aud", "sub", &auth.user_claim, role_claim, "jti"];
@@ -117,20 +118,26 @@ fn print_token(token: &UnverifiedToken, auth: &AuthConfig, now: SystemTime) {
     print_fields(&token.claims, &shown);
     for (claim, word) in [("iat", "issued"), ("nbf", "valid from"), ("exp", "expires")] {
         if let Some(seconds) = token.claims.get(claim).and_then(Value::as_u64) {
-            println!("  {word:<13} {}", time(seconds, now));
+            print_line!("  {word:<13} {}", time(seconds, now));
         }
     }
 }
 
 /// Which key of its issuer the token needs, in words.
-fn key_of(token: &UnverifiedToken, issuer: Option<&IssuerConfig>) -> String {
+fn key_of(token: &UnverifiedToken, issuer: Option<&IssuerConfig>, all: &[IssuerConfig]) -> String {
     let Some(IssuerConfig { keys, remote_keys, .. }) = issuer else {
         return "unknown, because the issuer of the token is not configured".to_owned();
     };
+    let of_another = |kid: &str| all.iter().find(|issuer| issuer.keys.iter().any(|key| key.kid == kid));
     match (token.header.get("kid").and_then(Value::as_str), &keys[..], remote_keys) {
         (Some(kid), keys, _) if keys.iter().any(|key| key.kid == kid) => plain(kid),
         (Some(kid), _, Some(_)) => format!("{}, which the issuer may publish: a node fetches it", plain(kid)),
-        (Some(kid), _, None) => format!("{}, which is not configured", plain(kid)),
+        (Some(kid), _, None) => match of_another(kid) {
+            Some(other) => {
+                format!("{}, which is a key of another issuer: {}", plain(kid), plain(&other.issuer))
+            }
+            None => format!("{}, which is not configured", plain(kid)),
+        },
         (None, _, Some(_)) => "the token names none, and the issuer publishes its keys".to_owned(),
         (None, [only], None) => format!("{}, because the token names none and there is one", only.kid),
         (None, [], None) => "none is configured".to_owned(),
@@ -147,7 +154,7 @@ fn print_fields(fields: &Map<String, Value>, names: &[&str]) {
             path.try_fold(first?, |value, name| value.get(name))
         };
         if let Some(value) = fields.get(*name).or_else(nested) {
-            println!("  {name:<13} {}", shown(value));
+            print_line!("  {name:<13} {}", shown(value));
         }
     }
 }
@@ -182,11 +189,11 @@ fn time(seconds: u64, now: SystemTime) -> String {
 
 /// Prints who this is, and what the roles allow.
 fn print_identity(identity: &Identity) {
-    println!("  user          {}", plain(&identity.user));
+    print_line!("  user          {}", plain(&identity.user));
     if let Some(encoded) = &identity.encoded_user {
-        println!("  in subjects   {encoded}");
+        print_line!("  in subjects   {encoded}");
     }
-    println!("  roles         {}", identity.roles.join(", "));
+    print_line!("  roles         {}", identity.roles.join(", "));
     for (verb, Rules { allow, deny }) in [
         ("subscribe", &identity.permissions.subscribe),
         ("publish", &identity.permissions.publish),
@@ -194,9 +201,9 @@ fn print_identity(identity: &Identity) {
     ] {
         let list = |patterns: &[_]| patterns.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         match (allow.is_empty(), deny.is_empty()) {
-            (true, _) => println!("  {verb:<13} nothing"),
-            (false, true) => println!("  {verb:<13} {}", list(allow)),
-            (false, false) => println!("  {verb:<13} {}, except {}", list(allow), list(deny)),
+            (true, _) => print_line!("  {verb:<13} nothing"),
+            (false, true) => print_line!("  {verb:<13} {}", list(allow)),
+            (false, false) => print_line!("  {verb:<13} {}, except {}", list(allow), list(deny)),
         }
     }
     let stats = match identity.permissions.stats {
@@ -204,8 +211,8 @@ fn print_identity(identity: &Identity) {
         StatsAccess::Counts => "counts",
         StatsAccess::All => "all",
     };
-    println!("  statistics    {stats}");
-    println!("  admin         {}", if identity.permissions.admin { "yes" } else { "no" });
+    print_line!("  statistics    {stats}");
+    print_line!("  admin         {}", if identity.permissions.admin { "yes" } else { "no" });
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! `tidegate token new`.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "commands print for people")]
+#![expect(clippy::print_stderr, reason = "commands print for people")]
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -17,6 +17,7 @@ use crate::auth::private_key::PrivateKey;
 use crate::cli::claims;
 use crate::cli::common::Common;
 use crate::cli::common::USAGE;
+use crate::cli::output::print_line;
 use crate::cli::signing_key::SigningKey;
 use crate::cli::signing_key::signing_keys;
 use crate::config::Config;
@@ -69,7 +70,7 @@ pub(super) fn run(args: &MintArgs) -> ExitCode {
     };
     match mint(&config, args, SystemTime::now()) {
         Ok(token) => {
-            println!("{token}");
+            print_line!("{token}");
             warn_if_refused(config, &token);
             ExitCode::SUCCESS
         }

@@ -21,6 +21,8 @@ pub struct KeyConfig {
     pub kid: String,
     pub algorithm: KeyAlgorithm,
     pub material: KeyMaterial,
+    /// The configuration key of the material, such as `auth.key[0].public_key_file`.
+    pub key: String,
 }
 
 /// A key as the configuration has it.
@@ -34,7 +36,8 @@ pub enum KeyMaterial {
 impl KeyConfig {
     /// A key for HS256.
     pub fn hs256(kid: &str, secret: Secret) -> Self {
-        Self { kid: kid.to_owned(), algorithm: KeyAlgorithm::Hs256, material: KeyMaterial::Secret(secret) }
+        let (material, key) = (KeyMaterial::Secret(secret), String::new());
+        Self { kid: kid.to_owned(), algorithm: KeyAlgorithm::Hs256, material, key }
     }
 }
 
@@ -53,7 +56,7 @@ pub(super) fn keys(table: &ConfigTable<'_>) -> Vec<KeyConfig> {
         let message = format!("{} is set too, and replaces the whole list of keys", short.key);
         table.error("key", message, "keep one of them and remove the other");
     }
-    vec![KeyConfig::hs256("main", short.value)]
+    vec![KeyConfig { key: short.key, ..KeyConfig::hs256("main", short.value) }]
 }
 
 /// The list `key` of a table.
@@ -69,7 +72,7 @@ fn key(table: &ConfigTable<'_>) -> Option<KeyConfig> {
     let algorithm = table.parsed("algorithm", KeyAlgorithm::Hs256, algorithm);
     let secret = table.secret("secret", "secret_file");
     let public = table.public_text("public_key", "public_key_file");
-    let material = if algorithm.is_symmetric() {
+    let (material, key) = if algorithm.is_symmetric() {
         if let Some(public) = public {
             let message = format!("{algorithm} is an algorithm with a secret, and this is a public key");
             let help =
@@ -84,7 +87,7 @@ fn key(table: &ConfigTable<'_>) -> Option<KeyConfig> {
             return None;
         };
         check_secret(table, &secret, algorithm);
-        KeyMaterial::Secret(secret.value)
+        (KeyMaterial::Secret(secret.value), secret.key)
     } else {
         if let Some(secret) = secret {
             let message = format!("{algorithm} is an algorithm with a public key, and this is a secret");
@@ -98,9 +101,9 @@ fn key(table: &ConfigTable<'_>) -> Option<KeyConfig> {
             table.error("public_key", "is missing or empty", help);
             return None;
         };
-        KeyMaterial::Public(public.value)
+        (KeyMaterial::Public(public.value), public.key)
     };
-    Some(KeyConfig { kid, algorithm, material })
+    Some(KeyConfig { kid, algorithm, material, key })
 }
 
 /// RFC 7518 §3.2: the key must be at least as long as the hash. RFC 8725 §3.5: it must not be a memorable password.

@@ -57,7 +57,10 @@ fn variables_can_set_values_of_every_type() {
     assert!(config.http.console);
     assert_eq!(config.nats.urls, ["nats://a:1", "nats://b:4222"]);
     assert_eq!(config.auth.token_types, ["JWT", "at+jwt"]);
-    let key = KeyConfig::hs256("main", secret("00123456789012345678901234567890"));
+    let key = KeyConfig {
+        key: "auth.hmac_secret".to_owned(),
+        ..KeyConfig::hs256("main", secret("00123456789012345678901234567890"))
+    };
     assert_eq!(config.auth.keys, [key]);
     assert_eq!(config.auth.issuer, "12345");
     assert_eq!(config.limits.outbox_bytes, 65_536);
@@ -181,8 +184,9 @@ fn secrets_are_read_from_files_without_one_newline_at_the_end() {
         let path = file.path();
         let listed = load_file(&format!("[[auth.key]]\nsecret_file = \"{path}\"")).unwrap();
         let short = load_all("", &[("TIDEGATE_AUTH__HMAC_SECRET_FILE", path)], &[]).unwrap();
-        for loaded in [listed, short] {
-            assert_eq!(loaded.config.auth.keys, [KeyConfig::hs256("main", secret(&expected))]);
+        for (loaded, key) in [(listed, "auth.key[0].secret_file"), (short, "auth.hmac_secret_file")] {
+            let key = KeyConfig { key: key.to_owned(), ..KeyConfig::hs256("main", secret(&expected)) };
+            assert_eq!(loaded.config.auth.keys, [key]);
         }
     }
 }
@@ -205,7 +209,8 @@ fn hmac_secret_replaces_the_list_of_keys() {
     assert!(error_in(&twice).message.contains("exclude each other"));
     let stronger =
         load_all(&twice.replace(SECRET, ""), &[("TIDEGATE_AUTH__HMAC_SECRET", SECRET)], &[]).unwrap();
-    assert_eq!(stronger.config.auth.keys, [KeyConfig::hs256("main", secret(SECRET))]);
+    let key = KeyConfig { key: "auth.hmac_secret".to_owned(), ..KeyConfig::hs256("main", secret(SECRET)) };
+    assert_eq!(stronger.config.auth.keys, [key]);
 }
 
 #[test]

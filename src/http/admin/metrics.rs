@@ -65,7 +65,7 @@ fn add_node(admin: &Admin, samples: &mut Samples) {
     for ((status, reason), count) in node.counts.rejected.all() {
         samples.add(&table::REJECTED, &[&status.to_string(), reason], count);
     }
-    for refused in Refused::ALL {
+    for refused in Refused::ALL.into_iter().filter(|refused| refused.is_counted()) {
         samples.add(&table::RATE_LIMITED, &[refused.name()], node.refusals.of(refused));
     }
     for (shard, inbox) in admin.inboxes.iter().enumerate() {

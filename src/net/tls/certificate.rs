@@ -53,6 +53,8 @@ pub enum CertificateError {
     KeyPem(pem::Error),
     #[error("does not belong to the private key")]
     Mismatch,
+    #[error("begins with another certificate than that of the private key")]
+    WrongOrder,
     #[error("cannot be used: {0}")]
     Unusable(String),
     #[error("expired on {0}")]
@@ -81,6 +83,10 @@ impl CertificateError {
                 "write it without a password, and readable by Tidegate only: openssl pkey -in key.pem -out plain.pem"
             }
             Self::Mismatch => "use the certificate and the key that were made together",
+            Self::WrongOrder => {
+                "put the server's own certificate first, and after it the certificates of the CAs, each before the one that \
+                 has signed it"
+            }
             Self::Unusable(_) => "use an X.509 certificate with an RSA, ECDSA or Ed25519 key",
             Self::Expired(_) => "renew the certificate",
             Self::NotYetValid(_) => "check the clock of this machine, or use an older certificate",
@@ -106,9 +112,16 @@ impl Certificate {
         let names = parsed.valid_dns_names().map(str::to_ascii_lowercase).collect();
         let validity = Validity::of(own).ok_or_else(|| unusable(&"its dates are unreadable"))?;
         let provider = aws_lc_rs::default_provider();
-        let key = CertifiedKey::from_der(chain, key, &provider).map_err(|error| {
-            let is_mismatch = matches!(error, rustls::Error::InconsistentKeys(_));
-            if is_mismatch { CertificateError::Mismatch } else { unusable(&error) }
+        let others = chain.get(1..).unwrap_or_default().to_vec();
+        let key = CertifiedKey::from_der(chain, key.clone_key(), &provider).map_err(|error| {
+            let is_of_key = |other| CertifiedKey::from_der(vec![other], key.clone_key(), &provider).is_ok();
+            if !matches!(error, rustls::Error::InconsistentKeys(_)) {
+                unusable(&error)
+            } else if others.iter().cloned().any(is_of_key) {
+                CertificateError::WrongOrder
+            } else {
+                CertificateError::Mismatch
+            }
         })?;
         Ok(Self { key: Arc::new(key), names, validity })
     }
@@ -202,6 +215,8 @@ mod tests {
         assert_eq!(error(&chain, &chain), "has no private key in PEM");
         assert_eq!(error(&chain, &encrypted), "has an encrypted private key");
         assert_eq!(error(&other, &key), "does not belong to the private key");
+        let other_first = "begins with another certificate than that of the private key";
+        assert_eq!(error(&format!("{other}{chain}"), &key), other_first);
         assert!(error(&chain[..chain.len() / 2], &key).starts_with("is not valid PEM: "));
         let nonsense = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         assert!(error(nonsense, &key).starts_with("cannot be used: "));

@@ -5,7 +5,6 @@ use std::time::SystemTime;
 use tidegate_document::diagnostic::Diagnostic;
 
 use crate::config::tls::TlsConfig;
-use crate::net::tls::certificate::CertificateError;
 use crate::net::tls::certificate::date;
 use crate::net::tls::expiry::Expiry;
 use crate::net::tls::loaded;
@@ -49,16 +48,7 @@ fn inspect_at(config: &TlsConfig, now: SystemTime) -> Vec<Diagnostic> {
 }
 
 fn error(wrong: &TlsFileError) -> Diagnostic {
-    let help = match (&wrong.error, wrong.key.as_str()) {
-        (
-            CertificateError::NoCertificate | CertificateError::Empty,
-            "tls.client_ca_file" | "tls.acme.directory_ca_file",
-        ) => {
-            "use a file with the certificates of the CAs in PEM, which begin with -----BEGIN CERTIFICATE-----"
-        }
-        (error, _) => error.help(),
-    };
-    Diagnostic::error(&wrong.key, wrong.message(), help)
+    Diagnostic::error(&wrong.key, wrong.message(), wrong.help())
 }
 
 #[cfg(test)]
@@ -121,9 +111,16 @@ mod tests {
         let encrypted = key.replace("PRIVATE", "ENCRYPTED PRIVATE");
         for (chain, key, at, words, help) in [
             ("", &*key, "cert_file", "is empty", "PEM"),
-            (&chain, "", "key_file", "is empty", "PEM"),
+            (&chain, "", "key_file", "is empty", "BEGIN PRIVATE KEY"),
             (&chain, &encrypted, "key_file", "encrypted", "openssl pkey"),
             (&other, &key, "cert_file", "does not belong to the private key", "together"),
+            (
+                &format!("{other}{chain}"),
+                &key,
+                "cert_file",
+                "begins with another certificate",
+                "own certificate first",
+            ),
             (&key, &key, "cert_file", "no certificate", "BEGIN CERTIFICATE"),
             (&chain, &chain, "key_file", "no private key", "BEGIN PRIVATE KEY"),
         ] {

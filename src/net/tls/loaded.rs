@@ -44,13 +44,27 @@ pub struct TlsFileError {
     pub(in crate::net) key: String,
     /// The file, in quotation marks.
     file: String,
-    pub(in crate::net) error: CertificateError,
+    error: CertificateError,
 }
 
 impl TlsFileError {
     /// What is wrong, without the key.
     pub(in crate::net) fn message(&self) -> String {
         format!("{} {}", self.file, self.error)
+    }
+
+    /// How to fix it.
+    pub(in crate::net) fn help(&self) -> &'static str {
+        let has_no_contents = matches!(self.error, CertificateError::Empty | CertificateError::TooLong);
+        let has_no_certificate =
+            matches!(self.error, CertificateError::Empty | CertificateError::NoCertificate);
+        if has_no_contents && self.key.ends_with("key_file") {
+            CertificateError::NoKey.help()
+        } else if has_no_certificate && self.key.ends_with("ca_file") {
+            "use a file with the certificates of the CAs in PEM, which begin with -----BEGIN CERTIFICATE-----"
+        } else {
+            self.error.help()
+        }
     }
 }
 

@@ -113,7 +113,7 @@ impl TlsReloader {
                     key = error.key,
                     error = error.message(),
                     "the new CAs of clients cannot be used, so the old ones stay: {}",
-                    error.error.help()
+                    error.help()
                 );
             }
         }
@@ -166,7 +166,7 @@ fn changed_certificate(
                 key = error.key,
                 error = error.message(),
                 "a new certificate cannot be used, so the old one stays: {}",
-                error.error.help()
+                error.help()
             );
             return None;
         }

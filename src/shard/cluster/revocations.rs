@@ -50,6 +50,7 @@ static BAD_MESSAGE: LogLimit = LogLimit::per_second(1);
 static NOT_STORED: LogLimit = LogLimit::every(60, 1);
 static NO_BUCKET: LogLimit = LogLimit::every(60, 1);
 static APPLIED: LogLimit = LogLimit::per_second(10);
+static TAKEN_BACK: LogLimit = LogLimit::per_second(10);
 
 /// What the node knows of the bucket.
 #[derive(Debug, Default)]
@@ -163,7 +164,7 @@ async fn on_message(context: &Context, local: &LocalNode, known: &mut KnownBucke
     }
     let changed = sweep(local).await;
     if let Some(suppressed) = APPLIED.pass() {
-        info!(target = %target, connections = changed, suppressed, "revoked");
+        info!(revoked = %target, connections = changed, learned_from = "message", suppressed, "revoked");
     }
     let kept_in = if known.is_there { "bucket" } else { "memory" };
     known.unstored.insert(target);
@@ -222,9 +223,8 @@ async fn on_change(context: &Context, local: &LocalNode, known: &mut KnownBucket
     if sequence > known.last
         && let Some(change) =
             revocation_bucket::change(subject, &query.data, |name| query.header(name), sequence)
-        && apply(context, known, vec![change])
     {
-        sweep(local).await;
+        apply(context, local, known, vec![change]).await;
     }
 }
 
@@ -263,15 +263,14 @@ async fn read(context: &Context, local: &LocalNode, known: &mut KnownBucket, is_
         let removed = gone.map(|target| BucketChange { sequence: 0, target, rule: None });
         changes.splice(0..0, removed.collect::<Vec<_>>());
     }
-    if apply(context, known, changes) {
-        sweep(local).await;
-    }
+    apply(context, local, known, changes).await;
 }
 
-/// Applies changes of the bucket. Returns whether clients have to be checked.
-fn apply(context: &Context, known: &mut KnownBucket, changes: Vec<BucketChange>) -> bool {
+/// Applies changes of the bucket, checks clients if need be, and logs what is new.
+async fn apply(context: &Context, local: &LocalNode, known: &mut KnownBucket, changes: Vec<BucketChange>) {
+    let now = wall(context);
+    let (mut revoked, mut taken_back) = (Vec::new(), Vec::new());
     context.node.revocations.change(|table| {
-        let mut has_more = false;
         for BucketChange { sequence: _, target, rule } in changes {
             let is_unstored = known.unstored.contains(&target);
             match rule {
@@ -281,18 +280,32 @@ fn apply(context: &Context, known: &mut KnownBucket, changes: Vec<BucketChange>)
                     if is_unstored && let Some(newer) = table.get(&target) {
                         rule.merge(newer);
                     }
-                    has_more |= table.put(target, rule);
+                    if table.put(target.clone(), rule) {
+                        revoked.push(target);
+                    }
                 }
                 None => {
                     known.entries.remove(&target);
-                    if !is_unstored {
-                        table.remove(&target);
+                    if !is_unstored && table.remove(&target, now) {
+                        taken_back.push(target);
                     }
                 }
             }
         }
-        has_more
-    })
+    });
+    if !revoked.is_empty() {
+        let changed = sweep(local).await;
+        // One check of the clients is for all of them.
+        let connections = (revoked.len() == 1).then_some(changed);
+        for target in &revoked {
+            let Some(suppressed) = APPLIED.pass() else { continue };
+            info!(revoked = %target, connections, learned_from = "bucket", suppressed, "revoked");
+        }
+    }
+    for target in &taken_back {
+        let Some(suppressed) = TAKEN_BACK.pass() else { continue };
+        info!(revoked = %target, suppressed, "a revocation was taken back");
+    }
 }
 
 /// Checks all connections of the node. Returns how many have ended, or may do less.

@@ -20,6 +20,7 @@ use crate::delivery_tracker::quantile_ms;
 use crate::metrics::Metric;
 use crate::metrics::Round;
 use crate::metrics::number;
+use crate::output::print_line;
 use crate::payload::Template;
 use crate::process_usage;
 use crate::producer::Producer;
@@ -254,7 +255,7 @@ impl AbuseRun {
             round.add(metric, value);
         }
         if faults > 0 {
-            println!("  the first fault of a client: {first}");
+            print_line!("  the first fault of a client: {first}");
         }
         round.expect("well-behaved clients lose nothing", faults == 0 && missing == 0);
         let is_close = ratio <= MAX_RATIO || latency.p99 - control.p99 <= NOISE_MS;

@@ -272,9 +272,14 @@ impl Session {
     }
 
     /// Checks permissions and options of one channel.
-    fn check_channel(&self, channel: &str, wanted: &SubscribeRequest) -> Result<CheckedChannel, ClientError> {
+    fn check_channel(
+        &mut self,
+        channel: &str,
+        wanted: &SubscribeRequest,
+    ) -> Result<CheckedChannel, ClientError> {
         let pattern = checks::pattern(&self.settings, channel)?;
-        checks::check_permission(self.permissions()?, Operation::Subscribe, &pattern)?;
+        let allowed = checks::check_permission(self.permissions()?, Operation::Subscribe, &pattern);
+        allowed.map_err(|error| self.note_denied(error))?;
         let class = self.settings.classes.of(&pattern);
         let max_rate = match (class.kind, wanted.max_rate.filter(|rate| !rate.is_zero())) {
             (Kind::Latest, wanted_rate) => wanted_rate.max(class.max_rate),

@@ -11,6 +11,7 @@ use crate::permissions::Decision;
 use crate::permissions::Denial;
 use crate::permissions::Operation;
 use crate::permissions::Permissions;
+use crate::session::denied::Denied;
 use crate::session::settings::Settings;
 use crate::subject::Pattern;
 use crate::subject::Subject;
@@ -29,28 +30,29 @@ pub fn pattern(settings: &Settings, channel: &str) -> Result<Pattern, ClientErro
     Ok(pattern)
 }
 
-/// Checks that the channel is a literal subject, that the operation is permitted and that the data fits.
+/// Checks that the channel is a literal subject, that the operation is permitted and that the data fits. Also returns
+/// what the operator should know, if it is not permitted.
 pub(super) fn checked_subject(
     settings: &Settings,
     permissions: &Permissions,
     operation: Operation,
     channel: &str,
     data: &Bytes,
-) -> Result<Subject, ClientError> {
+) -> Result<Subject, CheckError> {
     let pattern = pattern(settings, channel)?;
     let Some(subject) = pattern.as_subject() else {
         let message = "a message goes to one subject: wildcards are for subscribing";
-        return Err(ClientError::new(ErrorCode::BadChannel, message));
+        return Err(ClientError::new(ErrorCode::BadChannel, message).into());
     };
     check_permission(permissions, operation, &pattern)?;
     if data.len() > settings.publish_max {
         let message =
             format!("`data` has {} bytes: at most {} are allowed", data.len(), settings.publish_max);
-        return Err(ClientError::new(ErrorCode::BadData, message));
+        return Err(ClientError::new(ErrorCode::BadData, message).into());
     }
     if is_deep_json(data) {
         let message = format!("`data` has more than {MAX_DEPTH} levels of lists and objects");
-        return Err(ClientError::new(ErrorCode::BadData, message));
+        return Err(ClientError::new(ErrorCode::BadData, message).into());
     }
     Ok(subject)
 }
@@ -59,22 +61,38 @@ fn bad_channel(error: &dyn std::error::Error) -> ClientError {
     ClientError::new(ErrorCode::BadChannel, error.to_string())
 }
 
+/// Why a check has failed: the error for the client, and what the operator should know.
+#[derive(Debug)]
+pub(super) struct CheckError {
+    pub(super) error: ClientError,
+    pub(super) denied: Option<Box<Denied>>,
+}
+
+impl From<ClientError> for CheckError {
+    fn from(error: ClientError) -> Self {
+        Self { error, denied: None }
+    }
+}
+
 /// Checks that the permissions allow the operation on the pattern.
 pub(super) fn check_permission(
     permissions: &Permissions,
     operation: Operation,
     pattern: &Pattern,
-) -> Result<(), ClientError> {
-    match permissions.decide(operation, pattern) {
-        Decision::Allowed { .. } => Ok(()),
+) -> Result<(), CheckError> {
+    let denial = match permissions.decide(operation, pattern) {
+        Decision::Allowed { .. } => return Ok(()),
+        Decision::Denied(denial) => denial,
+    };
+    let message = match &denial {
         // The client does not learn which rule denies it.
-        Decision::Denied(Denial::Denied { .. } | Denial::NotAllowed) => {
-            Err(ClientError::new(ErrorCode::Forbidden, "this identity may not do this on this channel"))
+        Denial::Denied { .. } | Denial::NotAllowed => {
+            "this identity may not do this on this channel".to_owned()
         }
-        Decision::Denied(denial @ (Denial::System { .. } | Denial::SystemWildcard | Denial::NotLiteral)) => {
-            Err(ClientError::new(ErrorCode::Forbidden, denial.to_string()))
-        }
-    }
+        Denial::System { .. } | Denial::SystemWildcard | Denial::NotLiteral => denial.to_string(),
+    };
+    let denied = Some(Box::new(Denied::channel(operation, pattern, denial)));
+    Err(CheckError { error: ClientError::new(ErrorCode::Forbidden, message), denied })
 }
 
 /// Checks a client's headers and spells their names as NATS does. A message id gets the user name as a prefix, so that

@@ -6,8 +6,11 @@ use crate::message::Query;
 use crate::message::RequestContext;
 use crate::permissions::Operation;
 use crate::permissions::StatsAccess;
+use crate::session::Output;
 use crate::session::Session;
 use crate::session::checks;
+use crate::session::checks::CheckError;
+use crate::session::denied::Denied;
 use crate::session::request_queue::QueuedRequest;
 use crate::session::request_queue::RequestKind;
 use crate::subject::Pattern;
@@ -27,6 +30,7 @@ impl Session {
             StatsAccess::All => Ok(Query::Statistics { with_names: true }),
             StatsAccess::Counts => Ok(Query::Statistics { with_names: false }),
             StatsAccess::None => {
+                self.outputs.push_back(Output::Denied(Box::new(Denied::statistics())));
                 let message = "this identity may not see statistics: its role needs `stats`";
                 Err(ClientError::new(ErrorCode::Forbidden, message))
             }
@@ -43,7 +47,7 @@ impl Session {
         }
     }
 
-    fn check_channels(&self, channels: &[String]) -> Result<Vec<Pattern>, ClientError> {
+    fn check_channels(&mut self, channels: &[String]) -> Result<Vec<Pattern>, ClientError> {
         let max = self.settings.max_subscriptions;
         if channels.len() > max {
             return Err(ClientError::new(
@@ -52,11 +56,12 @@ impl Session {
             ));
         }
         let permissions = self.permissions()?;
-        let check_channels = |channel: &String| {
+        let check_channel = |channel: &String| -> Result<Pattern, CheckError> {
             let pattern = checks::pattern(&self.settings, channel)?;
             checks::check_permission(permissions, Operation::Subscribe, &pattern)?;
             Ok(pattern)
         };
-        channels.iter().map(check_channels).collect()
+        let checked: Result<Vec<_>, CheckError> = channels.iter().map(check_channel).collect();
+        checked.map_err(|error| self.note_denied(error))
     }
 }

@@ -12,6 +12,7 @@ use crate::permissions::Operation;
 use crate::session::Output;
 use crate::session::Session;
 use crate::session::checks;
+use crate::session::checks::CheckError;
 use crate::session::request_queue::QueuedRequest;
 use crate::session::request_queue::RequestKind;
 use crate::subject::Subject;
@@ -64,12 +65,20 @@ impl Session {
 
     /// Checks the subject and data of a publish or request.
     fn checked_subject(
-        &self,
+        &mut self,
         operation: Operation,
         channel: &str,
         data: &Bytes,
     ) -> Result<Subject, ClientError> {
-        checks::checked_subject(&self.settings, self.permissions()?, operation, channel, data)
+        let checked = checks::checked_subject(&self.settings, self.permissions()?, operation, channel, data);
+        checked.map_err(|error| self.note_denied(error))
+    }
+
+    /// Passes on what the operator should know, and returns the error for the client.
+    pub(super) fn note_denied(&mut self, error: CheckError) -> ClientError {
+        let CheckError { error, denied } = error;
+        self.outputs.extend(denied.map(Output::Denied));
+        error
     }
 
     pub(super) fn enqueue_request(&mut self, request: QueuedRequest) {

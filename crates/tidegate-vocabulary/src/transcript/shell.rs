@@ -335,6 +335,8 @@ impl Shell {
                     self.show(subscription, SubscriptionPlace::Held, &Rc::new(value))?;
                 }
             }
+            // It is for the log alone.
+            Output::Denied(_) => {}
             Output::Ping => self.outputs.push("ping".to_owned()),
             Output::Authenticate { token } => self.outputs.push(format!("authenticate {token}")),
             Output::TrustIdentity { user } => self.outputs.push(format!("trust_client_identity {user}")),
@@ -421,6 +423,7 @@ impl Shell {
             | Output::Deliver { .. }
             | Output::DeliverSnapshot { .. }
             | Output::Ping
+            | Output::Denied(_)
             | Output::Authenticate { .. }
             | Output::TrustIdentity { .. }
             | Output::Publish { .. }

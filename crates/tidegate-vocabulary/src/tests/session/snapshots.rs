@@ -68,6 +68,7 @@ fn outputs(session: &mut Session) -> Vec<String> {
         | Output::Filter { .. }
         | Output::Release { .. }
         | Output::Leave { .. }
+        | Output::Denied(_)
         | Output::Publish { .. }
         | Output::Request { .. }
         | Output::Query { .. }
