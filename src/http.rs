@@ -21,6 +21,7 @@ pub mod gate;
 pub mod handshake;
 pub mod health;
 pub mod origin;
+pub mod preflight;
 pub mod presented;
 pub mod problem;
 pub mod proxy_protocol;
@@ -57,6 +58,7 @@ pub struct Pages {
 pub fn routes(gate: &Arc<Gate>, pages: Pages) -> Routes {
     let mut routes = health::routes(Arc::clone(&gate.node));
     routes = routes.or(ticket::route(Arc::clone(gate))).unify().boxed();
+    routes = routes.or(preflight::route(Arc::clone(gate))).unify().boxed();
     for endpoint in gate.endpoints().filter(|endpoint| endpoint.has_calls()) {
         let route = calls::route(endpoint.clone(), Arc::clone(gate));
         routes = routes.or(route).unify().boxed();

@@ -52,7 +52,7 @@ pub struct ExplainArgs {
     #[arg(long = "role", value_name = "ROLE")]
     roles: Vec<String>,
     /// The user with that role.
-    #[arg(long, requires = "roles", default_value = "somebody")]
+    #[arg(long, requires = "roles", default_value = "someone")]
     user: String,
     /// A claim of that user. VALUE is JSON, or else a text. NAME may be a path with dots. May be repeated.
     #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claims::claim, requires = "roles")]

@@ -24,7 +24,7 @@ use crate::config::source;
 use crate::config::table::ConfigTable;
 
 /// Paths that Tidegate serves on every listener.
-const RESERVED_PATHS: [&str; 3] = ["/healthz", "/readyz", "/v1/ticket"];
+const RESERVED_PATHS: [&str; 4] = ["/healthz", "/readyz", "/v1/preflight", "/v1/ticket"];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointConfig {

@@ -5,7 +5,6 @@ use std::collections::HashSet;
 
 use warp::http::HeaderMap;
 use warp::http::HeaderValue;
-use warp::http::StatusCode;
 use warp::http::header;
 
 use crate::config::allowed_origins::AllowedOrigins;
@@ -91,13 +90,13 @@ impl Sender {
             (_, FetchSite::CrossSite) => {
                 let detail = "a page of another site may not use this site's cookie: send a token in its place, or \
                               serve the page and this node under one site";
-                Err(refused(detail.to_owned()).with_reason("cross_site_cookie"))
+                Err(Problem::origin_not_allowed(detail).with_reason("cross_site_cookie"))
             }
             (RequestOrigin::Page(_), _) | (RequestOrigin::Absent, FetchSite::SameOrigin) => Ok(()),
             (RequestOrigin::Absent, FetchSite::Unknown) => {
                 let detail = "a cookie needs the header `Origin`, or `Sec-Fetch-Site: same-origin`, as browsers send \
                               them: send the token in `Authorization` instead";
-                Err(refused(detail.to_owned()).with_reason("cookie_without_origin"))
+                Err(Problem::origin_not_allowed(detail).with_reason("cookie_without_origin"))
             }
         }
     }
@@ -129,18 +128,22 @@ impl OriginPolicy {
         let mut values = headers.get_all(header::ORIGIN).iter();
         let Some(value) = values.next() else { return Ok(Sender { origin: RequestOrigin::Absent, site }) };
         if values.next().is_some() {
-            return Err(refused("the header `Origin` occurs twice: send it once, as browsers do".to_owned()));
+            let detail = "the header `Origin` occurs twice: send it once, as browsers do";
+            return Err(Problem::origin_not_allowed(detail));
         }
         let text = String::from_utf8_lossy(value.as_bytes());
         let origin = WebOrigin::parse(&text).map_err(|error| {
             let (shown, words) = (shown(&text), error.words());
             let fix = "serve the page over http:// or https://, and list its origin";
-            refused(format!("the header `Origin` ({shown}) {words}: {fix} in {}", self.key))
+            Problem::origin_not_allowed(format!(
+                "the header `Origin` ({shown}) {words}: {fix} in {}",
+                self.key
+            ))
         })?;
         if self.allows(&origin) {
             return Ok(Sender { origin: RequestOrigin::Page(origin), site });
         }
-        Err(refused(format!(
+        Err(Problem::origin_not_allowed(format!(
             "pages of {origin} may not connect here: add this origin to {}, or set http.public_url if it is the \
              address of this node",
             self.key
@@ -150,10 +153,6 @@ impl OriginPolicy {
     fn allows(&self, origin: &WebOrigin) -> bool {
         self.allows_all || self.allowed.contains(origin) || self.allows_loopback && origin.is_loopback()
     }
-}
-
-fn refused(detail: String) -> Problem {
-    Problem::new(StatusCode::FORBIDDEN, "origin_not_allowed", detail)
 }
 
 /// The beginning of a text, with everything but printable ASCII escaped.

@@ -90,6 +90,16 @@ impl Problem {
         Self { code: "unavailable", reason: "unavailable", ..Self::busy_for(detail, seconds) }
     }
 
+    /// The answer to a page that may not use this node, or this endpoint.
+    pub fn origin_not_allowed(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "origin_not_allowed", detail)
+    }
+
+    /// Whether it is one of [`Problem::origin_not_allowed`].
+    pub fn refuses_origin(&self) -> bool {
+        self.code == "origin_not_allowed"
+    }
+
     /// Counts a request that was rejected with this problem.
     pub fn count_rejection(&self, counts: &NodeCounts) {
         counts.rejected.count(self.status.as_u16(), self.reason);
@@ -97,7 +107,7 @@ impl Problem {
         if self.status == StatusCode::UNAUTHORIZED || self.reason == KEYS_UNAVAILABLE {
             counts.auth_failures.count(self.reason);
         }
-        if self.code == "origin_not_allowed" {
+        if self.refuses_origin() {
             counts.origin_rejected.count();
         }
     }

@@ -22,7 +22,7 @@ static LINES: LimitByReason = LimitByReason::per_second(10);
 /// A rejected request to an endpoint.
 #[derive(Clone, Copy)]
 pub struct RejectedRequest<'r> {
-    /// The kind of request, for the message: `handshake`, `call` or `stream`.
+    /// The kind of request, for the message: `handshake`, `preflight`, `call`, `ticket` or `stream`.
     pub what: &'static str,
     pub endpoint: &'r Endpoint,
     /// The address at the other end of the socket: the client, or a proxy.
@@ -63,7 +63,7 @@ impl RejectedRequest<'_> {
     /// The user that the credential names, whether the credential is valid or not. Nothing else of it is logged.
     /// The origin is decided before any credential is read, and stays so here.
     fn claimed_user(&self, problem: &Problem) -> Option<String> {
-        if problem.code == "origin_not_allowed" {
+        if problem.refuses_origin() {
             return None;
         }
         let authorization = self.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());

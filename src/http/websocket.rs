@@ -77,7 +77,7 @@ pub async fn open_fast_path(
 ) -> Option<NewConnection> {
     let FastPathSocket { stream, peer, permit, began } = socket;
     let id = request_id::from_headers(&first.headers);
-    match admit(gate, endpoint, &first.handshake_request(peer), &id).await {
+    match admit(gate, endpoint, &first.handshake_request(peer), &id, "handshake").await {
         Ok((
             Accepted { mut answer, vocabulary, encoding, identity, origin },
             user_slot,
@@ -115,18 +115,19 @@ pub async fn open_fast_path(
         }
         Err(problem) => {
             drop((first, bytes));
-            send_rejection(stream, raw_response::error(problem, id, gate.hsts.as_ref())).await;
+            Box::pin(send_rejection(stream, raw_response::error(problem, id, gate.hsts.as_ref()))).await;
             None
         }
     }
 }
 
-/// Admits, authenticates and counts a client, with hyper or without. Logs each rejection.
-async fn admit(
+/// Admits, authenticates and counts a client, with hyper or without. Logs each rejection, of `what`.
+pub async fn admit(
     gate: &Gate,
     endpoint: &Endpoint,
     handshake_request: &HandshakeRequest<'_>,
     id: &HeaderValue,
+    what: &'static str,
 ) -> Result<(Accepted, Option<Slot<UserKey>>, Permit), Problem> {
     let admitted = async {
         let HandshakeRequest { peer, headers, is_first, .. } = *handshake_request;
@@ -139,15 +140,8 @@ async fn admit(
     };
     admitted.await.inspect_err(|problem: &Problem| {
         let HandshakeRequest { headers, peer, .. } = *handshake_request;
-        RejectedRequest {
-            what: "handshake",
-            endpoint,
-            peer,
-            headers,
-            handshake: Some(handshake_request),
-            id,
-        }
-        .log(problem, gate);
+        RejectedRequest { what, endpoint, peer, headers, handshake: Some(handshake_request), id }
+            .log(problem, gate);
     })
 }
 
@@ -219,7 +213,7 @@ async fn open(request: UpgradeRequest, endpoint: &Endpoint, gate: &Gate) -> Resu
     let handshake_request =
         HandshakeRequest { method: &method, version, path, query, headers: &headers, peer, is_first };
     let (Accepted { answer, vocabulary, encoding, identity, origin }, user_slot, connection_permit) =
-        admit(gate, endpoint, &handshake_request, request_id).await?;
+        admit(gate, endpoint, &handshake_request, request_id, "handshake").await?;
     let client_address = gate.trusted_proxies.client_address(peer, &headers);
     let Some(upgrade) = upgrade else {
         return Err(Problem::new(

@@ -54,6 +54,7 @@ mod outages;
 mod overruns;
 mod panics;
 mod poison;
+mod preflight;
 mod priorities;
 mod publishing;
 mod redirect;
