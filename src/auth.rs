@@ -30,7 +30,7 @@ use tidegate_protocol::permissions::Role;
 use crate::auth::api_key::ApiKeys;
 use crate::auth::cache::CacheAnswer;
 use crate::auth::cache::CacheCounts;
-use crate::auth::cache::Revocation;
+use crate::auth::cache::StaleTokens;
 use crate::auth::cache::TokenCache;
 use crate::auth::cache::TokenDigest;
 use crate::auth::cache::VerifiedToken;
@@ -165,20 +165,20 @@ impl Authenticator {
             Some(CacheAnswer::Expired) => return Err(AuthError::Expired.into()),
             None => {}
         }
-        let revocations = cache.revocation_count();
+        let removals = cache.removal_count();
         let verified = self.verify(token, default_role, now).inspect_err(|error| {
             if matches!(error, Unidentified::Refused(AuthError::Expired)) {
-                cache.insert_expired(digest, since_1970, revocations);
+                cache.insert_expired(digest, since_1970, removals);
             }
         })?;
         let identity = Arc::clone(&verified.identity);
-        cache.insert(digest, verified, since_1970, revocations);
+        cache.insert(digest, verified, since_1970, removals);
         Ok(identity)
     }
 
     /// Removes tokens from the cache, so that they are verified again; returns how many.
-    pub fn forget(&self, revocation: Revocation<'_>) -> usize {
-        self.cache.as_ref().map_or(0, |cache| cache.revoke(revocation))
+    pub fn forget(&self, stale: StaleTokens<'_>) -> usize {
+        self.cache.as_ref().map_or(0, |cache| cache.forget(stale))
     }
 
     /// The name of the cookie that may hold a token. Empty: cookies are not read.
@@ -234,7 +234,6 @@ impl Authenticator {
         let (roles, permissions) =
             self.roles.entitlements(&claims, &user, &rules.role_claim, default_role)?;
         let expires = Some(validity.expires()?);
-        let jti_hash = claims.id().and_then(|jti| self.cache.as_ref().map(|cache| cache.hash_jti(jti)));
         Ok(VerifiedToken {
             identity: Arc::new(Identity {
                 user: user.name,
@@ -250,8 +249,6 @@ impl Authenticator {
             }),
             from: validity.from,
             until: validity.until,
-            issued: validity.issued,
-            jti_hash,
         })
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::sync::DropGuard;
 
-use crate::auth::cache::Revocation;
+use crate::auth::cache::StaleTokens;
 use crate::auth::key_fetcher;
 use crate::auth::key_source::KeySource;
 use crate::node::Node;
@@ -41,8 +41,8 @@ fn start(source: &Arc<KeySource>, node: &Arc<Node>) -> Fetched {
     let run = key_fetcher::run(Arc::clone(source), move |source| {
         let issuer = source.settings.rules.issuer.as_str();
         // Tokens of a nameless issuer may have any `iss`.
-        let revoked = if issuer.is_empty() { Revocation::All } else { Revocation::Issuer(issuer) };
-        node.authenticator().forget(revoked);
+        let stale = if issuer.is_empty() { StaleTokens::All } else { StaleTokens::OfIssuer(issuer) };
+        node.authenticator().forget(stale);
     });
     let stopped = stop.clone();
     tokio::spawn(async move { stopped.run_until_cancelled(run).await });

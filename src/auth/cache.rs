@@ -49,27 +49,16 @@ pub struct VerifiedToken {
     pub from: Duration,
     /// The end of its validity, its `exp`.
     pub until: Duration,
-    /// Its `iat`.
-    pub issued: Option<Duration>,
-    /// Its `jti`, hashed by [`TokenCache::hash_jti`].
-    pub jti_hash: Option<u64>,
 }
 
-/// Which tokens to remove from the cache.
+/// Which tokens to remove from the cache, because keys or rules have changed. Revocations need not: what they leave of an
+/// identity is computed at each use.
 ///
-/// The cache may remove more. A removed token is verified again, so before you revoke tokens, make sure that their
-/// verification fails.
+/// The cache may remove more. A removed token is verified again, so change the keys first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Revocation<'r> {
-    /// The token with this `jti`.
-    Token(&'r str),
-    /// All tokens of this user, with its prefix.
-    User(&'r str),
+pub enum StaleTokens<'r> {
     /// All tokens with this `iss`: the issuer has removed a key.
-    Issuer(&'r str),
-    /// All tokens that were issued before this time since 1970, and those without `iat`.
-    IssuedBefore(Duration),
-    /// All tokens: keys, roles or rules have changed.
+    OfIssuer(&'r str),
     All,
 }
 
@@ -79,7 +68,7 @@ pub struct TokenCache {
     ways: usize,
     /// Has random keys, so that no one can choose tokens that belong to the same set.
     hasher: RandomState,
-    revocations: AtomicU64,
+    removals: AtomicU64,
     hits: AtomicU64,
     misses: AtomicU64,
 }
@@ -91,9 +80,9 @@ pub struct CacheCounts {
     pub misses: u64,
 }
 
-/// The number of revocations when a verification began.
+/// The number of calls of [`TokenCache::forget`] when a verification began.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct RevocationCount(u64);
+pub struct RemovalCount(u64);
 
 struct CachedToken {
     digest: TokenDigest,
@@ -132,7 +121,7 @@ impl TokenCache {
             sets: (0..sets).map(|_| Mutex::default()).collect(),
             ways: entries.min(WAYS),
             hasher: RandomState::new(),
-            revocations: AtomicU64::new(0),
+            removals: AtomicU64::new(0),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
         }
@@ -173,32 +162,26 @@ impl TokenCache {
     }
 
     /// The argument for [`TokenCache::insert`]. Get it before the verification begins.
-    pub fn revocation_count(&self) -> RevocationCount {
-        RevocationCount(self.revocations.load(Ordering::Acquire))
+    pub fn removal_count(&self) -> RemovalCount {
+        RemovalCount(self.removals.load(Ordering::Acquire))
     }
 
     /// Caches the result of a verification. It replaces expired tokens, or the least recently used one. Nothing is cached
-    /// if a revocation came after `revocations`: it may concern this token.
-    pub fn insert(
-        &self,
-        digest: TokenDigest,
-        token: VerifiedToken,
-        now: Duration,
-        revocations: RevocationCount,
-    ) {
+    /// if tokens were removed after `removals`: this one may be stale too.
+    pub fn insert(&self, digest: TokenDigest, token: VerifiedToken, now: Duration, removals: RemovalCount) {
         if now < token.until {
-            self.keep(CachedToken { digest, outcome: CachedOutcome::Verified(token) }, now, revocations);
+            self.keep(CachedToken { digest, outcome: CachedOutcome::Verified(token) }, now, removals);
         }
     }
 
     /// Caches that a valid token has expired by `now`.
-    pub fn insert_expired(&self, digest: TokenDigest, now: Duration, revocations: RevocationCount) {
-        self.keep(CachedToken { digest, outcome: CachedOutcome::Expired(now) }, now, revocations);
+    pub fn insert_expired(&self, digest: TokenDigest, now: Duration, removals: RemovalCount) {
+        self.keep(CachedToken { digest, outcome: CachedOutcome::Expired(now) }, now, removals);
     }
 
-    fn keep(&self, entry: CachedToken, now: Duration, revocations: RevocationCount) {
+    fn keep(&self, entry: CachedToken, now: Duration, removals: RemovalCount) {
         let mut set = self.set(&entry.digest);
-        if self.revocation_count() != revocations {
+        if self.removal_count() != removals {
             return;
         }
         // Two connections may have verified it at the same time.
@@ -211,22 +194,19 @@ impl TokenCache {
         set.insert(0, entry);
     }
 
-    /// Removes tokens; returns how many. It scans the whole cache, so only operators may trigger it.
-    pub fn revoke(&self, revocation: Revocation<'_>) -> usize {
-        self.revocations.fetch_add(1, Ordering::AcqRel);
-        let revoked = |token: &VerifiedToken| match revocation {
-            Revocation::Token(jti) => token.jti_hash == Some(self.hash_jti(jti)),
-            Revocation::User(user) => *token.identity.user == *user,
-            Revocation::Issuer(issuer) => token.identity.issuer.as_deref() == Some(issuer),
-            Revocation::IssuedBefore(time) => token.issued.is_none_or(|issued| issued < time),
-            Revocation::All => true,
+    /// Removes tokens; returns how many. It scans the whole cache, so no client may trigger it.
+    pub fn forget(&self, stale: StaleTokens<'_>) -> usize {
+        self.removals.fetch_add(1, Ordering::AcqRel);
+        let is_stale = |token: &VerifiedToken| match stale {
+            StaleTokens::OfIssuer(issuer) => token.identity.issuer.as_deref() == Some(issuer),
+            StaleTokens::All => true,
         };
         let forget = |set: &Mutex<Vec<CachedToken>>| {
             let mut set = locked(set);
             let before = set.len();
             set.retain(|entry| match &entry.outcome {
-                CachedOutcome::Verified(token) => !revoked(token),
-                CachedOutcome::Expired(_) => revocation != Revocation::All,
+                CachedOutcome::Verified(token) => !is_stale(token),
+                CachedOutcome::Expired(_) => stale != StaleTokens::All,
             });
             set.shrink_to_fit();
             before - set.len()
@@ -241,11 +221,6 @@ impl TokenCache {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// The hash of a `jti`, which needs less memory. If two are equal, a revocation removes one token too many.
-    pub fn hash_jti(&self, jti: &str) -> u64 {
-        self.hasher.hash_one(jti)
     }
 
     fn set(&self, digest: &TokenDigest) -> MutexGuard<'_, Vec<CachedToken>> {

@@ -152,7 +152,11 @@ impl Issuer {
             let (refresh, min_refetch) = (auth.jwks_refresh, auth.jwks_min_refetch);
             let settings = KeySourceSettings { remote, rules, refresh, min_refetch };
             let same = earlier.iter().find(|source| source.settings == settings).cloned();
-            same.unwrap_or_else(|| Arc::new(KeySource::new(settings, Instant::now())))
+            same.unwrap_or_else(|| {
+                let keys = earlier.iter().find(|source| source.settings.has_keys_of(&settings));
+                let keys = keys.and_then(|source| source.keys());
+                Arc::new(KeySource::new(settings, keys, Instant::now()))
+            })
         });
         Ok(Self {
             name: Arc::from(config.issuer.as_str()),

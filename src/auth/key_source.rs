@@ -39,6 +39,13 @@ pub struct KeySourceSettings {
     pub min_refetch: Duration,
 }
 
+impl KeySourceSettings {
+    /// Whether both read the same keys, perhaps at other times.
+    pub fn has_keys_of(&self, other: &Self) -> bool {
+        self.remote == other.remote && self.rules == other.rules
+    }
+}
+
 /// The published keys of one issuer.
 #[derive(Debug)]
 pub struct KeySource {
@@ -70,10 +77,11 @@ pub struct FetchState {
 }
 
 impl KeySource {
-    /// The first fetch counts as begun, so that clients that arrive early wait for it.
-    pub fn new(settings: KeySourceSettings, now: Instant) -> Self {
+    /// Starts with the `keys` that an earlier source has fetched. The first fetch counts as begun, so that clients that
+    /// arrive early wait for it.
+    pub fn new(settings: KeySourceSettings, keys: Option<Arc<VerificationKeys>>, now: Instant) -> Self {
         let state = FetchState {
-            keys: None,
+            keys,
             is_fetching: true,
             must_repeat: false,
             refetch_from: now,

@@ -332,3 +332,26 @@ async fn a_new_authenticator_keeps_the_keys_of_sources_that_have_not_changed() {
     kept.publish(&[&rotated]);
     assert_eq!(status(&edge, &rotated.token(&kept.issuer(), "alice")).await, 101, "its task runs on");
 }
+
+#[tokio::test]
+async fn jwt_10_other_intervals_keep_the_keys_while_the_issuer_is_away() {
+    let server = KeyServer::start().await;
+    let key = IssuerKey::new("a");
+    server.publish(&[&key]);
+    let edge = edge(vec![server.config()]).await;
+    fetched(&edge, 1).await;
+    server.answer("/keys", 500, "");
+    let node = &edge.app.node;
+    let auth = AuthConfig {
+        issuers: vec![server.config()],
+        jwks_min_refetch: Duration::from_mins(1),
+        jwks_refresh: Duration::from_mins(2),
+        ..AuthConfig::default()
+    };
+    let roles = vec![crate::support::edge::role("user", &["chat.>"], &[], &[])];
+    let earlier: Vec<_> = node.authenticator().key_sources().cloned().collect();
+    let next = Authenticator::reusing(auth, roles, &earlier).unwrap();
+    assert!(next.key_sources().next().is_some_and(|source| !Arc::ptr_eq(source, &earlier[0])));
+    node.current_authenticator.replace(next);
+    assert_eq!(status(&edge, &key.token(&server.issuer(), "alice")).await, 101);
+}

@@ -34,7 +34,7 @@ fn seconds(seconds: u64) -> Duration {
 
 fn verified(user: &str, until: u64) -> VerifiedToken {
     let identity = Arc::new(Identity { user: user.into(), ..Identity::default() });
-    VerifiedToken { identity, from: seconds(0), until: seconds(until), issued: None, jti_hash: None }
+    VerifiedToken { identity, from: seconds(0), until: seconds(until) }
 }
 
 /// A cache with exactly one set.
@@ -44,12 +44,7 @@ fn one_set() -> TokenCache {
 
 fn fill(cache: &TokenCache, users: std::ops::Range<usize>, until: u64, now: u64) {
     for user in users.map(|number| number.to_string()) {
-        cache.insert(
-            TokenDigest::of(&user, ""),
-            verified(&user, until),
-            seconds(now),
-            cache.revocation_count(),
-        );
+        cache.insert(TokenDigest::of(&user, ""), verified(&user, until), seconds(now), cache.removal_count());
     }
 }
 
@@ -79,51 +74,32 @@ fn a_cache_of_size_0_caches_nothing() {
     let first = authenticator.authenticate(&token, at(NOW)).unwrap();
     let second = authenticator.authenticate(&token, at(NOW)).unwrap();
     assert!(first == second && !Arc::ptr_eq(&first, &second));
-    assert_eq!((authenticator.cached_tokens(), authenticator.forget(Revocation::All)), (0, 0));
+    assert_eq!((authenticator.cached_tokens(), authenticator.forget(StaleTokens::All)), (0, 0));
 }
 
 #[test]
-fn rev_01_each_kind_of_revocation_removes_its_tokens_and_no_others() {
-    let tokens = [
-        json!({"sub": "alice", "jti": "a", "iat": NOW - 10}),
-        json!({"sub": "alice", "jti": "b", "iat": NOW}),
-        json!({"sub": "bob", "jti": "c", "iat": NOW - 10}),
-        json!({"sub": "carol", "jti": 7, "iat": NOW}),
-        json!({"sub": "dave"}),
-    ];
-    for (revocation, forgotten) in [
-        (Revocation::Token("a"), vec![0]),
-        (Revocation::Token("7"), vec![]),
-        (Revocation::Token(""), vec![]),
-        (Revocation::User("alice"), vec![0, 1]),
-        (Revocation::User("Alice"), vec![]),
-        (Revocation::IssuedBefore(seconds(NOW)), vec![0, 2, 4]),
-        (Revocation::IssuedBefore(seconds(NOW + 1)), vec![0, 1, 2, 3, 4]),
-        (Revocation::IssuedBefore(seconds(NOW - 10)), vec![4]),
-        (Revocation::All, vec![0, 1, 2, 3, 4]),
-    ] {
-        let authenticator = caching(1024);
-        let authenticate =
-            |number: &usize| authenticator.authenticate(&token(tokens[*number].clone()), at(NOW)).unwrap();
-        let numbers: Vec<_> = (0..tokens.len()).collect();
-        let before: Vec<_> = numbers.iter().map(authenticate).collect();
-        assert_eq!(authenticator.forget(revocation), forgotten.len(), "{revocation:?}");
-        assert_eq!(authenticator.cached_tokens(), tokens.len() - forgotten.len());
-        for number in numbers {
-            let again = Arc::ptr_eq(&before[number], &authenticate(&number));
-            assert_eq!(again, !forgotten.contains(&number), "{revocation:?} and token {number}");
-        }
-    }
-}
-
-#[test]
-fn rev_01_a_verification_during_a_revocation_is_not_cached() {
+fn the_tokens_of_one_issuer_are_forgotten_and_no_others() {
     let cache = one_set();
-    let revocations = cache.revocation_count();
-    assert_eq!(cache.revoke(Revocation::User("alice")), 0);
-    cache.insert(TokenDigest::of("alice", ""), verified("alice", 10), seconds(0), revocations);
+    fill(&cache, 0..3, 10, 0);
+    let identity =
+        Identity { user: "alice".into(), issuer: Some("https://a.example".into()), ..Identity::default() };
+    let of_issuer = VerifiedToken { identity: Arc::new(identity), ..verified("alice", 10) };
+    cache.insert(TokenDigest::of("alice", ""), of_issuer, seconds(0), cache.removal_count());
+    assert_eq!(cache.forget(StaleTokens::OfIssuer("https://b.example")), 0);
+    assert_eq!(cache.forget(StaleTokens::OfIssuer("https://a.example")), 1);
+    assert!(!knows(&cache, "alice", 0) && knows(&cache, "0", 0));
+    assert_eq!(cache.forget(StaleTokens::All), 3);
+    assert!(cache.is_empty());
+}
+
+#[test]
+fn rev_01_a_verification_while_tokens_are_removed_is_not_cached() {
+    let cache = one_set();
+    let removals = cache.removal_count();
+    assert_eq!(cache.forget(StaleTokens::OfIssuer("https://a.example")), 0);
+    cache.insert(TokenDigest::of("alice", ""), verified("alice", 10), seconds(0), removals);
     assert!(!knows(&cache, "alice", 0));
-    cache.insert(TokenDigest::of("alice", ""), verified("alice", 10), seconds(0), cache.revocation_count());
+    cache.insert(TokenDigest::of("alice", ""), verified("alice", 10), seconds(0), cache.removal_count());
     assert!(knows(&cache, "alice", 0));
 }
 
@@ -171,7 +147,7 @@ fn jwt_05_an_expired_token_is_rejected_again_without_a_verification() {
     assert!(authenticator.authenticate(&forged, at(NOW)).is_err());
     assert_eq!(authenticator.cached_tokens(), 1);
     assert_refused(authenticator.authenticate(&ended, at(NOW)), "expired", "its end");
-    assert_eq!(authenticator.forget(Revocation::All), 1);
+    assert_eq!(authenticator.forget(StaleTokens::All), 1);
     assert_refused(authenticator.authenticate(&ended, at(NOW)), "expired", "verified again");
 }
 
@@ -204,9 +180,9 @@ fn expired_tokens_are_dropped_before_valid_ones() {
 #[test]
 fn two_verifications_of_the_same_token_at_once_cache_it_once() {
     let cache = one_set();
-    let (digest, revocations) = (TokenDigest::of("alice", ""), cache.revocation_count());
+    let (digest, removals) = (TokenDigest::of("alice", ""), cache.removal_count());
     for _ in 0..2 {
-        cache.insert(digest, verified("alice", 10), seconds(0), revocations);
+        cache.insert(digest, verified("alice", 10), seconds(0), removals);
     }
     assert_eq!(cache.len(), 1);
 }

@@ -13,7 +13,11 @@ fn source(now: Instant) -> KeySource {
     let location = KeysLocation::KeySet(KeyUrl::parse("https://issuer.example/keys").unwrap());
     let remote = RemoteKeysConfig { location, algorithms: Vec::new(), ca_file: None };
     let rules = ClaimRules::default();
-    KeySource::new(KeySourceSettings { remote, rules, refresh: 600 * SECOND, min_refetch: 30 * SECOND }, now)
+    KeySource::new(
+        KeySourceSettings { remote, rules, refresh: 600 * SECOND, min_refetch: 30 * SECOND },
+        None,
+        now,
+    )
 }
 
 /// A set with one key for each of these names.

@@ -12,7 +12,7 @@ use super::roles_of;
 use super::signer::Signer;
 use crate::auth::AcceptedCredentials;
 use crate::auth::Authenticator;
-use crate::auth::cache::Revocation;
+use crate::auth::cache::StaleTokens;
 use crate::auth::error::AuthError;
 use crate::auth::setup_error::AuthSetupError;
 use crate::auth::setup_error::KeyError;
@@ -184,8 +184,8 @@ fn a_removed_key_removes_the_cached_tokens_of_its_issuer_alone() {
     ] {
         authenticator.authenticate(&token, at(NOW)).unwrap();
     }
-    assert_eq!(authenticator.forget(Revocation::Issuer("https://c.example")), 0);
-    assert_eq!((authenticator.forget(Revocation::Issuer(A)), authenticator.cached_tokens()), (2, 1));
+    assert_eq!(authenticator.forget(StaleTokens::OfIssuer("https://c.example")), 0);
+    assert_eq!((authenticator.forget(StaleTokens::OfIssuer(A)), authenticator.cached_tokens()), (2, 1));
 }
 
 #[test]
