@@ -129,7 +129,7 @@ where
 {
     let (number, vocabulary) = endpoint.file().ok_or_else(nothing)?;
     if request.method == Method::OPTIONS {
-        return cors::preflight(&endpoint.origins, &request.headers);
+        return cors::preflight(&endpoint.origins, &request.headers, &vocabulary.headers);
     }
     let route = route_of(request, number, vocabulary)?;
     let query = request.query.as_deref();

@@ -2,6 +2,7 @@
 //! of `OriginPolicy`, and decides nothing itself.
 
 use warp::http::HeaderMap;
+use warp::http::HeaderName;
 use warp::http::HeaderValue;
 use warp::http::StatusCode;
 use warp::http::header;
@@ -14,21 +15,24 @@ use crate::http::problem::Problem;
 
 /// What pages may send. MCP clients send the last two.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE");
-const HEADERS: HeaderValue = HeaderValue::from_static(
-    "authorization, content-type, last-event-id, x-request-id, mcp-protocol-version, mcp-session-id",
-);
+const HEADERS: &str =
+    "authorization, content-type, last-event-id, x-request-id, mcp-protocol-version, mcp-session-id";
 /// What pages may read besides the body, the media type and the length.
 const EXPOSED: HeaderValue = HeaderValue::from_static("retry-after, www-authenticate, x-request-id");
 /// How long a browser remembers a preflight, in seconds.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
-/// The answer to a preflight request, which has no credential.
-pub fn preflight(policy: &OriginPolicy, headers: &HeaderMap) -> Result<Response, Problem> {
+/// The answer to a preflight request, which has no credential. `read` are the headers that a vocabulary reads.
+pub fn preflight(policy: &OriginPolicy, headers: &HeaderMap, read: &[Box<str>]) -> Result<Response, Problem> {
     policy.decide(headers)?;
+    // A request cannot have a header with another name.
+    let read = read.iter().map(|name| &**name).filter(|name| HeaderName::try_from(*name).is_ok());
+    let allowed = std::iter::once(HEADERS).chain(read).collect::<Vec<_>>().join(", ");
+    let allowed = HeaderValue::from_str(&allowed).unwrap_or(HeaderValue::from_static(HEADERS));
     let mut answer = Response::default();
     *answer.status_mut() = StatusCode::NO_CONTENT;
     let headers = answer.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HEADERS);
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE);
     Ok(answer)

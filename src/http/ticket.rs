@@ -79,7 +79,7 @@ async fn answer(
 ) -> Result<Response, Problem> {
     if *method == Method::OPTIONS {
         return match policy_for(gate, headers) {
-            Some(policy) => cors::preflight(policy, headers),
+            Some(policy) => cors::preflight(policy, headers, &[]),
             None => Err(no_credential()),
         };
     }

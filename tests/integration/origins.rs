@@ -236,6 +236,33 @@ async fn cors_01_only_allowed_pages_may_read_answers() {
     }
 }
 
+/// A vocabulary that reads a header of its own.
+const READS_A_HEADER: &str = r#"
+    name = "reads-a-header"
+    [[path]]
+    name = "orders"
+    path = "/orders-socket"
+    [[http]]
+    method = "POST"
+    path = "/orders"
+    do = "publish"
+    subject = "orders.new"
+    data = { version = "{header.x-api-version}" }
+    send = { done = true }
+"#;
+
+#[tokio::test]
+async fn cors_01_pages_may_send_the_headers_that_a_vocabulary_reads() {
+    let stage = Stage::start("reads-a-header", READS_A_HEADER, |config| {
+        config.endpoints[0].allowed_origins = Some(AllowedOrigins::Any);
+    })
+    .await;
+    let preflight = format!("Origin: {APP}\r\nAccess-Control-Request-Method: POST\r\n");
+    let answer = request(&stage.edge, "OPTIONS /orders", &preflight, "").await;
+    let allowed = answer.header("access-control-allow-headers").unwrap();
+    assert!(allowed.starts_with("authorization, ") && allowed.ends_with(", x-api-version"), "{allowed}");
+}
+
 #[tokio::test]
 async fn cors_01_an_endpoint_for_every_page_never_takes_a_cookie() {
     let stage = hoardrun(|config| {

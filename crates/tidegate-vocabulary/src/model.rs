@@ -54,11 +54,12 @@ pub struct CompiledVocabulary {
     pub http_routes: Box<[HttpRoute]>,
     /// The groups whose items statistics list.
     pub counted: Box<[Box<str>]>,
-    /// The query parameters and headers that placeholders read.
+    /// The query parameters that placeholders read.
     pub(super) queries: Box<[Box<str>]>,
     /// Those query parameters that placeholders read as lists.
     pub(super) query_lists: Box<[Box<str>]>,
-    pub(super) headers: Box<[Box<str>]>,
+    /// The headers of handshakes and HTTP requests that placeholders read.
+    pub headers: Box<[Box<str>]>,
     /// Whether error messages contain parts of the client's message.
     pub(super) errors_name_message: bool,
     /// The claims that placeholders read.
