@@ -25,7 +25,7 @@ use crate::nats::wire::ServerOp;
 use crate::nats::wire::WireError;
 use crate::nats::wire::WireParser;
 use crate::net::client_tls::ClientTlsError;
-use crate::net::client_tls::client_config;
+use crate::net::client_tls::load_client_config;
 
 /// The time limit for TCP, `INFO` and TLS together.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -122,7 +122,7 @@ async fn connect_stream(server: Server, ca: Option<PathBuf>) -> Result<ServerCon
     if !(info.tls_required || info.tls_available) {
         return Err(ConnectError::NoTls);
     }
-    let connector = TlsConnector::from(Arc::new(client_config(ca.as_deref())?));
+    let connector = TlsConnector::from(Arc::new(load_client_config(ca.as_deref()).await?));
     let name = ServerName::try_from(server.tls_name.clone()).map_err(io::Error::other)?;
     let socket = NatsStream::Tls(Box::new(connector.connect(name, stream).await?));
     // Bytes that arrived unencrypted after `INFO` could be anyone's: drop them.

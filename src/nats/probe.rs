@@ -218,7 +218,7 @@ fn connect_failure(url: &str, error: &ConnectError) -> Finding {
         ConnectError::Tls(ClientTlsError::Certificates { .. }) => {
             "set nats.ca_file to a file with PEM certificates"
         }
-        ConnectError::Tls(ClientTlsError::Config(_)) => {
+        ConnectError::Tls(ClientTlsError::Config(_) | ClientTlsError::Stopped(_)) => {
             "check the TLS configuration of nats-server, and nats.ca_file"
         }
         ConnectError::Timeout => {

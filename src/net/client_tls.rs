@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use thiserror::Error;
+use tokio::task::JoinError;
 use tokio_rustls::rustls;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::RootCertStore;
@@ -19,10 +20,19 @@ pub enum ClientTlsError {
     Certificates { file: String, reason: String },
     #[error("TLS: {0}")]
     Config(#[from] rustls::Error),
+    #[error("the certificates were not read: {0}")]
+    Stopped(#[from] JoinError),
 }
 
-/// A client that trusts the CAs in this file, or those of the system. Call it for each connection, so that changed
-/// certificates need no restart.
+/// A client that trusts the CAs in this file, or those of the system. It is loaded for each connection, so that changed
+/// certificates need no restart, on a thread of its own: a system has about 150 CAs, and the caller's thread may serve
+/// clients.
+pub async fn load_client_config(ca: Option<&Path>) -> Result<ClientConfig, ClientTlsError> {
+    let ca = ca.map(Path::to_owned);
+    tokio::task::spawn_blocking(move || client_config(ca.as_deref())).await?
+}
+
+/// The same on this thread.
 pub fn client_config(ca: Option<&Path>) -> Result<ClientConfig, ClientTlsError> {
     let roots = match ca {
         Some(file) => roots_in(file)?,

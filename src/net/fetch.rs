@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::net::client_tls::ClientTlsError;
-use crate::net::client_tls::client_config;
+use crate::net::client_tls::load_client_config;
 use crate::net::http_exchange::ExchangeError;
 use crate::net::http_exchange::exchange;
 
@@ -52,7 +52,8 @@ pub enum FetchError {
 
 /// Fetches a document of at most `max` bytes. Sets no time limit: let the caller do that.
 pub async fn fetch(target: FetchTarget<'_>, max: usize) -> Result<Vec<u8>, FetchError> {
-    let config = target.is_tls.then(|| client_config(target.ca_file)).transpose()?;
+    // First, so that certificates that cannot be read are the error, and not the server.
+    let config = if target.is_tls { Some(load_client_config(target.ca_file).await?) } else { None };
     let stream = TcpStream::connect((target.host, target.port)).await?;
     let Some(mut config) = config else { return request(stream, target, max).await };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
