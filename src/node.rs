@@ -132,7 +132,7 @@ impl Node {
         now: SystemTime,
     ) -> Result<Arc<Identity>, AuthError> {
         match self.verify_now(policy, via, credential, now) {
-            Err(Unidentified::NeedsKeys(pending)) => pending.wait().await,
+            Err(Unidentified::NeedsKeys(pending)) => Box::pin(pending.wait()).await,
             result => return result.map_err(Unidentified::into_refusal),
         }
         self.verify_now(policy, via, credential, now).map_err(Unidentified::into_refusal)

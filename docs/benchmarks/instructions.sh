@@ -1,10 +1,16 @@
 #!/bin/sh
-# Prints the instructions that Tidegate executes per delivery, without the kernel: the difference of two runs under
-# valgrind's callgrind, one longer than the other. Counts vary less than times. Needs valgrind and a release build.
+# Prints the instructions that Tidegate executes per delivery, or per connection with `connect`, without the kernel: the
+# difference of two runs under valgrind's callgrind, one longer than the other. Counts vary less than times. Needs valgrind
+# and a release build.
 #   docs/benchmarks/instructions.sh target/release/tidegate fanout --sockets 200 --rate 50
+#   docs/benchmarks/instructions.sh target/release/tidegate connect
 set -eu
 program=$(realpath "$1")
 shift
+case $1 in
+    connect) unit=connections each=connection ;;
+    *) unit=received each=delivery ;;
+esac
 folder=$(mktemp -d)
 # The bench ends only the scripts.
 stop() { kill -TERM $(cat "$folder/pids") 2> /dev/null || true; }
@@ -28,11 +34,11 @@ measure() {
     fi
     stop
     until grep -aqs '^totals\|^summary' "$folder/out"; do sleep 0.2; done
-    received=$(grep '^| received' "$folder/table" | tr -cd 0-9)
+    count=$(grep "^| $unit " "$folder/table" | tr -cd 0-9)
     instructions=$(grep -a '^totals\|^summary' "$folder/out" | head -n 1 | tr -cd 0-9)
     rm "$folder/out"
 }
 measure 5 "$@"
-short_received=$received short_instructions=$instructions
+short_count=$count short_instructions=$instructions
 measure 15 "$@"
-echo "$(((instructions - short_instructions) / (received - short_received))) instructions per delivery: $*"
+echo "$(((instructions - short_instructions) / (count - short_count))) instructions per $each: $*"

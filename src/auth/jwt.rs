@@ -86,12 +86,13 @@ impl<'t> Jws<'t> {
         if header_text(&self.header, "alg")? != Some(key.algorithm.name()) {
             return Err(AuthError::WrongAlgorithm);
         }
-        decode(self.signature)?;
         let checked = jsonwebtoken::decode::<Claims>(self.token, &key.decoding, &key.validation);
         let error = match checked {
             Ok(token) => return Ok(SignedClaims { claims: token.claims, objection: None }),
             Err(error) => error.into_kind(),
         };
+        // Its error for a signature that is no base64 is the same as for other parts.
+        decode(self.signature)?;
         let objection = match error {
             ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => {
                 return Err(AuthError::WrongAlgorithm);

@@ -201,10 +201,10 @@ impl AsyncWrite for BareLfGuard {
 }
 
 /// Finds the end of a request head in bytes that arrive in pieces.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct HeadLines {
-    /// The length of the current line so far, without CR.
-    length: usize,
+    /// Whether the current line has nothing but CR so far.
+    is_empty: bool,
     after_cr: bool,
     /// Whether the head has a line that is not empty.
     has_begun: bool,
@@ -223,33 +223,40 @@ pub struct Head {
     pub empty_lines: usize,
 }
 
+impl Default for HeadLines {
+    fn default() -> Self {
+        Self { is_empty: true, after_cr: false, has_begun: false, empty_lines: 0 }
+    }
+}
+
 impl HeadLines {
     /// Reads on, to the end of the head.
     pub fn read_head(&mut self, bytes: &[u8]) -> Head {
-        let mut bare_lf = false;
-        for (at, byte) in bytes.iter().enumerate() {
-            match byte {
-                b'\n' => {
-                    bare_lf |= !self.after_cr;
-                    let is_empty = std::mem::take(&mut self.length) == 0;
-                    self.after_cr = false;
-                    match (is_empty, self.has_begun) {
-                        (true, true) => {
-                            *self = Self::default();
-                            return Head { end: at + 1, bare_lf, empty_lines: 0 };
-                        }
-                        (true, false) => self.empty_lines += 1,
-                        (false, _) => self.has_begun = true,
-                    }
+        let (mut bare_lf, mut start) = (false, 0);
+        for end in memchr::memchr_iter(b'\n', bytes) {
+            self.read_piece(&bytes[start..end]);
+            start = end + 1;
+            let Self { is_empty, after_cr, .. } = *self;
+            bare_lf |= !after_cr;
+            (self.is_empty, self.after_cr) = (true, false);
+            match (is_empty, self.has_begun) {
+                (true, true) => {
+                    *self = Self::default();
+                    return Head { end: start, bare_lf, empty_lines: 0 };
                 }
-                b'\r' => self.after_cr = true,
-                _ => {
-                    self.length += 1;
-                    self.after_cr = false;
-                }
+                (true, false) => self.empty_lines += 1,
+                (false, _) => self.has_begun = true,
             }
         }
+        self.read_piece(&bytes[start..]);
         Head { end: bytes.len(), bare_lf, empty_lines: self.empty_lines }
+    }
+
+    /// Reads a part of a line, without its end.
+    fn read_piece(&mut self, piece: &[u8]) {
+        let Some(last) = piece.last() else { return };
+        self.is_empty = self.is_empty && piece.iter().all(|byte| *byte == b'\r');
+        self.after_cr = *last == b'\r';
     }
 }
 
@@ -307,14 +314,13 @@ mod tests {
         assert_eq!(flushed.expect("an end").unwrap_err().kind(), ErrorKind::TimedOut);
     }
 
-    /// The length of the head in `bytes`, which arrive in two pieces, and whether it has a bare LF.
+    /// The length of the head in `bytes`, which arrive in two pieces, and whether it has a bare LF. The cut is before the
+    /// end of the head.
     fn read(bytes: &str, cut: usize) -> (usize, bool) {
         let mut lines = HeadLines::default();
         let (first, second) = bytes.as_bytes().split_at(cut);
         let Head { end, bare_lf, .. } = lines.read_head(first);
-        if end < first.len() || first.ends_with(b"\r\n\r\n") {
-            return (end, bare_lf);
-        }
+        assert_eq!(end, cut);
         let more = lines.read_head(second);
         (end + more.end, bare_lf || more.bare_lf)
     }
@@ -330,8 +336,39 @@ mod tests {
             ("GET / HTTP/1.1\r\nA: b\r\n\n", 23, true),
             ("GET / HTTP/1.1\r\nA: b\r\n", 22, false),
         ] {
-            for cut in 0..bytes.len() {
+            for cut in 0..head {
                 assert_eq!(read(bytes, cut), (head, bare), "{bytes:?} cut at {cut}");
+            }
+        }
+    }
+
+    /// The same byte by byte, from the definition: the end of the head, and whether a line ended with a bare LF.
+    fn read_by_byte(bytes: &[u8]) -> (usize, bool) {
+        let (mut bare_lf, mut has_begun) = (false, false);
+        let mut start = 0;
+        for (at, _) in bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n') {
+            let line = &bytes[start..at];
+            bare_lf |= !line.ends_with(b"\r");
+            start = at + 1;
+            let is_empty = line.iter().all(|byte| *byte == b'\r');
+            if is_empty && has_begun {
+                return (start, bare_lf);
+            }
+            has_begun |= !is_empty;
+        }
+        (bytes.len(), bare_lf)
+    }
+
+    #[test]
+    fn hs_06_heads_of_all_short_texts_are_found_wherever_they_are_cut() {
+        let mut texts = vec![String::new()];
+        for _ in 0..8 {
+            texts =
+                texts.iter().flat_map(|text| ["a", "\r", "\n"].map(|next| format!("{text}{next}"))).collect();
+            for text in &texts {
+                let expected = read_by_byte(text.as_bytes());
+                (0..expected.0)
+                    .for_each(|cut| assert_eq!(read(text, cut), expected, "{text:?} cut at {cut}"));
             }
         }
     }

@@ -159,9 +159,14 @@ impl Gate {
     /// client offers, or else the first of all.
     pub fn endpoint(&self, path: &str, headers: &HeaderMap) -> Option<&Endpoint> {
         let mut here = self.endpoints.iter().filter(|endpoint| endpoint.is_at(path));
+        let first = here.next()?;
+        let mut others = here.peekable();
+        if others.peek().is_none() {
+            return Some(first);
+        }
         let requested =
             |endpoint: &&Endpoint| endpoint.speaks_one_of(handshake::offered_subprotocols(headers));
-        here.clone().find(requested).or_else(|| here.next())
+        Some(std::iter::once(first).chain(others).find(requested).unwrap_or(first))
     }
 
     /// Takes a connection slot of the node and of the client's address, and waits for a handshake slot. Keep the permit
@@ -266,7 +271,8 @@ impl Gate {
         let credential = match credential {
             Some(PresentedCredential { carrier: Carrier::Ticket, secret: ticket }) => {
                 let (tickets, origins) = (&self.node.tickets, &endpoint.origins);
-                redeemed = redeem::redeem(tickets, ticket.expose(), origins, sender, now).await?;
+                // Boxed, because few clients need its memory.
+                redeemed = Box::pin(redeem::redeem(tickets, ticket.expose(), origins, sender, now)).await?;
                 Some(redeemed.expose())
             }
             presented => presented.map(|presented| presented.secret.expose()),

@@ -155,17 +155,18 @@ pub fn serve(routes: RoutesReceiver, node: &Arc<Node>, shard: &ShardHandle) -> S
             let (service, _) = current(listener)?;
             let began = Instant::now();
             let deadline = began + service.gate.limits.handshake_timeout;
-            let client = match service.clients {
-                Clients::Direct => Ok(peer),
-                Clients::MayUseProxy => {
-                    service.socket_gate.identify(&socket, peer, &mut permit, &service.scratch, deadline).await
-                }
+            // Boxed, like all that few sockets wait for, so that the others do not take its memory.
+            let client = if service.expects_proxy_header(peer) {
+                let (gate, scratch) = (&service.socket_gate, &service.scratch);
+                Box::pin(gate.identify(&socket, peer, &mut permit, scratch, deadline)).await
+            } else {
+                Ok(peer)
             };
             let peer = match client {
                 Ok(client) => client,
                 Err(problem) => {
                     let text = if service.tls.is_some() { BusyText::Tls } else { BusyText::Http };
-                    reject(socket.into(), text.rejection(problem?), &service.rejections).await;
+                    Box::pin(reject(socket.into(), text.rejection(problem?), &service.rejections)).await;
                     return None;
                 }
             };
@@ -195,7 +196,6 @@ pub fn serve(routes: RoutesReceiver, node: &Arc<Node>, shard: &ShardHandle) -> S
                 return websocket::open_fast_path(&service.gate, endpoint, first, read, socket).await;
             }
             let info = ConnectionInfo::new(peer, service.shard.clone(), permit, began.into_std());
-            // Boxed because the future is large, and few sockets need it.
             Box::pin(serve_with_hyper(service, replaced, stream, read, info, deadline)).await;
             None
         })
@@ -203,6 +203,11 @@ pub fn serve(routes: RoutesReceiver, node: &Arc<Node>, shard: &ShardHandle) -> S
 }
 
 impl<S> ListenerService<S> {
+    /// Whether this peer must send a PROXY header before all else.
+    fn expects_proxy_header(&self, peer: Peer) -> bool {
+        self.clients == Clients::MayUseProxy && self.socket_gate.expects_proxy_header(peer)
+    }
+
     /// Warns about a PROXY header where TLS would only say that the bytes are none of its own.
     async fn warn_before_tls(&self, socket: &RegisteredSocket, peer: Peer, deadline: Instant) {
         if self.tls.is_some()

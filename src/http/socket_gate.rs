@@ -89,9 +89,14 @@ impl SocketGate {
         self.node.refusals.count(Refused::Sockets);
     }
 
-    /// Reads the PROXY header of a socket whose peer is a trusted proxy, if the configuration requires one, and counts
-    /// the socket for the client that it names. Returns the client as the peer of all that follows. Sockets of others
+    /// Whether this peer is a trusted proxy, and the configuration requires a PROXY header of those. Sockets of others
     /// remain as they are: their PROXY header is not a request, and is refused like any other.
+    pub fn expects_proxy_header(&self, peer: Peer) -> bool {
+        self.node.http.proxy_protocol && self.proxies.trusts_peer(peer)
+    }
+
+    /// Reads the PROXY header of a socket that must have one, and counts the socket for the client that it names. Returns
+    /// the client as the peer of all that follows.
     pub async fn identify(
         &self,
         socket: &RegisteredSocket,
@@ -100,9 +105,6 @@ impl SocketGate {
         scratch: &RefCell<Vec<u8>>,
         deadline: tokio::time::Instant,
     ) -> Result<Peer, Option<Problem>> {
-        if !self.node.http.proxy_protocol || !self.proxies.trusts_peer(peer) {
-            return Ok(peer);
-        }
         let header = timeout_at(deadline, proxy_protocol::read_header(socket, scratch)).await;
         match header.map_err(|_| None)? {
             Ok(ProxiedClient::Address(client)) => {

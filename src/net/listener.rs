@@ -2,10 +2,13 @@
 
 use std::io;
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::net::TcpListener;
+use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
 use std::os::fd::RawFd;
 use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,6 +17,10 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::path::PathBuf;
 
+use rustix::io::retry_on_intr;
+use rustix::net::SocketAddrAny;
+#[cfg(not(target_vendor = "apple"))]
+use rustix::net::SocketFlags;
 use tokio::net::UnixSocket;
 
 use crate::config::listen_address::ListenAddress;
@@ -64,18 +71,14 @@ impl Listener {
     pub fn accept(&self) -> io::Result<(Socket, Peer)> {
         match self {
             Self::Tcp(listener) => {
-                let (socket, peer) = listener.accept()?;
-                socket.set_nonblocking(true)?;
+                let (socket, peer) = accept_from(listener)?;
+                let (socket, peer) = (TcpStream::from(socket), peer.ok_or(ErrorKind::InvalidData)?);
                 // Other systems may not inherit it.
                 #[cfg(not(target_os = "linux"))]
                 socket.set_nodelay(true)?;
-                Ok((Socket::Tcp(socket), Peer::Tcp(peer)))
+                Ok((Socket::Tcp(socket), Peer::Tcp(SocketAddr::try_from(peer)?)))
             }
-            Self::Unix(_, listener) => {
-                let (socket, _) = listener.accept()?;
-                socket.set_nonblocking(true)?;
-                Ok((Socket::Unix(socket), Peer::Unix))
-            }
+            Self::Unix(_, listener) => Ok((Socket::Unix(accept_from(listener)?.0.into()), Peer::Unix)),
         }
     }
 
@@ -103,6 +106,22 @@ impl AsRawFd for Listener {
     fn as_raw_fd(&self) -> RawFd {
         self.as_fd().as_raw_fd()
     }
+}
+
+/// Accepts a socket that does not block, in one system call.
+#[cfg(not(target_vendor = "apple"))]
+fn accept_from(listener: &impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    Ok(retry_on_intr(|| rustix::net::acceptfrom_with(listener, flags))?)
+}
+
+/// The same in several calls.
+#[cfg(target_vendor = "apple")]
+fn accept_from(listener: &impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
+    let (socket, peer) = retry_on_intr(|| rustix::net::acceptfrom(listener))?;
+    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    Ok((socket, peer))
 }
 
 fn bind_unix(path: &Path) -> io::Result<Listener> {

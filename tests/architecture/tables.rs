@@ -57,7 +57,7 @@ pub(crate) const LAYERS: [(&str, &[&str]); 16] = [
 
 /// Each dependency, and the files that may use it, by the beginnings of their paths in `src`. Files of our other crates
 /// have the crate's name in front.
-pub(crate) const DOORS: [(&str, &[&str]); 47] = [
+pub(crate) const DOORS: [(&str, &[&str]); 48] = [
     ("anyhow", &["app", "cli", "tidegate-bench"]),
     ("async_nats", &["nats/client.rs", "nats/key_value.rs"]),
     ("aws_lc_rs", &["auth", "net/acme", "net/client_tls.rs", "net/tls"]),
@@ -102,14 +102,26 @@ pub(crate) const DOORS: [(&str, &[&str]); 47] = [
     ("hyper", &["http", "net/acme/http.rs", "net/fetch.rs", "net/http_exchange.rs"]),
     ("hyper_util", &["http", "net/http_exchange.rs"]),
     ("instant_acme", &["net/acme"]),
+    ("itoa", &["tidegate-protocol"]),
     ("jsonwebtoken", &["auth", "tidegate-bench/servers.rs"]),
-    ("memchr", &["nats"]),
+    ("memchr", &["http/bare_lf_guard.rs", "nats"]),
     ("mio", &["tidegate-bench"]),
     ("nkeys", &["nats"]),
     ("percent_encoding", &["tidegate-protocol/url.rs"]),
     ("prometheus_client", &["metrics/text.rs"]),
     ("rcgen", &["net/acme", "tidegate-bench/tls.rs"]),
-    ("rustix", &["app", "cli", "http/accept.rs", "net/acme/cache.rs", "net/socket.rs", "tidegate-bench"]),
+    (
+        "rustix",
+        &[
+            "app",
+            "cli",
+            "http/accept.rs",
+            "net/acme/cache.rs",
+            "net/listener.rs",
+            "net/socket.rs",
+            "tidegate-bench",
+        ],
+    ),
     ("rustls", &["net", "tidegate-bench/client", "tidegate-bench/servers.rs", "tidegate-bench/tls.rs"]),
     ("rustls_native_certs", &["net/client_tls.rs"]),
     (
@@ -258,14 +270,12 @@ pub(crate) const KNOWN_HASHERS: [&str; 13] = [
 ];
 
 /// Words that only some files may contain: the words, the beginnings of those files' paths, the reason.
-pub(crate) const PRIVILEGES: [(&[&str], &[&str], &str); 3] = [
+pub(crate) const PRIVILEGES: [(&[&str], &[&str], &str); 4] = [
     (
         &[
             "tokio::spawn",
             "task::spawn",
             "task::spawn_local",
-            "task::spawn_blocking",
-            "spawn_blocking",
             "thread::spawn",
             "thread::scope",
             "thread::Builder",
@@ -273,6 +283,11 @@ pub(crate) const PRIVILEGES: [(&[&str], &[&str], &str); 3] = [
         &["app", "shard", "tidegate-bench"],
         "threads and tasks are started by app and shard, and by others on the tracker that they are given; \
          tidegate-bench is a program of its own",
+    ),
+    (
+        &["task::spawn_blocking", "spawn_blocking"],
+        &["app", "shard", "tidegate-bench", "net/client_tls.rs"],
+        "what blocks waits on a thread of its own: the end of the shards, and the certificates of the system",
     ),
     (
         &["LocalSet", "runtime::Builder", "runtime::Runtime"],

@@ -94,6 +94,17 @@ impl Pattern {
 
     /// Whether this pattern matches every subject that `other` matches.
     pub fn covers(&self, other: &Self) -> bool {
+        // The first byte that differs decides, unless there is a `*` up to it.
+        let (mine, theirs) = (self.0.as_bytes(), other.0.as_bytes());
+        let same = mine.iter().zip(theirs).take_while(|(one, other)| one == other).count();
+        if !mine[..same].contains(&b'*') {
+            match mine.get(same) {
+                None => return theirs.len() == same,
+                Some(b'>') => return theirs.len() > same,
+                Some(b'*') => {}
+                Some(_) => return false,
+            }
+        }
         let mut theirs = other.tokens();
         for mine in self.tokens() {
             let Some(token) = theirs.next() else { return false };

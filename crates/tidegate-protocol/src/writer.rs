@@ -70,7 +70,7 @@ impl<'a> ObjectWriter<'a> {
     }
 
     pub fn number(&mut self, key: &'static str, value: u64) {
-        self.raw(key, value.to_string().as_bytes());
+        self.raw(key, itoa::Buffer::new().format(value).as_bytes());
     }
 
     /// A member whose value is JSON already.
