@@ -17,6 +17,7 @@ pub mod log;
 mod log_context;
 mod pending_input;
 mod reading;
+pub mod report;
 mod revoking;
 pub mod settings;
 pub mod table;

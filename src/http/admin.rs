@@ -1,11 +1,13 @@
-//! The admin listener: metrics and health, for operators.
+//! The admin listener: metrics, connections and health, for operators.
 
 pub mod access;
+mod connections;
 mod metrics;
 
 use std::sync::Arc;
 
 use warp::Filter;
+use warp::filters::path::FullPath;
 use warp::http::HeaderMap;
 use warp::http::HeaderValue;
 use warp::http::header;
@@ -16,32 +18,74 @@ use crate::http::admin::access::Admin;
 use crate::http::connection_info::ConnectionInfo;
 use crate::http::filters::Routes;
 use crate::http::filters::not_found;
+use crate::http::filters::query;
 use crate::http::filters::read_only;
 use crate::http::health;
+use crate::http::problem::Problem;
 
 /// The most sockets of the admin listener. They are counted apart, so that a full node can still be observed. `app::descriptors`
 /// reserves descriptors for them.
 pub const MAX_SOCKETS: usize = 8;
 
+/// What an operator reads.
+#[derive(Clone, Debug, PartialEq)]
+enum AdminPage {
+    Metrics,
+    Connections,
+    /// The connection with this session.
+    Connection(String),
+}
+
+impl AdminPage {
+    /// The page at this path, which is not decoded: ids of sessions need no escapes.
+    fn at(path: &str) -> Option<Self> {
+        match path {
+            "/metrics" => Some(Self::Metrics),
+            "/connections" => Some(Self::Connections),
+            _ => {
+                let session = path.strip_prefix("/connections/").filter(|session| !session.is_empty());
+                session.map(|session| Self::Connection(session.to_owned()))
+            }
+        }
+    }
+
+    async fn answer(
+        &self,
+        admin: &Admin,
+        headers: &HeaderMap,
+        query: Option<&str>,
+    ) -> Result<Response, Problem> {
+        admin.authorize(headers).await?;
+        match self {
+            Self::Metrics => metrics::answer(admin, headers).await,
+            Self::Connections => connections::list(admin, query).await,
+            Self::Connection(session) => connections::describe(admin, session).await,
+        }
+    }
+}
+
 /// All routes of the admin listener.
 pub fn routes(admin: &Arc<Admin>) -> Routes {
     let own = Arc::clone(admin);
-    let metrics = warp::path!("metrics")
+    let page = warp::path::full().and_then(|path: FullPath| async move {
+        AdminPage::at(path.as_str()).ok_or_else(warp::reject::not_found)
+    });
+    let pages = page
         .and(read_only())
         .and(warp::header::headers_cloned())
+        .and(query())
         .and(warp::ext::get::<ConnectionInfo>())
-        .and_then(move |headers: HeaderMap, connection: ConnectionInfo| {
-            let admin = Arc::clone(&own);
-            async move {
-                let answer = match admin.authorize(&headers).await {
-                    Ok(()) => metrics::answer(&admin, &headers).await,
-                    Err(problem) => Err(problem),
-                };
-                let answer = answer.inspect_err(|problem| admin.log(problem, &connection));
-                Ok::<_, warp::Rejection>(answer.unwrap_or_else(Reply::into_response))
-            }
-        });
-    let routes = health::routes(Arc::clone(&admin.node)).or(metrics).unify().recover(not_found).unify();
+        .and_then(
+            move |page: AdminPage, headers: HeaderMap, query: Option<String>, connection: ConnectionInfo| {
+                let admin = Arc::clone(&own);
+                async move {
+                    let answer = page.answer(&admin, &headers, query.as_deref()).await;
+                    let answer = answer.inspect_err(|problem| admin.log(problem, &connection));
+                    Ok::<_, warp::Rejection>(answer.unwrap_or_else(Reply::into_response))
+                }
+            },
+        );
+    let routes = health::routes(Arc::clone(&admin.node)).or(pages).unify().recover(not_found).unify();
     routes.map(with_safe_headers).boxed()
 }
 

@@ -206,12 +206,27 @@ impl Subscriber {
 
     /// Whether a subscription has this channel.
     pub fn has_channel(&self, channel: &Pattern) -> bool {
-        self.members.borrow().iter().any(|member| member.pattern == *channel)
+        self.any_member(|member| member.pattern == *channel)
+    }
+
+    /// The number of subscriptions.
+    pub fn member_count(&self) -> usize {
+        self.members.borrow().len()
+    }
+
+    /// What `of` makes of each subscription, in the order in which they began.
+    pub fn map_members<T>(&self, of: impl Fn(&Member) -> T) -> Vec<T> {
+        self.members.borrow().iter().map(of).collect()
+    }
+
+    /// Whether a subscription meets a condition.
+    pub fn any_member(&self, is_wanted: impl Fn(&Member) -> bool) -> bool {
+        self.members.borrow().iter().any(is_wanted)
     }
 
     /// The ids of all subscriptions.
     pub fn member_ids(&self) -> Vec<SubscriptionId> {
-        self.members.borrow().iter().map(|member| member.id).collect()
+        self.map_members(|member| member.id)
     }
 
     /// Calls `change` with a subscription. `None` if it does not exist.

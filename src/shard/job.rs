@@ -12,6 +12,10 @@ use tidegate_vocabulary::statistics::Statistics;
 use tokio::sync::oneshot;
 
 use crate::connection::counts::ShardCountsReport;
+use crate::connection::report::ConnectionFilter;
+use crate::connection::report::ConnectionList;
+use crate::connection::report::ConnectionReport;
+use crate::connection::report::SubscriptionReport;
 use crate::lane::counts::LaneReport;
 use crate::node::answer_budget::HeldAnswer;
 use crate::node::call_limiter::Caller;
@@ -32,8 +36,19 @@ pub enum ShardJob {
     /// Check all connections of this shard against the node's revocations. The answer is how many have ended, or may do
     /// less.
     CheckRevocations { answer: oneshot::Sender<usize> },
+    /// Return the connections that a filter selects, at most this many of them.
+    ListConnections { filter: Arc<ConnectionFilter>, most: usize, answer: oneshot::Sender<ConnectionList> },
+    /// Return the connection with this session, if it is on this shard.
+    DescribeConnection { session: Arc<str>, answer: oneshot::Sender<Option<ConnectionDetails>> },
     /// Return what the shard and its lane have counted.
     Count { answer: oneshot::Sender<ShardReport> },
+}
+
+/// A connection and all its subscriptions.
+#[derive(Debug)]
+pub struct ConnectionDetails {
+    pub report: ConnectionReport,
+    pub subscriptions: Vec<SubscriptionReport>,
 }
 
 /// The numbers of a shard and of the lane on its thread, at one moment.

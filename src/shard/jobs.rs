@@ -1,5 +1,7 @@
 //! Runs [`ShardJob`]s. An HTTP call is a session of one message.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,10 +23,13 @@ use tokio::sync::oneshot;
 
 use crate::connection::context::Context;
 use crate::connection::log::log_denied_call;
+use crate::connection::report::ConnectionFilter;
+use crate::connection::report::ConnectionList;
 use crate::connection::table::Connections;
 use crate::connection::upstream;
 use crate::shard::cluster::Cluster;
 use crate::shard::job::CallAnswer;
+use crate::shard::job::ConnectionDetails;
 use crate::shard::job::OneMessage;
 use crate::shard::job::ShardJob;
 use crate::shard::job::ShardReport;
@@ -47,6 +52,12 @@ pub(super) async fn run(connections: Rc<Connections>, cluster: Cluster, job: Sha
         ShardJob::CheckRevocations { answer } => {
             let _ = answer.send(check_revocations(&connections).await);
         }
+        ShardJob::ListConnections { filter, most, answer } => {
+            let _ = answer.send(list_connections(&connections, &filter, most).await);
+        }
+        ShardJob::DescribeConnection { session, answer } => {
+            let _ = answer.send(describe_connection(&connections, &session).await);
+        }
         ShardJob::Count { answer } => {
             let _ = answer.send(report(&connections.context));
         }
@@ -60,6 +71,45 @@ fn report(context: &Context) -> ShardReport {
         subscriptions: context.hub.borrow().subscriptions(),
         lane: context.lane_counts.report(),
     }
+}
+
+/// The connections that a filter selects: all are counted, and those with the most queued bytes are reported.
+async fn list_connections(
+    connections: &Connections,
+    filter: &ConnectionFilter,
+    most: usize,
+) -> ConnectionList {
+    let (mut matching, mut stretch) = (0, Stretch::default());
+    // The least queued bytes are on top.
+    let mut worst: BinaryHeap<Reverse<(usize, usize)>> = BinaryHeap::new();
+    let all = connections.all();
+    for (at, connection) in all.iter().enumerate() {
+        stretch.step().await;
+        if connection.matches(filter) {
+            matching += 1;
+            worst.push(Reverse((connection.queued_bytes(), at)));
+            if worst.len() > most {
+                worst.pop();
+            }
+        }
+    }
+    let worst = worst.into_sorted_vec().into_iter();
+    let worst =
+        worst.filter_map(|Reverse((_, at))| all.get(at)).map(|connection| connection.report()).collect();
+    ConnectionList { matching, worst }
+}
+
+/// The connection with this session.
+async fn describe_connection(connections: &Connections, session: &str) -> Option<ConnectionDetails> {
+    let mut stretch = Stretch::default();
+    for connection in connections.all() {
+        stretch.step().await;
+        if connection.has_session(session) {
+            let (report, subscriptions) = (connection.report(), connection.subscription_reports());
+            return Some(ConnectionDetails { report, subscriptions });
+        }
+    }
+    None
 }
 
 /// Checks all connections against the node's revocations. Those that start meanwhile check themselves.

@@ -89,7 +89,7 @@ pub(crate) const DOORS: [(&str, &[&str]); 48] = [
             "shard",
             "connection/event_stream.rs",
             "http/calls.rs",
-            "http/admin/metrics.rs",
+            "http/admin",
             "http/busy_reply.rs",
             "node/readiness.rs",
         ],
@@ -169,7 +169,15 @@ pub(crate) const DOORS: [(&str, &[&str]); 48] = [
     ("tidegate_bench", &["cli"]),
     (
         "tidegate_document",
-        &["cli", "config", "auth/keys.rs", "nats/files.rs", "net/tls/files.rs", "tidegate-vocabulary"],
+        &[
+            "cli",
+            "config",
+            "auth/keys.rs",
+            "http/admin/connections.rs",
+            "nats/files.rs",
+            "net/tls/files.rs",
+            "tidegate-vocabulary",
+        ],
     ),
     (
         "tidegate_protocol",

@@ -1,0 +1,129 @@
+//! What an operator sees of a connection, and which connections an operator asks for.
+
+use std::cmp::Reverse;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+use std::time::SystemTime;
+
+use tidegate_protocol::class::Kind;
+use tidegate_protocol::delivery_counts::DeliveryCounts;
+use tidegate_protocol::identity::Identity;
+use tidegate_protocol::subject::Pattern;
+
+use crate::config::network::Network;
+use crate::connection::Connection;
+use crate::connection::Stage;
+use crate::connection::client_address::ClientAddress;
+
+/// A connection at one moment.
+#[derive(Clone, Debug)]
+pub struct ConnectionReport {
+    /// The id of its session, as in the log and in `connected`.
+    pub session: Arc<str>,
+    /// `None` until the client has authenticated.
+    pub identity: Option<Arc<Identity>>,
+    pub endpoint: Box<str>,
+    /// `websocket` or `sse`.
+    pub transport: &'static str,
+    pub client_address: ClientAddress,
+    pub connected_at: SystemTime,
+    pub subscriptions: usize,
+    /// The bytes and the publications that wait in its outbox.
+    pub queued_bytes: usize,
+    pub queued_publications: u64,
+    /// The publications that the client was sent, and those that it was not.
+    pub delivery_counts: DeliveryCounts,
+    pub is_closing: bool,
+}
+
+/// A subscription of a connection.
+#[derive(Clone, Debug)]
+pub struct SubscriptionReport {
+    pub channel: Pattern,
+    pub class: Kind,
+}
+
+/// Which connections to report: those that meet all conditions.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ConnectionFilter {
+    /// The name of the user.
+    pub user: Option<String>,
+    /// At least one subscription receives publications of a subject that this pattern matches.
+    pub channel: Option<Pattern>,
+    /// The client's address, or that of the socket, is in this network.
+    pub address: Option<Network>,
+}
+
+/// The connections that a filter selects.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectionList {
+    pub matching: usize,
+    /// Those with the most queued bytes, the worst first.
+    pub worst: Vec<ConnectionReport>,
+}
+
+impl ConnectionList {
+    /// Adds the list of another shard, and keeps the `most` worst of both.
+    pub fn merge(&mut self, other: Self, most: usize) {
+        self.matching += other.matching;
+        self.worst.extend(other.worst);
+        self.worst.sort_by_key(|report| Reverse(report.queued_bytes));
+        self.worst.truncate(most);
+    }
+}
+
+impl Connection {
+    pub fn report(&self) -> ConnectionReport {
+        let started = Instant::from(self.log_context.started);
+        let (now, wall) = (Instant::now(), SystemTime::now());
+        let age = now.saturating_duration_since(started);
+        ConnectionReport {
+            session: Arc::clone(self.session.borrow().id()),
+            identity: self.log_context.identity(),
+            endpoint: self.policy.endpoint.clone(),
+            transport: self.transport.kind().name(),
+            client_address: self.log_context.client_address,
+            connected_at: wall.checked_sub(age).unwrap_or(wall),
+            subscriptions: self.subscriber.member_count(),
+            queued_bytes: self.queued_bytes(),
+            queued_publications: self.subscriber.queued_publications(),
+            delivery_counts: self.delivery_counts.get(),
+            is_closing: self.stage.get() != Stage::Open,
+        }
+    }
+
+    /// Its subscriptions, in the order in which they began.
+    pub fn subscription_reports(&self) -> Vec<SubscriptionReport> {
+        self.subscriber.map_members(|member| SubscriptionReport {
+            channel: member.pattern.clone(),
+            class: member.class.kind,
+        })
+    }
+
+    /// The bytes that wait in its outbox.
+    pub fn queued_bytes(&self) -> usize {
+        self.subscriber.bytes()
+    }
+
+    /// Whether its session has this id.
+    pub fn has_session(&self, id: &str) -> bool {
+        **self.session.borrow().id() == *id
+    }
+
+    /// Whether it meets all conditions of a filter.
+    pub fn matches(&self, filter: &ConnectionFilter) -> bool {
+        let ConnectionFilter { user, channel, address } = filter;
+        let has_user =
+            |user: &String| self.log_context.identity().is_some_and(|identity| *identity.user == **user);
+        let ClientAddress { peer, forwarded } = self.log_context.client_address;
+        let is_in = |network: &Network| {
+            [forwarded, peer.ip()].into_iter().flatten().any(|address: IpAddr| network.contains(address))
+        };
+        let receives =
+            |channel: &Pattern| self.subscriber.any_member(|member| member.pattern.overlaps(channel));
+        user.as_ref().is_none_or(has_user)
+            && address.as_ref().is_none_or(is_in)
+            && channel.as_ref().is_none_or(receives)
+    }
+}

@@ -1,0 +1,183 @@
+//! `GET /connections` and `GET /connections/{session}`: who is connected, and whose outbox is the fullest.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use futures_util::future::join_all;
+use serde_json::Value;
+use serde_json::json;
+use tidegate_document::quote::plain;
+use tidegate_protocol::class::Kind;
+use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::timestamp::Timestamp;
+use tidegate_protocol::url;
+use warp::http::StatusCode;
+use warp::reply::Reply as _;
+use warp::reply::Response;
+
+use crate::config::network::Network;
+use crate::connection::report::ConnectionFilter;
+use crate::connection::report::ConnectionList;
+use crate::connection::report::ConnectionReport;
+use crate::connection::report::SubscriptionReport;
+use crate::http::admin::access::Admin;
+use crate::http::problem::Problem;
+use crate::shard::job::ConnectionDetails;
+use crate::shard::job::ShardJob;
+
+/// The connections on a page, unless `limit` says how many.
+const DEFAULT_LIMIT: usize = 100;
+const MAX_LIMIT: usize = 1000;
+/// The most connections that may be skipped: a shard reports all of them, and they are merged.
+const MAX_OFFSET: usize = 10_000;
+
+/// What a request asks for.
+#[derive(Debug, PartialEq)]
+struct ConnectionsQuery {
+    filter: ConnectionFilter,
+    limit: usize,
+    offset: usize,
+}
+
+/// A page of the connections that the query selects.
+pub(super) async fn list(admin: &Admin, query: Option<&str>) -> Result<Response, Problem> {
+    let ConnectionsQuery { filter, limit, offset } = ConnectionsQuery::parse(query.unwrap_or_default())?;
+    let (filter, most) = (Arc::new(filter), limit + offset);
+    let ask = |answer| ShardJob::ListConnections { filter: Arc::clone(&filter), most, answer };
+    let lists = join_all(admin.shards.iter().map(|shard| shard.run(ask))).await;
+    let mut all = ConnectionList::default();
+    for list in lists {
+        all.merge(list.ok_or_else(Problem::overloaded)?, most);
+    }
+    let connections: Vec<Value> = all.worst.iter().skip(offset).map(object).collect();
+    let body = json!({
+        "node": &*admin.node.name,
+        "matching": all.matching,
+        "limit": limit,
+        "offset": offset,
+        "connections": connections,
+    });
+    Ok(warp::reply::json(&body).into_response())
+}
+
+/// One connection, with its subscriptions.
+pub(super) async fn describe(admin: &Admin, session: &str) -> Result<Response, Problem> {
+    let session: Arc<str> = session.into();
+    let ask = |answer| ShardJob::DescribeConnection { session: Arc::clone(&session), answer };
+    let found = join_all(admin.shards.iter().map(|shard| shard.run(ask))).await;
+    let found = found.into_iter().collect::<Option<Vec<_>>>().ok_or_else(Problem::overloaded)?;
+    let Some(ConnectionDetails { report, subscriptions }) = found.into_iter().flatten().next() else {
+        let detail = "this node has no connection with this session: it has ended, or is on another node";
+        return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", detail));
+    };
+    let mut body = object(&report);
+    let channels = subscriptions.iter().map(|SubscriptionReport { channel, class }| {
+        let class = match class {
+            Kind::Latest => "latest",
+            Kind::Buffer => "buffer",
+        };
+        json!({ "channel": channel.as_str(), "class": class })
+    });
+    body["channels"] = channels.collect();
+    Ok(warp::reply::json(&body).into_response())
+}
+
+/// A connection as JSON. It has nothing of a credential but whose it is.
+fn object(report: &ConnectionReport) -> Value {
+    let identity = report.identity.as_deref();
+    let time = |time: SystemTime| Timestamp::new(time).as_str().to_owned();
+    json!({
+        "session": &*report.session,
+        "user": identity.map(|identity| &*identity.user),
+        "anonymous": identity.map(|identity| identity.anonymous),
+        "roles": identity.map(|identity| identity.roles.iter().map(|role| &**role).collect::<Vec<_>>()),
+        "issuer": identity.and_then(|identity| identity.issuer.as_deref()),
+        "expires_at": identity.and_then(|identity| identity.expires).map(time),
+        "endpoint": &*report.endpoint,
+        "transport": report.transport,
+        "peer": report.client_address.peer.to_string(),
+        "forwarded": report.client_address.forwarded.map(|address| address.to_string()),
+        "connected_at": time(report.connected_at),
+        "subscriptions": report.subscriptions,
+        "queued_bytes": report.queued_bytes,
+        "queued_publications": report.queued_publications,
+        "delivered": report.delivery_counts.delivered,
+        "dropped": report.delivery_counts.dropped,
+        "closing": report.is_closing,
+    })
+}
+
+impl ConnectionsQuery {
+    fn parse(query: &str) -> Result<Self, Problem> {
+        let mut parsed = Self { filter: ConnectionFilter::default(), limit: DEFAULT_LIMIT, offset: 0 };
+        let Self { filter, limit, offset } = &mut parsed;
+        for (name, value) in url::query_pairs(query).filter(|(name, _)| !name.is_empty()) {
+            let value =
+                value.ok_or_else(|| bad(format!("the value of `{}` is not valid UTF-8", plain(&name))))?;
+            match name.as_str() {
+                "user" => filter.user = Some(value),
+                "channel" => {
+                    let channel = Pattern::parse(&value);
+                    filter.channel = Some(channel.map_err(|error| bad(format!("`channel`: {error}")))?);
+                }
+                "address" => {
+                    let network = Network::parse(&value);
+                    filter.address = Some(network.map_err(|error| bad(format!("`address`: {error}")))?);
+                }
+                "limit" => *limit = number("limit", &value, 1, MAX_LIMIT)?,
+                "offset" => *offset = number("offset", &value, 0, MAX_OFFSET)?,
+                _ => {
+                    let known = "user, channel, address, limit, offset";
+                    return Err(bad(format!("there is no parameter {}: use {known}", plain(&name))));
+                }
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+fn number(name: &str, value: &str, least: usize, most: usize) -> Result<usize, Problem> {
+    let number = value.parse().ok().filter(|number| (least..=most).contains(number));
+    number.ok_or_else(|| bad(format!("`{name}` is not a whole number from {least} to {most}")))
+}
+
+fn bad(detail: String) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_names_conditions_and_a_page() {
+        let parse = |query| ConnectionsQuery::parse(query).unwrap();
+        let none = ConnectionsQuery { filter: ConnectionFilter::default(), limit: 100, offset: 0 };
+        assert_eq!(parse(""), none);
+        let filter = ConnectionFilter {
+            user: Some("a b".to_owned()),
+            channel: Some(Pattern::parse("prices.*").unwrap()),
+            address: Some(Network::parse("10.0.0.0/8").unwrap()),
+        };
+        let query = "user=a+b&channel=prices.*&address=10.0.0.0%2F8&limit=1000&offset=10000";
+        assert_eq!(parse(query), ConnectionsQuery { filter, limit: 1000, offset: 10_000 });
+    }
+
+    #[test]
+    fn a_query_with_a_mistake_says_what_is_wrong() {
+        for (query, words) in [
+            ("usr=alice", "use user, channel, address, limit, offset"),
+            ("user=%ff", "UTF-8"),
+            ("channel=a..b", "`channel`: "),
+            ("address=localhost", "`address`: "),
+            ("limit=0", "from 1 to 1000"),
+            ("limit=1001", "from 1 to 1000"),
+            ("offset=-1", "from 0 to 10000"),
+            ("offset=10001", "from 0 to 10000"),
+        ] {
+            let problem = ConnectionsQuery::parse(query).unwrap_err();
+            assert_eq!((problem.status, problem.code), (StatusCode::BAD_REQUEST, "bad_request"));
+            assert!(problem.detail.contains(words), "{query}: {}", problem.detail);
+        }
+    }
+}
