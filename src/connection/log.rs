@@ -13,6 +13,7 @@ use tracing::info;
 use crate::auth::jwt;
 use crate::connection::Connection;
 use crate::connection::log_context::LoggedEnd;
+use crate::node::Node;
 use crate::node::refusals::Refused;
 use crate::telemetry::limit::LimitByReason;
 
@@ -78,8 +79,9 @@ impl Connection {
         );
     }
 
-    /// Logs that the client may not do what it asked for.
+    /// Counts and logs that the client may not do what it asked for.
     pub(super) fn log_denied(&self, denied: &Denied) {
+        self.context.node.counts.denied.count(denied.operation.name());
         let reason = denied.reason();
         let Some(suppressed) = DENIALS.pass(reason) else { return };
         info!(
@@ -131,8 +133,9 @@ impl Connection {
     }
 }
 
-/// Logs that a caller may not do what its HTTP call asks for. The line of the rejected call has the caller's address.
-pub fn log_denied_call(denied: &Denied, user: &str, node: &str) {
+/// Counts and logs that a caller may not do what its HTTP call asks for. The line of the rejected call has the caller's address.
+pub fn log_denied_call(denied: &Denied, user: &str, node: &Node) {
+    node.counts.denied.count(denied.operation.name());
     let reason = denied.reason();
     let Some(suppressed) = DENIALS.pass(reason) else { return };
     info!(
@@ -142,7 +145,7 @@ pub fn log_denied_call(denied: &Denied, user: &str, node: &str) {
         channel = denied.channel.as_ref().map(Pattern::as_str),
         detail = &*denied.detail(),
         user,
-        node,
+        node = &*node.name,
         suppressed,
         "operation rejected"
     );

@@ -68,6 +68,7 @@ metrics! {
     SOCKETS_LIMIT: Gauge "tidegate_sockets_limit" [] "The most sockets of clients, by limits.connections and the limit on open files.";
     REJECTED: Counter "tidegate_rejected_requests_total" ["status", "reason"] "Handshakes, calls, and requests for tickets and metrics that were refused.";
     AUTH_FAILURES: Counter "tidegate_auth_failures_total" ["reason"] "Credentials that were refused or missing, in requests and in messages.";
+    AUTHZ_DENIED: Counter "tidegate_authz_denied_total" ["op"] "What clients tried and their roles do not allow.";
     ORIGIN_REJECTED: Counter "tidegate_origin_rejected_total" [] "Requests of pages whose origin is not allowed.";
     RATE_LIMITED: Counter "tidegate_rate_limited_total" ["limit"] "What limits have refused.";
 

@@ -12,6 +12,8 @@ const REASONS: usize = 96;
 pub struct NodeCounts {
     /// Refused credentials, by reason.
     pub auth_failures: CountsByReason,
+    /// What roles did not allow, by operation.
+    pub denied: CountsByReason,
     /// Refused requests, by status and reason.
     pub rejected: RejectedRequests,
     /// Refused requests of pages whose origin is not allowed.

@@ -185,7 +185,7 @@ async fn answer_message(
                 Input::Queried { request, result }
             }
             Output::Denied(denied) => {
-                log_denied_call(&denied, &user, &context.node.name);
+                log_denied_call(&denied, &user, &context.node);
                 continue;
             }
             Output::Deliver { .. }

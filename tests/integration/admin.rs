@@ -358,6 +358,11 @@ async fn metrics_count_who_was_refused_and_why() {
     let mut later = Client::open(&main, "/ws", None).await;
     later.send(&json!({ "type": "auth", "id": 1, "token": "a.b.c" })).await;
     later.expect("error").await;
+    let mut carol = edge.client("carol").await;
+    for channel in ["user.bob.notifications", "admin.users"] {
+        carol.send(&json!({ "type": "subscribe", "id": 2, "channel": channel })).await;
+        assert_eq!(carol.expect("error").await["code"], "forbidden");
+    }
     let ticket =
         ask(&main, format!("POST /v1/ticket HTTP/1.1\r\nHost: a\r\n{}Content-Length: 0\r\n\r\n", alice))
             .await;
@@ -372,6 +377,7 @@ async fn metrics_count_who_was_refused_and_why() {
             ("tidegate_rejected_requests_total{status=\"401\",reason=\"expired\"}", 2.0),
             ("tidegate_rejected_requests_total{status=\"403\",reason=\"origin_not_allowed\"}", 1.0),
             ("tidegate_origin_rejected_total", 1.0),
+            ("tidegate_authz_denied_total{op=\"subscribe\"}", 2.0),
             ("tidegate_rate_limited_total{limit=\"user_connections\"}", 2.0),
             ("tidegate_rate_limited_total{limit=\"sockets\"}", 0.0),
             ("tidegate_tickets_issued_total", 1.0),

@@ -82,6 +82,9 @@ fn add_credentials(admin: &Admin, samples: &mut Samples) {
     for (reason, count) in node.counts.auth_failures.all() {
         samples.add(&table::AUTH_FAILURES, &[reason], count);
     }
+    for (operation, count) in node.counts.denied.all() {
+        samples.add(&table::AUTHZ_DENIED, &[operation], count);
+    }
     samples.add(&table::TICKETS_ISSUED, &[], node.tickets.issued.get());
     samples.add(&table::TICKETS_REDEEMED, &[], node.tickets.redeemed.get());
     samples.add(&table::TICKETS_REFUSED, &[], node.tickets.refused.get());
