@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use tidegate_protocol::class::Kind;
 use tidegate_protocol::delivery_counts::DeliveryCounts;
 use tidegate_protocol::identity::Identity;
+use tidegate_protocol::session::now::Now;
 use tidegate_protocol::subject::Pattern;
 
 use crate::config::network::Network;
@@ -74,17 +75,16 @@ impl ConnectionList {
 }
 
 impl Connection {
-    pub fn report(&self) -> ConnectionReport {
-        let started = Instant::from(self.log_context.started);
-        let (now, wall) = (Instant::now(), SystemTime::now());
-        let age = now.saturating_duration_since(started);
+    /// What an operator sees of it at `now`.
+    pub fn report(&self, now: Now) -> ConnectionReport {
+        let age = now.instant.saturating_duration_since(Instant::from(self.log_context.started));
         ConnectionReport {
             session: Arc::clone(self.session.borrow().id()),
             identity: self.log_context.identity(),
             endpoint: self.policy.endpoint.clone(),
             transport: self.transport.kind().name(),
             client_address: self.log_context.client_address,
-            connected_at: wall.checked_sub(age).unwrap_or(wall),
+            connected_at: now.wall.checked_sub(age).unwrap_or(now.wall),
             subscriptions: self.subscriber.member_count(),
             queued_bytes: self.queued_bytes(),
             queued_publications: self.subscriber.queued_publications(),

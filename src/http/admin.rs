@@ -39,10 +39,10 @@ enum AdminPage {
 impl AdminPage {
     /// The page at this path, which is not decoded: ids of sessions need no escapes.
     fn at(path: &str) -> Option<Self> {
-        match path {
+        match path.strip_suffix('/').unwrap_or(path) {
             "/metrics" => Some(Self::Metrics),
             "/connections" => Some(Self::Connections),
-            _ => {
+            path => {
                 let session = path.strip_prefix("/connections/").filter(|session| !session.is_empty());
                 session.map(|session| Self::Connection(session.to_owned()))
             }

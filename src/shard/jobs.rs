@@ -37,6 +37,9 @@ use crate::shard::last_values::LastValuesCall;
 use crate::shard::last_values::overloaded;
 use crate::shard::stretch::Stretch;
 
+/// The channels of a connection that are compared with a filter in the time of one other step.
+const CHANNELS_IN_A_STEP: usize = 32;
+
 /// Runs a job. If the caller has gone in the meantime, the answer is dropped.
 pub(super) async fn run(connections: Rc<Connections>, cluster: Cluster, job: ShardJob) {
     match job {
@@ -85,6 +88,9 @@ async fn list_connections(
     let all = connections.all();
     for (at, connection) in all.iter().enumerate() {
         stretch.step().await;
+        if filter.channel.is_some() {
+            stretch.steps(connection.subscriber.member_count() / CHANNELS_IN_A_STEP).await;
+        }
         if connection.matches(filter) {
             matching += 1;
             worst.push(Reverse((connection.queued_bytes(), at)));
@@ -93,10 +99,12 @@ async fn list_connections(
             }
         }
     }
-    let worst = worst.into_sorted_vec().into_iter();
-    let worst =
-        worst.filter_map(|Reverse((_, at))| all.get(at)).map(|connection| connection.report()).collect();
-    ConnectionList { matching, worst }
+    let (mut reports, now) = (Vec::new(), connections.context.clock.at(Instant::now()));
+    for connection in worst.into_sorted_vec().into_iter().filter_map(|Reverse((_, at))| all.get(at)) {
+        stretch.step().await;
+        reports.push(connection.report(now));
+    }
+    ConnectionList { matching, worst: reports }
 }
 
 /// The connection with this session.
@@ -105,7 +113,8 @@ async fn describe_connection(connections: &Connections, session: &str) -> Option
     for connection in connections.all() {
         stretch.step().await;
         if connection.has_session(session) {
-            let (report, subscriptions) = (connection.report(), connection.subscription_reports());
+            let report = connection.report(connections.context.clock.at(Instant::now()));
+            let subscriptions = connection.subscription_reports();
             return Some(ConnectionDetails { report, subscriptions });
         }
     }

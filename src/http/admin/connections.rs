@@ -44,10 +44,10 @@ pub(super) async fn list(admin: &Admin, query: Option<&str>) -> Result<Response,
     let ConnectionsQuery { filter, limit, offset } = ConnectionsQuery::parse(query.unwrap_or_default())?;
     let (filter, most) = (Arc::new(filter), limit + offset);
     let ask = |answer| ShardJob::ListConnections { filter: Arc::clone(&filter), most, answer };
-    let lists = join_all(admin.shards.iter().map(|shard| shard.run(ask))).await;
     let mut all = ConnectionList::default();
-    for list in lists {
-        all.merge(list.ok_or_else(Problem::overloaded)?, most);
+    // One after another, so that no more than two lists are in memory.
+    for shard in admin.shards.iter() {
+        all.merge(shard.run(ask).await.ok_or_else(Problem::overloaded)?, most);
     }
     let connections: Vec<Value> = all.worst.iter().skip(offset).map(object).collect();
     let body = json!({
