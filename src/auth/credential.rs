@@ -8,7 +8,7 @@ use crate::config::secret::Secret;
 
 /// The prefix of the subprotocol that carries a token: the convention of Kubernetes for browsers, which cannot set
 /// headers for a WebSocket.
-const BEARER_ITEM: &str = "base64url.bearer.";
+pub const BEARER_ITEM: &str = "base64url.bearer.";
 
 /// What the headers of a handshake contain.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use warp::Filter;
 use warp::Rejection;
 use warp::filters::BoxedFilter;
+use warp::http::HeaderMap;
 use warp::http::StatusCode;
 use warp::http::Version;
 use warp::http::header;
@@ -19,6 +20,13 @@ pub type Routes = BoxedFilter<(Response,)>;
 /// Matches GET and HEAD.
 pub(crate) fn read_only() -> impl Filter<Extract = (), Error = Rejection> + Clone {
     warp::get().or(warp::head()).unify()
+}
+
+/// The headers of a request that is no handshake: an endpoint may have the same path.
+pub(crate) fn headers_unless_upgrade() -> impl Filter<Extract = (HeaderMap,), Error = Rejection> + Copy {
+    warp::header::headers_cloned().and_then(|headers: HeaderMap| async move {
+        if headers.contains_key(header::UPGRADE) { Err(warp::reject::not_found()) } else { Ok(headers) }
+    })
 }
 
 /// The raw query string, if there is one.

@@ -205,6 +205,13 @@ impl Gate {
         Ok(())
     }
 
+    /// Whether the credential of a valid handshake is a ticket, which connecting uses up.
+    pub fn uses_ticket(&self, endpoint: &Endpoint, handshake_request: &HandshakeRequest<'_>) -> bool {
+        let valid = ValidHandshake::evaluate(endpoint, self.compression, handshake_request);
+        let credential = valid.ok().and_then(|valid| valid.credential);
+        credential.is_some_and(|credential| credential.carrier == Carrier::Ticket)
+    }
+
     /// Checks the request and the credential of a client that was admitted, at the time `now`.
     pub async fn evaluate(
         &self,

@@ -22,6 +22,7 @@ use crate::http::connection_info::ConnectionInfo;
 use crate::http::cors;
 use crate::http::endpoint::Endpoint;
 use crate::http::filters::Routes;
+use crate::http::filters::headers_unless_upgrade;
 use crate::http::gate::Gate;
 use crate::http::gate::unauthorized;
 use crate::http::origin::OriginPolicy;
@@ -35,11 +36,8 @@ use crate::http::socket_gate::RequestKind;
 
 /// The route of one listener.
 pub fn route(gate: Arc<Gate>) -> Routes {
-    let not_upgrade = warp::header::headers_cloned().and_then(|headers: HeaderMap| async move {
-        if headers.contains_key(header::UPGRADE) { Err(warp::reject::not_found()) } else { Ok(headers) }
-    });
     warp::path!("v1" / "ticket")
-        .and(not_upgrade)
+        .and(headers_unless_upgrade())
         .and(warp::method())
         .and(warp::ext::get::<ConnectionInfo>())
         .and_then(move |headers: HeaderMap, method: Method, connection: ConnectionInfo| {
@@ -62,7 +60,7 @@ pub fn route(gate: Arc<Gate>) -> Routes {
 }
 
 /// The policy that says what a page may read: of those that let it in, one that accepts cookies if there is one.
-fn policy_for<'g>(gate: &'g Gate, headers: &HeaderMap) -> Option<&'g OriginPolicy> {
+pub fn policy_for<'g>(gate: &'g Gate, headers: &HeaderMap) -> Option<&'g OriginPolicy> {
     let policies = || gate.endpoints().map(|endpoint| &*endpoint.origins);
     let allowed = || policies().filter(|policy| policy.decide(headers).is_ok());
     allowed()

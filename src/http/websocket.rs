@@ -77,7 +77,7 @@ pub async fn open_fast_path(
 ) -> Option<NewConnection> {
     let FastPathSocket { stream, peer, permit, began } = socket;
     let id = request_id::from_headers(&first.headers);
-    match admit(gate, endpoint, &first.handshake_request(peer), &id, "handshake").await {
+    match admit_handshake(gate, endpoint, &first.handshake_request(peer), &id).await {
         Ok((
             Accepted { mut answer, vocabulary, encoding, identity, origin },
             user_slot,
@@ -121,27 +121,32 @@ pub async fn open_fast_path(
     }
 }
 
-/// Admits, authenticates and counts a client, with hyper or without. Logs each rejection, of `what`.
+/// Admits, authenticates and counts a client.
 pub async fn admit(
     gate: &Gate,
     endpoint: &Endpoint,
     handshake_request: &HandshakeRequest<'_>,
-    id: &HeaderValue,
-    what: &'static str,
 ) -> Result<(Accepted, Option<Slot<UserKey>>, Permit), Problem> {
-    let admitted = async {
-        let HandshakeRequest { peer, headers, is_first, .. } = *handshake_request;
-        let connection_permit = gate.admit(peer, headers, RequestKind::handshake(is_first)).await?;
-        let accepted = gate.evaluate(endpoint, handshake_request, SystemTime::now()).await?;
-        // Where users have one connection, it replaces the earlier one when it starts, and needs no slot.
-        let counted = accepted.identity.as_deref().filter(|_| endpoint.policy.one_connection_at.is_none());
-        let user_slot = gate.acquire_user_slot(counted).await?;
-        Ok((accepted, user_slot, connection_permit))
-    };
-    admitted.await.inspect_err(|problem: &Problem| {
+    let HandshakeRequest { peer, headers, is_first, .. } = *handshake_request;
+    let connection_permit = gate.admit(peer, headers, RequestKind::handshake(is_first)).await?;
+    let accepted = gate.evaluate(endpoint, handshake_request, SystemTime::now()).await?;
+    // Where users have one connection, it replaces the earlier one when it starts, and needs no slot.
+    let counted = accepted.identity.as_deref().filter(|_| endpoint.policy.one_connection_at.is_none());
+    let user_slot = gate.acquire_user_slot(counted).await?;
+    Ok((accepted, user_slot, connection_permit))
+}
+
+/// The same for a handshake, with hyper or without. Logs a rejection.
+async fn admit_handshake(
+    gate: &Gate,
+    endpoint: &Endpoint,
+    handshake_request: &HandshakeRequest<'_>,
+    id: &HeaderValue,
+) -> Result<(Accepted, Option<Slot<UserKey>>, Permit), Problem> {
+    admit(gate, endpoint, handshake_request).await.inspect_err(|problem| {
         let HandshakeRequest { headers, peer, .. } = *handshake_request;
-        RejectedRequest { what, endpoint, peer, headers, handshake: Some(handshake_request), id }
-            .log(problem, gate);
+        let (what, handshake) = ("handshake", Some(handshake_request));
+        RejectedRequest { what, endpoint, peer, headers, handshake, id }.log(problem, gate);
     })
 }
 
@@ -213,7 +218,7 @@ async fn open(request: UpgradeRequest, endpoint: &Endpoint, gate: &Gate) -> Resu
     let handshake_request =
         HandshakeRequest { method: &method, version, path, query, headers: &headers, peer, is_first };
     let (Accepted { answer, vocabulary, encoding, identity, origin }, user_slot, connection_permit) =
-        admit(gate, endpoint, &handshake_request, request_id, "handshake").await?;
+        admit_handshake(gate, endpoint, &handshake_request, request_id).await?;
     let client_address = gate.trusted_proxies.client_address(peer, &headers);
     let Some(upgrade) = upgrade else {
         return Err(Problem::new(

@@ -66,7 +66,7 @@ metrics! {
     HANDSHAKE_DURATION: Histogram "tidegate_handshake_duration_seconds" [] "From accepting a socket, or from a later request on it, to the start of its connection.";
     SOCKETS: Gauge "tidegate_sockets" [] "Sockets of clients, upgraded or not, on all public listeners.";
     SOCKETS_LIMIT: Gauge "tidegate_sockets_limit" [] "The most sockets of clients, by limits.connections and the limit on open files.";
-    REJECTED: Counter "tidegate_rejected_requests_total" ["status", "reason"] "Handshakes, calls, and requests for tickets and metrics that were refused.";
+    REJECTED: Counter "tidegate_rejected_requests_total" ["status", "reason"] "Handshakes, preflights, calls, and requests for tickets and of operators that were refused.";
     AUTH_FAILURES: Counter "tidegate_auth_failures_total" ["reason"] "Credentials that were refused or missing, in requests and in messages.";
     AUTHZ_DENIED: Counter "tidegate_authz_denied_total" ["op"] "What clients tried and their roles do not allow.";
     ORIGIN_REJECTED: Counter "tidegate_origin_rejected_total" [] "Requests of pages whose origin is not allowed.";

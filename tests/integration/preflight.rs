@@ -7,6 +7,8 @@ use crate::support::client::Client;
 use crate::support::edge::TestEdge;
 use crate::support::edge::token;
 use crate::support::edge::token_with;
+use crate::support::nats_server::NatsServer;
+use crate::support::process::Process;
 use crate::support::raw::Answer;
 use crate::support::raw::ask;
 use crate::support::raw::handshake;
@@ -74,13 +76,44 @@ async fn a_preflight_that_names_no_path_says_how_to_ask() {
         assert_eq!(answer.status, 400, "{query}: {answer:?}");
         assert!(detail.contains("/v1/preflight?path=/ws"), "{query}: {detail}");
     }
-    for protocols in ["%00", "%0d%0aX:1"] {
+    for protocols in ["%00", "%0d%0aX:1", "tidegate.v1.json,base64url.bearer.YQ"] {
         let answer = ask_about(&edge.address(), &format!("?path=/ws&protocols={protocols}"), "").await;
         assert_eq!((answer.status, &answer.json()["code"]), (400, &"bad_request".into()), "{answer:?}");
     }
-    let post = "POST /v1/preflight?path=/ws HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
+    let put = "PUT /v1/preflight?path=/ws HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
+    let answer = ask(&edge.address(), put).await;
+    assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, POST, OPTIONS")), "{answer:?}");
+}
+
+#[tokio::test]
+async fn org_01_a_page_of_the_node_itself_asks_with_its_origin() {
+    let edge = TestEdge::start().await;
+    let own = format!("Origin: http://{}\r\n{}", edge.address(), bearer(&token("alice")));
+    let socket = ask(&edge.address(), handshake("/ws", &own)).await;
+    let post = format!("POST /v1/preflight?path=/ws HTTP/1.1\r\nHost: x\r\n{own}Content-Length: 0\r\n\r\n");
     let answer = ask(&edge.address(), post).await;
-    assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, OPTIONS")), "{answer:?}");
+    assert_eq!((answer.status, answer.json()), (socket.status, socket.json()), "{answer:?}");
+    assert_eq!(answer.json()["code"], "origin_not_allowed");
+    // A browser leaves the origin out of a GET to the page's own server.
+    let get = format!("Sec-Fetch-Site: same-origin\r\n{}", bearer(&token("alice")));
+    let answer = ask_about(&edge.address(), "?path=/ws", &get).await;
+    assert!(answer.status == 400 && answer.body.contains("use POST"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_refused_preflight_is_counted_and_logged_and_a_handshake_there_finds_its_own_endpoint() {
+    let nats = NatsServer::start().await;
+    let node =
+        Process::serve(&nats.node_url(), "limits.address_calls_per_s = 1\nlimits.address_calls_burst = 1")
+            .await;
+    let expired = bearer(&token_with(&json!({ "exp": 1 })));
+    ask_about(&node.address, "?path=/ws", &expired).await;
+    let line = node.logged("preflight rejected", |line| line["status"] == 401).await;
+    assert_eq!(line["reason"], "expired", "{line}");
+    ask_about(&node.address, "?path=/ws", &expired).await;
+    node.logged("preflight rejected", |line| line["status"] == 429).await;
+    let answer = ask(&node.address, handshake("/v1/preflight?path=/ws", "Content-Length: 0\r\n")).await;
+    assert_eq!((answer.status, &answer.json()["code"]), (404, &"not_found".into()), "{answer:?}");
 }
 
 #[tokio::test]
@@ -105,6 +138,8 @@ async fn cors_01_only_allowed_pages_may_read_a_preflight() {
     let from_app = format!("Origin: {APP}\r\n{}", bearer("a.b.c"));
     let answer = ask_about(&edge.address(), "?path=/ws", &from_app).await;
     assert_eq!((answer.status, answer.header("access-control-allow-origin")), (401, Some(APP)), "{answer:?}");
+    let answer = ask_about(&edge.address(), "?path=/nothing", &from_app).await;
+    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (404, Some(APP)), "{answer:?}");
     let options = format!(
         "OPTIONS /v1/preflight?path=/ws HTTP/1.1\r\nHost: localhost\r\nOrigin: {APP}\r\n\
          Access-Control-Request-Method: GET\r\nAccess-Control-Request-Headers: authorization\r\n\r\n"
