@@ -119,8 +119,19 @@ mod tests {
     #[test]
     fn no_label_is_what_a_client_can_choose() {
         let labels: BTreeSet<_> = ALL.iter().flat_map(|metric| metric.labels).copied().collect();
-        let bounded =
-            ["cause", "class", "code", "lane", "limit", "reason", "shard", "status", "transport", "version"];
+        let bounded = [
+            "cause",
+            "class",
+            "code",
+            "lane",
+            "limit",
+            "op",
+            "reason",
+            "shard",
+            "status",
+            "transport",
+            "version",
+        ];
         assert_eq!(labels, bounded.into());
     }
 }
