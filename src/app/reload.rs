@@ -107,7 +107,7 @@ fn merge(current: &Config, new: &Config) -> (Config, Vec<&'static str>) {
     let (limits, unchanged_limits) = adjusted(&current.limits, &new.limits);
     next.limits = limits;
     let mut needs_restart = differences(&next, new);
-    // Its keys have names of their own.
+    // The changed limits are named one by one.
     needs_restart.retain(|name| *name != LIMITS);
     needs_restart.extend(unchanged_limits);
     (next, needs_restart)

@@ -153,7 +153,7 @@ impl Issuer {
             let settings = KeySourceSettings { remote, rules, refresh, min_refetch };
             let same = earlier.iter().find(|source| source.settings == settings).cloned();
             same.unwrap_or_else(|| {
-                let keys = earlier.iter().find(|source| source.settings.has_keys_of(&settings));
+                let keys = earlier.iter().find(|source| source.settings.reads_same_keys_as(&settings));
                 let keys = keys.and_then(|source| source.keys());
                 Arc::new(KeySource::new(settings, keys, Instant::now()))
             })

@@ -41,7 +41,7 @@ pub struct KeySourceSettings {
 
 impl KeySourceSettings {
     /// Whether both read the same keys, perhaps at other times.
-    pub fn has_keys_of(&self, other: &Self) -> bool {
+    pub fn reads_same_keys_as(&self, other: &Self) -> bool {
         self.remote == other.remote && self.rules == other.rules
     }
 }

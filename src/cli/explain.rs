@@ -12,7 +12,6 @@ use serde_json::json;
 use tidegate_document::quote::plain;
 use tidegate_document::suggest::did_you_mean;
 use tidegate_protocol::class::Class;
-use tidegate_protocol::class::Kind;
 use tidegate_protocol::permissions::Decision;
 use tidegate_protocol::permissions::Operation;
 use tidegate_protocol::permissions::Permissions;
@@ -246,9 +245,6 @@ fn class_of(classes: &[Class], requested: &Pattern) -> String {
     let Some(class) = classes.iter().find(|class| class.pattern.covers(requested)) else {
         return "none: it has the defaults (buffer)".to_owned();
     };
-    let kind = match class.kind {
-        Kind::Latest => "latest",
-        Kind::Buffer => "buffer",
-    };
+    let kind = class.kind.name();
     format!("{} ({kind}{})", class.pattern, if class.snapshot { ", with last values" } else { "" })
 }

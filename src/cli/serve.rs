@@ -72,8 +72,8 @@ async fn reload(app: &App, common: &Common) {
     }
 }
 
-/// Logs what has changed. What the configuration names may have changed too: published keys are fetched again, and the
-/// files of certificates are read again, which has lines of its own.
+/// Logs which settings have changed. A reload also fetches published keys and reads certificate files again; what has
+/// changed there is logged separately.
 fn log_reloaded(changed: &[&str], needs_restart: &[&str]) {
     let has_changed = !changed.is_empty();
     let changed = has_changed.then(|| changed.join(", "));

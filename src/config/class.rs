@@ -150,7 +150,7 @@ fn kind(text: &str) -> Result<Kind, ValueError> {
             "write \"buffer\", which tells clients how many publications it drops",
         ));
     }
-    choose(text, &[("latest", Kind::Latest), ("buffer", Kind::Buffer)])
+    choose(text, &[Kind::Latest, Kind::Buffer].map(|kind| (kind.name(), kind)))
 }
 
 /// Where the priority of a publication is.

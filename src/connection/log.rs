@@ -1,5 +1,6 @@
 //! The log lines of a connection: connected, credential rejected, operation rejected, closed.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use tidegate_protocol::delivery_counts::DeliveryCounts;
@@ -79,26 +80,11 @@ impl Connection {
         );
     }
 
-    /// Counts and logs that the client may not do what it asked for.
+    /// Counts and logs an operation that the client's permissions do not allow.
     pub(super) fn log_denied(&self, denied: &Denied) {
-        self.context.node.counts.denied.count(denied.operation.name());
-        let reason = denied.reason();
-        let Some(suppressed) = DENIALS.pass(reason) else { return };
-        info!(
-            code = ErrorCode::Forbidden.name(),
-            reason,
-            operation = denied.operation.name(),
-            channel = denied.channel.as_ref().map(Pattern::as_str),
-            detail = &*denied.detail(),
-            user = self.log_context.identity().as_deref().map(|identity| &*identity.user),
-            session = &**self.session.borrow().id(),
-            peer = %self.log_context.client_address.peer,
-            forwarded = self.log_context.client_address.forwarded.map(display),
-            endpoint = &*self.policy.endpoint,
-            node = &*self.context.node.name,
-            suppressed,
-            "operation rejected"
-        );
+        let identity = self.log_context.identity();
+        let user = identity.as_deref().map(|identity| &*identity.user);
+        log_denied(denied, user, &self.context.node, Some(self));
     }
 
     /// Counts and logs the end of the connection.
@@ -133,11 +119,14 @@ impl Connection {
     }
 }
 
-/// Counts and logs that a caller may not do what its HTTP call asks for. The line of the rejected call has the caller's address.
-pub fn log_denied_call(denied: &Denied, user: &str, node: &Node) {
+/// Counts and logs an operation that permissions do not allow. An HTTP call has no `connection`: the line of the rejected
+/// call has the caller's address.
+pub fn log_denied(denied: &Denied, user: Option<&str>, node: &Node, connection: Option<&Connection>) {
     node.counts.denied.count(denied.operation.name());
     let reason = denied.reason();
     let Some(suppressed) = DENIALS.pass(reason) else { return };
+    let session = connection.map(|connection| Arc::clone(connection.session.borrow().id()));
+    let client_address = connection.map(|connection| connection.log_context.client_address);
     info!(
         code = ErrorCode::Forbidden.name(),
         reason,
@@ -145,6 +134,10 @@ pub fn log_denied_call(denied: &Denied, user: &str, node: &Node) {
         channel = denied.channel.as_ref().map(Pattern::as_str),
         detail = &*denied.detail(),
         user,
+        session = session.as_deref(),
+        peer = client_address.map(|client_address| display(client_address.peer)),
+        forwarded = client_address.and_then(|client_address| client_address.forwarded).map(display),
+        endpoint = connection.map(|connection| &*connection.policy.endpoint),
         node = &*node.name,
         suppressed,
         "operation rejected"

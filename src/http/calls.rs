@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::time::Duration;
-use std::time::Instant;
 use std::time::SystemTime;
 
 use bytes::Buf;
@@ -43,7 +42,6 @@ use crate::http::gate::Gate;
 use crate::http::presented::PresentedCredential;
 use crate::http::problem::Problem;
 use crate::http::problem::rate_limited;
-use crate::http::problem::too_many_calls;
 use crate::http::rejection_log::RejectedRequest;
 use crate::http::socket_gate::RequestKind;
 use crate::http::test_page;
@@ -133,9 +131,7 @@ where
     }
     let route = route_of(request, number, vocabulary)?;
     let query = request.query.as_deref();
-    let call_limiter = &gate.node.call_limiter;
-    let address = call_limiter.by_address(gate.trusted_proxies.client(request.peer, &request.headers));
-    call_limiter.charge(address, 1, Instant::now()).map_err(|wait| too_many_calls(address, wait))?;
+    let address = gate.charge_address(request.peer, &request.headers)?;
     let _connection = gate.admit(request.peer, &request.headers, RequestKind::Call).await?;
     let sender = endpoint.origins.decide(&request.headers)?;
     let now = SystemTime::now();
@@ -152,9 +148,9 @@ where
     }
     // A user that the client only claims is not counted as an identity: anyone can claim it.
     let counted = identity.as_deref().filter(|_| credential.is_some());
-    let counted = counted.map_or(address, |identity| call_limiter.by_identity(identity));
+    let counted = counted.map_or(address, |identity| gate.node.call_limiter.by_identity(identity));
     if counted != address {
-        call_limiter.charge(counted, 1, Instant::now()).map_err(|wait| too_many_calls(counted, wait))?;
+        gate.charge_calls(counted, 1)?;
     }
     let RequestLimits { max_body, handshake_timeout, .. } = gate.limits;
     let body = read_body(body, max_body, handshake_timeout).await?;
@@ -163,7 +159,7 @@ where
     let accepted = route.accept(scope, body).map_err(refused)?;
     let more = u32::try_from(accepted.channels() / CHANNELS_PER_CALL).unwrap_or(u32::MAX);
     if more > 0 {
-        call_limiter.charge(counted, more, Instant::now()).map_err(|wait| too_many_calls(counted, wait))?;
+        gate.charge_calls(counted, more)?;
     }
     match accepted.handler() {
         Handler::Session => {

@@ -22,7 +22,7 @@ pub(crate) fn read_only() -> impl Filter<Extract = (), Error = Rejection> + Clon
     warp::get().or(warp::head()).unify()
 }
 
-/// The headers of a request that is no handshake: an endpoint may have the same path.
+/// The headers of a request without `Upgrade`. A WebSocket endpoint may have the same path, so its handshakes do not match.
 pub(crate) fn headers_unless_upgrade() -> impl Filter<Extract = (HeaderMap,), Error = Rejection> + Copy {
     warp::header::headers_cloned().and_then(|headers: HeaderMap| async move {
         if headers.contains_key(header::UPGRADE) { Err(warp::reject::not_found()) } else { Ok(headers) }

@@ -37,6 +37,7 @@ use crate::http::presented::Carrier;
 use crate::http::presented::PresentedCredential;
 use crate::http::problem::Problem;
 use crate::http::problem::retry_after_seconds;
+use crate::http::problem::too_many_calls;
 use crate::http::redeem;
 use crate::http::socket_gate::RequestKind;
 use crate::http::socket_gate::SocketGate;
@@ -44,6 +45,7 @@ use crate::http::trusted_proxies::TrustedProxies;
 use crate::net::peer::Peer;
 use crate::node::Node;
 use crate::node::admission::HandshakeSlot;
+use crate::node::call_limiter::Caller;
 use crate::node::connection_counts::CountedConnection;
 use crate::node::connection_counts::LimitReached;
 use crate::node::limits::RequestLimits;
@@ -195,6 +197,19 @@ impl Gate {
             }
         }
         Ok(permit)
+    }
+
+    /// Counts one HTTP call for the address of its client, and returns that as the caller.
+    pub fn charge_address(&self, peer: Peer, headers: &HeaderMap) -> Result<Caller, Problem> {
+        let address = self.node.call_limiter.by_address(self.trusted_proxies.client(peer, headers));
+        self.charge_calls(address, 1)?;
+        Ok(address)
+    }
+
+    /// Counts HTTP calls for their caller.
+    pub fn charge_calls(&self, caller: Caller, calls: u32) -> Result<(), Problem> {
+        let charged = self.node.call_limiter.charge(caller, calls, Instant::now());
+        charged.map_err(|wait| too_many_calls(caller, wait))
     }
 
     fn reject_if_draining(&self) -> Result<(), Problem> {

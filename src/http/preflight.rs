@@ -2,7 +2,6 @@
 //! rejected handshake, but it can read this one.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use tidegate_protocol::url;
 use warp::Filter;
@@ -27,15 +26,15 @@ use crate::http::filters::headers_unless_upgrade;
 use crate::http::filters::query;
 use crate::http::gate::Gate;
 use crate::http::handshake;
+use crate::http::origin::Sender;
 use crate::http::problem::Problem;
-use crate::http::problem::too_many_calls;
 use crate::http::rejection_log::RejectedRequest;
 use crate::http::ticket::policy_for;
 use crate::http::websocket;
 
-/// The query parameters: the path of the WebSocket, perhaps with a query of its own, and the subprotocols to offer,
-/// separated by commas.
+/// The query parameter with the path of the WebSocket, and its query if it has one.
 const PATH: &str = "path";
+/// The query parameter with the subprotocols that the page offers, separated by commas.
 const PROTOCOLS: &str = "protocols";
 
 /// Any key will do: no one connects.
@@ -135,16 +134,14 @@ impl PreflightCall {
         gate: &Gate,
     ) -> Result<Response, Problem> {
         // A browser sends `Origin` with each handshake, but not with such a GET: without it, the answer may be another.
-        let is_same_origin = headers.get("sec-fetch-site").is_some_and(|site| site == "same-origin");
-        if is_same_origin && !headers.contains_key(header::ORIGIN) {
+        let lacks_origin = |sender: Sender| sender.is_same_origin() && sender.origin.page().is_none();
+        if endpoint.origins.decide(headers).is_ok_and(lacks_origin) {
             return Err(bad_request(
                 "use POST: with it, the browser sends the page's origin as in a handshake",
             ));
         }
         let ConnectionInfo { peer, is_first, .. } = self.connection;
-        let call_limiter = &gate.node.call_limiter;
-        let address = call_limiter.by_address(gate.trusted_proxies.client(peer, headers));
-        call_limiter.charge(address, 1, Instant::now()).map_err(|wait| too_many_calls(address, wait))?;
+        gate.charge_address(peer, headers)?;
         let handshake_request = HandshakeRequest {
             method: &Method::GET,
             version: Version::HTTP_11,

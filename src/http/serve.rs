@@ -208,7 +208,7 @@ impl<S> ListenerService<S> {
         self.clients == Clients::MayUseProxy && self.socket_gate.expects_proxy_header(peer)
     }
 
-    /// Warns about a PROXY header where TLS would only say that the bytes are none of its own.
+    /// Logs a warning if a TLS socket begins with a PROXY header. The TLS error would only say that a message is invalid.
     async fn warn_before_tls(&self, socket: &RegisteredSocket, peer: Peer, deadline: Instant) {
         if self.tls.is_some()
             && let Ok(Ok(true)) = timeout_at(deadline, proxy_protocol::begins_with_header(socket)).await

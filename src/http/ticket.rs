@@ -1,7 +1,6 @@
 //! `POST /v1/ticket`: gives a client with a credential a ticket, with which it connects once.
 
 use std::sync::Arc;
-use std::time::Instant;
 use std::time::SystemTime;
 
 use serde_json::json;
@@ -29,7 +28,6 @@ use crate::http::origin::OriginPolicy;
 use crate::http::presented::Carrier;
 use crate::http::presented::PresentedCredential;
 use crate::http::problem::Problem;
-use crate::http::problem::too_many_calls;
 use crate::http::redeem;
 use crate::http::rejection_log::RejectedRequest;
 use crate::http::socket_gate::RequestKind;
@@ -87,13 +85,12 @@ async fn answer(
         return Err(problem.with_header(header::ALLOW, "POST, OPTIONS"));
     }
     let call_limiter = &gate.node.call_limiter;
-    let address = call_limiter.by_address(gate.trusted_proxies.client(connection.peer, headers));
-    call_limiter.charge(address, 1, Instant::now()).map_err(|wait| too_many_calls(address, wait))?;
+    gate.charge_address(connection.peer, headers)?;
     let now = SystemTime::now();
     let _connection = gate.admit(connection.peer, headers, RequestKind::Call).await?;
     let accepted = accepted(gate, method, headers, now).await?;
     let caller = call_limiter.by_identity(&accepted.identity);
-    call_limiter.charge(caller, 1, Instant::now()).map_err(|wait| too_many_calls(caller, wait))?;
+    gate.charge_calls(caller, 1)?;
     let AcceptedCredential { credential, origin, .. } = accepted;
     let (tickets, from_cookie) = (&gate.node.tickets, credential.carrier == Carrier::Cookie);
     let origin = origin.map(|origin| origin.to_string());

@@ -24,9 +24,9 @@ pub enum ClientTlsError {
     Stopped(#[from] JoinError),
 }
 
-/// A client that trusts the CAs in this file, or those of the system. It is loaded for each connection, so that changed
-/// certificates need no restart, on a thread of its own: a system has about 150 CAs, and the caller's thread may serve
-/// clients.
+/// The TLS settings of a client that trusts the CAs in this file, or those of the system. Call it for each connection, so
+/// that changed certificates need no restart. A blocking thread reads and parses the CAs, about 150 on most systems,
+/// because the calling thread may serve clients.
 pub async fn load_client_config(ca: Option<&Path>) -> Result<ClientConfig, ClientTlsError> {
     let ca = ca.map(Path::to_owned);
     tokio::task::spawn_blocking(move || client_config(ca.as_deref())).await?

@@ -22,7 +22,7 @@ use tidegate_vocabulary::statistics::Statistics;
 use tokio::sync::oneshot;
 
 use crate::connection::context::Context;
-use crate::connection::log::log_denied_call;
+use crate::connection::log::log_denied;
 use crate::connection::report::ConnectionFilter;
 use crate::connection::report::ConnectionList;
 use crate::connection::table::Connections;
@@ -194,7 +194,7 @@ async fn answer_message(
                 Input::Queried { request, result }
             }
             Output::Denied(denied) => {
-                log_denied_call(&denied, &user, &context.node);
+                log_denied(&denied, Some(&user), &context.node, None);
                 continue;
             }
             Output::Deliver { .. }

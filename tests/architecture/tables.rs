@@ -295,7 +295,7 @@ pub(crate) const PRIVILEGES: [(&[&str], &[&str], &str); 4] = [
     (
         &["task::spawn_blocking", "spawn_blocking"],
         &["app", "shard", "tidegate-bench", "net/client_tls.rs"],
-        "what blocks waits on a thread of its own: the end of the shards, and the certificates of the system",
+        "blocking work runs on another thread: waiting until the shards have ended, and reading CA certificates",
     ),
     (
         &["LocalSet", "runtime::Builder", "runtime::Runtime"],

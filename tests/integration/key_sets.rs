@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use serde_json::json;
 use tidegate::auth::Authenticator;
 use tidegate::auth::key_source::FetchState;
+use tidegate::auth::key_source::KeySource;
 use tidegate::config::Config;
 use tidegate::config::auth::AuthConfig;
 use tidegate::config::auth::issuer::IssuerConfig;
@@ -304,6 +305,12 @@ async fn a_key_of_one_published_set_verifies_no_token_of_another_issuer() {
     assert_eq!(client.until_closed().await.1, Some(4501));
 }
 
+/// The authenticator after a reload with this configuration.
+fn reconfigured(auth: AuthConfig, earlier: &[Arc<KeySource>]) -> Authenticator {
+    let roles = vec![crate::support::edge::role("user", &["chat.>"], &[], &[])];
+    Authenticator::reusing(auth, roles, earlier).unwrap()
+}
+
 #[tokio::test]
 async fn a_new_authenticator_keeps_the_keys_of_sources_that_have_not_changed() {
     let (kept, added) = (KeyServer::start().await, KeyServer::start().await);
@@ -320,9 +327,8 @@ async fn a_new_authenticator_keeps_the_keys_of_sources_that_have_not_changed() {
         jwks_refresh: Duration::from_hours(1),
         ..AuthConfig::default()
     };
-    let roles = vec![crate::support::edge::role("user", &["chat.>"], &[], &[])];
     let earlier: Vec<_> = node.authenticator().key_sources().cloned().collect();
-    let next = Authenticator::reusing(auth, roles, &earlier).unwrap();
+    let next = reconfigured(auth, &earlier);
     assert!(next.key_sources().next().is_some_and(|source| Arc::ptr_eq(source, &earlier[0])));
     node.current_authenticator.replace(next);
     assert_eq!(status(&edge, &key.token(&kept.issuer(), "alice")).await, 101);
@@ -348,9 +354,8 @@ async fn jwt_10_other_intervals_keep_the_keys_while_the_issuer_is_away() {
         jwks_refresh: Duration::from_mins(2),
         ..AuthConfig::default()
     };
-    let roles = vec![crate::support::edge::role("user", &["chat.>"], &[], &[])];
     let earlier: Vec<_> = node.authenticator().key_sources().cloned().collect();
-    let next = Authenticator::reusing(auth, roles, &earlier).unwrap();
+    let next = reconfigured(auth, &earlier);
     assert!(next.key_sources().next().is_some_and(|source| !Arc::ptr_eq(source, &earlier[0])));
     node.current_authenticator.replace(next);
     assert_eq!(status(&edge, &key.token(&server.issuer(), "alice")).await, 101);

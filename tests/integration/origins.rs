@@ -236,7 +236,7 @@ async fn cors_01_only_allowed_pages_may_read_answers() {
     }
 }
 
-/// A vocabulary that reads a header of its own.
+/// A vocabulary with an HTTP route that reads the request header `X-Api-Version`.
 const READS_A_HEADER: &str = r#"
     name = "reads-a-header"
     [[path]]

@@ -25,6 +25,16 @@ pub enum Kind {
     Buffer,
 }
 
+impl Kind {
+    /// The word in the configuration, in metrics and for operators.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Latest => "latest",
+            Self::Buffer => "buffer",
+        }
+    }
+}
+
 /// What an outbox does when its client falls behind. The class decides it.
 ///
 /// Stored subjects will add a variant `Detach`: it ends a subscription at a position from which the client can resume.

@@ -159,7 +159,7 @@ pub enum Output {
     Request { request: u32, subject: Subject, data: Bytes, timeout: Duration },
     /// Answer the query from what the lanes or nodes know; reply with [`Input::Queried`].
     Query { request: u32, query: Query },
-    /// Log that the client may not do this. The client is told too.
+    /// Log an operation that the client's permissions do not allow. The session sends the error to the client itself.
     Denied(Box<Denied>),
     /// Send the rest of the outbox, then close the connection with this code.
     Close { code: u16, reason: Box<str> },

@@ -7,7 +7,6 @@ use futures_util::future::join_all;
 use serde_json::Value;
 use serde_json::json;
 use tidegate_document::quote::plain;
-use tidegate_protocol::class::Kind;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::timestamp::Timestamp;
 use tidegate_protocol::url;
@@ -71,13 +70,9 @@ pub(super) async fn describe(admin: &Admin, session: &str) -> Result<Response, P
         return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", detail));
     };
     let mut body = object(&report);
-    let channels = subscriptions.iter().map(|SubscriptionReport { channel, class }| {
-        let class = match class {
-            Kind::Latest => "latest",
-            Kind::Buffer => "buffer",
-        };
-        json!({ "channel": channel.as_str(), "class": class })
-    });
+    let channels = subscriptions.iter().map(
+        |SubscriptionReport { channel, class }| json!({ "channel": channel.as_str(), "class": class.name() }),
+    );
     body["channels"] = channels.collect();
     Ok(warp::reply::json(&body).into_response())
 }

@@ -3,7 +3,6 @@
 use std::fs;
 
 use futures_util::future::join_all;
-use tidegate_protocol::class::Kind;
 use tidegate_protocol::message::GapCause;
 use warp::http::HeaderMap;
 use warp::http::HeaderValue;
@@ -135,11 +134,7 @@ fn add_connections(counts: &ShardCountsReport, samples: &mut Samples) {
 
 fn add_lane(number: &str, lane: &LaneReport, samples: &mut Samples) {
     for (kind, count) in lane.publications {
-        let kind = match kind {
-            Kind::Latest => "latest",
-            Kind::Buffer => "buffer",
-        };
-        samples.add(&table::PUBLICATIONS, &[kind], count);
+        samples.add(&table::PUBLICATIONS, &[kind.name()], count);
     }
     samples.add(&table::FRAMES_ENCODED, &[], lane.frames);
     samples.add(&table::NATS_RECONNECTS, &[number], lane.connects.saturating_sub(1));
