@@ -41,12 +41,13 @@ tls-audit: ## judges versions, cipher suites and certificates of a node with tes
 	@server=$$(nats/get-nats-server.sh) && target=$${CARGO_TARGET_DIR:-target} && \
 	TIDEGATE_NATS_SERVER="$$server" tests/tls/audit.sh "$$target/debug/tidegate"
 
-frontends: ## tests pages and clients of every vocabulary on two nodes, and the access that each switch opens; SEEDS=folder: snippets of documents too
+frontends: ## tests pages and clients of every vocabulary on two nodes, the access that each switch opens, and examples/services; SEEDS=folder: snippets of documents too
 	@cargo build --locked
 	@server=$$(nats/get-nats-server.sh) && target=$${CARGO_TARGET_DIR:-target} && \
 	TIDEGATE_NATS_SERVER="$$server" tests/frontends/all.py --tidegate "$$target/debug/tidegate" --nodes 2 \
 	$${SEEDS:+--snippets "$$SEEDS"} && \
-	TIDEGATE_NATS_SERVER="$$server" tests/frontends/all.py --tidegate "$$target/debug/tidegate" --compatible
+	TIDEGATE_NATS_SERVER="$$server" tests/frontends/all.py --tidegate "$$target/debug/tidegate" --compatible && \
+	TIDEGATE_NATS_SERVER="$$server" "$$(tests/setup.sh --python)" tests/frontends/services.py --tidegate "$$target/debug/tidegate"
 
 producers: ## checks that the producers of all languages publish the same; downloads their packages; needs Go and Node.js
 	@"$$(tests/setup.sh --python)" examples/producers/check.py

@@ -4,6 +4,7 @@ pub mod api_key;
 pub mod cache;
 pub mod claims;
 pub mod credential;
+pub mod decisions;
 pub mod error;
 pub mod issuer;
 pub mod jwt;
@@ -15,6 +16,7 @@ pub mod policy;
 pub mod private_key;
 pub mod revocation;
 pub mod roles;
+pub mod service;
 pub mod setup_error;
 pub mod ticket;
 pub mod unverified_token;
@@ -42,6 +44,7 @@ use crate::auth::jwt::Jws;
 use crate::auth::jwt::SignedClaims;
 use crate::auth::key_source::KeySource;
 use crate::auth::roles::Roles;
+use crate::auth::service::ConnectService;
 use crate::auth::setup_error::AuthSetupError;
 use crate::auth::setup_error::wrong_role;
 use crate::config::auth::AuthConfig;
@@ -59,6 +62,8 @@ pub struct Authenticator {
     anonymous: Option<Arc<Identity>>,
     cache: Option<TokenCache>,
     exposed_claims: Vec<Box<str>>,
+    /// Judges the credentials that none of the keys can verify.
+    service: Option<Arc<ConnectService>>,
 }
 
 /// Which kinds of credentials are accepted.
@@ -94,7 +99,8 @@ impl Authenticator {
         };
         let cache = (config.token_cache > 0).then(|| TokenCache::new(config.token_cache));
         let exposed_claims = Vec::new();
-        Ok(Self { config, issuers, roles, api_keys, anonymous, cache, exposed_claims })
+        let service = config.service.take().map(|service| Arc::new(ConnectService::new(service)));
+        Ok(Self { config, issuers, roles, api_keys, anonymous, cache, exposed_claims, service })
     }
 
     /// Copies these claims of each token into the `Identity`, because vocabularies use them.
@@ -118,6 +124,11 @@ impl Authenticator {
         self.identify_with(credential, accepts, None, now).map_err(Unidentified::into_refusal)
     }
 
+    /// The service that judges the credentials that none of the keys can verify.
+    pub fn service(&self) -> Option<&Arc<ConnectService>> {
+        self.service.as_ref()
+    }
+
     /// The same where tokens without a role claim have the role `default_role`; `None`: the default role of their issuer.
     fn identify_with(
         &self,
@@ -126,17 +137,26 @@ impl Authenticator {
         default_role: Option<&str>,
         now: SystemTime,
     ) -> Result<Arc<Identity>, Unidentified> {
-        match accepts {
-            AcceptedCredentials::TokensAndApiKeys if !is_token(credential) => {
-                let max = self.config.max_token_bytes;
-                if credential.len() > max {
-                    return Err(AuthError::TooLong { max }.into());
-                }
-                self.api_keys.find(credential).ok_or_else(|| AuthError::UnknownApiKey.into())
-            }
-            AcceptedCredentials::Tokens | AcceptedCredentials::TokensAndApiKeys => {
-                self.authenticate_with(credential, default_role, now)
-            }
+        let is_token = is_token(credential);
+        // Without keys, the service judges tokens too.
+        if is_token && (self.service.is_none() || self.issuers.have_keys()) {
+            return self.authenticate_with(credential, default_role, now);
+        }
+        let max = self.config.max_token_bytes;
+        if credential.len() > max {
+            return Err(AuthError::TooLong { max }.into());
+        }
+        if accepts == AcceptedCredentials::TokensAndApiKeys
+            && !is_token
+            && let Some(identity) = self.api_keys.find(credential)
+        {
+            return Ok(identity);
+        }
+        match (&self.service, accepts) {
+            (Some(service), _) => Err(Unidentified::NeedsService(Arc::clone(service))),
+            (None, AcceptedCredentials::TokensAndApiKeys) => Err(AuthError::UnknownApiKey.into()),
+            // The error says what is wrong with it as a token.
+            (None, AcceptedCredentials::Tokens) => self.authenticate_with(credential, default_role, now),
         }
     }
 
@@ -241,7 +261,8 @@ impl Authenticator {
                 roles,
                 permissions,
                 issuer: issuer.name_in(claimed_issuer),
-                claims: claims.select(&self.exposed_claims).map(Arc::from),
+                claims: claims.select(&self.exposed_claims).map(Arc::new),
+                channels: None,
                 expires,
                 token_id: claims.id().map(Arc::from),
                 issued: validity.issued.and_then(|issued| UNIX_EPOCH.checked_add(issued)),
@@ -259,6 +280,8 @@ pub enum Unidentified {
     Refused(AuthError),
     /// The issuer of the token may have published the key since the last fetch. Wait for that, and try again once.
     NeedsKeys(PendingKeys),
+    /// The service must judge the credential. It alone can say more.
+    NeedsService(Arc<ConnectService>),
 }
 
 impl Unidentified {
@@ -267,6 +290,7 @@ impl Unidentified {
         match self {
             Self::Refused(error) => error,
             Self::NeedsKeys(pending) => pending.refusal(),
+            Self::NeedsService(_) => AuthError::NeedsService,
         }
     }
 }

@@ -35,6 +35,7 @@ mod tree;
 
 use tidegate_protocol::class::Class;
 use tidegate_protocol::permissions::Role;
+use tidegate_protocol::template::Template;
 
 use crate::config::admin::AdminConfig;
 use crate::config::auth::AuthConfig;
@@ -64,6 +65,24 @@ pub struct Config {
 }
 
 impl Config {
+    /// The roles, none of which may use the subjects of services that decide for this node.
+    pub fn closed_roles(&self) -> Vec<Role> {
+        let connect = self.auth.service.as_ref().map(|service| &service.subject);
+        let subjects =
+            connect.into_iter().chain(self.classes.iter().filter_map(|class| class.authorize.as_ref()));
+        let mut closed: Vec<_> =
+            subjects.filter_map(|subject| Template::parse(subject.as_str()).ok()).collect();
+        closed.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+        closed.dedup();
+        let mut roles = self.roles.clone();
+        for role in &mut roles {
+            for rules in [&mut role.subscribe, &mut role.publish, &mut role.request] {
+                rules.deny.extend(closed.iter().cloned());
+            }
+        }
+        roles
+    }
+
     /// Whether the admin listener uses TLS: if other machines can reach it, and there is a certificate.
     pub fn admin_uses_tls(&self) -> bool {
         self.tls.is_on() && self.admin.public_address().is_some()

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod context;
 pub mod counts;
 pub mod deadlines;
+mod deciding;
 pub mod delivery_totals;
 mod echo;
 mod event_loop;
@@ -59,10 +60,7 @@ use tidegate_protocol::subject::Subject;
 use tracing::debug;
 use tracing::error;
 
-use crate::auth::Unidentified;
-use crate::auth::error::AuthError;
 use crate::auth::policy::Policy;
-use crate::auth::policy::Via;
 use crate::connection::client_address::ClientAddress;
 use crate::connection::context::Context;
 use crate::connection::counts::DropReason;
@@ -75,7 +73,6 @@ use crate::hub::Subscribe;
 use crate::hub::subscriber::ConnectionId;
 use crate::hub::subscriber::Subscriber;
 use crate::node::connection_guard::ConnectionGuard;
-use crate::node::refusals::Refused;
 use crate::telemetry::limit::LogLimit;
 
 static PANICS: LogLimit = LogLimit::per_second(1);
@@ -303,7 +300,7 @@ impl Connection {
             Output::Join { subscription, pattern, format, class, max_rate, subscription_context } => {
                 let subscribe =
                     Subscribe { subscription, pattern, format, class, max_rate, subscription_context };
-                return self.join(subscribe);
+                return self.authorize_and_join(subscribe);
             }
             // The hub shares the context in which the session has set the filter.
             Output::Filter { subscription, .. } => self.subscriber.note_filtered(subscription),
@@ -368,69 +365,6 @@ impl Connection {
         (!self.transport.can_receive()).then_some(Input::Alive)
     }
 
-    /// Verifies a credential. Returns the resulting input, unless the keys of the token's issuer must be fetched first:
-    /// then the input comes after the fetch, and the session takes no message until then.
-    fn authenticate(self: &Rc<Self>, token: String, now: Instant) -> Option<Input> {
-        let verify = |connection: &Self, token: &str, now: Instant| {
-            let wall = connection.context.clock.at(now).wall;
-            connection.context.node.verify_now(&connection.policy, Via::Socket, token, wall)
-        };
-        let result = verify(self, &token, now);
-        let pending = match result {
-            Ok(identity) => return Some(self.on_identified(Ok(identity), &token, now)),
-            Err(Unidentified::Refused(error)) => return Some(self.on_identified(Err(error), &token, now)),
-            Err(Unidentified::NeedsKeys(pending)) => pending,
-        };
-        self.spawn_then(async move { pending.wait().await }, move |connection, (), now| {
-            let result = verify(connection, &token, now);
-            connection.on_identified(result.map_err(Unidentified::into_refusal), &token, now)
-        });
-        None
-    }
-
-    /// Turns the result of an authentication into an input, and counts the connection for its user. `credential` is for
-    /// the log.
-    fn on_identified(
-        &self,
-        result: Result<Arc<Identity>, AuthError>,
-        credential: &str,
-        now: Instant,
-    ) -> Input {
-        match &result {
-            Ok(identity) if self.log_context.is_another_user(identity) => {
-                self.log_rejected_credential("other_user", credential);
-            }
-            Ok(identity) => self.log_context.set_identity(identity),
-            Err(error) => self.log_rejected_credential(error.reason(), credential),
-        }
-        if result.as_ref().is_ok_and(|identity| !self.count_user(identity, now)) {
-            return Input::Disconnect(Disconnect::TooManyConnections);
-        }
-        let result = result
-            .map(|identity| Verified::at(identity, self.context.clock.at(now)))
-            .map_err(|error| unauthorized(&error));
-        Input::Authenticated(result)
-    }
-
-    /// Counts the connection for its user, once: later credentials are of the same user. Returns false if the user has
-    /// too many. Where users have one connection, it replaces the earlier one instead.
-    fn count_user(&self, identity: &Identity, now: Instant) -> bool {
-        let node = &self.context.node;
-        if let Some(endpoint) =
-            self.policy.one_connection_at.as_ref().filter(|_| self.transport.is_websocket())
-        {
-            let now = self.context.clock.at(now).wall;
-            self.guard.register_only(&node.latest_connections, endpoint, identity, now);
-            return true;
-        }
-        let counted = self.guard.count_user(&node.user_slots, identity);
-        if let Err(error) = &counted {
-            node.refusals.count(Refused::UserConnections);
-            debug!(%error, "user has too many connections");
-        }
-        counted.is_ok()
-    }
-
     fn publish(self: &Rc<Self>, request: u32, subject: Subject, data: Bytes, headers: Vec<(String, String)>) {
         let context = Rc::clone(&self.context);
         self.spawn(async move { upstream::publish(&context, request, &subject, data, &headers).await });
@@ -446,12 +380,12 @@ impl Connection {
         self.spawn_then(work, |_, input, _| input);
     }
 
-    /// Runs work that takes time, and passes to the session the input that `finish` makes of its result. The task holds no
+    /// Runs work that takes time, and passes to the session the input that `finish` makes of its result, if any. The task holds no
     /// reference to the connection, so a connection that ends in the meantime is released at once.
-    fn spawn_then<T: 'static>(
+    fn spawn_then<T: 'static, I: Into<Option<Input>>>(
         self: &Rc<Self>,
         work: impl Future<Output = T> + 'static,
-        finish: impl FnOnce(&Rc<Self>, T, Instant) -> Input + 'static,
+        finish: impl FnOnce(&Rc<Self>, T, Instant) -> I + 'static,
     ) {
         let connection = Rc::downgrade(self);
         self.context.tasks.spawn_local(async move {
@@ -461,8 +395,9 @@ impl Connection {
                 return;
             };
             let now = Instant::now();
-            let input = finish(&connection, result, now);
-            connection.apply(input, now);
+            if let Some(input) = finish(&connection, result, now).into() {
+                connection.apply(input, now);
+            }
             connection.resume_reading(now);
             connection.flush(now);
         });
@@ -590,8 +525,4 @@ impl Connection {
         };
         self.context.deadlines.schedule(self.subscriber.owner, &self.scheduled, next, now);
     }
-}
-
-fn unauthorized(error: &AuthError) -> ClientError {
-    ClientError::new(error.code(), error.to_string())
 }

@@ -6,6 +6,7 @@ pub mod authorization;
 pub mod bare_lf_guard;
 pub mod busy_reply;
 pub mod calls;
+pub mod client_facts;
 pub mod connection_info;
 pub mod console;
 pub mod cookie;

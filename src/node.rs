@@ -4,6 +4,7 @@ pub mod address_key;
 pub mod address_limiter;
 pub mod admission;
 pub mod answer_budget;
+mod ask;
 mod atomic_rate;
 pub mod call_limiter;
 pub mod connection_counts;
@@ -19,6 +20,7 @@ pub mod readiness;
 pub mod refusals;
 mod replacement_flag;
 pub mod revocations;
+pub mod services;
 pub mod slots;
 pub mod tickets;
 pub mod user_slots;
@@ -34,6 +36,8 @@ use crate::auth::Unidentified;
 use crate::auth::error::AuthError;
 use crate::auth::policy::Policy;
 use crate::auth::policy::Via;
+use crate::auth::service::ClientFacts;
+use crate::config::auth::service::ServiceConfig;
 use crate::config::http::HttpConfig;
 use crate::config::nats::NatsConfig;
 use crate::hooks::Hooks;
@@ -53,6 +57,7 @@ use crate::node::limits::AdjustableLimits;
 use crate::node::readiness::Readiness;
 use crate::node::refusals::Refusals;
 use crate::node::revocations::Revocations;
+use crate::node::services::SubscribeServices;
 use crate::node::tickets::Tickets;
 use crate::node::user_slots::UserSlots;
 
@@ -77,6 +82,8 @@ pub struct Node {
     pub counts: NodeCounts,
     /// Limits the listeners of each channel.
     pub listeners: Arc<ChannelListeners>,
+    /// What services have decided about subscriptions.
+    pub subscribe_services: SubscribeServices,
     /// One-time credentials for one connect.
     pub tickets: Tickets,
     /// Limits the connections of each user.
@@ -122,17 +129,24 @@ impl Node {
         self.user_slots.change_limit(limits.user_connections);
     }
 
-    /// The identity of a credential at an endpoint, with what revocations leave of it. If the issuer may have published
-    /// the key of the token only now, it waits for a fetch of the keys, a few seconds at most.
+    /// The identity of a credential at an endpoint, with what revocations leave of it. It waits, a few seconds at most,
+    /// if the issuer may have published the key of the token only now, or if a service judges the credential: `facts` is
+    /// what that service learns besides.
     pub async fn verify(
-        &self,
+        self: &Arc<Self>,
         policy: &Policy,
         via: Via,
         credential: &str,
+        facts: impl FnOnce(&ServiceConfig) -> ClientFacts,
         now: SystemTime,
     ) -> Result<Arc<Identity>, AuthError> {
         match self.verify_now(policy, via, credential, now) {
             Err(Unidentified::NeedsKeys(pending)) => Box::pin(pending.wait()).await,
+            Err(Unidentified::NeedsService(service)) => {
+                let facts = facts(&service.config);
+                let about = (&*policy.endpoint, &facts);
+                return Box::pin(self.ask_connect_service(&service, Some(credential), about, now)).await;
+            }
             result => return result.map_err(Unidentified::into_refusal),
         }
         self.verify_now(policy, via, credential, now).map_err(Unidentified::into_refusal)

@@ -295,7 +295,7 @@ fn identity() -> Identity {
     Identity {
         user: "alice".into(),
         permissions: Arc::new(permissions),
-        claims: Some(r#"{"accounts":["ACC1","ACC7"]}"#.into()),
+        claims: Some(Arc::new(r#"{"accounts":["ACC1","ACC7"]}"#.to_owned())),
         ..Identity::default()
     }
 }

@@ -77,6 +77,7 @@ use crate::node::limits::RequestLimits;
 use crate::node::readiness::Readiness;
 use crate::node::refusals::Refusals;
 use crate::node::revocations::Revocations;
+use crate::node::services::SubscribeServices;
 use crate::node::tickets::Tickets;
 use crate::node::user_slots::UserSlots;
 use crate::shard::ShardParts;
@@ -182,6 +183,7 @@ fn node(
         session_prefix: session_prefix.into(),
         current_authenticator: Current::new(authenticator),
         revocations: Revocations::default(),
+        subscribe_services: SubscribeServices::default(),
         address_limiter: AddressLimiter::new(address_limits(limits), Instant::now()),
         origin_limiter: Arc::new(ConnectionCounts::new(to_u32(limits.connections_per_origin))),
         refusals: Refusals::default(),
@@ -208,7 +210,7 @@ fn node(
 
 /// The authenticator of a configuration. It takes over the fetched keys of `earlier` sources.
 pub fn authenticator(config: &Config, earlier: &[Arc<KeySource>]) -> Result<Authenticator, AuthSetupError> {
-    let authenticator = Authenticator::reusing(config.auth.clone(), config.roles.clone(), earlier)?;
+    let authenticator = Authenticator::reusing(config.auth.clone(), config.closed_roles(), earlier)?;
     Ok(authenticator.with_exposed_claims(vocabulary_claims(config)))
 }
 

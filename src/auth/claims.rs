@@ -28,7 +28,7 @@ const SCOPE_CLAIMS: [&str; 2] = ["scope", "scp"];
 /// The largest whole number that is the same in JavaScript: 2^53.
 const MAX_SAFE_INTEGER: u64 = 1 << 53;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Claims(Map<String, Value>);
 
 /// For jsonwebtoken. [`Claims::parse`] has better errors.

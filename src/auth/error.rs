@@ -1,10 +1,13 @@
 //! `AuthError`: why a credential was rejected: a message for people, a code for clients, and a reason for logs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::template::TemplateError;
+
+use crate::auth::decisions::Undecided;
 
 /// The reason of a credential that cannot be verified now.
 pub const KEYS_UNAVAILABLE: &str = "keys_unavailable";
@@ -109,6 +112,14 @@ pub enum AuthError {
          \"iat\" to its tokens"
     )]
     RevokedWithoutTime,
+    #[error("a service must judge this credential, and only a running node asks it")]
+    NeedsService,
+    /// The message is the service's own.
+    #[error("{message}")]
+    RefusedByService { message: Arc<str> },
+    /// It says nothing about the credential.
+    #[error("the service that judges this credential gives no answer, because {why}; try again in {} s", retry_after.as_secs().max(1))]
+    ServiceUnavailable { why: Undecided, retry_after: Duration },
     #[error("a credential is required here; send a token")]
     IdentityNotTrusted,
     #[error(
@@ -136,7 +147,11 @@ impl AuthError {
 
     /// When to try again, if nothing is wrong with the credential.
     pub fn retry_after(&self) -> Option<Duration> {
-        if let Self::KeysUnavailable { retry_after } = self { Some(*retry_after) } else { None }
+        if let Self::KeysUnavailable { retry_after } | Self::ServiceUnavailable { retry_after, .. } = self {
+            Some(*retry_after)
+        } else {
+            None
+        }
     }
 
     /// The reason for metrics and logs: a stable word.
@@ -170,6 +185,9 @@ impl AuthError {
             Self::Signing { .. } => "signing_failed",
             Self::UnknownApiKey => "unknown_api_key",
             Self::Revoked | Self::RevokedWithoutTime => "revoked",
+            Self::NeedsService => "needs_service",
+            Self::RefusedByService { .. } => "refused_by_service",
+            Self::ServiceUnavailable { why, .. } => why.reason(),
             Self::IdentityNotTrusted => "identity_not_trusted",
             Self::BadUser => "bad_user",
             Self::UserOfAnotherIssuer => "user_of_another_issuer",

@@ -123,6 +123,11 @@ impl Issuers {
         Some(&issuer.name).filter(|name| !name.is_empty())
     }
 
+    /// Whether there is a key that can verify tokens, or an issuer that publishes some.
+    pub fn have_keys(&self) -> bool {
+        self.issuers.iter().any(|issuer| issuer.source.is_some() || !issuer.keys.is_empty())
+    }
+
     /// How names become tokens of subjects.
     pub fn encoding(&self) -> UserEncoding {
         self.encoding

@@ -9,6 +9,7 @@ use tidegate_protocol::permissions::Permissions;
 use tidegate_protocol::permissions::Role;
 use tidegate_protocol::permissions::is_user;
 use tidegate_protocol::template::PlaceholderValue;
+use tidegate_protocol::template::TemplateError;
 
 use crate::auth::claims::Claims;
 use crate::auth::error::AuthError;
@@ -76,26 +77,40 @@ impl Roles {
         if named.iter().all(|name| name.is_empty()) {
             return Err(AuthError::MissingRole { claim: at.to_owned() });
         }
-        let mut claimed: Vec<&ConfiguredRole> = Vec::new();
-        for name in named {
-            // Skip names that are repeated or not configured.
-            let fresh = |configured: &&ConfiguredRole| {
-                claimed.iter().all(|earlier| earlier.role.name != configured.role.name)
-            };
-            claimed.extend(self.0.get(name).filter(fresh));
+        // Names that are not configured are skipped: other programs read the same claim.
+        let claimed = Self::distinct(named.into_iter().filter_map(|name| self.0.get(name)));
+        if claimed.is_empty() {
+            return Err(AuthError::NoRole { claim: at.to_owned() });
         }
-        match claimed[..] {
-            [] => Err(AuthError::NoRole { claim: at.to_owned() }),
-            [one] => Ok((Arc::clone(&one.names), one.permissions(claims, user)?)),
-            [..] => {
-                let mut permissions = Permissions::default();
-                for configured in &claimed {
-                    permissions.merge(Arc::unwrap_or_clone(configured.permissions(claims, user)?));
-                }
-                let names = claimed.iter().flat_map(|configured| configured.names.iter().map(Arc::clone));
-                Ok((names.collect(), Arc::new(permissions)))
+        let failed =
+            |(role, problem): (&Role, _)| AuthError::RoleTemplate { role: role.name.clone(), problem };
+        combined(&claimed, claims, user).map_err(failed)
+    }
+
+    /// The names and permissions of the roles with these names, each of which must exist.
+    pub fn of_names(
+        &self,
+        names: &[String],
+        claims: &Claims,
+        user: &User,
+    ) -> Result<(RoleNames, Arc<Permissions>), String> {
+        let named = names.iter().map(|name| self.0.get(name)).collect::<Option<Vec<_>>>();
+        let named = named.ok_or("one of its `roles` is no configured [[role]]; names are case-sensitive")?;
+        let failed = |(role, problem): (&Role, TemplateError)| {
+            format!("the placeholders of role \"{}\" cannot be filled from it: {problem}", role.name)
+        };
+        combined(&Self::distinct(named.into_iter()), claims, user).map_err(failed)
+    }
+
+    /// These roles, each once.
+    fn distinct<'r>(roles: impl Iterator<Item = &'r ConfiguredRole>) -> Vec<&'r ConfiguredRole> {
+        let mut distinct: Vec<&ConfiguredRole> = Vec::new();
+        for role in roles {
+            if distinct.iter().all(|earlier| earlier.role.name != role.role.name) {
+                distinct.push(role);
             }
         }
+        distinct
     }
 
     /// The identity of anonymous clients with this role.
@@ -131,14 +146,30 @@ impl Roles {
     }
 }
 
+/// The names and permissions of several roles together. An error names the role whose placeholders cannot be filled.
+fn combined<'r>(
+    roles: &[&'r ConfiguredRole],
+    claims: &Claims,
+    user: &User,
+) -> Result<(RoleNames, Arc<Permissions>), (&'r Role, TemplateError)> {
+    if let [one] = roles {
+        return Ok((Arc::clone(&one.names), one.permissions(claims, user)?));
+    }
+    let mut permissions = Permissions::default();
+    for configured in roles {
+        permissions.merge(Arc::unwrap_or_clone(configured.permissions(claims, user)?));
+    }
+    let names = roles.iter().flat_map(|configured| configured.names.iter().map(Arc::clone));
+    Ok((names.collect(), Arc::new(permissions)))
+}
+
 impl ConfiguredRole {
-    fn permissions(&self, claims: &Claims, user: &User) -> Result<Arc<Permissions>, AuthError> {
+    fn permissions(&self, claims: &Claims, user: &User) -> Result<Arc<Permissions>, (&Role, TemplateError)> {
         if let Some(shared) = &self.shared {
             return Ok(Arc::clone(shared));
         }
         let filled = self.role.fill(|placeholder| placeholder_value(placeholder, claims, user));
-        let failed = |problem| AuthError::RoleTemplate { role: self.role.name.clone(), problem };
-        filled.map(Arc::new).map_err(failed)
+        filled.map(Arc::new).map_err(|problem| (&self.role, problem))
     }
 }
 

@@ -66,7 +66,7 @@ pub fn run(args: &CheckArgs) -> ExitCode {
 /// Builds the authenticator and the policies of endpoints, to find mistakes that only show when keys and roles are
 /// combined.
 fn build_authenticator(config: &Config) -> Result<(), AuthSetupError> {
-    let authenticator = Authenticator::new(config.auth.clone(), config.roles.clone())?;
+    let authenticator = Authenticator::new(config.auth.clone(), config.closed_roles())?;
     let mut endpoints = config.endpoints.iter().enumerate();
     endpoints.try_for_each(|(at, endpoint)| {
         authenticator.policy(&endpoint.access, &format!("endpoint[{at}]")).map(drop)

@@ -145,7 +145,7 @@ async fn explain(config: &Config, args: &ExplainArgs) -> Result<bool, NoAnswer> 
 /// The client with this token or API key.
 async fn client_of_token(config: &Config, token: Option<&str>) -> Result<ExplainedClient, NoAnswer> {
     let token = token_input::read(token)?;
-    let authenticator = Authenticator::new(config.auth.clone(), config.roles.clone());
+    let authenticator = Authenticator::new(config.auth.clone(), config.closed_roles());
     let authenticator = authenticator.map_err(|error| error.to_string())?;
     fetch_keys(&authenticator).await;
     let identity = authenticator.identify(&token, AcceptedCredentials::TokensAndApiKeys, SystemTime::now());

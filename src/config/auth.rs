@@ -5,6 +5,7 @@ pub mod api_key;
 pub mod issuer;
 pub mod key;
 pub mod remote_keys;
+pub mod service;
 mod texts;
 
 use std::path::PathBuf;
@@ -20,8 +21,10 @@ use crate::config::auth::issuer::IssuerConfig;
 use crate::config::auth::issuer::IssuerDefaults;
 use crate::config::auth::key::KeyConfig;
 use crate::config::auth::remote_keys::RemoteKeysConfig;
+use crate::config::auth::service::ServiceConfig;
 use crate::config::auth::texts::claim;
 use crate::config::auth::texts::claim_or_none;
+use crate::config::auth::texts::cookie;
 use crate::config::auth::texts::token_type;
 use crate::config::auth::texts::without_blanks;
 use crate::config::role;
@@ -75,6 +78,8 @@ pub struct AuthConfig {
     pub issuers: Vec<IssuerConfig>,
     /// API keys of programs that have no token.
     pub api_keys: Vec<ApiKeyConfig>,
+    /// The service that judges all credentials that none of the keys can verify. `None`: they are rejected.
+    pub service: Option<ServiceConfig>,
 }
 
 impl Default for AuthConfig {
@@ -102,6 +107,7 @@ impl Default for AuthConfig {
             jwks_min_refetch: Duration::from_secs(30),
             issuers: Vec::new(),
             api_keys: Vec::new(),
+            service: None,
         }
     }
 }
@@ -182,6 +188,7 @@ impl AuthConfig {
             jwks_refresh: table.duration("jwks_refresh_s", default.jwks_refresh, 10..=86_400),
             jwks_min_refetch: table.duration("jwks_min_refetch_s", default.jwks_min_refetch, 1..=3600),
             api_keys: api_key::read(table, roles),
+            service: table.section("service", service::read),
             keys: Vec::new(),
             remote_keys: None,
             issuers: Vec::new(),
@@ -196,14 +203,6 @@ impl AuthConfig {
         let remote_keys = remote_keys::read(table, &auth.issuer, &auth.algorithms, ca_file);
         Self { keys, remote_keys: remote_keys.ok().flatten(), ..auth }
     }
-}
-
-/// RFC 6265 §4.1.1: the name of a cookie is a token (RFC 9110 §5.6.2).
-fn cookie(text: &str) -> Result<String, ValueError> {
-    let is_legal = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-    let wrong =
-        || ValueError::new("is not the name of a cookie", "write a name such as \"__Host-session\", or \"\"");
-    if text.chars().all(is_legal) { Ok(text.to_owned()) } else { Err(wrong()) }
 }
 
 fn anonymous_role(text: &str, roles: &[Role]) -> Result<String, ValueError> {

@@ -17,6 +17,7 @@ use tidegate_protocol::class::fields::KeyPath;
 use tidegate_protocol::class::fields::PayloadFields;
 use tidegate_protocol::subject::Pattern;
 
+use crate::config::auth::service::service_subject;
 use crate::config::table::ConfigTable;
 
 const STORED: &str = "stored subjects";
@@ -87,6 +88,9 @@ fn class(table: &ConfigTable<'_>) -> Option<Class> {
         max_age,
         stale_after: table.duration_or_none("stale_after_ms", 0..=MAX_MS),
         headers: table.list("headers", header).unwrap_or_default(),
+        authorize: table.non_empty("authorize").and_then(|found| {
+            service_subject(&found.value).map_err(|wrong| table.reject(&found, wrong)).ok()
+        }),
         max_listeners: u32::try_from(table.count("max_listeners", 0, 0..=10_000_000)).unwrap_or(u32::MAX),
         // This is last, because it returns early, and every key must be read before.
         pattern: pattern?,

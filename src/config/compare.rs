@@ -272,8 +272,10 @@ fn endpoints(root: &ConfigTable<'_>, config: &Config) {
 fn has_anonymous_clients_only(endpoint: &EndpointConfig, auth: &AuthConfig) -> bool {
     let AccessConfig { api_keys, anonymous_role, trust_client_identity, .. } = &endpoint.access;
     let role = anonymous_role.as_ref().unwrap_or(&auth.anonymous_role);
-    let has_users =
-        !auth.keys.is_empty() || trust_client_identity.is_some() || *api_keys && !auth.api_keys.is_empty();
+    let has_users = !auth.keys.is_empty()
+        || auth.service.is_some()
+        || trust_client_identity.is_some()
+        || *api_keys && !auth.api_keys.is_empty();
     !role.is_empty() && !has_users
 }
 
@@ -465,5 +467,5 @@ fn admits_any_client(config: &Config) -> bool {
         let role = access.anonymous_role.as_ref().unwrap_or(anonymous_role);
         !role.is_empty() || access.trust_client_identity.is_some() || access.api_keys && !api_keys.is_empty()
     };
-    has_keys || config.endpoints.iter().any(admits)
+    has_keys || config.auth.service.is_some() || config.endpoints.iter().any(admits)
 }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::config::network;
 use crate::net::peer::Peer;
 
 /// Where a client connects from.
@@ -11,4 +12,11 @@ pub struct ClientAddress {
     pub peer: Peer,
     /// The client's address as the peer forwards it, if the peer is a trusted proxy.
     pub forwarded: Option<IpAddr>,
+}
+
+impl ClientAddress {
+    /// The client's own address, as far as it is known; `None` over a Unix socket.
+    pub fn ip(self) -> Option<IpAddr> {
+        self.forwarded.or_else(|| self.peer.ip().map(network::plain))
+    }
 }

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use tidegate_protocol::delivery_counts::DeliveryCounts;
 use tidegate_protocol::disconnect::Disconnect;
-use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::session::denied::Denied;
 use tidegate_protocol::subject::Pattern;
 use tracing::debug;
@@ -119,7 +118,7 @@ impl Connection {
     }
 }
 
-/// Counts and logs an operation that permissions do not allow. An HTTP call has no `connection`: the line of the rejected
+/// Counts and logs an operation that permissions or a service do not allow. An HTTP call has no `connection`: the line of the rejected
 /// call has the caller's address.
 pub fn log_denied(denied: &Denied, user: Option<&str>, node: &Node, connection: Option<&Connection>) {
     node.counts.denied.count(denied.operation.name());
@@ -128,7 +127,7 @@ pub fn log_denied(denied: &Denied, user: Option<&str>, node: &Node, connection: 
     let session = connection.map(|connection| Arc::clone(connection.session.borrow().id()));
     let client_address = connection.map(|connection| connection.log_context.client_address);
     info!(
-        code = ErrorCode::Forbidden.name(),
+        code = denied.code().name(),
         reason,
         operation = denied.operation.name(),
         channel = denied.channel.as_ref().map(Pattern::as_str),

@@ -12,7 +12,6 @@ use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::VocabularyId;
-use tidegate_protocol::identity::Identity;
 use tidegate_vocabulary::http::AcceptedRequest;
 use tidegate_vocabulary::http::Handler;
 use tidegate_vocabulary::http::Lookup;
@@ -33,6 +32,7 @@ use warp::reply::Reply;
 use warp::reply::Response;
 
 use crate::auth::policy::Via;
+use crate::http::client_facts::Requester;
 use crate::http::connection_info::ConnectionInfo;
 use crate::http::cors;
 use crate::http::endpoint::Endpoint;
@@ -51,6 +51,7 @@ use crate::node::answer_budget::HeldAnswer;
 use crate::node::answer_budget::NoRoom;
 use crate::node::call_limiter::Caller;
 use crate::node::limits::RequestLimits;
+use crate::node::services::ChannelReader;
 use crate::shard::handle::ShardHandle;
 use crate::shard::job::CallAnswer;
 use crate::shard::job::OneMessage;
@@ -140,7 +141,8 @@ where
         credential.check_content_type(&request.method, &request.headers)?;
     }
     let (via, binding) = (Via::Http, Some(route.binding()));
-    let identity = gate.identify(endpoint, via, binding, credential.as_ref(), &sender, now).await?;
+    let requester = Requester { sender: &sender, headers: &request.headers, peer: request.peer };
+    let identity = gate.identify(endpoint, via, binding, credential.as_ref(), &requester, now).await?;
     if identity.is_none() && route.needs_identity() {
         let detail =
             "this call needs a credential: send the header `Authorization: Bearer <token or API key>`";
@@ -164,7 +166,9 @@ where
     match accepted.handler() {
         Handler::Session => {
             let held = gate.node.answer_budget.begin(address).map_err(no_room)?;
-            run_session(accepted, identity, counted, held, &request.shard).await
+            let address = gate.trusted_proxies.client_address(request.peer, &request.headers).ip();
+            let reader = ChannelReader { identity, endpoint: endpoint.policy.endpoint.clone(), address };
+            run_session(accepted, reader, counted, held, &request.shard).await
         }
         Handler::Health => health(&accepted, scope, &gate.node),
         Handler::Console if gate.node.http.console => Ok(test_page::answer(vocabulary, query)),
@@ -247,13 +251,13 @@ async fn read_body<B: Buf>(
 /// Runs a session for this one message, and returns its reply.
 async fn run_session(
     accepted: AcceptedRequest,
-    identity: Arc<Identity>,
+    reader: ChannelReader,
     caller: Caller,
     held: HeldAnswer,
     shard: &ShardHandle,
 ) -> Result<Response, Problem> {
     let (dialect, text) = accepted.into_message();
-    let message = OneMessage { identity, caller, held, dialect, text };
+    let message = Box::new(OneMessage { reader, caller, held, dialect, text });
     let answer = shard.run(|answer| ShardJob::Message { message, answer }).await;
     let CallAnswer { frames, held, limited } = answer.ok_or_else(Problem::overloaded)?;
     let answer = HttpAnswer::of(&frames);

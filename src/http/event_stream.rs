@@ -24,6 +24,7 @@ use crate::connection::event_stream::EventStream;
 use crate::connection::transport::Transport;
 use crate::http::authorization::authorization;
 use crate::http::authorization::credentials;
+use crate::http::client_facts::Requester;
 use crate::http::connection_info::ConnectionInfo;
 use crate::http::cors;
 use crate::http::endpoint::Endpoint;
@@ -89,7 +90,8 @@ async fn open(
     let sender = endpoint.origins.decide(headers)?;
     let now = SystemTime::now();
     let credential = credential(query, endpoint, &sender, headers)?;
-    let identity = gate.identify(endpoint, Via::Socket, None, credential.as_ref(), &sender, now).await?;
+    let requester = Requester { sender: &sender, headers, peer: connection.peer };
+    let identity = gate.identify(endpoint, Via::Socket, None, credential.as_ref(), &requester, now).await?;
     let Some(identity) = identity else {
         let detail = "this stream needs a credential: the header `Authorization: Bearer <token>`, or `?ticket=<ticket>`";
         return Err(Problem::unauthorized(detail));

@@ -19,12 +19,16 @@ use warp::http::header;
 
 use crate::auth::Authenticator;
 use crate::auth::error::AuthError;
+use crate::auth::policy::Policy;
 use crate::auth::policy::Via;
+use crate::auth::service::ConnectService;
 use crate::auth::setup_error::AuthSetupError;
+use crate::config::auth::service::ServiceConfig;
 use crate::config::endpoint::EndpointConfig;
 use crate::config::endpoint::VocabularyFile;
 use crate::config::http::HttpConfig;
 use crate::config::listen_address::ListenAddress;
+use crate::http::client_facts::Requester;
 use crate::http::endpoint::Endpoint;
 use crate::http::endpoint::HandshakeRequest;
 use crate::http::evaluate::Accepted;
@@ -236,7 +240,9 @@ impl Gate {
     ) -> Result<Accepted, Problem> {
         let valid = ValidHandshake::evaluate(endpoint, self.compression, handshake_request)?;
         let (binding, credential) = (valid.binding(), valid.credential.as_ref());
-        let identity = self.identify(endpoint, Via::Socket, binding, credential, &valid.sender, now).await?;
+        let HandshakeRequest { headers, peer, .. } = *handshake_request;
+        let requester = Requester { sender: &valid.sender, headers, peer };
+        let identity = self.identify(endpoint, Via::Socket, binding, credential, &requester, now).await?;
         // Any program can write an origin, so a refused credential takes no place of its pages.
         let origin = self.count_origin(&valid.sender)?;
         valid.authorize(identity, origin)
@@ -275,14 +281,16 @@ impl Gate {
     }
 
     /// The identity for this credential. Without a credential: the user that the client claims if the endpoint trusts
-    /// it, else the anonymous identity, else `None`. It waits for a ticket, or if the keys of an issuer must be fetched.
+    /// it, else the anonymous identity, else `None`. It waits for a ticket, if the keys of an issuer must be fetched, or for
+    /// the service that judges the credential. That service also judges clients without a credential whose request has one
+    /// of its listed headers or cookies.
     pub async fn identify(
         &self,
         endpoint: &Endpoint,
         via: Via,
         binding: Option<&Binding>,
         credential: Option<&PresentedCredential>,
-        sender: &Sender,
+        requester: &Requester<'_>,
         now: SystemTime,
     ) -> Result<Option<Arc<Identity>>, Problem> {
         let policy = match (via, binding) {
@@ -294,14 +302,16 @@ impl Gate {
             Some(PresentedCredential { carrier: Carrier::Ticket, secret: ticket }) => {
                 let (tickets, origins) = (&self.node.tickets, &endpoint.origins);
                 // Boxed, because few clients need its memory.
-                redeemed = Box::pin(redeem::redeem(tickets, ticket.expose(), origins, sender, now)).await?;
+                redeemed = Box::pin(redeem::redeem(tickets, ticket.expose(), origins, requester.sender, now))
+                    .await?;
                 Some(redeemed.expose())
             }
             presented => presented.map(|presented| presented.secret.expose()),
         };
         match (credential, binding.and_then(|binding| endpoint.claimed_user(via, binding))) {
             (Some(credential), _) => {
-                let identity = self.node.verify(policy, via, credential, now).await;
+                let facts = |service: &ServiceConfig| requester.facts(service, &self.trusted_proxies);
+                let identity = self.node.verify(policy, via, credential, facts, now).await;
                 identity.map(Some).map_err(|error| unauthorized(&error))
             }
             (None, Some(user)) => {
@@ -310,8 +320,28 @@ impl Gate {
                     .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad_user", error.to_string()))?;
                 self.node.revocations.apply(identity, now).map(Some).map_err(|error| unauthorized(&error))
             }
-            (None, None) => Ok(policy.anonymous(via)),
+            (None, None) => match self.node.authenticator().service() {
+                None => Ok(policy.anonymous(via)),
+                Some(service) => Box::pin(self.identify_by_facts(service, policy, via, requester, now)).await,
+            },
         }
+    }
+
+    /// The identity of a client without a credential: the service's, if the request has what the service knows clients by.
+    async fn identify_by_facts(
+        &self,
+        service: &ConnectService,
+        policy: &Policy,
+        via: Via,
+        requester: &Requester<'_>,
+        now: SystemTime,
+    ) -> Result<Option<Arc<Identity>>, Problem> {
+        let facts = requester.facts(&service.config, &self.trusted_proxies);
+        if !facts.may_identify() {
+            return Ok(policy.anonymous(via));
+        }
+        let identity = self.node.ask_connect_service(service, None, (&policy.endpoint, &facts), now).await;
+        identity.map(Some).map_err(|error| unauthorized(&error))
     }
 }
 

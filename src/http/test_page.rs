@@ -15,6 +15,8 @@ use warp::reply::Response;
 use crate::auth::policy::Via;
 use crate::http::authorization::authorization;
 use crate::http::authorization::credentials;
+use crate::http::client_facts::Requester;
+use crate::http::connection_info::ConnectionInfo;
 use crate::http::console;
 use crate::http::console::escaped;
 use crate::http::endpoint::Endpoint;
@@ -24,6 +26,7 @@ use crate::http::filters::read_only;
 use crate::http::gate::Gate;
 use crate::http::presented::PresentedCredential;
 use crate::http::problem::Problem;
+use crate::net::peer::Peer;
 
 const PAGE: &str = include_str!("test_page.html");
 const SCRIPT: &str = concat!(include_str!("diagnosis.js"), include_str!("test_page.js"));
@@ -35,34 +38,44 @@ pub fn route(gate: Arc<Gate>) -> Routes {
         .and(read_only())
         .and(query())
         .and(warp::header::headers_cloned())
-        .and_then(move |name: String, query: Option<String>, headers: HeaderMap| {
-            let gate = Arc::clone(&gate);
-            async move {
-                let page = page(&gate, &name, query.as_deref(), &headers).await;
-                page.ok_or_else(warp::reject::not_found)
-            }
-        })
+        .and(warp::ext::get::<ConnectionInfo>())
+        .and_then(
+            move |name: String, query: Option<String>, headers: HeaderMap, connection: ConnectionInfo| {
+                let gate = Arc::clone(&gate);
+                async move {
+                    let page = page(&gate, &name, query.as_deref(), &headers, connection.peer).await;
+                    page.ok_or_else(warp::reject::not_found)
+                }
+            },
+        )
         .boxed()
 }
 
 /// The page of the vocabulary with this name. A credential that the node rejects is an error, which the page shows.
-async fn page(gate: &Gate, name: &str, query: Option<&str>, headers: &HeaderMap) -> Option<Response> {
+async fn page(
+    gate: &Gate,
+    name: &str,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    peer: Peer,
+) -> Option<Response> {
     if headers.contains_key(header::UPGRADE) {
         return None;
     }
     let mut endpoints = gate.endpoints().filter_map(|endpoint| Some((endpoint, endpoint.file()?.1)));
     let (endpoint, vocabulary) = endpoints.find(|(_, vocabulary)| *vocabulary.name == *name)?;
-    let answer = checked(gate, endpoint, headers).await.map(|()| answer(vocabulary, query));
+    let answer = checked(gate, endpoint, headers, peer).await.map(|()| answer(vocabulary, query));
     Some(answer.unwrap_or_else(Reply::into_response))
 }
 
 /// Checks the origin and the credential of the request. Cookies do not count for a page.
-async fn checked(gate: &Gate, endpoint: &Endpoint, headers: &HeaderMap) -> Result<(), Problem> {
+async fn checked(gate: &Gate, endpoint: &Endpoint, headers: &HeaderMap, peer: Peer) -> Result<(), Problem> {
     let sender = endpoint.origins.decide(headers)?;
     let credentials = credentials(authorization(headers)?, std::iter::empty(), &[])?;
     let credential = PresentedCredential::in_headers(&credentials);
     let now = SystemTime::now();
-    gate.identify(endpoint, Via::Http, None, credential.as_ref(), &sender, now).await.map(drop)
+    let requester = Requester { sender: &sender, headers, peer };
+    gate.identify(endpoint, Via::Http, None, credential.as_ref(), &requester, now).await.map(drop)
 }
 
 /// The page, or one of its files, by the query.

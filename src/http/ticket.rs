@@ -16,7 +16,9 @@ use warp::reply::Response;
 
 use crate::auth::error::AuthError;
 use crate::auth::policy::Via;
+use crate::config::auth::service::ServiceConfig;
 use crate::config::origin::WebOrigin;
+use crate::http::client_facts::Requester;
 use crate::http::connection_info::ConnectionInfo;
 use crate::http::cors;
 use crate::http::endpoint::Endpoint;
@@ -31,6 +33,7 @@ use crate::http::problem::Problem;
 use crate::http::redeem;
 use crate::http::rejection_log::RejectedRequest;
 use crate::http::socket_gate::RequestKind;
+use crate::net::peer::Peer;
 
 /// The route of one listener.
 pub fn route(gate: Arc<Gate>) -> Routes {
@@ -88,7 +91,7 @@ async fn answer(
     gate.charge_address(connection.peer, headers)?;
     let now = SystemTime::now();
     let _connection = gate.admit(connection.peer, headers, RequestKind::Call).await?;
-    let accepted = accepted(gate, method, headers, now).await?;
+    let accepted = accepted(gate, method, headers, connection.peer, now).await?;
     let caller = call_limiter.by_identity(&accepted.identity);
     gate.charge_calls(caller, 1)?;
     let AcceptedCredential { credential, origin, .. } = accepted;
@@ -115,6 +118,7 @@ async fn accepted(
     gate: &Gate,
     method: &Method,
     headers: &HeaderMap,
+    peer: Peer,
     now: SystemTime,
 ) -> Result<AcceptedCredential, Problem> {
     let mut refusal = None;
@@ -138,7 +142,8 @@ async fn accepted(
             }
         };
         credential.check_content_type(method, headers)?;
-        match identify(gate, endpoint, &credential, now).await {
+        let requester = Requester { sender: &sender, headers, peer };
+        match identify(gate, endpoint, &credential, &requester, now).await {
             Ok(identity) => {
                 let origin = sender.origin.page().cloned();
                 return Ok(AcceptedCredential { credential, origin, identity });
@@ -160,11 +165,13 @@ async fn identify(
     gate: &Gate,
     endpoint: &Endpoint,
     credential: &PresentedCredential,
+    requester: &Requester<'_>,
     now: SystemTime,
 ) -> Result<Arc<Identity>, AuthError> {
     let mut outcome = Err(AuthError::IdentityNotTrusted);
     for policy in endpoint.policies() {
-        outcome = gate.node.verify(policy, Via::Socket, credential.secret.expose(), now).await;
+        let facts = |service: &ServiceConfig| requester.facts(service, &gate.trusted_proxies);
+        outcome = gate.node.verify(policy, Via::Socket, credential.secret.expose(), facts, now).await;
         if !matches!(outcome, Err(AuthError::MissingRole { .. })) {
             break;
         }

@@ -25,6 +25,7 @@ use crate::config::nats::NatsConfig;
 use crate::config::nats::login::NatsLogin;
 use crate::nats::error::NatsError;
 use crate::nats::login;
+use crate::nats::request::SERVICE_ERROR;
 use crate::nats::servers;
 use crate::telemetry::limit::LogLimit;
 
@@ -74,6 +75,21 @@ impl Client {
             }
         })?;
         self.connected().await
+    }
+
+    /// Sends a request, and returns the answer of one service. It must come within `limit`.
+    pub async fn request(&self, subject: &Subject, data: Bytes, limit: Duration) -> Result<Bytes, NatsError> {
+        let answer = timeout(limit, self.client.request(subject.as_str().to_owned(), data));
+        let answer = answer.await.map_err(|_| NatsError::Timeout)?;
+        let answer = answer.map_err(|error| match error.kind() {
+            RequestErrorKind::NoResponders => NatsError::NoResponders,
+            RequestErrorKind::TimedOut => NatsError::Timeout,
+            RequestErrorKind::InvalidSubject
+            | RequestErrorKind::MaxPayloadExceeded
+            | RequestErrorKind::Other => NatsError::Refused(error.to_string()),
+        })?;
+        let error = answer.headers.as_ref().and_then(|headers| headers.get(SERVICE_ERROR));
+        error.map_or(Ok(answer.payload), |error| Err(NatsError::Service(error.to_string())))
     }
 
     /// Sends a request to all subscribers of a subject, and returns their answers: until none has come for this time.

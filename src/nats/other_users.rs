@@ -1,6 +1,7 @@
 //! Checks that other NATS users may not speak as Tidegate or as JetStream, and may not read what is meant for Tidegate.
 
 use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::subject::Subject;
 
 use crate::config::nats::NatsConfig;
 use crate::config::nats::login::NatsLogin;
@@ -42,7 +43,7 @@ pub(super) async fn with_login(
     url: &str,
     config: &NatsConfig,
     login: &NatsLogin,
-    probe_id: &str,
+    services_and_probe: (&[Subject], &str),
 ) -> Vec<Finding> {
     let who = match login {
         NatsLogin::Password { user, .. } => format!("user {user}"),
@@ -56,11 +57,16 @@ pub(super) async fn with_login(
             return vec![Finding::failed(text, "check its name and password, or its credentials file")];
         }
     };
-    check(connection, config, &who, probe_id).await
+    check(connection, config, &who, services_and_probe).await
 }
 
 /// Checks what clients without a login may do. If there are none, other users cannot be tested.
-pub(super) async fn without_a_login(url: &str, config: &NatsConfig, probe_id: &str) -> Finding {
+pub(super) async fn without_a_login(
+    url: &str,
+    config: &NatsConfig,
+    services: &[Subject],
+    probe_id: &str,
+) -> Finding {
     let who = "a client without a login";
     let Ok(connection) = connection(url, config, &NatsLogin::None).await else {
         return Finding::untested(
@@ -68,7 +74,7 @@ pub(super) async fn without_a_login(url: &str, config: &NatsConfig, probe_id: &s
             "run the check with the login of such a user: --producer USER:PASSWORD, or --producer-creds FILE",
         );
     };
-    let findings = check(connection, config, who, probe_id).await;
+    let findings = check(connection, config, who, (services, probe_id)).await;
     // Without any users, each line would say the same.
     if findings.len() > 1 {
         let text =
@@ -89,10 +95,10 @@ async fn check(
     mut connection: ProbeConnection,
     config: &NatsConfig,
     who: &str,
-    probe_id: &str,
+    services_and_probe: (&[Subject], &str),
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
-    match found(&mut connection, config, probe_id).await {
+    match found(&mut connection, config, services_and_probe).await {
         Ok(found) if found.is_empty() => findings.push(Finding::passed(format!(
             "{who} may neither speak as Tidegate or JetStream, nor read replies to Tidegate"
         ))),
@@ -117,11 +123,11 @@ async fn check(
 async fn found(
     connection: &mut ProbeConnection,
     config: &NatsConfig,
-    probe_id: &str,
+    (services, probe_id): (&[Subject], &str),
 ) -> Result<Vec<Reserved>, String> {
     let info = connection.user_info(INBOX).await?;
     let mut found = Vec::new();
-    for reserved in reserved(&config.inbox_prefix, probe_id) {
+    for reserved in reserved(&config.inbox_prefix, services, probe_id) {
         let may = match (&info, &reserved.attempt) {
             (Some(info), _) => reserved.is_allowed_by(info),
             (None, None) => false,
@@ -148,7 +154,7 @@ impl Reserved {
     }
 }
 
-fn reserved(inbox_prefix: &str, probe_id: &str) -> Vec<Reserved> {
+fn reserved(inbox_prefix: &str, services: &[Subject], probe_id: &str) -> Vec<Reserved> {
     let inboxes = format!("{inbox_prefix}.>");
     let publish = |pattern: &str, harm| Reserved {
         direction: Direction::Publish,
@@ -168,6 +174,12 @@ fn reserved(inbox_prefix: &str, probe_id: &str) -> Vec<Reserved> {
         publish("tidegate.>", "close connections of clients, and answer for nodes"),
         publish("_live.>", "forge messages that JetStream sends on"),
     ];
+    for service in services.iter().map(Subject::as_str) {
+        // A try would receive or ask questions about clients.
+        let untried = |reserved| Reserved { attempt: None, ..reserved };
+        all.push(untried(subscribe(service, "read credentials, and decide in the place of the service")));
+        all.push(untried(publish(service, "find out what the service decides")));
+    }
     for bucket in BUCKETS {
         all.push(Reserved {
             attempt: Some((bucket.subject(&format!("probe.{probe_id}")), NEVER_STORED)),
@@ -192,14 +204,15 @@ mod tests {
     fn found(permissions: &str) -> Vec<String> {
         let info = format!(r#"{{"data":{{"user":"a","permissions":{permissions}}}}}"#);
         let info = UserInfo::parse(info.as_bytes()).unwrap();
-        let found =
-            reserved("_INBOX_tidegate", "x").into_iter().filter(|reserved| reserved.is_allowed_by(&info));
+        let found = reserved("_INBOX_tidegate", &[], "x")
+            .into_iter()
+            .filter(|reserved| reserved.is_allowed_by(&info));
         found.map(|reserved| reserved.pattern).collect()
     }
 
     #[test]
     fn a_user_may_do_what_its_permissions_leave_open() {
-        let all = reserved("_INBOX_tidegate", "x").len();
+        let all = reserved("_INBOX_tidegate", &[], "x").len();
         assert_eq!(found("{}").len(), all);
         let shipped = r#"{"publish":{"deny":["tidegate.>","_INBOX_tidegate.>","_live.>","$KV.tidegate_revoked.>",
             "$KV.tidegate_tickets.>","$JS.>"]},"subscribe":{"deny":["_INBOX_tidegate.>"]}}"#;
@@ -214,8 +227,19 @@ mod tests {
     }
 
     #[test]
+    fn the_subjects_of_services_are_reserved_and_never_tried() {
+        let service = [Subject::parse("auth.connect").unwrap()];
+        let of_service: Vec<_> = reserved("_INBOX_tidegate", &service, "x")
+            .into_iter()
+            .filter(|reserved| reserved.pattern == "auth.connect")
+            .collect();
+        assert_eq!(of_service.len(), 2);
+        assert!(of_service.iter().all(|reserved| reserved.attempt.is_none()));
+    }
+
+    #[test]
     fn attempts_reach_no_one_and_store_nothing() {
-        for Reserved { direction, attempt, pattern, .. } in reserved("_INBOX_tidegate", "x7") {
+        for Reserved { direction, attempt, pattern, .. } in reserved("_INBOX_tidegate", &[], "x7") {
             let Some((subject, headers)) = attempt else { continue };
             let is_update = pattern.starts_with("$JS.API.STREAM.UPDATE.");
             let is_random = subject.contains("probe.x7");

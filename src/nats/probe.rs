@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::net::IpAddr;
 
 use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::subject::Subject;
 
 use crate::config::nats::NatsConfig;
 use crate::config::nats::login::NatsLogin;
@@ -45,6 +46,8 @@ pub struct Needs {
     pub max_message_bytes: usize,
     /// Whether nodes share one-time tickets, which needs JetStream.
     pub tickets: bool,
+    /// Where services decide for the node.
+    pub services: Vec<Subject>,
 }
 
 /// Checks every configured server, and the permissions on the first that accepts the login: all servers of a cluster
@@ -91,10 +94,10 @@ pub async fn probe(
             ));
         }
         if ordinary_users.is_empty() {
-            findings.push(other_users::without_a_login(url, config, probe_id).await);
+            findings.push(other_users::without_a_login(url, config, &needs.services, probe_id).await);
         }
         for user in ordinary_users {
-            findings.extend(other_users::with_login(url, config, user, probe_id).await);
+            findings.extend(other_users::with_login(url, config, user, (&needs.services, probe_id)).await);
         }
     }
     findings

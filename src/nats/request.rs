@@ -10,7 +10,7 @@ use crate::nats::Nats;
 use crate::nats::error::NatsError;
 
 /// The header of an error reply (NATS ADR-32).
-const SERVICE_ERROR: &str = "Nats-Service-Error";
+pub(super) const SERVICE_ERROR: &str = "Nats-Service-Error";
 /// Longer error texts of services are truncated, in characters.
 const MAX_ERROR_CHARS: usize = 200;
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::frame::VocabularyId;
-use tidegate_protocol::identity::Identity;
 use tidegate_vocabulary::model::CompiledVocabulary;
 use tidegate_vocabulary::statistics::Statistics;
 use tokio::sync::oneshot;
@@ -20,12 +19,13 @@ use crate::lane::counts::LaneReport;
 use crate::node::answer_budget::HeldAnswer;
 use crate::node::call_limiter::Caller;
 use crate::node::refusals::Refused;
+use crate::node::services::ChannelReader;
 
 /// A job, and where its answer goes.
 #[derive(Debug)]
 pub enum ShardJob {
     /// Run a session for one message, and return what it sends.
-    Message { message: OneMessage, answer: oneshot::Sender<CallAnswer> },
+    Message { message: Box<OneMessage>, answer: oneshot::Sender<CallAnswer> },
     /// Return the statistics of all versions of a vocabulary on this shard, in pieces.
     Statistics {
         versions: Arc<[VocabularyId]>,
@@ -63,8 +63,8 @@ pub struct ShardReport {
 /// The message of an HTTP call, and who sent it.
 #[derive(Debug)]
 pub struct OneMessage {
-    /// The identity of the caller.
-    pub identity: Arc<Identity>,
+    /// Who the caller is.
+    pub reader: ChannelReader,
     /// The caller as fair queuing sees it, when many calls ask other nodes.
     pub caller: Caller,
     /// Counts the bytes of the answer.

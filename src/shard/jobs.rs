@@ -44,7 +44,7 @@ const CHANNELS_IN_A_STEP: usize = 32;
 pub(super) async fn run(connections: Rc<Connections>, cluster: Cluster, job: ShardJob) {
     match job {
         ShardJob::Message { message, mut answer } => {
-            let answered = answer_message(&connections.context, &cluster, message, &mut answer).await;
+            let answered = answer_message(&connections.context, &cluster, *message, &mut answer).await;
             if let Some(answered) = answered {
                 let _ = answer.send(answered);
             }
@@ -154,7 +154,8 @@ async fn answer_message(
     message: OneMessage,
     answer: &mut oneshot::Sender<CallAnswer>,
 ) -> Option<CallAnswer> {
-    let OneMessage { identity, caller, mut held, dialect, text } = message;
+    let OneMessage { reader, caller, mut held, dialect, text } = message;
+    let identity = Arc::clone(&reader.identity);
     let now = context.clock.at(Instant::now());
     let (vocabulary, user) = (dialect.number(), Arc::clone(&identity.user));
     let verified = Verified::at(identity, now);
@@ -178,8 +179,8 @@ async fn answer_message(
             Output::Query { request, query } => {
                 let result = match query {
                     Query::LastValues { channels } => {
-                        let read =
-                            LastValuesCall { context, cluster, vocabulary, channels: &channels, caller };
+                        let (reader, channels) = (&reader, &*channels);
+                        let read = LastValuesCall { context, cluster, vocabulary, channels, reader, caller };
                         let result = for_caller(answer, read.answer(&mut held)).await?;
                         result.map(QueryResult::LastValues).map_err(|refusal| {
                             limited = refusal.limited;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 use std::time::Instant;
 
+use futures_util::future::try_join_all;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::VocabularyId;
@@ -11,9 +12,12 @@ use tidegate_protocol::subject::Pattern;
 use tidegate_vocabulary::model::CompiledVocabulary;
 
 use crate::connection::context::Context;
+use crate::connection::log::log_denied;
 use crate::node::answer_budget::HeldAnswer;
 use crate::node::answer_budget::NoRoom;
 use crate::node::call_limiter::Caller;
+use crate::node::services;
+use crate::node::services::ChannelReader;
 use crate::shard::cluster::Cluster;
 use crate::shard::cluster::values;
 use crate::shard::cluster::values::Values;
@@ -33,6 +37,7 @@ pub(super) struct LastValuesCall<'c> {
     pub(super) cluster: &'c Cluster,
     pub(super) vocabulary: VocabularyId,
     pub(super) channels: &'c [Pattern],
+    pub(super) reader: &'c ChannelReader,
     pub(super) caller: Caller,
 }
 
@@ -53,6 +58,7 @@ struct Cost {
 impl LastValuesCall<'_> {
     /// The last values on all nodes, as the vocabulary shows them. A channel without a feed on this node gets one.
     pub(super) async fn answer(self, held: &mut HeldAnswer) -> Result<JsonList, Refusal> {
+        self.authorize().await?;
         let (found, cost) = self.read(held).await?;
         let found = self.cluster.last_values(found, self.caller.id()).await.ok_or_else(overloaded)?;
         let all = Cost::of(&found);
@@ -62,6 +68,22 @@ impl LastValuesCall<'_> {
         let vocabulary = self.context.node.current_vocabularies.get().get(self.vocabulary);
         let vocabulary = vocabulary.ok_or_else(overloaded)?;
         Ok(listed(&vocabulary, self.channels, found, all.bytes).await)
+    }
+
+    /// Asks the services that decide about the channels: reading their last values is no way around a decision.
+    async fn authorize(self) -> Result<(), ClientError> {
+        let settings = self.context.settings();
+        let decided = self.channels.iter().filter_map(|channel| {
+            let services = services::of_channel(&settings.session.classes, channel);
+            (!services.is_empty()).then_some((channel, services))
+        });
+        let decisions = decided.map(async |(channel, services)| {
+            self.context.node.authorize(self.reader, channel, &services).await
+        });
+        try_join_all(decisions).await.map(drop).map_err(|refusal| {
+            log_denied(&refusal.denied, Some(&self.reader.identity.user), &self.context.node, None);
+            refusal.error
+        })
     }
 
     /// The values that this node has. Only a few calls read at a time: what they find is not counted before.

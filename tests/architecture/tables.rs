@@ -74,6 +74,8 @@ pub(crate) const DOORS: [(&str, &[&str]); 48] = [
             "shard",
             "http",
             "net/acme/http.rs",
+            "auth/decisions.rs",
+            "node/ask.rs",
             "cli/demo.rs",
         ],
     ),
@@ -84,6 +86,7 @@ pub(crate) const DOORS: [(&str, &[&str]); 48] = [
     (
         "futures_util",
         &[
+            "auth/decisions.rs",
             "lane/pending_reads.rs",
             "nats",
             "shard",
@@ -211,6 +214,7 @@ pub(crate) const DOORS: [(&str, &[&str]); 48] = [
             "app",
             "cli",
             "hooks",
+            "auth/decisions.rs",
             "auth/key_source.rs",
             "auth/key_source",
             "auth/key_fetcher.rs",

@@ -65,6 +65,7 @@ mod replacement;
 mod request;
 mod revocation;
 mod sentinel;
+mod services;
 mod shared_feeds;
 mod slow_clients;
 mod slow_shards;

@@ -556,7 +556,9 @@ fn token(persona: &Persona) -> Option<String> {
     if let Some(issuer) = &identity.issuer {
         claims["iss"] = json!(&**issuer);
     }
-    if let Some(Ok(Value::Object(more))) = identity.claims.as_deref().map(serde_json::from_str) {
+    if let Some(Ok(Value::Object(more))) =
+        identity.claims.as_deref().map(|claims| serde_json::from_str(claims))
+    {
         more.into_iter().for_each(|(name, value)| claims[name] = value);
     }
     (!identity.anonymous).then(|| token_with(&claims))

@@ -12,6 +12,7 @@ use crate::class::fields::is_key;
 use crate::json::paths::JsonSpans;
 use crate::payload::Payload;
 use crate::subject::Pattern;
+use crate::subject::Subject;
 
 /// The longest `max_rate_ms` for classes and clients, because the outbox holds publications that long.
 pub const MAX_RATE_MS: u32 = 60_000;
@@ -146,6 +147,8 @@ pub struct Class {
     pub key_scope: KeyScope,
     /// The most subscriptions of one channel on a node; 0 for no limit.
     pub max_listeners: u32,
+    /// Where a service decides about each subscription that reaches a subject of the pattern. `None`: roles decide alone.
+    pub authorize: Option<Subject>,
 }
 
 impl Class {
@@ -166,6 +169,7 @@ impl Class {
             lane: LaneBy::Hash,
             key_scope: KeyScope::Subject,
             max_listeners: 0,
+            authorize: None,
         }
     }
 
@@ -265,6 +269,21 @@ impl Classes {
         let class = self.configured.iter().find(|class| class.pattern.covers(pattern));
         Arc::clone(class.unwrap_or(&self.plain))
     }
+
+    /// Where services decide about a subscription to `pattern`, each once: those of all classes that it overlaps. So
+    /// neither a wider pattern nor a more specific class without `authorize` is a way around a decision.
+    pub fn authorizers(&self, pattern: &Pattern) -> Vec<&Subject> {
+        let mut subjects: Vec<&Subject> = Vec::new();
+        for class in &self.configured {
+            if let Some(subject) = &class.authorize
+                && !subjects.contains(&subject)
+                && class.pattern.overlaps(pattern)
+            {
+                subjects.push(subject);
+            }
+        }
+        subjects
+    }
 }
 
 #[cfg(test)]
@@ -320,6 +339,38 @@ mod tests {
                 let found = classes.of(&pattern(requested));
                 assert_eq!(found.pattern, pattern(expected), "{requested} with the classes {order:?}");
             }
+        }
+    }
+
+    #[test]
+    fn svc_02_every_service_of_a_class_that_a_pattern_overlaps_decides_about_it() {
+        let with = |text: &str, service: Option<&str>| {
+            let authorize = service.map(|service| Subject::parse(service).unwrap());
+            Class { authorize, ..Class::plain(pattern(text)) }
+        };
+        let classes = Classes::new(vec![
+            with("rooms.>", Some("authz.rooms")),
+            with("rooms.public.>", None),
+            with("*.secret", Some("authz.secret")),
+            with("rooms.vip.*", Some("authz.rooms")),
+            with("prices.>", None),
+        ]);
+        for (requested, expected) in [
+            ("prices.AAPL", &[][..]),
+            ("rooms.1", &["authz.rooms"]),
+            ("rooms.vip.1", &["authz.rooms"]),
+            ("rooms.public.1", &["authz.rooms"]),
+            ("rooms.secret", &["authz.rooms", "authz.secret"]),
+            ("rooms.*", &["authz.rooms", "authz.secret"]),
+            ("prices.>", &["authz.secret"]),
+            ("prices.*.depth", &[]),
+            ("*.AAPL", &["authz.rooms"]),
+            (">", &["authz.rooms", "authz.secret"]),
+        ] {
+            let mut found: Vec<_> =
+                classes.authorizers(&pattern(requested)).into_iter().map(Subject::as_str).collect();
+            found.sort_unstable();
+            assert_eq!(found, expected, "{requested}");
         }
     }
 

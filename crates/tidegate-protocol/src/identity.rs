@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use crate::permissions::Permissions;
 
+/// What few identities have is behind one pointer, because each socket has an identity.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Identity {
     /// The name of the user, as clients see it.
@@ -17,7 +18,9 @@ pub struct Identity {
     pub permissions: Arc<Permissions>,
     pub issuer: Option<Arc<str>>,
     /// The other claims of the token, as a JSON object, if a vocabulary uses them.
-    pub claims: Option<Arc<str>>,
+    pub claims: Option<Arc<String>>,
+    /// The channels that a native session joins at its start, if a service has named some.
+    pub channels: Option<Arc<Vec<Box<str>>>>,
     /// When the session must end; `None` for never.
     pub expires: Option<SystemTime>,
     /// The id (`jti`) of its token, if it has one.

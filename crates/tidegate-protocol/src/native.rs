@@ -16,8 +16,11 @@ use crate::frame::Frame;
 use crate::frame::RouteId;
 use crate::frame::VocabularyId;
 use crate::message::Command;
+use crate::message::JoinMode;
+use crate::message::Pairs;
 use crate::message::Push;
 use crate::message::Reply;
+use crate::message::SubscribeRequest;
 use crate::publication::Publication;
 use crate::scratch::Scratch;
 use crate::subject::Pattern;
@@ -61,6 +64,21 @@ impl Dialect for Native {
 
     fn decode(&self, _: SessionScope<'_>, message: &ClientMessage) -> Result<Command, DecodeError> {
         decode::command(message)
+    }
+
+    /// Joins the channels that the service has named with the identity.
+    fn on_connect(&self, scope: SessionScope<'_>) -> Vec<Result<Command, DecodeError>> {
+        let named = scope.identity.and_then(|identity| identity.channels.as_deref());
+        let Some(named) = named else { return Vec::new() };
+        let wanted = SubscribeRequest {
+            channels: named.iter().map(|channel| Ok(channel.to_string())).collect(),
+            elements: Vec::new(),
+            max_rate: None,
+            group: Box::default(),
+            joining: JoinMode::Add,
+            kept: Pairs::default(),
+        };
+        vec![Ok(Command::Subscribe { request_context: None, wanted })]
     }
 
     fn reply(&self, _: SessionScope<'_>, reply: &Reply) -> Option<Frame> {

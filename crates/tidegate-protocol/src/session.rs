@@ -412,6 +412,11 @@ impl Session {
         }
     }
 
+    /// Whether this subscription waits for the result of its [`Output::Join`].
+    pub fn is_joining(&self, subscription: SubscriptionId) -> bool {
+        self.subscriptions.get(subscription).is_some_and(|subscription| subscription.join().is_some())
+    }
+
     /// The user name, once known; for logs.
     pub fn user(&self) -> Option<&Arc<str>> {
         match &self.phase {

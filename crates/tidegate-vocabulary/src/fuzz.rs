@@ -77,7 +77,7 @@ impl Target {
             let values = if path.template.contains('{') { &PARAMETERS[..] } else { &PARAMETERS[..1] };
             values.iter().filter_map(move |value| bind(&path.template, value))
         });
-        let claims = Some(r#"{"accounts":["ACC1","ACC7"]}"#.into());
+        let claims = Some(Arc::new(r#"{"accounts":["ACC1","ACC7"]}"#.to_owned()));
         Self {
             reach: reach(vocabulary),
             bindings: bindings.collect(),

@@ -57,6 +57,15 @@ pub(super) fn of_nats(config: &Config) -> Needs {
         };
         add(&mut needs.subscribe, class.pattern.clone(), who);
     }
+    let service = config.auth.service.as_ref().map(|service| (&service.subject, "auth.service"));
+    let decide =
+        config.classes.iter().filter_map(|class| Some((class.authorize.as_ref()?, "class with authorize")));
+    for (subject, who) in service.into_iter().chain(decide) {
+        add(&mut needs.publish, subject.clone().into(), who);
+        if !needs.services.contains(subject) {
+            needs.services.push(subject.clone());
+        }
+    }
     if let Ok(revocations) = Pattern::parse(REVOCATIONS) {
         add(&mut needs.subscribe, revocations, "revocations");
     }

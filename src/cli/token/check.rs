@@ -48,7 +48,7 @@ pub(super) fn run(args: &TokenCheckArgs) -> ExitCode {
         Ok(token) => token,
         Err(error) => return usage(&error),
     };
-    let authenticator = match Authenticator::new(config.auth.clone(), config.roles) {
+    let authenticator = match Authenticator::new(config.auth.clone(), config.closed_roles()) {
         Ok(authenticator) => authenticator,
         Err(error) => return usage(&error.to_string()),
     };

@@ -184,7 +184,7 @@ fn secret(file: &Path) -> Result<Secret, String> {
 
 /// Says on standard error if the loaded configuration refuses the token. It may be meant for another one.
 fn warn_if_refused(config: Config, token: &str) {
-    let refused = match Authenticator::new(config.auth, config.roles) {
+    let refused = match Authenticator::new(config.auth.clone(), config.closed_roles()) {
         Ok(authenticator) => {
             authenticator.authenticate(token, SystemTime::now()).err().map(|error| error.to_string())
         }

@@ -31,3 +31,11 @@ pub(super) fn token_type(text: &str) -> Result<String, ValueError> {
     let wrong = || ValueError::new("is not a token type", "copy the `typ` from the header of your tokens");
     if valid { Ok(text.to_owned()) } else { Err(wrong()) }
 }
+
+/// RFC 6265 §4.1.1: the name of a cookie is a token (RFC 9110 §5.6.2).
+pub(super) fn cookie(text: &str) -> Result<String, ValueError> {
+    let is_legal = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    let wrong =
+        || ValueError::new("is not the name of a cookie", "write a name such as \"__Host-session\", or \"\"");
+    if text.chars().all(is_legal) { Ok(text.to_owned()) } else { Err(wrong()) }
+}

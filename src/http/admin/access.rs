@@ -13,7 +13,9 @@ use warp::http::uri::Authority;
 use crate::auth::Authenticator;
 use crate::auth::policy::Policy;
 use crate::auth::policy::Via;
+use crate::auth::service::ClientFacts;
 use crate::auth::setup_error::AuthSetupError;
+use crate::config::auth::service::ServiceConfig;
 use crate::config::endpoint::access::AccessConfig;
 use crate::config::listen_address::ListenAddress;
 use crate::http::accept::SocketCount;
@@ -96,7 +98,8 @@ impl Admin {
                 )),
             };
         };
-        let identity = self.node.verify(&self.policy, Via::Http, token, SystemTime::now()).await;
+        let facts = |_: &ServiceConfig| ClientFacts::default();
+        let identity = self.node.verify(&self.policy, Via::Http, token, facts, SystemTime::now()).await;
         let identity = identity.map_err(|error| unauthorized(&error))?;
         if identity.permissions.admin {
             return Ok(());

@@ -162,6 +162,7 @@ async fn on_message(context: &Context, local: &LocalNode, known: &mut KnownBucke
     if let Err(error) = merged {
         return reply(context, query, serde_json::json!({ "error": error }));
     }
+    context.node.forget_decisions();
     let changed = sweep(local).await;
     if let Some(suppressed) = APPLIED.pass() {
         info!(revoked = %target, connections = changed, learned_from = "message", suppressed, "revoked");
@@ -294,6 +295,7 @@ async fn apply(context: &Context, local: &LocalNode, known: &mut KnownBucket, ch
         }
     });
     if !revoked.is_empty() {
+        context.node.forget_decisions();
         let changed = sweep(local).await;
         // One check of the clients is for all of them.
         let connections = (revoked.len() == 1).then_some(changed);

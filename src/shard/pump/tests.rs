@@ -42,6 +42,7 @@ use crate::node::limits::ConnectionLimits;
 use crate::node::readiness::Readiness;
 use crate::node::refusals::Refusals;
 use crate::node::revocations::Revocations;
+use crate::node::services::SubscribeServices;
 use crate::node::tickets::Tickets;
 use crate::node::user_slots::UserSlots;
 use tidegate_protocol::class::Priority;
@@ -89,6 +90,7 @@ fn shard(capacity: usize) -> (Rc<Connections>, mpsc::Receiver<LaneRequest>) {
         listeners: Arc::default(),
         tickets: Tickets::new(Duration::ZERO, ControlConnection::new(&config.nats, "test")),
         user_slots: UserSlots::new(0, UserLimitPolicy::Reject),
+        subscribe_services: SubscribeServices::default(),
         revocations: Revocations::default(),
         latest_connections: Arc::new(LatestConnections::new("node", false)),
         current_vocabularies: Current::new(Vocabularies::default()),

@@ -22,7 +22,7 @@ use crate::support::within;
 
 const CONFIGURATION: &str = "nats.conf";
 /// The users of `nats/server.conf`.
-const USERS: [&str; 3] = ["operator", "producer", "tidegate"];
+const USERS: [&str; 4] = ["operator", "producer", "tidegate", "decider"];
 /// Their password. It is not a number, which nats-server would not take for a text.
 pub(crate) const PASSWORD: &str = "only-in-tests";
 /// The lines of `nats/server.conf` that are for roles and classes.
@@ -163,6 +163,11 @@ impl NatsServer {
         let login =
             async_nats::ConnectOptions::with_user_and_password("tidegate".to_owned(), PASSWORD.to_owned());
         login.custom_inbox_prefix("_INBOX_tidegate").connect(self.url()).await.unwrap()
+    }
+
+    /// A client with the login of the service that decides for Tidegate.
+    pub(crate) async fn decider(&self) -> Client {
+        self.client_as("decider", PASSWORD).await
     }
 
     /// A client with the login of producers and services.
@@ -363,6 +368,10 @@ fn spawn(port: u16, monitor: u16, folder: &std::path::Path) -> Child {
 /// `nats/server.conf` with the subjects of the tests, for which no login is needed.
 fn with_users() -> String {
     let shipped = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/nats/server.conf"));
+    // The user of the service that decides is an example.
+    let with_decider =
+        shipped.replace("    #{ user: decider", "    { user: decider").replace("\n    #    ", "\n        ");
+    let shipped = with_decider.replace("\n    #} }", "\n    } }");
     let subjects: Vec<_> = SUBJECTS.iter().map(|first| format!("\"{first}\", \"{first}.>\"")).collect();
     let subjects = subjects.join(", ");
     for shipped_subjects in [CLIENTS_SUBSCRIBE, CLIENTS_PUBLISH] {

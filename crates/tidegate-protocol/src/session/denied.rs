@@ -3,11 +3,12 @@
 
 use std::borrow::Cow;
 
+use crate::error::ErrorCode;
 use crate::permissions::Denial;
 use crate::permissions::Operation;
 use crate::subject::Pattern;
 
-/// An operation that the permissions of a client do not allow.
+/// An operation that the permissions of a client, or a service, do not allow.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Denied {
     pub operation: DeniedOperation,
@@ -29,6 +30,15 @@ pub enum DenialCause {
     Rule(Denial),
     /// No role of the client has `stats`.
     NoStatistics,
+    /// The service that decides about the channel refuses, with this message for the client.
+    Service {
+        message: Box<str>,
+    },
+    /// That service gives no answer.
+    NoAnswer {
+        reason: &'static str,
+        detail: Box<str>,
+    },
 }
 
 impl Denied {
@@ -41,6 +51,22 @@ impl Denied {
         Self { operation: DeniedOperation::Statistics, channel: None, cause: DenialCause::NoStatistics }
     }
 
+    /// A subscription about which services decide.
+    pub fn by_service(channel: &Pattern, cause: DenialCause) -> Self {
+        let operation = DeniedOperation::Channel(Operation::Subscribe);
+        Self { operation, channel: Some(channel.clone()), cause }
+    }
+
+    /// The code of the error that the client gets.
+    pub fn code(&self) -> ErrorCode {
+        match &self.cause {
+            DenialCause::NoAnswer { .. } => ErrorCode::Unavailable,
+            DenialCause::Rule(_) | DenialCause::NoStatistics | DenialCause::Service { .. } => {
+                ErrorCode::Forbidden
+            }
+        }
+    }
+
     /// The reason for logs: a stable word.
     pub fn reason(&self) -> &'static str {
         match &self.cause {
@@ -50,6 +76,8 @@ impl Denied {
             DenialCause::Rule(Denial::NotAllowed) => "not_allowed",
             DenialCause::Rule(Denial::Denied { .. }) => "denied",
             DenialCause::NoStatistics => "no_statistics",
+            DenialCause::Service { .. } => "refused_by_service",
+            DenialCause::NoAnswer { reason, .. } => reason,
         }
     }
 
@@ -58,6 +86,8 @@ impl Denied {
         match &self.cause {
             DenialCause::Rule(denial) => denial.to_string().into(),
             DenialCause::NoStatistics => "no role of the client has `stats`".into(),
+            DenialCause::Service { message } => message.to_string().into(),
+            DenialCause::NoAnswer { detail, .. } => detail.to_string().into(),
         }
     }
 }

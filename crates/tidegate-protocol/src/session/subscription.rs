@@ -90,7 +90,7 @@ impl Subscription {
         self.join()?.replaces
     }
 
-    fn join(&self) -> Option<&Join> {
+    pub(crate) fn join(&self) -> Option<&Join> {
         match &self.state {
             State::Joining(join) => Some(join),
             State::Held | State::Live => None,

@@ -82,7 +82,7 @@ pub fn explain_message(file: &str, sender: &Sender<'_>, message: &str) -> Result
         ))
     };
     let binding = Arc::new(vocabulary.bind(VocabularyId(1), path, query, |_| None).map_err(unknown_path)?);
-    let claims = sender.claims.map(claims).transpose().map_err(ExplainError::Sender)?;
+    let claims = sender.claims.map(claims).transpose().map_err(ExplainError::Sender)?.map(Arc::new);
     let identity = Identity { user: sender.user.into(), encoded_user, claims, ..Identity::default() };
     let mut variables = Variables::default();
     let scope = SessionScope {
@@ -102,14 +102,14 @@ pub fn explain_message(file: &str, sender: &Sender<'_>, message: &str) -> Result
 }
 
 /// Checks that the claims are a JSON object.
-fn claims(text: &str) -> Result<Arc<str>, String> {
+fn claims(text: &str) -> Result<String, String> {
     let wrong = |words: &str| {
         format!(
             "the claims {words}; write a JSON object between single quotes, such as '{{\"org\":\"acme\"}}'"
         )
     };
     match serde_json::from_str::<serde_json::Value>(text) {
-        Ok(value) if value.is_object() => Ok(text.into()),
+        Ok(value) if value.is_object() => Ok(text.to_owned()),
         Ok(_) => Err(wrong("are JSON, but not an object")),
         Err(error) => Err(wrong(&format!("are not JSON ({error})"))),
     }

@@ -110,7 +110,7 @@ fn persona<'t>(name: &str, clauses: impl Iterator<Item = &'t str>) -> Result<Per
             }
             "issuer" => identity.issuer = Some(value.into()),
             "anonymous" => identity.anonymous = true,
-            "claims" => identity.claims = Some(value.into()),
+            "claims" => identity.claims = Some(Arc::new(value.to_owned())),
             "api_key" => credential = Credential::ApiKey,
             "trust_client_identity" => credential = Credential::Name,
             "stats" => {

@@ -190,8 +190,11 @@ fn binding(vocabulary: &Arc<CompiledVocabulary>, path: &PathRule) -> Option<Bind
 
 /// Decodes a message and answers it, with and without an identity.
 fn decode_and_answer(vocabulary: &Binding, event: &ClientMessage) {
-    let identity =
-        Identity { user: "u1".into(), claims: Some("{\"accounts\":[\"A1\"]}".into()), ..Identity::default() };
+    let identity = Identity {
+        user: "u1".into(),
+        claims: Some(Arc::new("{\"accounts\":[\"A1\"]}".to_owned())),
+        ..Identity::default()
+    };
     for identity in [None, Some(&identity)] {
         let scope = SessionScope { identity, ..SessionScope::default() };
         vocabulary.credential(event);

@@ -1,0 +1,137 @@
+//! Equal questions share an answer; answers are kept for a time, and forgotten at once.
+
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::oneshot;
+
+use super::*;
+
+const LONG: Duration = Duration::from_secs(30);
+
+fn decisions(in_flight: usize) -> Arc<Decisions<u32>> {
+    Arc::new(Decisions::new(LONG, in_flight))
+}
+
+fn question(json: &str) -> Question {
+    Question::new("auth.connect", json.into())
+}
+
+fn answer(value: u32, keep: Duration) -> Result<Answer<u32>, Undecided> {
+    Ok(Answer { value, keep, bytes: 0 })
+}
+
+#[tokio::test]
+async fn an_answer_is_kept_as_long_as_it_says() {
+    let (decisions, asked) = (decisions(1), AtomicUsize::new(0));
+    let ask = async |json: &str, keep| {
+        let ask = || async move { answer(7, keep) };
+        let counted = || {
+            asked.fetch_add(1, Ordering::Relaxed);
+            ask()
+        };
+        decisions.decide(&question(json), counted).await
+    };
+    for _ in 0..3 {
+        assert_eq!(ask("a", LONG).await, Ok(7));
+        assert_eq!(ask("b", Duration::ZERO).await, Ok(7));
+    }
+    assert_eq!((asked.load(Ordering::Relaxed), decisions.len()), (4, 1));
+    // The same JSON for another service is another question.
+    let other = Question::new("auth.other", "a".into());
+    assert_eq!(decisions.decide(&other, || async { answer(8, LONG) }).await, Ok(8));
+    decisions.forget_all();
+    assert!(decisions.is_empty());
+    assert_eq!(decisions.decide(&question("a"), || async { answer(9, LONG) }).await, Ok(9));
+}
+
+#[tokio::test]
+async fn equal_questions_share_one_answer_and_failures_are_not_kept() {
+    let decisions = decisions(1);
+    let (question, (send, receive)) = (question("a"), oneshot::channel::<()>());
+    let first = decisions.decide(&question, || async {
+        let _ = receive.await;
+        Err(Undecided::NoService)
+    });
+    let second = decisions.decide(&question, || async { answer(1, LONG) });
+    let let_go = async {
+        tokio::task::yield_now().await;
+        send.send(()).unwrap();
+    };
+    let (first, second, ()) = tokio::join!(first, second, let_go);
+    assert_eq!((first, second), (Err(Undecided::NoService), Err(Undecided::NoService)));
+    assert_eq!(decisions.decide(&question, || async { answer(2, LONG) }).await, Ok(2));
+}
+
+#[tokio::test]
+async fn an_answer_from_before_a_revocation_is_neither_kept_nor_shared_afterwards() {
+    let decisions = decisions(2);
+    let (question, (send, receive)) = (question("a"), oneshot::channel::<()>());
+    let before = decisions.decide(&question, || async {
+        let _ = receive.await;
+        answer(1, LONG)
+    });
+    let after = async {
+        tokio::task::yield_now().await;
+        decisions.forget_all();
+        let after = decisions.decide(&question, || async { answer(2, LONG) }).await;
+        send.send(()).unwrap();
+        after
+    };
+    assert_eq!(tokio::join!(before, after), (Ok(1), Ok(2)));
+    assert_eq!(decisions.decide(&question, || async { answer(3, LONG) }).await, Ok(2));
+}
+
+#[tokio::test]
+async fn a_question_that_no_one_waits_for_leaves_nothing() {
+    let decisions = decisions(1);
+    let (given_up_on, next) = (question("a"), question("b"));
+    {
+        let given_up = decisions.decide(&given_up_on, || async { std::future::pending().await });
+        tokio::pin!(given_up);
+        assert!(futures_util::poll!(given_up.as_mut()).is_pending());
+        assert_eq!(decisions.memory().asking.len(), 1);
+    }
+    let left = |memory: &Memory<u32>| (memory.asking.len(), memory.waiting_bytes);
+    assert_eq!(left(&decisions.memory()), (0, 0));
+    // Its turn at the service is free too.
+    assert_eq!(decisions.decide(&next, || async { answer(1, LONG) }).await, Ok(1));
+}
+
+#[tokio::test]
+async fn a_question_waits_for_its_turn_and_its_answer_no_longer_than_the_limit() {
+    let decisions = Arc::new(Decisions::<u32>::new(Duration::from_millis(10), 1));
+    let silent = || async { std::future::pending().await };
+    let questions = [question("a"), question("b")];
+    let both = tokio::join!(decisions.decide(&questions[0], silent), decisions.decide(&questions[1], silent));
+    assert_eq!(both, (Err(Undecided::Timeout), Err(Undecided::Timeout)));
+    assert_eq!(decisions.memory().waiting_bytes, 0);
+}
+
+#[tokio::test]
+async fn questions_that_wait_are_bounded_in_bytes() {
+    let decisions = decisions(1);
+    let size = 1024 * 1024;
+    let questions: Vec<_> = (0..16).map(|at| question(&(at.to_string() + &"x".repeat(size)))).collect();
+    let ask = || async { std::future::pending().await };
+    let mut asked: Vec<_> =
+        questions.iter().map(|question| Box::pin(decisions.decide(question, ask))).collect();
+    for (at, asked) in asked.iter_mut().enumerate() {
+        match futures_util::poll!(asked.as_mut()) {
+            std::task::Poll::Pending => assert!(at < 15, "{at}"),
+            std::task::Poll::Ready(refused) => assert_eq!((at, refused), (15, Err(Undecided::Busy))),
+        }
+    }
+}
+
+#[tokio::test]
+async fn answers_are_bounded_in_number_and_in_bytes() {
+    for (bytes, expected) in [(0, MAX_KEPT), (1024 * 1024, 7)] {
+        let decisions = decisions(1);
+        for at in 0..MAX_KEPT + 10 {
+            let ask = || async move { Ok(Answer { value: 1, keep: LONG, bytes }) };
+            assert_eq!(decisions.decide(&question(&at.to_string()), ask).await, Ok(1));
+        }
+        assert_eq!(decisions.len(), expected, "{bytes}");
+    }
+}
