@@ -4,6 +4,7 @@
 pub mod client_address;
 pub mod clock;
 pub mod context;
+mod counting;
 pub mod counts;
 pub mod deadlines;
 mod deciding;
@@ -16,6 +17,7 @@ pub mod flush_queue;
 mod join_queues;
 pub mod log;
 mod log_context;
+pub mod outbox_levels;
 mod pending_input;
 mod reading;
 pub mod report;
@@ -63,7 +65,6 @@ use tracing::error;
 use crate::auth::policy::Policy;
 use crate::connection::client_address::ClientAddress;
 use crate::connection::context::Context;
-use crate::connection::counts::DropReason;
 use crate::connection::deadlines::NextDeadlines;
 use crate::connection::deadlines::Scheduled;
 use crate::connection::log_context::LogContext;
@@ -134,6 +135,10 @@ pub struct Connection {
     waker: RefCell<Option<Waker>>,
     /// The publications that the client was sent, and those that it was not.
     delivery_counts: Cell<DeliveryCounts>,
+    /// The bytes that wait because the socket takes no more, as the shard has counted them.
+    waiting: Cell<u32>,
+    /// Whether the client has missed publications.
+    has_gap: Cell<bool>,
     log_context: Box<LogContext>,
 }
 
@@ -179,6 +184,8 @@ impl Connection {
             needs_scheduling: Cell::default(),
             waker: RefCell::default(),
             delivery_counts: Cell::default(),
+            waiting: Cell::default(),
+            has_gap: Cell::default(),
             log_context,
         });
         connection.log_start(&request);
@@ -310,6 +317,7 @@ impl Connection {
             Output::Release { subscription } => self.subscriber.release_all(subscription, now),
             Output::Leave { subscription } => {
                 self.count_ended(self.subscriber.drop_delayed(subscription));
+                self.count_conflated();
                 self.subscriber.with_member(subscription, |member| {
                     let channel = member.pattern.as_str();
                     debug!(session = &**self.session.borrow().id(), channel, "unsubscribe");
@@ -426,22 +434,6 @@ impl Connection {
         self.log_context.set_exceeded(Disconnect::SlowConsumer, limit);
     }
 
-    fn count(&self, delivery_counts: DeliveryCounts) {
-        if delivery_counts != DeliveryCounts::default() {
-            let mut total = self.delivery_counts.get();
-            total += delivery_counts;
-            self.delivery_counts.set(total);
-            self.context.delivery_totals.add(self.subscriber.dialect.number(), delivery_counts);
-            self.context.counts.count_delivered(self.transport.kind(), delivery_counts.delivered);
-        }
-    }
-
-    /// Counts publications that are dropped because their subscription or the connection ends.
-    fn count_ended(&self, dropped: u64) {
-        self.count(DeliveryCounts::dropped(dropped));
-        self.context.counts.count_dropped(DropReason::Ended, dropped);
-    }
-
     /// Ends the session: appends the close frame to the outbox, after all other frames.
     fn close_with(&self, frame: Frame) {
         if self.stage.get() == Stage::Open {
@@ -459,6 +451,7 @@ impl Connection {
     fn end(&self) {
         self.stage.set(Stage::Closed);
         self.guard.release_user();
+        self.note_waiting();
         self.leave_all();
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
@@ -468,6 +461,7 @@ impl Connection {
     /// Leaves all channels, and drops the publications that `max_rate_ms` holds back.
     fn leave_all(&self) {
         self.count_ended(self.subscriber.delayed());
+        self.count_conflated();
         // The last one first, so that removing it moves none of the others.
         for subscription in self.subscriber.member_ids().into_iter().rev() {
             let left = self.context.hub.borrow_mut().leave(&self.subscriber, subscription);

@@ -31,6 +31,7 @@ pub mod redeem;
 pub mod redirect;
 pub mod rejection_log;
 pub mod request_id;
+mod route_label;
 pub mod serve;
 pub mod socket_gate;
 pub mod target;

@@ -106,6 +106,11 @@ impl LaneHandle {
         })
     }
 
+    /// How many requests wait in the lane's queue.
+    pub fn waiting(&self) -> usize {
+        self.requests.max_capacity() - self.requests.capacity()
+    }
+
     /// Sends a request, and waits for room in the lane's queue. Returns the request if the lane has ended.
     pub async fn send(&self, request: LaneRequest) -> Result<(), LaneRequest> {
         self.requests.send(request).await.map_err(|error| error.0)
@@ -125,6 +130,11 @@ pub struct Lanes {
 impl Lanes {
     pub fn new(handles: Vec<LaneHandle>) -> Self {
         Self { handles: handles.into(), hasher: RandomState::new(), directory: Arc::default() }
+    }
+
+    /// How many requests wait in the queue of each lane.
+    pub fn waiting(&self) -> impl Iterator<Item = usize> {
+        self.handles.iter().map(LaneHandle::waiting)
     }
 
     /// A shard is about to join a channel of this class: the lane to ask. All channels that share a NATS subscription

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use tidegate_protocol::message::GapCause;
 
+use crate::connection::outbox_levels::OutboxLevels;
 use crate::metrics::histogram::Histogram;
 
 /// The most pairs of close code and reason that are counted apart. Vocabularies have codes of their own.
@@ -52,14 +53,16 @@ pub enum DropReason {
     Unannounced,
     /// The subscription or the connection ended first.
     Ended,
+    /// A newer publication of its key has replaced it, as its class or `max_rate_ms` intends.
+    Conflated,
 }
 
 impl DropReason {
-    const COUNT: usize = GapCause::ALL.len() + 2;
+    const COUNT: usize = GapCause::ALL.len() + 3;
 
     /// All reasons.
     pub fn all() -> impl Iterator<Item = Self> {
-        GapCause::ALL.into_iter().map(Self::Gap).chain([Self::Unannounced, Self::Ended])
+        GapCause::ALL.into_iter().map(Self::Gap).chain([Self::Unannounced, Self::Ended, Self::Conflated])
     }
 
     /// The word in metrics.
@@ -68,6 +71,7 @@ impl DropReason {
             Self::Gap(cause) => cause.name(),
             Self::Unannounced => "unannounced",
             Self::Ended => "ended",
+            Self::Conflated => "conflated",
         }
     }
 
@@ -76,6 +80,7 @@ impl DropReason {
             Self::Gap(cause) => cause as usize,
             Self::Unannounced => GapCause::ALL.len(),
             Self::Ended => GapCause::ALL.len() + 1,
+            Self::Conflated => GapCause::ALL.len() + 2,
         }
     }
 }
@@ -101,7 +106,11 @@ pub struct ShardCounts {
     dropped: [PlainCounter; DropReason::COUNT],
     gaps: [PlainCounter; GapCause::ALL.len()],
     bytes_sent: PlainCounter,
+    with_gaps: Cell<u64>,
+    outboxes: RefCell<OutboxLevels>,
     handshakes: RefCell<Histogram>,
+    publishes: RefCell<Histogram>,
+    round_trips: RefCell<Histogram>,
     latencies: RefCell<Histogram>,
     /// Batches until the next sample.
     until_sample: Cell<u32>,
@@ -120,7 +129,14 @@ pub struct ShardCountsReport {
     pub dropped: [u64; DropReason::COUNT],
     pub gaps: [u64; GapCause::ALL.len()],
     pub bytes_sent: u64,
+    /// Open connections that have had a gap.
+    pub with_gaps: u64,
+    pub outboxes: OutboxLevels,
     pub handshakes: Histogram,
+    /// From sending a client's publication to its confirmation.
+    pub publishes: Histogram,
+    /// From a ping to its pong.
+    pub round_trips: Histogram,
     pub latencies: Histogram,
 }
 
@@ -163,6 +179,31 @@ impl ShardCounts {
         self.bytes_sent.add(bytes as u64);
     }
 
+    /// Counts an open connection that has had its first gap.
+    pub fn count_with_gap(&self) {
+        self.with_gaps.update(|connections| connections + 1);
+    }
+
+    /// Counts the end of a connection that has had a gap.
+    pub fn count_end_with_gap(&self) {
+        self.with_gaps.update(|connections| connections - 1);
+    }
+
+    /// Notes that other bytes wait for a client.
+    pub fn change_outbox(&self, before: u32, after: u32) {
+        self.outboxes.borrow_mut().change(before, after);
+    }
+
+    /// Counts a publication of a client that NATS has confirmed.
+    pub fn count_publish(&self, took: Duration) {
+        self.publishes.borrow_mut().record(took);
+    }
+
+    /// Counts a pong.
+    pub fn count_round_trip(&self, took: Duration) {
+        self.round_trips.borrow_mut().record(took);
+    }
+
     /// Whether this batch is a sample of the latency.
     #[inline]
     pub fn is_sample(&self) -> bool {
@@ -197,7 +238,11 @@ impl ShardCounts {
             dropped: self.dropped.each_ref().map(number),
             gaps: self.gaps.each_ref().map(number),
             bytes_sent: self.bytes_sent.0.get(),
+            with_gaps: self.with_gaps.get(),
+            outboxes: *self.outboxes.borrow(),
             handshakes: *self.handshakes.borrow(),
+            publishes: *self.publishes.borrow(),
+            round_trips: *self.round_trips.borrow(),
             latencies: *self.latencies.borrow(),
         }
     }
@@ -243,7 +288,7 @@ mod tests {
         for (number, reason) in (1..).zip(DropReason::all()) {
             counts.count_dropped(reason, number);
         }
-        assert_eq!(counts.report().dropped, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        assert_eq!(counts.report().dropped, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
         let names: BTreeSet<_> = DropReason::all().map(DropReason::name).collect();
         assert_eq!(names.len(), DropReason::COUNT);
         counts.count_gap(GapCause::Nats, 5);

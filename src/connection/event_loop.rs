@@ -72,6 +72,7 @@ impl Connection {
     pub(super) fn finish(&self) {
         self.leave_all();
         self.count_ended(self.subscriber.queued_publications());
+        self.count_end();
         self.log_end();
     }
 

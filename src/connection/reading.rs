@@ -183,7 +183,10 @@ impl Connection {
                 }
                 self.apply(Input::Alive, now);
             }
-            Event::Pong(_) if websocket.allows_control_frame(limits, now) => self.apply(Input::Alive, now),
+            Event::Pong(_) if websocket.allows_control_frame(limits, now) => {
+                self.count_pong(now);
+                self.apply(Input::Alive, now);
+            }
             Event::Ping(_) | Event::Pong(_) => {
                 self.disconnect(Disconnect::PolicyViolation, Some("limits.control_frames_per_s"), now);
             }

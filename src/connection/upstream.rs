@@ -1,6 +1,7 @@
 //! Upstream: performs the publishes and requests of a session on NATS. Connections and HTTP calls share it.
 
 use std::time::Duration;
+use std::time::Instant;
 
 use bytes::Bytes;
 use tidegate_protocol::error::ClientError;
@@ -20,7 +21,11 @@ pub async fn publish(
     data: Bytes,
     headers: &[(String, String)],
 ) -> Input {
+    let began = Instant::now();
     let result = context.nats.publish(subject, data, headers).await;
+    if result.is_ok() {
+        context.counts.count_publish(began.elapsed());
+    }
     Input::Published { request, result: result.map_err(|error| client_error(&error)) }
 }
 

@@ -32,12 +32,18 @@ impl Connection {
         if self.blocked_since.get().is_none() {
             self.write_all(now);
         }
+        if self.has_waiting() {
+            self.note_waiting();
+        }
         self.schedule(now);
     }
 
     /// Continues to write when the socket has room again.
     pub(super) fn resume(self: &Rc<Self>, now: Instant) {
         self.write_all(now);
+        if self.has_waiting() {
+            self.note_waiting();
+        }
         self.schedule(now);
     }
 
@@ -57,6 +63,7 @@ impl Connection {
         if matches!(self.stage.get(), Stage::Closed | Stage::CloseSent(_)) {
             return false;
         }
+        self.count_conflated();
         let mut taken = self.context.taken.take();
         taken.clear();
         let mut delivery_counts = self.subscriber.take(now, WRITE_FRAMES, WRITE_BYTES, &mut taken);
@@ -110,6 +117,7 @@ impl Connection {
         let gaps = written.iter().filter_map(InFlight::gap);
         gaps.map(|(cause, dropped)| {
             self.context.counts.count_gap(cause, dropped);
+            self.note_gap();
             dropped
         })
         .sum()

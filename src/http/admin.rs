@@ -3,6 +3,7 @@
 pub mod access;
 mod connections;
 mod metrics;
+mod process;
 
 use std::sync::Arc;
 

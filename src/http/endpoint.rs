@@ -139,6 +139,19 @@ impl Endpoint {
         }
     }
 
+    /// The template of this path, as the configuration or the vocabulary's file has it, if it is one of the endpoint's
+    /// or of its calls.
+    pub fn template_of(&self, path: &str) -> Option<&str> {
+        match &self.kind {
+            EndpointKind::BuiltIn { path: own, .. } => (own == path).then_some(own),
+            EndpointKind::File { vocabulary, .. } => {
+                let of_socket =
+                    vocabulary.paths.iter().find(|rule| rule.is_at(path)).map(|rule| &*rule.template);
+                of_socket.or_else(|| vocabulary.http_template(path))
+            }
+        }
+    }
+
     /// Whether a client that offers these subprotocols asks for this endpoint's vocabulary.
     pub fn speaks_one_of<'o>(&self, mut offered: impl Iterator<Item = &'o str>) -> bool {
         match &self.kind {

@@ -191,6 +191,9 @@ impl Gate {
         match self.node.admission.acquire_handshake(now) {
             HandshakeSlot::Now => {}
             HandshakeSlot::After(wait) => {
+                self.node.counts.handshake_waits.count();
+                let nanoseconds = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+                self.node.counts.handshake_wait_ns.add(nanoseconds);
                 tokio::time::sleep(wait).await;
                 self.reject_if_draining()?;
             }

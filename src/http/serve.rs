@@ -43,6 +43,7 @@ use crate::http::gate::Gate;
 use crate::http::problem::Problem;
 use crate::http::proxy_protocol;
 use crate::http::request_id;
+use crate::http::route_label;
 use crate::http::socket_gate::SocketGate;
 use crate::http::target;
 use crate::http::websocket;
@@ -273,14 +274,17 @@ async fn serve_with_hyper<S>(
         request.extensions_mut().insert(version);
         let id = request_id::from_headers(request.headers());
         request.extensions_mut().insert(info.of_request(id.clone(), is_first));
+        let route = route_label::of(&service.gate, request.uri().path());
+        let method = request.method().clone();
         let checked = if bare_lf { Err(bare_lf_rejected()) } else { check(&request) };
         let answer = checked.map(|()| service.routes.call(request));
-        let hsts = service.gate.hsts.clone();
+        let (hsts, requests) = (service.gate.hsts.clone(), &service.node.counts.requests);
         async move {
             let mut answer = match answer {
                 Ok(answer) => answer.await?,
                 Err(problem) => problem.into_response(),
             };
+            requests.count(route, method.as_str(), answer.status().as_u16());
             answer.headers_mut().insert(request_id::NAME, id);
             if let Some(hsts) = hsts {
                 answer.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts);

@@ -40,6 +40,7 @@ use crate::http::problem::Problem;
 use crate::http::raw_response;
 use crate::http::rejection_log::RejectedRequest;
 use crate::http::request_id;
+use crate::http::route_label;
 use crate::http::socket_gate::RequestKind;
 use crate::net::peer::Peer;
 use crate::net::stream::Stream;
@@ -77,12 +78,17 @@ pub async fn open_fast_path(
 ) -> Option<NewConnection> {
     let FastPathSocket { stream, peer, permit, began } = socket;
     let id = request_id::from_headers(&first.headers);
+    let count = |status: StatusCode| {
+        let route = route_label::of(gate, first.target.path());
+        gate.node.counts.requests.count(route, Method::GET.as_str(), status.as_u16());
+    };
     match admit_handshake(gate, endpoint, &first.handshake_request(peer), &id).await {
         Ok((
             Accepted { mut answer, vocabulary, encoding, identity, origin },
             user_slot,
             connection_permit,
         )) => {
+            count(answer.status());
             let client_address = gate.trusted_proxies.client_address(peer, &first.headers);
             let request = request_id::as_str(&id).into();
             answer.headers_mut().insert(request_id::NAME, id);
@@ -114,6 +120,7 @@ pub async fn open_fast_path(
             Some(NewConnection { transport: Transport::WebSocket(websocket), setup })
         }
         Err(problem) => {
+            count(problem.status);
             drop((first, bytes));
             Box::pin(send_rejection(stream, raw_response::error(problem, id, gate.hsts.as_ref()))).await;
             None

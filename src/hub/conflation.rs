@@ -29,6 +29,8 @@ pub struct ConflationSize {
     pub keys: usize,
     /// Bytes of the keys and of the waiting frames.
     pub bytes: usize,
+    /// Publications that newer ones have replaced, since this was read last.
+    pub conflated: u64,
 }
 
 impl Conflation {
@@ -51,6 +53,7 @@ impl Conflation {
         most: ConflationSize,
     ) -> Option<Rc<Delivery>> {
         if let Some(waiting) = self.keys.get_mut(&delivery.key) {
+            size.conflated += u64::from(waiting.is_some());
             let without = size.bytes - waiting.as_ref().map_or(0, |older| older.frame.len());
             let with = without + delivery.frame.len();
             if with > most.bytes {
@@ -66,7 +69,7 @@ impl Conflation {
         if size.keys < most.keys && bytes <= most.bytes {
             self.keys.insert(Arc::clone(&delivery.key), None);
             self.releases.push_back((now + self.interval, Arc::clone(&delivery.key)));
-            *size = ConflationSize { keys: size.keys + 1, bytes };
+            *size = ConflationSize { keys: size.keys + 1, bytes, ..*size };
         }
         Some(delivery)
     }
@@ -83,7 +86,8 @@ impl Conflation {
                 }
                 None => {
                     self.keys.remove(&key);
-                    *size = ConflationSize { keys: size.keys - 1, bytes: size.bytes - KEY_BYTES - key.len() };
+                    let bytes = size.bytes - KEY_BYTES - key.len();
+                    *size = ConflationSize { keys: size.keys - 1, bytes, ..*size };
                 }
             }
         }
@@ -120,7 +124,7 @@ impl Conflation {
     pub fn clear(mut self, size: &mut ConflationSize) {
         self.drop_waiting(size);
         let bytes: usize = self.keys.keys().map(|key| KEY_BYTES + key.len()).sum();
-        *size = ConflationSize { keys: size.keys - self.keys.len(), bytes: size.bytes - bytes };
+        *size = ConflationSize { keys: size.keys - self.keys.len(), bytes: size.bytes - bytes, ..*size };
     }
 
     /// How many publications wait.
@@ -140,7 +144,7 @@ mod tests {
     use tidegate_protocol::class::Priority;
     use tidegate_protocol::frame::Frame;
 
-    const ROOM: ConflationSize = ConflationSize { keys: 10, bytes: 10_000 };
+    const ROOM: ConflationSize = ConflationSize { keys: 10, bytes: 10_000, conflated: 0 };
 
     fn delivery(key: &str, text: &str) -> Rc<Delivery> {
         let frame = Frame::text(text.len(), |out| out.extend_from_slice(text.as_bytes()));
@@ -174,7 +178,7 @@ mod tests {
         assert_eq!(conflation.release(later, &mut held).map(|d| text(&d)), Some("a4".into()));
         assert!(conflation.release(later + Duration::from_secs(1), &mut held).is_none());
         assert_eq!(conflation.next_release(), None, "nothing is kept of keys that are quiet");
-        assert_eq!(held, ConflationSize::default());
+        assert_eq!(held, ConflationSize { conflated: 1, ..ConflationSize::default() }, "a3 has replaced a2");
     }
 
     #[test]
@@ -199,18 +203,18 @@ mod tests {
                 .is_some();
             (offered, held)
         };
-        let load = |bytes| ConflationSize { keys: 1, bytes };
+        let load = |bytes, conflated| ConflationSize { keys: 1, bytes, conflated };
         assert_eq!(offer("1", key - 1), (true, ConflationSize::default()), "no room for the key");
-        assert_eq!(offer("1", key), (true, load(key)));
-        assert_eq!(offer("two", key + 4), (true, load(key)), "its frame has five bytes");
-        assert_eq!(offer("two", key + 5), (false, load(key + 5)));
-        assert_eq!(offer("four", key + 5), (true, load(key)), "what waited is older");
-        assert_eq!(offer("x", key + 5), (false, load(key + 3)));
-        assert_eq!(offer("y", key + 3), (false, load(key + 3)), "it takes the place of x");
+        assert_eq!(offer("1", key), (true, load(key, 0)));
+        assert_eq!(offer("two", key + 4), (true, load(key, 0)), "its frame has five bytes");
+        assert_eq!(offer("two", key + 5), (false, load(key + 5, 0)));
+        assert_eq!(offer("four", key + 5), (true, load(key, 1)), "what waited is older");
+        assert_eq!(offer("x", key + 5), (false, load(key + 3, 1)));
+        assert_eq!(offer("y", key + 3), (false, load(key + 3, 2)), "it takes the place of x");
         let turn = start + Duration::from_secs(1);
         assert_eq!(conflation.release(turn, &mut held).map(|d| text(&d)), Some("y".into()));
         assert!(conflation.release(turn + Duration::from_secs(1), &mut held).is_none());
-        assert_eq!(held, ConflationSize::default(), "nothing is kept of keys that are quiet");
+        assert_eq!((held.keys, held.bytes), (0, 0), "nothing is kept of keys that are quiet");
     }
 
     #[test]
@@ -223,14 +227,14 @@ mod tests {
         let later = start + Duration::from_secs(4);
         let released: Vec<_> = conflation.release_all(later, &mut held).iter().map(|d| text(d)).collect();
         assert_eq!(released, ["3", "2"], "in the order of their turns");
-        assert_eq!(held, ConflationSize { keys: 3, bytes: 3 * (KEY_BYTES + 1) });
+        assert_eq!(held, ConflationSize { keys: 3, bytes: 3 * (KEY_BYTES + 1), conflated: 1 });
         assert!(conflation.release_all(later, &mut held).is_empty());
         assert!(conflation.offer(delivery("a", "4"), later, &mut held, ROOM).is_none());
         assert!(conflation.release(later + Duration::from_secs(9), &mut held).is_none());
         let turn = later + Duration::from_secs(10);
         assert_eq!(conflation.release(turn, &mut held).map(|d| text(&d)), Some("4".into()));
         assert!(conflation.release(turn + Duration::from_secs(10), &mut held).is_none());
-        assert_eq!((held, conflation.next_release()), (ConflationSize::default(), None));
+        assert_eq!((held.keys, held.bytes, conflation.next_release()), (0, 0, None));
     }
 
     #[test]
@@ -242,13 +246,13 @@ mod tests {
         }
         assert_eq!(conflation.drop_waiting(&mut held), 2);
         assert_eq!((conflation.drop_waiting(&mut held), conflation.waiting()), (0, 0));
-        assert_eq!(held, ConflationSize { keys: 3, bytes: 3 * (KEY_BYTES + 1) });
+        assert_eq!(held, ConflationSize { keys: 3, bytes: 3 * (KEY_BYTES + 1), conflated: 1 });
         assert!(conflation.offer(delivery("a", "3"), start, &mut held, ROOM).is_none());
         let turn = start + Duration::from_secs(1);
         assert_eq!(conflation.release(turn, &mut held).map(|d| text(&d)), Some("3".into()));
         assert!(conflation.release(turn, &mut held).is_none());
         conflation.offer(delivery("a", "4"), turn, &mut held, ROOM);
         conflation.clear(&mut held);
-        assert_eq!(held, ConflationSize::default());
+        assert_eq!((held.keys, held.bytes), (0, 0));
     }
 }

@@ -169,6 +169,12 @@ impl Outbox {
         self.queues.publications()
     }
 
+    /// How many publications newer ones of their key have replaced since the last call.
+    #[inline]
+    pub fn take_conflated(&mut self) -> u64 {
+        self.queues.take_conflated()
+    }
+
     /// Appends a reply of the session. Returns false if the outbox is full of replies: the client does not read, and
     /// the connection should end.
     pub fn push_reply(&mut self, frame: Frame, priority: Priority) -> bool {

@@ -256,7 +256,7 @@ impl Subscriber {
             match &mut extras.conflation {
                 Some(conflation) => {
                     let OutboxLimits { bytes, frames } = self.outbox.borrow().limits();
-                    let most = ConflationSize { keys: frames, bytes: bytes / 2 };
+                    let most = ConflationSize { keys: frames, bytes: bytes / 2, conflated: 0 };
                     let offered = self.with_conflation_size(|size| conflation.offer(own, now, size, most));
                     self.note_release(conflation.next_release());
                     offered
@@ -376,6 +376,18 @@ impl Subscriber {
         let collected = self.collections.borrow().as_ref().map_or(0, |collections| collections.delayed());
         let waiting: usize = members.iter().filter_map(Member::conflation).map(Conflation::waiting).sum();
         (waiting + collected) as u64
+    }
+
+    /// How many publications newer ones of their key have replaced since the last call, in the outbox and while
+    /// `max_rate_ms` delayed them. Elements of collections do not count.
+    #[inline]
+    pub fn take_conflated(&self) -> u64 {
+        let delayed = if self.is_rate_limited() {
+            self.delays.with_size(|size| std::mem::take(&mut size.conflated)).0
+        } else {
+            0
+        };
+        delayed + self.outbox.borrow_mut().take_conflated()
     }
 
     /// Whether the outbox is half full although the client keeps up.

@@ -29,7 +29,12 @@ impl Samples {
 
     /// Sets the value of a metric without labels.
     pub fn set(&mut self, metric: &'static Metric, value: Value) {
-        *self.value(metric, &[], value) = value;
+        self.set_labelled(metric, &[], value);
+    }
+
+    /// Sets the value of a metric; `labels` are the values of its labels.
+    pub fn set_labelled(&mut self, metric: &'static Metric, labels: &[&str], value: Value) {
+        *self.value(metric, labels, value) = value;
     }
 
     /// The values of a metric.

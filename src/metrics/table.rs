@@ -60,10 +60,16 @@ metrics! {
     PANICS: Counter "tidegate_panics_total" [] "Bugs in Tidegate that ended a session, a publication or a thread.";
 
     CONNECTIONS: Gauge "tidegate_connections" ["transport"] "Connections whose handshake is done.";
+    CONNECTIONS_WITH_GAPS: Gauge "tidegate_connections_with_gaps" [] "Connections, among the open ones, that have missed publications.";
+    USERS: Gauge "tidegate_users" [] "Users with a connection. Only with limits.connections_per_user: without it, users are not counted.";
     CONNECTIONS_OPENED: Counter "tidegate_connections_opened_total" ["transport"] "Connections that have started.";
     CONNECTIONS_CLOSED: Counter "tidegate_connections_closed_total" ["code", "reason"] "Connections that have ended, by close code and reason.";
     SUBSCRIPTIONS: Gauge "tidegate_subscriptions" [] "Subscriptions of all clients.";
     HANDSHAKE_DURATION: Histogram "tidegate_handshake_duration_seconds" [] "From accepting a socket, or from a later request on it, to the start of its connection.";
+    HANDSHAKE_WAITS: Counter "tidegate_handshake_waits_total" [] "Handshakes and calls that waited for their turn, by limits.handshakes_per_s.";
+    HANDSHAKE_WAIT: Counter "tidegate_handshake_wait_seconds_total" [] "How long they waited together.";
+    CLIENT_RTT: Histogram "tidegate_client_rtt_seconds" [] "From a ping of the node to the pong of the client, with what was queued before the ping.";
+    HTTP_REQUESTS: Counter "tidegate_http_requests_total" ["route", "method", "status"] "Requests that were answered, handshakes among them, by the template of their path.";
     SOCKETS: Gauge "tidegate_sockets" [] "Sockets of clients, upgraded or not, on all public listeners.";
     SOCKETS_LIMIT: Gauge "tidegate_sockets_limit" [] "The most sockets of clients, by limits.connections and the limit on open files.";
     REJECTED: Counter "tidegate_rejected_requests_total" ["status", "reason"] "Handshakes, preflights, calls, and requests for tickets and of operators that were refused.";
@@ -79,11 +85,15 @@ metrics! {
     GAPS: Counter "tidegate_gaps_total" ["cause"] "Gaps: places where publications are missing in a subscription.";
     BYTES_SENT: Counter "tidegate_bytes_sent_total" [] "Bytes that were written to the sockets of connections, without TLS.";
     DELIVERY_LATENCY: Histogram "tidegate_delivery_latency_seconds" [] "From reading publications from NATS to the writes to all clients that have room: a sample of one in 16 batches.";
+    OUTBOX_BYTES: Gauge "tidegate_outbox_bytes" ["shard"] "Bytes that wait for clients whose sockets take no more.";
+    OUTBOX_P99: Gauge "tidegate_outbox_p99_bytes" [] "Of 100 clients, 99 have at most so many such bytes: rounded up to a power of two, less one.";
+    PUBLISH_DURATION: Histogram "tidegate_publish_duration_seconds" [] "From sending what a client publishes to the confirmation of NATS.";
     INBOX_BYTES: Gauge "tidegate_inbox_bytes" ["shard"] "Bytes that lanes have sent to a shard and that it has not processed.";
     INBOX_LOST: Counter "tidegate_inbox_lost_total" ["shard"] "Publications that did not fit into the inbox of a shard, and became gaps.";
 
     NATS_CONNECTED: Gauge "tidegate_nats_connected" ["lane"] "1 if both connections of a lane to NATS work.";
     NATS_RECONNECTS: Counter "tidegate_nats_reconnects_total" ["lane"] "How often a lane was connected to NATS again.";
+    LANE_REQUESTS: Gauge "tidegate_lane_requests" ["lane"] "Joins and leaves of shards that a lane has not handled.";
     NATS_SUBSCRIPTIONS: Gauge "tidegate_nats_subscriptions" ["lane"] "Subscriptions of a lane on NATS.";
 
     TICKETS_ISSUED: Counter "tidegate_tickets_issued_total" [] "Tickets that this node has issued.";
@@ -96,6 +106,12 @@ metrics! {
 
     PROCESS_CPU: Counter "process_cpu_seconds_total" [] "The CPU time of the process.";
     PROCESS_MEMORY: Gauge "process_resident_memory_bytes" [] "The memory of the process.";
+    PROCESS_OPEN_FDS: Gauge "process_open_fds" [] "Open file descriptors.";
+    PROCESS_MAX_FDS: Gauge "process_max_fds" [] "The limit on open file descriptors.";
+
+    TOKIO_TASKS: Gauge "tokio_alive_tasks" ["shard"] "Tasks of the thread: one for each connection, call and request in progress, and a few of its own.";
+    TOKIO_BUSY: Counter "tokio_busy_seconds_total" ["shard"] "How long the thread has worked: 1 in each second is a thread without rest.";
+    TOKIO_PARKS: Counter "tokio_parks_total" ["shard"] "How often the thread had nothing to do and waited.";
 }
 
 #[cfg(test)]
@@ -109,7 +125,7 @@ mod tests {
         let names: BTreeSet<_> = ALL.iter().map(|metric| metric.name).collect();
         assert_eq!(names.len(), ALL.len());
         for Metric { name, kind, help, .. } in ALL {
-            assert!(name.starts_with("tidegate_") || name.starts_with("process_"), "{name}");
+            assert!(["tidegate_", "process_", "tokio_"].iter().any(|of| name.starts_with(of)), "{name}");
             assert_eq!(name.ends_with("_total"), *kind == MetricKind::Counter, "{name}");
             assert_eq!(name.ends_with("_seconds"), *kind == MetricKind::Histogram, "{name}");
             assert!(help.ends_with('.') && !help.contains('\n'), "{name}: {help}");
@@ -125,8 +141,10 @@ mod tests {
             "code",
             "lane",
             "limit",
+            "method",
             "op",
             "reason",
+            "route",
             "shard",
             "status",
             "transport",

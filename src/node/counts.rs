@@ -1,8 +1,9 @@
 //! `NodeCounts`: what the node has counted since it started, outside the delivery of publications.
 
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+
+use crate::node::request_counts::RequestCounts;
+use crate::node::shared_counter::SharedCounter;
 
 /// The most words of one [`CountsByReason`]. Further ones are counted as `other`.
 const REASONS: usize = 96;
@@ -18,26 +19,16 @@ pub struct NodeCounts {
     pub rejected: RejectedRequests,
     /// Refused requests of pages whose origin is not allowed.
     pub origin_rejected: SharedCounter,
+    /// Answered requests, by route, method and status.
+    pub requests: RequestCounts,
+    /// Handshakes and calls that waited for their turn.
+    pub handshake_waits: SharedCounter,
+    /// How many nanoseconds they waited together.
+    pub handshake_wait_ns: SharedCounter,
     /// Configurations that were reloaded.
     pub reloads: SharedCounter,
     /// Reloads that were refused.
     pub reload_failures: SharedCounter,
-}
-
-/// A number that all threads count.
-#[derive(Debug, Default)]
-pub struct SharedCounter(AtomicU64);
-
-impl SharedCounter {
-    /// Counts one more.
-    pub fn count(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How many there were.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
 }
 
 /// How often each of a few words was counted. The words are constants of the code, so there is a bounded number of them.

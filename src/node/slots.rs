@@ -93,10 +93,15 @@ impl<K: Clone + Eq + Hash> Slots<K> {
 }
 
 impl<K: Eq + Hash> Slots<K> {
+    /// Whether there is a limit. Without one, slots are not counted.
+    pub(super) fn is_limited(&self) -> bool {
+        !self.stripes.is_empty()
+    }
+
     /// The number of keys with a taken slot.
-    #[cfg(test)]
     pub(super) fn keys(&self) -> usize {
-        self.stripes.iter().map(|stripe| stripe.lock().unwrap().0.len()).sum()
+        let lock = |stripe: &Mutex<Stripe<K>>| stripe.lock().unwrap_or_else(PoisonError::into_inner).0.len();
+        self.stripes.iter().map(lock).sum()
     }
 
     fn release(&self, slot: &Arc<TakenSlot<K>>) {

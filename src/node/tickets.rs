@@ -20,9 +20,9 @@ use crate::nats::buckets;
 use crate::nats::control::ControlConnection;
 use crate::nats::key_value::Bucket;
 use crate::nats::key_value::BucketError;
-use crate::node::counts::SharedCounter;
 use crate::node::local_tickets::Full;
 use crate::node::local_tickets::LocalTickets;
+use crate::node::shared_counter::SharedCounter;
 use crate::telemetry::limit::LogLimit;
 
 /// How long a node without JetStream waits before it looks for it again, and how long one that NATS does not answer.

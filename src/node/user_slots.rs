@@ -39,6 +39,11 @@ impl UserSlots {
         self.0.change_limit(limit);
     }
 
+    /// The number of users with a slot; `None` if there is no limit, because then they are not counted.
+    pub fn users(&self) -> Option<usize> {
+        self.0.is_limited().then(|| self.0.keys())
+    }
+
     /// Takes a slot of the user; `None` for anonymous clients, and if there is no limit.
     pub fn acquire(&self, identity: &Identity) -> Result<Option<Slot<UserKey>>, TooManyConnections> {
         if identity.anonymous {

@@ -58,6 +58,18 @@ pub struct ShardReport {
     /// The subscriptions of its clients.
     pub subscriptions: u64,
     pub lane: LaneReport,
+    pub runtime: RuntimeReport,
+}
+
+/// What the runtime of a shard's thread has counted.
+#[derive(Debug)]
+pub struct RuntimeReport {
+    /// The tasks on it.
+    pub tasks: u64,
+    /// How long the thread has worked.
+    pub busy: Duration,
+    /// How often it had nothing to do.
+    pub parks: u64,
 }
 
 /// The message of an HTTP call, and who sent it.

@@ -31,6 +31,7 @@ use crate::shard::cluster::Cluster;
 use crate::shard::job::CallAnswer;
 use crate::shard::job::ConnectionDetails;
 use crate::shard::job::OneMessage;
+use crate::shard::job::RuntimeReport;
 use crate::shard::job::ShardJob;
 use crate::shard::job::ShardReport;
 use crate::shard::last_values::LastValuesCall;
@@ -73,6 +74,18 @@ fn report(context: &Context) -> ShardReport {
         counts: context.counts.report(),
         subscriptions: context.hub.borrow().subscriptions(),
         lane: context.lane_counts.report(),
+        runtime: runtime_report(context),
+    }
+}
+
+/// What the runtime of this thread has counted. It has one worker: this thread.
+fn runtime_report(context: &Context) -> RuntimeReport {
+    let metrics = tokio::runtime::Handle::current().metrics();
+    RuntimeReport {
+        // The runtime does not count tasks that may not move to another thread.
+        tasks: context.tasks.len() as u64,
+        busy: metrics.worker_total_busy_duration(0),
+        parks: metrics.worker_park_count(0),
     }
 }
 

@@ -254,6 +254,9 @@ impl PumpTurn<'_> {
             let lost = dropped.unwrap_or_default() + forgotten;
             let delivery_counts = DeliveryCounts::dropped(lost);
             self.context.counts.count_gap(cause, lost);
+            if let Some(connection) = self.connections.of(&member.subscriber) {
+                connection.note_gap();
+            }
             self.context.delivery_totals.add(member.subscriber.dialect.number(), delivery_counts);
             Input::Lost { subscription, cause, dropped: dropped.map(|dropped| dropped + forgotten) }
         });

@@ -298,8 +298,9 @@ pub(crate) const PRIVILEGES: [(&[&str], &[&str], &str); 4] = [
     ),
     (
         &["task::spawn_blocking", "spawn_blocking"],
-        &["app", "shard", "tidegate-bench", "net/client_tls.rs"],
-        "blocking work runs on another thread: waiting until the shards have ended, and reading CA certificates",
+        &["app", "shard", "tidegate-bench", "net/client_tls.rs", "http/admin/process.rs"],
+        "blocking work runs on another thread: waiting until the shards have ended, reading CA certificates, and \
+         counting descriptors on old kernels",
     ),
     (
         &["LocalSet", "runtime::Builder", "runtime::Runtime"],

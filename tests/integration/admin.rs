@@ -32,11 +32,11 @@ use crate::support::within;
 /// Listens on loopback, as an address that is not one: the IPv4 address in IPv6.
 const LIKE_PUBLIC: &str = "[::ffff:127.0.0.1]:0";
 
-fn on_loopback(config: &mut Config) {
+pub(crate) fn on_loopback(config: &mut Config) {
     config.admin.listen = Some("127.0.0.1:0".parse().unwrap());
 }
 
-fn address(edge: &TestEdge) -> String {
+pub(crate) fn address(edge: &TestEdge) -> String {
     edge.app.admin_address.as_ref().unwrap().to_string()
 }
 
@@ -44,20 +44,20 @@ async fn get(address: &str, path: &str, headers: &str) -> Answer {
     ask(address, format!("GET {path} HTTP/1.1\r\n{headers}\r\n")).await
 }
 
-async fn text(edge: &TestEdge) -> String {
+pub(crate) async fn text(edge: &TestEdge) -> String {
     let answer = get(&address(edge), "/metrics", "Host: localhost\r\n").await;
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.body
 }
 
 /// The value of a metric, with its labels if it has some; 0 if it has none yet.
-fn value(text: &str, series: &str) -> f64 {
+pub(crate) fn value(text: &str, series: &str) -> f64 {
     let of_series = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();
     text.lines().find_map(of_series).unwrap_or_default()
 }
 
 /// Waits until all of these have their values.
-async fn has(edge: &TestEdge, expected: &[(&str, f64)]) {
+pub(crate) async fn has(edge: &TestEdge, expected: &[(&str, f64)]) {
     let until = tokio::time::Instant::now() + crate::support::PATIENCE;
     loop {
         let text = text(edge).await;

@@ -46,6 +46,7 @@ mod listeners;
 mod logins;
 mod logs;
 mod memory;
+mod metrics;
 mod nats_logs;
 mod nats_users;
 mod oidc;

@@ -425,6 +425,11 @@ impl Session {
         }
     }
 
+    /// When the oldest ping was sent that the client has not answered.
+    pub fn unanswered_ping(&self) -> Option<Instant> {
+        self.heartbeat?.unanswered_ping(self.settings.pong_timeout)
+    }
+
     fn alive(&mut self) {
         if let Some(heartbeat) = &mut self.heartbeat {
             heartbeat.alive();

@@ -179,7 +179,13 @@ impl CompiledVocabulary {
     }
 
     pub fn has_http_route(&self, path: &str) -> bool {
-        self.http_routes.iter().any(|route| parameters(&route.segments, path).is_some())
+        self.http_template(path).is_some()
+    }
+
+    /// The path of the first route that matches this one, as in the file.
+    pub fn http_template(&self, path: &str) -> Option<&str> {
+        let route = self.http_routes.iter().find(|route| parameters(&route.segments, path).is_some())?;
+        Some(&route.template)
     }
 }
 

@@ -1,6 +1,6 @@
 //! `GET /metrics`: asks each shard what it and its lane have counted, and adds the numbers of the node.
 
-use std::fs;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use tidegate_protocol::message::GapCause;
@@ -13,7 +13,9 @@ use warp::reply::Response;
 use crate::connection::counts::DropReason;
 use crate::connection::counts::ShardCountsReport;
 use crate::connection::counts::TransportKind;
+use crate::connection::outbox_levels::OutboxLevels;
 use crate::http::admin::access::Admin;
+use crate::http::admin::process;
 use crate::http::problem::Problem;
 use crate::lane::counts::LaneReport;
 use crate::metrics::histogram::Histogram;
@@ -22,12 +24,11 @@ use crate::metrics::samples::Value;
 use crate::metrics::table;
 use crate::metrics::text::TextFormat;
 use crate::node::refusals::Refused;
+use crate::node::request_counts::RequestKey;
+use crate::shard::job::RuntimeReport;
 use crate::shard::job::ShardJob;
 use crate::shard::job::ShardReport;
 use crate::telemetry::panics;
-
-/// The clock ticks of `/proc` in a second: the same on all Linux systems.
-const TICKS_PER_S: f64 = 100.0;
 
 /// The metrics, in the format that the reader prefers.
 pub(super) async fn answer(admin: &Admin, headers: &HeaderMap) -> Result<Response, Problem> {
@@ -41,7 +42,7 @@ pub(super) async fn answer(admin: &Admin, headers: &HeaderMap) -> Result<Respons
     add_node(admin, &mut samples);
     add_credentials(admin, &mut samples);
     add_shards(&reports, &mut samples);
-    add_process(&mut samples);
+    process::add(&mut samples).await;
     let text = format.encode(samples).map_err(|_| Problem::overloaded())?;
     let mut answer = text.into_response();
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
@@ -63,6 +64,18 @@ fn add_node(admin: &Admin, samples: &mut Samples) {
     samples.add(&table::ORIGIN_REJECTED, &[], node.counts.origin_rejected.get());
     for ((status, reason), count) in node.counts.rejected.all() {
         samples.add(&table::REJECTED, &[&status.to_string(), reason], count);
+    }
+    for (RequestKey { route, method, status }, count) in node.counts.requests.all() {
+        samples.add(&table::HTTP_REQUESTS, &[&route, method, &status.to_string()], count);
+    }
+    samples.add(&table::HANDSHAKE_WAITS, &[], node.counts.handshake_waits.get());
+    let waited = Duration::from_nanos(node.counts.handshake_wait_ns.get());
+    samples.set(&table::HANDSHAKE_WAIT, Value::Time(waited.as_secs_f64()));
+    if let Some(users) = node.user_slots.users() {
+        samples.add(&table::USERS, &[], users as u64);
+    }
+    for (lane, waiting) in node.lanes.waiting().enumerate() {
+        samples.add(&table::LANE_REQUESTS, &[&lane.to_string()], waiting as u64);
     }
     for refused in Refused::ALL.into_iter().filter(|refused| refused.is_counted()) {
         samples.add(&table::RATE_LIMITED, &[refused.name()], node.refusals.of(refused));
@@ -98,9 +111,17 @@ fn add_credentials(admin: &Admin, samples: &mut Samples) {
 /// The sums of all shards and lanes, and the numbers of each where it matters which one it is.
 fn add_shards(reports: &[ShardReport], samples: &mut Samples) {
     let (mut handshakes, mut latencies) = (Histogram::default(), Histogram::default());
-    for (number, ShardReport { counts, subscriptions, lane }) in reports.iter().enumerate() {
+    let (mut publishes, mut round_trips) = (Histogram::default(), Histogram::default());
+    let (mut outboxes, mut open) = (OutboxLevels::default(), 0);
+    for (number, ShardReport { counts, subscriptions, lane, runtime }) in reports.iter().enumerate() {
         handshakes += counts.handshakes;
         latencies += counts.latencies;
+        publishes += counts.publishes;
+        round_trips += counts.round_trips;
+        outboxes += counts.outboxes;
+        open += counts.open.iter().sum::<u64>();
+        samples.add(&table::OUTBOX_BYTES, &[&number.to_string()], counts.outboxes.bytes());
+        add_runtime(&number.to_string(), runtime, samples);
         samples.add(&table::SUBSCRIPTIONS, &[], *subscriptions);
         add_connections(counts, samples);
         add_lane(&number.to_string(), lane, samples);
@@ -111,6 +132,9 @@ fn add_shards(reports: &[ShardReport], samples: &mut Samples) {
     }
     samples.set(&table::HANDSHAKE_DURATION, Value::Durations(handshakes));
     samples.set(&table::DELIVERY_LATENCY, Value::Durations(latencies));
+    samples.set(&table::PUBLISH_DURATION, Value::Durations(publishes));
+    samples.set(&table::CLIENT_RTT, Value::Durations(round_trips));
+    samples.add(&table::OUTBOX_P99, &[], outboxes.p99(open));
 }
 
 fn add_connections(counts: &ShardCountsReport, samples: &mut Samples) {
@@ -130,6 +154,13 @@ fn add_connections(counts: &ShardCountsReport, samples: &mut Samples) {
         samples.add(&table::GAPS, &[cause.name()], count);
     }
     samples.add(&table::BYTES_SENT, &[], counts.bytes_sent);
+    samples.add(&table::CONNECTIONS_WITH_GAPS, &[], counts.with_gaps);
+}
+
+fn add_runtime(number: &str, runtime: &RuntimeReport, samples: &mut Samples) {
+    samples.add(&table::TOKIO_TASKS, &[number], runtime.tasks);
+    samples.set_labelled(&table::TOKIO_BUSY, &[number], Value::Time(runtime.busy.as_secs_f64()));
+    samples.add(&table::TOKIO_PARKS, &[number], runtime.parks);
 }
 
 fn add_lane(number: &str, lane: &LaneReport, samples: &mut Samples) {
@@ -139,43 +170,4 @@ fn add_lane(number: &str, lane: &LaneReport, samples: &mut Samples) {
     samples.add(&table::FRAMES_ENCODED, &[], lane.frames);
     samples.add(&table::NATS_RECONNECTS, &[number], lane.connects.saturating_sub(1));
     samples.add(&table::NATS_SUBSCRIPTIONS, &[number], lane.subscriptions);
-}
-
-/// What Linux knows of the process. Elsewhere there are no such values.
-fn add_process(samples: &mut Samples) {
-    if let Some(seconds) = fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(cpu_seconds) {
-        samples.set(&table::PROCESS_CPU, Value::Time(seconds));
-    }
-    if let Some(bytes) = fs::read_to_string("/proc/self/status").ok().as_deref().and_then(resident_bytes) {
-        samples.add(&table::PROCESS_MEMORY, &[], bytes);
-    }
-}
-
-/// The CPU time in `/proc/self/stat`: the 14th and 15th field. The second one, the name in brackets, may have blanks.
-fn cpu_seconds(stat: &str) -> Option<f64> {
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_whitespace().skip(11);
-    let mut ticks = || fields.next()?.parse::<f64>().ok();
-    Some((ticks()? + ticks()?) / TICKS_PER_S)
-}
-
-/// The memory in `/proc/self/status`.
-fn resident_bytes(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_numbers_of_the_process_are_found() {
-        let stat = "42 (a ) name) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0 4 0 100 1000 200";
-        assert_eq!(cpu_seconds(stat), Some(3.0));
-        assert_eq!(resident_bytes("VmPeak:\t 9 kB\nVmRSS:\t    2048 kB\n"), Some(2_097_152));
-        for broken in ["", ")", "1 (x) S", "VmRSS: x kB"] {
-            assert_eq!((cpu_seconds(broken), resident_bytes(broken)), (None, None), "{broken}");
-        }
-    }
 }

@@ -23,7 +23,6 @@ use crate::hub::outbox::limits::OutboxLimits;
 const KEPT_CAPACITY: usize = 16;
 /// A queue with more vacant entries than this is compacted.
 const COMPACT_ABOVE: usize = 1024;
-
 /// The number of no entry.
 const NOWHERE: i64 = i64::MIN;
 
@@ -90,6 +89,8 @@ struct Index {
     gaps: HashMap<SubscriptionId, [i64; 3]>,
     /// Where to begin the search for a publication to drop, by priority: with `DropOldest`, and with `KeepNewest`.
     oldest: [[i64; 2]; 3],
+    /// Publications that newer ones have replaced since [`Queues::take_conflated`].
+    conflated: u64,
 }
 
 impl Index {
@@ -154,6 +155,11 @@ impl Queues {
             .map(QueueEntry::delivery_counts)
             .map(|DeliveryCounts { delivered, dropped }| delivered + dropped)
             .sum()
+    }
+
+    /// How many publications newer ones of their key have replaced since the last call. Only a slow client has some.
+    pub fn take_conflated(&mut self) -> u64 {
+        self.index.as_mut().map_or(0, |index| std::mem::take(&mut index.conflated))
     }
 
     /// Appends a reply, and drops publications if there is no room. Returns false if that was not enough. The reply may
@@ -430,7 +436,7 @@ impl Queues {
     /// Replaces the pending publication of a key, if it is in the same queue. In another queue, it is removed. Returns
     /// true if it was replaced.
     fn replace(&mut self, delivery: &Rc<Delivery>, subscription: SubscriptionId, place: Priority) -> bool {
-        let Some(index) = &self.index else { return false };
+        let Some(index) = &mut self.index else { return false };
         let Some(&(of, number)) = index.newest.get(&(subscription, Arc::clone(&delivery.key))) else {
             return false;
         };
@@ -442,6 +448,7 @@ impl Queues {
                 if (of, older.priority) == (place, delivery.priority) {
                     self.bytes = self.bytes - older.frame.len() + delivery.frame.len();
                     *older = Rc::clone(delivery);
+                    index.conflated += 1;
                     return true;
                 }
                 (*overflow, *home)
@@ -454,6 +461,7 @@ impl Queues {
             Some(_) | None => return false,
         };
         let Some(older) = queue.vacate(number) else { return false };
+        index.conflated += 1;
         self.uncount(&older, of);
         if of != place {
             self.compact();
@@ -544,7 +552,7 @@ impl Queues {
     /// queue. Of several queues, the least urgent has the newest publication of a key: see [`Queues::may_overtake`].
     fn reindex(&mut self) {
         self.split_coalesced();
-        let mut index = Box::new(Index::default());
+        let mut index = Box::new(Index { conflated: self.take_conflated(), ..Index::default() });
         for place in Priority::ALL {
             index.oldest[place as usize] = [self.queues[place as usize].base; 2];
             for number in self.queues[place as usize].base..self.queues[place as usize].end() {
@@ -573,6 +581,7 @@ impl Queues {
                     index.note(entry, place, number);
                 }
                 if let Some(older) = self.queues[of as usize].vacate(older) {
+                    index.conflated += 1;
                     self.uncount(&older, of);
                 }
                 if of == place

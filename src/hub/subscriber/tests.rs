@@ -170,7 +170,7 @@ fn delayed_publications_count_in_the_bytes_of_the_outbox_and_are_bounded() {
     assert_eq!(written(), 11, "what found no room to wait was not slowed down: the newest of each key");
     let waited = subscriber.delayed();
     assert_eq!(rate_limited.map(|id| subscriber.drop_delayed(id)).iter().sum::<u64>(), waited);
-    assert_eq!(size_of_delayed(&subscriber), ConflationSize { keys: 20, bytes: 20 * 65 });
+    assert_eq!(size_of_delayed(&subscriber), ConflationSize { keys: 20, bytes: 20 * 65, conflated: 9 });
     assert_eq!(room(&subscriber), 10_000 - 20 * 65);
     (100..300).for_each(|key| offer(rate_limited[0], key, 0));
     assert!(size_of_delayed(&subscriber).keys <= 100, "keys are bounded for all subscriptions together");

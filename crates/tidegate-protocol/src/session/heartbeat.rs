@@ -34,6 +34,11 @@ impl Heartbeat {
         self.pong_deadline = None;
     }
 
+    /// When the oldest ping was sent that the client has not answered, by the same timeout.
+    pub(super) fn unanswered_ping(&self, timeout: Duration) -> Option<Instant> {
+        Instant::from(self.pong_deadline?).checked_sub(timeout)
+    }
+
     pub(super) fn poll(&mut self, interval: Duration, timeout: Duration, now: Instant) -> HeartbeatAction {
         let at = Moment::from(now);
         if self.pong_deadline.is_some_and(|pong_deadline| at >= pong_deadline) {

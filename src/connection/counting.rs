@@ -1,0 +1,77 @@
+//! Counting: what a connection adds to the counts of its shard.
+
+use std::time::Instant;
+
+use tidegate_protocol::delivery_counts::DeliveryCounts;
+
+use crate::connection::Connection;
+use crate::connection::Stage;
+use crate::connection::counts::DropReason;
+
+impl Connection {
+    pub(super) fn count(&self, delivery_counts: DeliveryCounts) {
+        if delivery_counts != DeliveryCounts::default() {
+            let mut total = self.delivery_counts.get();
+            total += delivery_counts;
+            self.delivery_counts.set(total);
+            self.context.delivery_totals.add(self.subscriber.dialect.number(), delivery_counts);
+            self.context.counts.count_delivered(self.transport.kind(), delivery_counts.delivered);
+        }
+    }
+
+    /// Counts publications that are dropped because their subscription or the connection ends.
+    pub(super) fn count_ended(&self, dropped: u64) {
+        self.count(DeliveryCounts::dropped(dropped));
+        self.context.counts.count_dropped(DropReason::Ended, dropped);
+    }
+
+    /// Counts publications that newer ones have replaced.
+    #[inline]
+    pub(super) fn count_conflated(&self) {
+        let conflated = self.subscriber.take_conflated();
+        if conflated > 0 {
+            self.context.counts.count_dropped(DropReason::Conflated, conflated);
+        }
+    }
+
+    /// Counts the client among those that have missed publications.
+    pub fn note_gap(&self) {
+        if !self.has_gap.replace(true) {
+            self.context.counts.count_with_gap();
+        }
+    }
+
+    /// Notes how much waits for a client whose socket takes no more.
+    #[cold]
+    pub(super) fn note_waiting(&self) {
+        self.count_conflated();
+        let is_blocked = self.blocked_since.get().is_some() && self.stage.get() != Stage::Closed;
+        let bytes = if is_blocked { self.subscriber.bytes() } else { 0 };
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let before = self.waiting.replace(bytes);
+        if before != bytes {
+            self.context.counts.change_outbox(before, bytes);
+        }
+    }
+
+    /// Whether something waits, or has waited when it was noted last.
+    #[inline]
+    pub(super) fn has_waiting(&self) -> bool {
+        self.blocked_since.get().is_some() || self.waiting.get() > 0
+    }
+
+    /// Counts the time since the last ping, if this is the first sign of life after it.
+    pub(super) fn count_pong(&self, now: Instant) {
+        if let Some(sent) = self.session.borrow().unanswered_ping() {
+            self.context.counts.count_round_trip(now.saturating_duration_since(sent));
+        }
+    }
+
+    /// Takes the connection, which has ended, out of what is counted of open ones.
+    pub(super) fn count_end(&self) {
+        self.note_waiting();
+        if self.has_gap.take() {
+            self.context.counts.count_end_with_gap();
+        }
+    }
+}
