@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need besides Rust: nats-server, the nats command and Pebble (which Go builds), Chromium, Node.js
-# with a few packages, Python with two packages, and the Autobahn suite.
+# with a few packages, Python with two packages, Prometheus, and the Autobahn suite.
 #
 # As root on a Debian system it installs what is missing. Elsewhere it says what to install, and fails.
 # You can run it at any time: it does nothing twice.
@@ -47,6 +47,7 @@ look() {
     node_is_new_enough || lacks "Node.js 20 or newer (Debian 12 itself has 18)" nodejs
     command -v npm >/dev/null || lacks "npm" npm
     { nats_cli_is_here && pebble_is_here; } || go_is_new_enough || lacks "Go 1.21 or newer (https://go.dev/dl; Debian 12 itself has 1.19)" golang-go
+    { command -v prometheus && command -v promtool; } >/dev/null || lacks "Prometheus with promtool" prometheus
     # If the caller names a Chromium, the caller must install it.
     if [[ ! -x $chromium ]]; then
         if [[ -n ${TIDEGATE_CHROMIUM:-} ]]; then
@@ -67,6 +68,13 @@ complain() {
 install() {
     printf 'installing %s …\n' "${packages[*]}"
     export DEBIAN_FRONTEND=noninteractive
+    # Debian starts the services that it installs, but the tests start their own Prometheus. 101 forbids it.
+    local policy=/usr/sbin/policy-rc.d
+    if [[ ! -e $policy ]]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy"
+        # shellcheck disable=SC2064 # The name is known now, and not when the script ends.
+        trap "rm -f $policy" EXIT
+    fi
     apt-get update -qq && apt-get install --yes -qq --no-install-recommends "${packages[@]}" >/dev/null
 }
 

@@ -14,6 +14,7 @@ mod acme;
 mod addresses;
 mod admin;
 mod admission;
+mod alerts;
 mod auth;
 mod autobahn;
 mod bench;

@@ -14,6 +14,7 @@ pub(crate) mod nats_server;
 pub(crate) mod pebble;
 pub(crate) mod process;
 pub(crate) mod producer;
+pub(crate) mod prometheus;
 pub(crate) mod proxy;
 pub(crate) mod raw;
 pub(crate) mod recorder;
