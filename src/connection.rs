@@ -335,6 +335,7 @@ impl Connection {
             }
             Output::Query { request, .. } => return Some(upstream::unsupported(request)),
             Output::Denied(denied) => self.log_denied(&denied),
+            Output::Refused(_) => self.count_refused(),
             Output::Close { code, reason } => {
                 self.log_context.set_end(code, log_context::known_reason(&reason));
                 self.close_with(Frame::close(code, &reason));

@@ -18,6 +18,7 @@ pub mod permit;
 mod rate_buckets;
 pub mod readiness;
 pub mod refusals;
+pub mod refused_by_vocabulary;
 mod replacement_flag;
 pub mod request_counts;
 pub mod revocations;

@@ -350,6 +350,7 @@ fn answer_all(session: &mut Session, now: Instant) -> Vec<Frame> {
             | Output::DeliverSnapshot { .. }
             | Output::Ping
             | Output::Denied(_)
+            | Output::Refused(_)
             | Output::Filter { .. }
             | Output::GoLive { .. }
             | Output::Release { .. }

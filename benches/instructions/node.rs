@@ -211,6 +211,7 @@ impl Node {
                 Output::Deliver { .. }
                 | Output::Ping
                 | Output::Denied(_)
+                | Output::Refused(_)
                 | Output::Authenticate { .. }
                 | Output::TrustIdentity { .. }
                 | Output::Publish { .. }

@@ -25,6 +25,11 @@ impl Connection {
         self.context.counts.count_dropped(DropReason::Ended, dropped);
     }
 
+    /// Counts a message that was answered with an error.
+    pub(super) fn count_refused(&self) {
+        self.context.delivery_totals.count_error(self.subscriber.dialect.number());
+    }
+
     /// Counts publications that newer ones have replaced.
     #[inline]
     pub(super) fn count_conflated(&self) {

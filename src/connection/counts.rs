@@ -225,6 +225,11 @@ impl ShardCounts {
         }
     }
 
+    /// How many sampled batches took at most so many microseconds, and more than the number before.
+    pub fn latencies(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.latencies.borrow().steps_in_us()
+    }
+
     /// The numbers of this moment.
     pub fn report(&self) -> ShardCountsReport {
         let number = |counter: &PlainCounter| counter.0.get();

@@ -38,6 +38,11 @@ impl RejectedRequest<'_> {
     /// Counts the rejected request, and logs why it was rejected.
     pub fn log(&self, problem: &Problem, gate: &Gate) {
         problem.count_rejection(&gate.node.counts);
+        if let Some((vocabulary, _)) =
+            self.endpoint.file().filter(|_| ["handshake", "call"].contains(&self.what))
+        {
+            gate.node.counts.refused_by_vocabulary.count(vocabulary);
+        }
         let Some(suppressed) = LINES.pass(problem.reason) else { return };
         info!(
             status = problem.status.as_u16(),

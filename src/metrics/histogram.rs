@@ -35,6 +35,12 @@ impl Histogram {
         self.sum.as_secs_f64()
     }
 
+    /// The upper end of each step in microseconds, and how many were in that step; for the last step, the greatest
+    /// number.
+    pub fn steps_in_us(&self) -> impl Iterator<Item = (u64, u64)> + use<> {
+        BOUNDS_US.into_iter().chain([u64::MAX]).zip(self.counts)
+    }
+
     /// The upper end of each step in seconds, and how many were in that step.
     pub fn steps(&self) -> Vec<(f64, u64)> {
         let seconds = |bound: &u64| Duration::from_micros(*bound).as_secs_f64();

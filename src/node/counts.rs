@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use crate::node::refused_by_vocabulary::RefusedByVocabulary;
 use crate::node::request_counts::RequestCounts;
 use crate::node::shared_counter::SharedCounter;
 
@@ -21,6 +22,8 @@ pub struct NodeCounts {
     pub origin_rejected: SharedCounter,
     /// Answered requests, by route, method and status.
     pub requests: RequestCounts,
+    /// Refused handshakes and calls, by vocabulary.
+    pub refused_by_vocabulary: RefusedByVocabulary,
     /// Handshakes and calls that waited for their turn.
     pub handshake_waits: SharedCounter,
     /// How many nanoseconds they waited together.

@@ -22,6 +22,7 @@ use tidegate_vocabulary::statistics::Statistics;
 use tokio::sync::oneshot;
 
 use crate::connection::context::Context;
+use crate::connection::delivery_totals::VocabularyTotals;
 use crate::connection::log::log_denied;
 use crate::connection::report::ConnectionFilter;
 use crate::connection::report::ConnectionList;
@@ -154,7 +155,11 @@ fn statistics(
     let sessions = connections.session_stats(versions, with_names);
     let mut pieces = Statistics::pieces(&sessions, &vocabulary.counted);
     let totals = &connections.context.delivery_totals;
-    pieces.extend(versions.iter().map(|id| Statistics::default().with(totals.of(*id))));
+    pieces.extend(versions.iter().map(|id| {
+        let VocabularyTotals { delivery_counts, errors } = totals.of(*id);
+        Statistics::default().with(delivery_counts).with_errors(errors)
+    }));
+    pieces.push(Statistics::default().with_latencies(connections.context.counts.latencies()));
     pieces
 }
 
@@ -209,6 +214,10 @@ async fn answer_message(
             }
             Output::Denied(denied) => {
                 log_denied(&denied, Some(&user), &context.node, None);
+                continue;
+            }
+            Output::Refused(_) => {
+                context.delivery_totals.count_error(vocabulary);
                 continue;
             }
             Output::Deliver { .. }

@@ -14,6 +14,7 @@ mod names;
 pub mod now;
 pub mod phase;
 mod queries;
+pub mod refused;
 mod request_queue;
 mod requests;
 pub mod settings;
@@ -58,6 +59,7 @@ use crate::session::now::Now;
 use crate::session::phase::PendingAuth;
 use crate::session::phase::Phase;
 use crate::session::phase::Verified;
+use crate::session::refused::RefusedMessage;
 use crate::session::request_queue::RequestQueue;
 use crate::session::settings::Settings;
 use crate::session::subscription::State;
@@ -161,6 +163,8 @@ pub enum Output {
     Query { request: u32, query: Query },
     /// Log an operation that the client's permissions do not allow. The session sends the error to the client itself.
     Denied(Box<Denied>),
+    /// Count a message that was answered with an error. The session sends the error itself.
+    Refused(Box<RefusedMessage>),
     /// Send the rest of the outbox, then close the connection with this code.
     Close { code: u16, reason: Box<str> },
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -24,6 +25,10 @@ pub struct Statistics {
     groups_by_label: Lists,
     items_by_label: BTreeMap<Box<str>, Lists>,
     delivery_counts: DeliveryCounts,
+    errors: u64,
+    refused: u64,
+    /// How many deliveries took at most so many microseconds, and more than the number before.
+    latencies_us: BTreeMap<u64, u64>,
 }
 
 /// Lists by name. Each value has its position in the list, so that adding one of many values needs no search: clients
@@ -34,8 +39,11 @@ type Lists = BTreeMap<Box<str>, BTreeMap<Box<str>, u64>>;
 /// session has as much as it may.
 const MAX_PIECE_BYTES: usize = 128 * 1024;
 
+/// What latencies beyond the last step count as.
+const LONGEST_US: u64 = 10_000_000;
+
 /// The names after `stats.`. Each needs a row in `docs/VOCABULARIES.md`.
-pub const NAMES: [&str; 9] = [
+pub const NAMES: [&str; 12] = [
     "connections",
     "users",
     "paths",
@@ -45,6 +53,9 @@ pub const NAMES: [&str; 9] = [
     "items_by_label",
     "delivered",
     "dropped",
+    "errors",
+    "refused",
+    "latency_p99_ms",
 ];
 
 impl Statistics {
@@ -69,6 +80,21 @@ impl Statistics {
     /// Adds the counts of publications.
     pub fn with(self, delivery_counts: DeliveryCounts) -> Self {
         Self { delivery_counts, ..self }
+    }
+
+    /// Adds messages of clients that were answered with an error.
+    pub fn with_errors(self, errors: u64) -> Self {
+        Self { errors, ..self }
+    }
+
+    /// Adds handshakes and calls that were refused.
+    pub fn with_refused(self, refused: u64) -> Self {
+        Self { refused, ..self }
+    }
+
+    /// Adds how long deliveries took: how many took at most so many microseconds, and more than the number before.
+    pub fn with_latencies(self, latencies_us: impl IntoIterator<Item = (u64, u64)>) -> Self {
+        Self { latencies_us: latencies_us.into_iter().filter(|(_, count)| *count > 0).collect(), ..self }
     }
 
     fn session(&mut self, session: &SessionStats, counted: &[Box<str>]) {
@@ -109,6 +135,24 @@ impl Statistics {
             }
         }
         self.delivery_counts += others.delivery_counts;
+        self.errors += others.errors;
+        self.refused += others.refused;
+        for (at_most, count) in others.latencies_us {
+            *self.latencies_us.entry(at_most).or_default() += count;
+        }
+    }
+
+    /// In 99 of 100 deliveries, at most so many milliseconds passed; `None` if none was measured.
+    fn latency_p99_ms(&self) -> Option<f64> {
+        let all: u64 = self.latencies_us.values().sum();
+        let mut more = all / 100;
+        for (at_most, count) in self.latencies_us.iter().rev() {
+            if *count > more {
+                return Some(Duration::from_micros(LONGEST_US.min(*at_most)).as_secs_f64() * 1000.0);
+            }
+            more -= count;
+        }
+        None
     }
 
     /// The statistics as JSON, for another node.
@@ -143,6 +187,9 @@ impl Statistics {
             "items_by_label": counted.iter().map(|group| items(group)).collect::<Map<_, _>>(),
             "delivered": self.delivery_counts.delivered,
             "dropped": self.delivery_counts.dropped,
+            "errors": self.errors,
+            "refused": self.refused,
+            "latency_p99_ms": self.latency_p99_ms(),
         })
     }
 }
@@ -205,7 +252,9 @@ mod tests {
     #[test]
     fn sessions_are_counted_and_listed_by_label() {
         let counted = ["prices".into(), "signals".into()];
+        let latencies = [(1000, 99), (2500, 1), (u64::MAX, 0)];
         let statistics = of(&sessions(), &counted).with(DeliveryCounts { delivered: 7, dropped: 2 });
+        let statistics = statistics.with_errors(3).with_refused(1).with_latencies(latencies);
         let shown = statistics.to_json(&counted);
         assert_eq!(
             shown,
@@ -219,6 +268,9 @@ mod tests {
                 "items_by_label": { "prices": { "a": ["AAPL", "MSFT", "TSLA"] }, "signals": {} },
                 "delivered": 7,
                 "dropped": 2,
+                "errors": 3,
+                "refused": 1,
+                "latency_p99_ms": 1.0,
             })
         );
         let mut names: Vec<_> = shown.as_object().unwrap().keys().map(String::as_str).collect();
@@ -241,6 +293,23 @@ mod tests {
         }
         assert_eq!(Statistics::decode(b"{}"), Some(Statistics::default()), "an older node's");
         assert_eq!(Statistics::decode(b"true"), None);
+    }
+
+    #[test]
+    fn the_latency_is_that_of_ninety_nine_in_a_hundred() {
+        let p99 = |steps: &[(u64, u64)]| {
+            let (all, mut sum) =
+                (Statistics::default().with_latencies(steps.to_vec()), Statistics::default());
+            // In two halves.
+            sum.add(Statistics::decode(&all.encode()).unwrap());
+            sum.add(all);
+            sum.to_json(&[])["latency_p99_ms"].clone()
+        };
+        assert_eq!(p99(&[]), Value::Null);
+        assert_eq!(p99(&[(100, 1)]), json!(0.1));
+        assert_eq!(p99(&[(100, 99), (1000, 1)]), json!(0.1));
+        assert_eq!(p99(&[(100, 98), (1000, 2)]), json!(1.0));
+        assert_eq!(p99(&[(100, 1), (u64::MAX, 1)]), json!(10_000.0));
     }
 
     #[test]

@@ -97,7 +97,9 @@ async fn with_statistics(
         }
         for (query, requests) in by_query {
             // Without an answer, the other node counts this one as gone for a moment.
-            let Some(pieces) = local.pieces(&context.node.current_vocabularies.get(), &query).await else {
+            let (vocabularies, counts) = (context.node.current_vocabularies.get(), &context.node.counts);
+            let pieces = local.pieces(&vocabularies, &counts.refused_by_vocabulary, &query).await;
+            let Some(pieces) = pieces else {
                 continue;
             };
             let part =

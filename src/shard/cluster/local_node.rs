@@ -9,6 +9,7 @@ use tidegate_vocabulary::statistics::Statistics;
 use tidegate_vocabulary::vocabularies::Vocabularies;
 use tidegate_vocabulary::vocabularies::VocabularyPlace;
 
+use crate::node::refused_by_vocabulary::RefusedByVocabulary;
 use crate::shard::cluster::peer_request::StatisticsQuery;
 use crate::shard::handle::Shards;
 use crate::shard::job::ShardJob;
@@ -34,6 +35,7 @@ impl LocalNode {
     pub(super) async fn pieces(
         &self,
         vocabularies: &Vocabularies,
+        refused: &RefusedByVocabulary,
         query: &StatisticsQuery,
     ) -> Option<Vec<Statistics>> {
         let StatisticsQuery { vocabulary: place, name, with_names } = query;
@@ -49,6 +51,8 @@ impl LocalNode {
         };
         let pieces = join_all(self.shards.iter().map(|shard| shard.run(job))).await;
         let pieces: Option<Vec<_>> = pieces.into_iter().collect();
-        Some(pieces?.into_iter().flatten().collect())
+        let refused = versions.iter().map(|id| refused.of(*id)).sum();
+        let of_node = Statistics::default().with_refused(refused);
+        Some(pieces?.into_iter().flatten().chain([of_node]).collect())
     }
 }

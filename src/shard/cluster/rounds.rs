@@ -96,7 +96,8 @@ async fn statistics(
         }
         true
     });
-    let (requested, pieces) = join(requested, local.pieces(vocabularies, &query)).await;
+    let refused = &context.node.counts.refused_by_vocabulary;
+    let (requested, pieces) = join(requested, local.pieces(vocabularies, refused, &query)).await;
     if let Err(error) = requested {
         debug!(%error, "cannot ask other nodes: answering with statistics of this node alone");
     }

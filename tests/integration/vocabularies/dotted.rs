@@ -196,3 +196,27 @@ async fn sub_09_and_sub_10_last_values_and_statistics_of_dotted_names_need_permi
     assert_eq!(of_alice.json(), json!({ "items": { "page": ["BRK.B"] } }));
     assert_eq!(stage.call("GET", "/stats", &none, "").await.json(), json!({ "items": {} }));
 }
+
+#[tokio::test]
+async fn statistics_count_errors_and_refusals_and_know_the_latency() {
+    let seer = |name: &str, subscribe: &[&str], stats| Role { stats, ..role(name, subscribe, &[], &[]) };
+    let names = ["prices.*", "prices.*.*"];
+    let stage =
+        stage(vec![seer("user", &names, StatsAccess::All), seer("none", &["prices.*"], StatsAccess::Counts)])
+            .await;
+    let none = json!({ "sub": "bob", "role": "none" });
+    let figures = async || stage.call("GET", "/figures", &none, "").await.json();
+    assert_eq!(figures().await, json!({ "errors": 0, "refused": 0, "p99": null }));
+    assert_eq!(stage.call("GET", "/last/BRK.B", &none, "").await.status, 403);
+    let mut cold = stage.page("/test/page", &none, 0).await;
+    cold.send(r#"{"do":"add","symbols":["BRK.B"]}"#).await;
+    assert!(json!(cold.received().await).to_string().contains("forbidden"));
+    let mut warm = stage.page("/test/page", &alice(), 0).await;
+    warm.send(r#"{"do":"add","symbols":["BRK.B"]}"#).await;
+    eventually("alice has joined", || async { stage.joined() == 1 }).await;
+    stage.edge.publish("prices.BRK.B", json!(MARK).to_string()).await;
+    warm.until(MARK).await;
+    let figures = figures().await;
+    assert_eq!((&figures["errors"], &figures["refused"]), (&json!(2), &json!(1)), "{figures}");
+    assert!(figures["p99"].as_f64().is_some_and(|p99| p99 > 0.0), "{figures}");
+}

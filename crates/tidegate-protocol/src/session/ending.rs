@@ -13,6 +13,7 @@ use crate::session::Session;
 use crate::session::phase::Close;
 use crate::session::phase::Ending;
 use crate::session::phase::Phase;
+use crate::session::refused::RefusedMessage;
 
 /// How long a closing session waits for NATS to confirm its publishes.
 const CONFIRM_WAIT: Duration = Duration::from_secs(5);
@@ -44,6 +45,9 @@ impl Session {
         channel: Option<String>,
         error: ClientError,
     ) {
+        let is_denied = matches!(self.outputs.back(), Some(Output::Denied(_)));
+        let refused = RefusedMessage { error: error.clone(), channel: channel.clone(), is_denied };
+        self.outputs.push_back(Output::Refused(Box::new(refused)));
         match self.dialect.error_close_code(error.code) {
             Some(code) => self.end(code, error.code.name()),
             None if request_context.as_ref().is_none_or(RequestContext::count_error) => {

@@ -162,7 +162,7 @@ fn call_of(
             | Output::GoLive { .. }
             | Output::Release { .. }
             | Output::Leave { .. } => panic!("{output:?}"),
-            Output::Denied(_) => continue,
+            Output::Denied(_) | Output::Refused(_) => continue,
             Output::Close { reason, .. } => {
                 if frames.is_empty() {
                     frames.extend(HttpAnswer::of_end(&reason));

@@ -335,8 +335,8 @@ impl Shell {
                     self.show(subscription, SubscriptionPlace::Held, &Rc::new(value))?;
                 }
             }
-            // It is for the log alone.
-            Output::Denied(_) => {}
+            // They are for the operator alone.
+            Output::Denied(_) | Output::Refused(_) => {}
             Output::Ping => self.outputs.push("ping".to_owned()),
             Output::Authenticate { token } => self.outputs.push(format!("authenticate {token}")),
             Output::TrustIdentity { user } => self.outputs.push(format!("trust_client_identity {user}")),
@@ -424,6 +424,7 @@ impl Shell {
             | Output::DeliverSnapshot { .. }
             | Output::Ping
             | Output::Denied(_)
+            | Output::Refused(_)
             | Output::Authenticate { .. }
             | Output::TrustIdentity { .. }
             | Output::Publish { .. }

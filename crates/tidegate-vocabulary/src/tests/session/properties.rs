@@ -289,7 +289,7 @@ impl Observer {
             Output::Release { subscription } => {
                 assert!(self.subscriptions.contains_key(&subscription), "releases what it does not have");
             }
-            Output::Ping | Output::Denied(_) | Output::Authenticate { .. } => {}
+            Output::Ping | Output::Denied(_) | Output::Refused(_) | Output::Authenticate { .. } => {}
             Output::DeliverSnapshot { .. } | Output::TrustIdentity { .. } | Output::Filter { .. } => {
                 panic!("the native protocol has none: {output:?}")
             }

@@ -69,6 +69,7 @@ fn outputs(session: &mut Session) -> Vec<String> {
         | Output::Release { .. }
         | Output::Leave { .. }
         | Output::Denied(_)
+        | Output::Refused(_)
         | Output::Publish { .. }
         | Output::Request { .. }
         | Output::Query { .. }
