@@ -6,6 +6,7 @@ pub mod secret;
 
 pub mod admin;
 pub mod allowed_origins;
+pub mod audit;
 pub mod auth;
 pub mod endpoint;
 pub mod http;
@@ -38,6 +39,7 @@ use tidegate_protocol::permissions::Role;
 use tidegate_protocol::template::Template;
 
 use crate::config::admin::AdminConfig;
+use crate::config::audit::AuditConfig;
 use crate::config::auth::AuthConfig;
 use crate::config::endpoint::EndpointConfig;
 use crate::config::http::HttpConfig;
@@ -53,6 +55,7 @@ use crate::config::tls::TlsConfig;
 pub struct Config {
     pub http: HttpConfig,
     pub admin: AdminConfig,
+    pub audit: AuditConfig,
     pub tls: TlsConfig,
     pub nats: NatsConfig,
     pub auth: AuthConfig,
@@ -107,6 +110,7 @@ impl Default for Config {
         Self {
             http: HttpConfig::default(),
             admin: AdminConfig::default(),
+            audit: AuditConfig::default(),
             tls: TlsConfig::default(),
             nats: NatsConfig::default(),
             auth: AuthConfig::default(),

@@ -1,6 +1,7 @@
 //! `Connection`: connects one client's session with its subscriber (subscriptions and outbox) and its transport.
 //! `apply` passes every event to the session, and `perform` carries out the session's outputs.
 
+pub mod auditing;
 pub mod client_address;
 pub mod clock;
 pub mod context;
@@ -73,6 +74,7 @@ use crate::connection::transport::Transport;
 use crate::hub::Subscribe;
 use crate::hub::subscriber::ConnectionId;
 use crate::hub::subscriber::Subscriber;
+use crate::node::audit::event::AuditKind;
 use crate::node::connection_guard::ConnectionGuard;
 use crate::telemetry::limit::LogLimit;
 
@@ -321,6 +323,7 @@ impl Connection {
                 self.subscriber.with_member(subscription, |member| {
                     let channel = member.pattern.as_str();
                     debug!(session = &**self.session.borrow().id(), channel, "unsubscribe");
+                    self.audit_channel(AuditKind::Unsubscribed, channel, None);
                 });
                 let left = context.hub.borrow_mut().leave(&self.subscriber, subscription);
                 if let Some(pattern) = left {
@@ -328,14 +331,16 @@ impl Connection {
                 }
             }
             Output::Publish { request, subject, data, headers } => {
+                self.audit_channel(AuditKind::Published, subject.as_str(), Some(data.len()));
                 self.publish(request, subject, data, headers)
             }
             Output::Request { request, subject, data, timeout } => {
+                self.audit_channel(AuditKind::Requested, subject.as_str(), Some(data.len()));
                 self.request(request, subject, data, timeout)
             }
             Output::Query { request, .. } => return Some(upstream::unsupported(request)),
             Output::Denied(denied) => self.log_denied(&denied),
-            Output::Refused(_) => self.count_refused(),
+            Output::Refused(refused) => self.count_refused(&refused),
             Output::Close { code, reason } => {
                 self.log_context.set_end(code, log_context::known_reason(&reason));
                 self.close_with(Frame::close(code, &reason));
@@ -362,6 +367,7 @@ impl Connection {
             let error = ClientError::new(ErrorCode::LimitExceeded, message);
             return Some(Input::JoinFailed { subscription, error });
         }
+        self.audit_channel(AuditKind::Subscribed, channel.as_str(), None);
         if let Some(shared) = self.subscriber.with_member(subscription, |member| member.pattern.clone()) {
             self.session.borrow_mut().share_pattern(subscription, shared);
         }

@@ -6,6 +6,7 @@ pub mod admission;
 pub mod answer_budget;
 mod ask;
 mod atomic_rate;
+pub mod audit;
 pub mod call_limiter;
 pub mod connection_counts;
 pub mod connection_guard;
@@ -51,6 +52,7 @@ use crate::lane::encoder::CompressionSettings;
 use crate::node::address_limiter::AddressLimiter;
 use crate::node::admission::Admission;
 use crate::node::answer_budget::AnswerBudget;
+use crate::node::audit::Audit;
 use crate::node::call_limiter::CallLimiter;
 use crate::node::connection_counts::ConnectionCounts;
 use crate::node::counts::NodeCounts;
@@ -112,6 +114,8 @@ pub struct Node {
     pub lane: LaneSettings,
     pub http: HttpConfig,
     pub nats: NatsConfig,
+    /// Records what happens to clients, if there is an audit feed.
+    pub audit: Option<Audit>,
     /// Fault injection for tests.
     pub hooks: Hooks,
 }

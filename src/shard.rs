@@ -1,5 +1,6 @@
 //! A shard: one thread with its runtime, lane, hub and connections. This file starts its tasks, and ends its sessions.
 
+mod audit;
 pub mod cluster;
 pub mod handle;
 pub mod job;
@@ -50,6 +51,7 @@ use crate::nats::error::NatsError;
 use crate::net::peer::Peer;
 use crate::net::socket::RegisteredSocket;
 use crate::node::Node;
+use crate::node::audit::AuditReceiver;
 use crate::node::permit::Permit;
 use crate::shard::cluster::Cluster;
 use crate::shard::cluster::ClusterWorker;
@@ -114,6 +116,8 @@ pub struct ShardParts {
     pub cluster: Cluster,
     /// Talks to other nodes; on one shard only.
     pub cluster_worker: Option<ClusterWorker>,
+    /// Publishes the audit feed; on one shard, if there is a feed.
+    pub audit: Option<AuditReceiver>,
     /// The settings of the connections that it starts.
     pub settings: ConnectionSettings,
     /// Creates the function that serves its sockets.
@@ -182,6 +186,8 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
     let deadlines = tasks.spawn_local(handle_deadlines(Rc::clone(&connections)));
     let cluster = parts.cluster_worker.map(|worker| worker.run(Rc::clone(&context)));
     let cluster = tasks.spawn_local(OptionFuture::from(cluster));
+    let audit = parts.audit.map(|receiver| audit::publish(Rc::clone(&context), receiver));
+    let audit = tasks.spawn_local(OptionFuture::from(audit));
     let serve = (parts.serve)(parts.handle);
     let shard_requests = tasks.spawn_local(serve_requests(connections, parts.requests, parts.cluster, serve));
     // A panic in one of these tasks ends the shard, because it cannot work without any of them.
@@ -192,6 +198,7 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
         Err(_) = flushes => {}
         Err(_) = deadlines => {}
         Err(_) = cluster => {}
+        Err(_) = audit => {}
         Err(_) = shard_requests => {}
     }
 }

@@ -65,6 +65,7 @@ use crate::node::admission::Admission;
 use crate::node::admission::AdmissionLimits;
 use crate::node::answer_budget::AnswerBudget;
 use crate::node::answer_budget::AnswerLimits;
+use crate::node::audit::Audit;
 use crate::node::call_limiter::CallLimiter;
 use crate::node::call_limiter::CallLimits;
 use crate::node::connection_counts::ConnectionCounts;
@@ -122,7 +123,9 @@ pub fn build(
         (0..count).map(|_| lane::requests(config.limits.lane_requests)).unzip();
     let (statuses, watched): (Vec<_>, Vec<_>) =
         (0..count).map(|_| watch::channel(LaneStatus::default())).unzip();
-    let node = Arc::new(node(options, Lanes::new(lanes), Readiness::new(watched), budget)?);
+    let audit = config.audit.subject.clone().map(|subject| Audit::new(subject, count));
+    let (audit, mut audit_receiver) = audit.unzip();
+    let node = Arc::new(node(options, Lanes::new(lanes), Readiness::new(watched), (budget, audit))?);
     let shards = Shards::new(handles.clone());
     let (cluster, worker) = Cluster::new(&node.session_prefix, shards.clone());
     let mut worker = Some(worker);
@@ -154,6 +157,7 @@ pub fn build(
             status,
             cluster: cluster.clone(),
             cluster_worker: worker.take(),
+            audit: audit_receiver.take(),
             settings: connection_settings(config, &node),
             serve: Box::new(move |handle| serve::serve(routes, &node_of_routes, &handle)),
             stop: stop.clone(),
@@ -168,7 +172,7 @@ fn node(
     options: &AppOptions,
     lanes: Lanes,
     readiness: Readiness,
-    budget: DescriptorBudget,
+    (budget, audit): (DescriptorBudget, Option<Audit>),
 ) -> anyhow::Result<Node> {
     let config = &options.config;
     let authenticator = authenticator(config, &[])?;
@@ -204,6 +208,7 @@ fn node(
         lane: lane_settings(config),
         http: config.http.clone(),
         nats: config.nats.clone(),
+        audit,
         hooks: options.hooks.clone(),
     })
 }

@@ -15,6 +15,7 @@ use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::template::Template;
 
 use crate::config::Config;
+use crate::config::audit;
 use crate::config::auth::AuthConfig;
 use crate::config::auth::issuer::IssuerConfig;
 use crate::config::browsers;
@@ -136,6 +137,7 @@ fn listeners(root: &ConfigTable<'_>, config: &Config) {
     let redirect = redirect.iter().map(|address| ("http.redirect_listen".to_owned(), address));
     let all: Vec<(String, &ListenAddress)> = all.chain(own).chain(redirect).collect();
     admin_listener(root, config, &all);
+    audit_feed(root, config);
     for (at, (key, address)) in all.iter().enumerate() {
         let earlier = all[..at].iter().find(|(_, other)| collide(other, address));
         if let Some((other, taken)) = earlier {
@@ -211,6 +213,16 @@ fn admin_listener(root: &ConfigTable<'_>, config: &Config, public: &[(String, &L
             "tokens are sent to {address} without encryption; set tls.cert_file, or listen on 127.0.0.1"
         );
         root.warning(KEY, message);
+    }
+}
+
+/// No role may write into the audit feed, and those that may read it say so.
+fn audit_feed(root: &ConfigTable<'_>, config: &Config) {
+    let Some(subject) = &config.audit.subject else { return };
+    for message in audit::open_to(subject, &config.roles) {
+        let help = "choose a subject of Tidegate, such as \"tidegate.audit\", which clients never reach; or deny the subject \
+                    to the role; a role that may read the feed must allow exactly this subject";
+        root.error("audit.subject", message, help);
     }
 }
 

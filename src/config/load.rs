@@ -7,6 +7,7 @@ use tidegate_document::quote::quoted;
 
 use crate::config::Config;
 use crate::config::admin::AdminConfig;
+use crate::config::audit::AuditConfig;
 use crate::config::auth::AuthConfig;
 use crate::config::class;
 use crate::config::compare;
@@ -84,6 +85,7 @@ fn read(reader: &ConfigReader<'_>) -> Config {
             auth,
             http,
             admin: root.section("admin", AdminConfig::read),
+            audit: root.section("audit", AuditConfig::read),
             tls: root.section("tls", TlsConfig::read),
             roles,
             server: root.section("server", ServerConfig::read),

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use tidegate_protocol::delivery_counts::DeliveryCounts;
+use tidegate_protocol::session::refused::RefusedMessage;
 
 use crate::connection::Connection;
 use crate::connection::Stage;
@@ -26,7 +27,8 @@ impl Connection {
     }
 
     /// Counts a message that was answered with an error.
-    pub(super) fn count_refused(&self) {
+    pub(super) fn count_refused(&self, refused: &RefusedMessage) {
+        self.audit_refused(refused);
         self.context.delivery_totals.count_error(self.subscriber.dialect.number());
     }
 

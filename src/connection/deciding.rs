@@ -69,7 +69,7 @@ impl Connection {
             Ok(identity) if self.log_context.is_another_user(identity) => {
                 self.log_rejected_credential("other_user", credential);
             }
-            Ok(identity) => self.log_context.set_identity(identity),
+            Ok(identity) => self.note_identity(identity),
             Err(error) => self.log_rejected_credential(error.reason(), credential),
         }
         if result.as_ref().is_ok_and(|identity| !self.count_user(identity, now)) {

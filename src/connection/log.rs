@@ -14,6 +14,8 @@ use crate::auth::jwt;
 use crate::connection::Connection;
 use crate::connection::log_context::LoggedEnd;
 use crate::node::Node;
+use crate::node::audit::event::AuditEvent;
+use crate::node::audit::event::AuditKind;
 use crate::node::refusals::Refused;
 use crate::telemetry::limit::LimitByReason;
 
@@ -27,6 +29,9 @@ static DENIALS: LimitByReason = LimitByReason::per_second(LINES);
 impl Connection {
     /// Logs the start of the connection; `request` is the id of its handshake.
     pub(super) fn log_start(&self, request: &str) {
+        if self.context.node.audit.is_some() {
+            self.audit(AuditEvent { request: Some(request), ..AuditEvent::new(AuditKind::Connected) });
+        }
         let client_address = self.log_context.client_address;
         let identity = self.log_context.identity();
         debug!(
@@ -43,6 +48,14 @@ impl Connection {
     /// Counts and logs a refused credential that came in a message.
     pub(super) fn log_rejected_credential(&self, reason: &'static str, credential: &str) {
         self.context.node.counts.auth_failures.count(reason);
+        if self.context.node.audit.is_some() {
+            self.audit(AuditEvent {
+                operation: Some("credential"),
+                reason: Some(reason),
+                claimed_user: jwt::claimed_user(credential).as_deref(),
+                ..AuditEvent::new(AuditKind::Refused)
+            });
+        }
         let Some(suppressed) = REJECTIONS.pass(reason) else { return };
         let client_address = self.log_context.client_address;
         info!(
@@ -83,6 +96,7 @@ impl Connection {
     pub(super) fn log_denied(&self, denied: &Denied) {
         let identity = self.log_context.identity();
         let user = identity.as_deref().map(|identity| &*identity.user);
+        self.audit_denied(denied);
         log_denied(denied, user, &self.context.node, Some(self));
     }
 
@@ -92,11 +106,24 @@ impl Connection {
         let (code, reason) = close.unwrap_or((1006, "connection_lost"));
         self.context.counts.count_closed(self.transport.kind(), code, reason);
         let limit = limit.or_else(|| limit_of(reason));
+        let age = Instant::from(self.log_context.started).elapsed();
+        let duration_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        let DeliveryCounts { delivered, dropped } = self.delivery_counts.get();
+        if self.context.node.audit.is_some() {
+            self.audit(AuditEvent {
+                close_code: Some(code),
+                reason: Some(reason),
+                limit,
+                duration_ms: Some(duration_ms),
+                delivered: Some(delivered),
+                dropped: Some(dropped),
+                ..AuditEvent::new(AuditKind::Disconnected)
+            });
+        }
         let Some(suppressed) = CLOSES.pass(reason) else { return };
         let (client_address, session) = (self.log_context.client_address, self.session.borrow());
         let identity = self.log_context.identity();
         let label = identity.as_deref().and_then(|identity| session.label(identity));
-        let DeliveryCounts { delivered, dropped } = self.delivery_counts.get();
         info!(
             code,
             reason,
@@ -108,8 +135,7 @@ impl Connection {
             forwarded = client_address.forwarded.map(display),
             endpoint = &*self.policy.endpoint,
             node = &*self.context.node.name,
-            duration_ms =
-                u64::try_from(Instant::from(self.log_context.started).elapsed().as_millis()).unwrap_or(u64::MAX),
+            duration_ms,
             delivered,
             dropped,
             suppressed,

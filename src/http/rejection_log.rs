@@ -15,6 +15,8 @@ use crate::http::gate::Gate;
 use crate::http::problem::Problem;
 use crate::http::request_id;
 use crate::net::peer::Peer;
+use crate::node::audit::event::AuditEvent;
+use crate::node::audit::event::AuditKind;
 use crate::telemetry::limit::LimitByReason;
 
 static LINES: LimitByReason = LimitByReason::per_second(10);
@@ -43,6 +45,10 @@ impl RejectedRequest<'_> {
         {
             gate.node.counts.refused_by_vocabulary.count(vocabulary);
         }
+        if let Some(audit) = &gate.node.audit {
+            // These have no shard of their own.
+            audit.record(0, &self.event(problem, gate, self.claimed_user(problem).as_deref()));
+        }
         let Some(suppressed) = LINES.pass(problem.reason) else { return };
         info!(
             status = problem.status.as_u16(),
@@ -59,6 +65,29 @@ impl RejectedRequest<'_> {
             suppressed,
             "{} rejected", self.what
         );
+    }
+
+    /// The event for the audit feed.
+    fn event<'e>(
+        &'e self,
+        problem: &'e Problem,
+        gate: &Gate,
+        claimed_user: Option<&'e str>,
+    ) -> AuditEvent<'e> {
+        AuditEvent {
+            operation: Some(self.what),
+            status: Some(problem.status.as_u16()),
+            code: Some(problem.code),
+            reason: Some(problem.reason),
+            limit: problem.limit,
+            detail: Some(&problem.detail),
+            claimed_user,
+            peer: Some(self.peer.to_string()),
+            forwarded: self.forwarded(gate),
+            endpoint: Some(&self.endpoint.policy.endpoint),
+            request: Some(request_id::as_str(self.id)),
+            ..AuditEvent::new(AuditKind::Refused)
+        }
     }
 
     fn forwarded(&self, gate: &Gate) -> Option<IpAddr> {

@@ -96,6 +96,9 @@ metrics! {
     LANE_REQUESTS: Gauge "tidegate_lane_requests" ["lane"] "Joins and leaves of shards that a lane has not handled.";
     NATS_SUBSCRIPTIONS: Gauge "tidegate_nats_subscriptions" ["lane"] "Subscriptions of a lane on NATS.";
 
+    AUDIT_EVENTS: Counter "tidegate_audit_events_total" [] "Events of the audit feed that NATS has confirmed.";
+    AUDIT_LOST: Counter "tidegate_audit_lost_total" [] "Events of the audit feed that were lost: NATS was away for too long, or refused them.";
+
     TICKETS_ISSUED: Counter "tidegate_tickets_issued_total" [] "Tickets that this node has issued.";
     TICKETS_REDEEMED: Counter "tidegate_tickets_redeemed_total" [] "Tickets with which clients have connected here.";
     TICKETS_REFUSED: Counter "tidegate_tickets_refused_total" [] "Tickets that were unknown, expired, or used before.";

@@ -21,6 +21,7 @@ use tidegate_vocabulary::model::CompiledVocabulary;
 use tidegate_vocabulary::statistics::Statistics;
 use tokio::sync::oneshot;
 
+use crate::connection::auditing;
 use crate::connection::context::Context;
 use crate::connection::delivery_totals::VocabularyTotals;
 use crate::connection::log::log_denied;
@@ -28,6 +29,8 @@ use crate::connection::report::ConnectionFilter;
 use crate::connection::report::ConnectionList;
 use crate::connection::table::Connections;
 use crate::connection::upstream;
+use crate::node::audit::event::AuditEvent;
+use crate::node::audit::event::AuditKind;
 use crate::shard::cluster::Cluster;
 use crate::shard::job::CallAnswer;
 use crate::shard::job::ConnectionDetails;
@@ -182,6 +185,7 @@ async fn answer_message(
     session.handle_input(Input::Received(ClientMessage::Text(text)), now);
     let (mut frames, mut limited) = (Vec::new(), None);
     while let Some(output) = session.poll_output() {
+        note_output(context, vocabulary, &user, &output);
         let input = match output {
             Output::Send { frame, .. } => {
                 frames.push(frame);
@@ -212,15 +216,9 @@ async fn answer_message(
                 };
                 Input::Queried { request, result }
             }
-            Output::Denied(denied) => {
-                log_denied(&denied, Some(&user), &context.node, None);
-                continue;
-            }
-            Output::Refused(_) => {
-                context.delivery_totals.count_error(vocabulary);
-                continue;
-            }
-            Output::Deliver { .. }
+            Output::Denied(_)
+            | Output::Refused(_)
+            | Output::Deliver { .. }
             | Output::DeliverSnapshot { .. }
             | Output::Ping
             | Output::Authenticate { .. }
@@ -242,6 +240,34 @@ async fn answer_message(
     // What has been done is answered, whether there is room or not; the next calls of the caller are refused.
     held.set(frames.iter().map(Frame::len).sum());
     Some(CallAnswer { frames, held, limited })
+}
+
+/// Counts, logs and records what operators should know of a call.
+fn note_output(context: &Context, vocabulary: VocabularyId, user: &str, output: &Output) {
+    let is_audited = context.node.audit.is_some();
+    if let Output::Publish { subject, data, .. } = output {
+        audit_call(context, user, AuditKind::Published, subject.as_str(), data.len());
+    } else if let Output::Request { subject, data, .. } = output {
+        audit_call(context, user, AuditKind::Requested, subject.as_str(), data.len());
+    } else if let Output::Denied(denied) = output {
+        if is_audited {
+            auditing::record_call(context, user, auditing::of_denied(denied, &denied.detail()));
+        }
+        log_denied(denied, Some(user), &context.node, None);
+    } else if let Output::Refused(refused) = output {
+        context.delivery_totals.count_error(vocabulary);
+        if is_audited && !refused.is_denied {
+            auditing::record_call(context, user, auditing::of_refused(refused));
+        }
+    }
+}
+
+/// Records what a call publishes or requests in the audit feed, if there is one.
+fn audit_call(context: &Context, user: &str, kind: AuditKind, subject: &str, bytes: usize) {
+    if context.node.audit.is_some() {
+        let event = AuditEvent { channel: Some(subject), bytes: Some(bytes), ..AuditEvent::new(kind) };
+        auditing::record_call(context, user, event);
+    }
 }
 
 /// Waits for the result of this work, which is begun in any case. `None` if the caller goes first.

@@ -137,12 +137,15 @@ pub(crate) const DOORS: [(&str, &[&str]); 48] = [
             "tidegate-protocol/delivery_counts.rs",
             "tidegate-vocabulary",
             "auth",
+            "node/audit",
             "shard/cluster",
         ],
     ),
     (
         "serde_json",
         &[
+            "node/audit",
+            "shard/audit.rs",
             "tidegate-protocol/json.rs",
             "tidegate-protocol/members.rs",
             "tidegate-protocol/native",

@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Kind;
+use tidegate_protocol::subject::Subject;
 use tokio::process::Command;
 
 use crate::admin::address;
@@ -171,6 +172,23 @@ async fn alerts_fire_for_keys_that_cannot_be_fetched() {
         .fires("TidegateKeysUnavailable", &instance, async || {
             let unknown = IssuerKey::new("other").token(&server.issuer(), "alice");
             ask(&edge.address(), handshake("/ws", &format!("Authorization: Bearer {unknown}\r\n"))).await;
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn alerts_fire_for_events_that_the_audit_feed_loses() {
+    let edge = TestEdge::with(|config| {
+        on_loopback(config);
+        // NATS does not let the node publish there.
+        config.audit.subject = Some(Subject::parse("closed.feed").unwrap());
+    })
+    .await;
+    let instance = address(&edge);
+    let prometheus = observe(&[&instance]).await;
+    prometheus
+        .fires("TidegateAuditLost", &instance, async || {
+            edge.client("alice").await;
         })
         .await;
 }

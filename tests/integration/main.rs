@@ -15,6 +15,7 @@ mod addresses;
 mod admin;
 mod admission;
 mod alerts;
+mod audit;
 mod auth;
 mod autobahn;
 mod bench;

@@ -69,6 +69,11 @@ pub(super) fn of_nats(config: &Config) -> Needs {
     if let Ok(revocations) = Pattern::parse(REVOCATIONS) {
         add(&mut needs.subscribe, revocations, "revocations");
     }
+    if let Some(feed) =
+        config.audit.subject.as_ref().and_then(|subject| Pattern::parse(subject.as_str()).ok())
+    {
+        add(&mut needs.publish, feed, "the audit feed (audit.subject)");
+    }
     if let Ok(nodes) = Pattern::parse(NODES)
         && config.endpoints.iter().any(|endpoint| {
             endpoint.replace_connections

@@ -71,6 +71,10 @@ fn add_node(admin: &Admin, samples: &mut Samples) {
     samples.add(&table::HANDSHAKE_WAITS, &[], node.counts.handshake_waits.get());
     let waited = Duration::from_nanos(node.counts.handshake_wait_ns.get());
     samples.set(&table::HANDSHAKE_WAIT, Value::Time(waited.as_secs_f64()));
+    if let Some(audit) = &node.audit {
+        samples.add(&table::AUDIT_EVENTS, &[], audit.published.get());
+        samples.add(&table::AUDIT_LOST, &[], audit.lost.get());
+    }
     if let Some(users) = node.user_slots.users() {
         samples.add(&table::USERS, &[], users as u64);
     }

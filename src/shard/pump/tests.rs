@@ -107,6 +107,7 @@ fn shard(capacity: usize) -> (Rc<Connections>, mpsc::Receiver<LaneRequest>) {
         lane: LaneSettings { linger: Duration::ZERO, feeds },
         http: config.http,
         nats: config.nats,
+        audit: None,
         hooks: Hooks::default(),
     };
     let nats = Nats::new(&node.nats, "tidegate/test").unwrap();

@@ -1,0 +1,95 @@
+//! Auditing: what a connection, or an HTTP call, records in the audit feed, if there is one.
+
+use std::sync::Arc;
+
+use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::identity::Identity;
+use tidegate_protocol::session::denied::Denied;
+use tidegate_protocol::session::refused::RefusedMessage;
+use tidegate_protocol::subject::Pattern;
+
+use crate::connection::Connection;
+use crate::connection::context::Context;
+use crate::node::audit::event::AuditEvent;
+use crate::node::audit::event::AuditKind;
+
+impl Connection {
+    /// Records an event about a channel or a subject, with the bytes of a payload.
+    pub(super) fn audit_channel(&self, kind: AuditKind, channel: &str, bytes: Option<usize>) {
+        if self.context.node.audit.is_some() {
+            self.audit(AuditEvent { channel: Some(channel), bytes, ..AuditEvent::new(kind) });
+        }
+    }
+
+    /// Notes the identity of a credential in a message, and records it.
+    pub(super) fn note_identity(&self, identity: &Arc<Identity>) {
+        self.log_context.set_identity(identity);
+        if self.context.node.audit.is_some() {
+            self.audit(AuditEvent::new(AuditKind::Authenticated));
+        }
+    }
+
+    /// Records that an operation is not allowed.
+    pub(super) fn audit_denied(&self, denied: &Denied) {
+        if self.context.node.audit.is_some() {
+            self.audit(of_denied(denied, &denied.detail()));
+        }
+    }
+
+    /// Records that a message was answered with an error, unless [`Connection::audit_denied`] has said more.
+    pub(super) fn audit_refused(&self, refused: &RefusedMessage) {
+        if self.context.node.audit.is_some() && !refused.is_denied {
+            self.audit(of_refused(refused));
+        }
+    }
+
+    /// Records an event, with what is known of the connection. Does nothing without a feed.
+    pub(super) fn audit(&self, event: AuditEvent<'_>) {
+        let Some(audit) = &self.context.node.audit else { return };
+        let (session, identity) = (Arc::clone(self.session.borrow().id()), self.log_context.identity());
+        let identity = identity.as_deref();
+        let address = self.log_context.client_address;
+        let event = AuditEvent {
+            session: Some(&session),
+            user: identity.map(|identity| &*identity.user),
+            issuer: identity.and_then(|identity| identity.issuer.as_deref()),
+            roles: identity.map_or(&[], |identity| &identity.roles),
+            endpoint: Some(&self.policy.endpoint),
+            peer: Some(address.peer.to_string()),
+            forwarded: address.forwarded,
+            ..event
+        };
+        audit.record(self.context.shard.0, &event);
+    }
+}
+
+/// Records an event of an HTTP call of this user. If the call is refused, another event has its address.
+pub fn record_call(context: &Context, user: &str, event: AuditEvent<'_>) {
+    if let Some(audit) = &context.node.audit {
+        audit.record(context.shard.0, &AuditEvent { user: Some(user), ..event });
+    }
+}
+
+/// The event of an operation that is not allowed; `detail` is [`Denied::detail`].
+pub fn of_denied<'e>(denied: &'e Denied, detail: &'e str) -> AuditEvent<'e> {
+    AuditEvent {
+        operation: Some(denied.operation.name()),
+        channel: denied.channel.as_ref().map(Pattern::as_str),
+        code: Some(ErrorCode::Forbidden.name()),
+        reason: Some(denied.reason()),
+        detail: Some(detail),
+        ..AuditEvent::new(AuditKind::Refused)
+    }
+}
+
+/// The event of a message that was answered with an error.
+pub fn of_refused(refused: &RefusedMessage) -> AuditEvent<'_> {
+    AuditEvent {
+        operation: Some("message"),
+        channel: refused.channel.as_deref(),
+        code: Some(refused.error.code.name()),
+        reason: Some(refused.error.code.name()),
+        detail: Some(&refused.error.message),
+        ..AuditEvent::new(AuditKind::Refused)
+    }
+}

@@ -1,0 +1,151 @@
+//! The audit feed: who connected, subscribed, published, was refused and why, and disconnected.
+
+use serde_json::Value;
+use serde_json::json;
+use tidegate_protocol::subject::Subject;
+
+use crate::admin::has;
+use crate::admin::on_loopback;
+use crate::support::client::Client;
+use crate::support::edge::TestEdge;
+use crate::support::edge::token;
+use crate::support::edge::token_with;
+use crate::support::raw::ask;
+use crate::support::raw::handshake;
+use crate::support::within;
+
+use futures_util::StreamExt as _;
+
+const FEED: &str = "tidegate.audit";
+
+/// A node with a feed, and an auditor who reads it.
+async fn audited() -> (TestEdge, Feed) {
+    let edge = TestEdge::with(|config| {
+        on_loopback(config);
+        config.audit.subject = Some(Subject::parse(FEED).unwrap());
+    })
+    .await;
+    let operator = edge.nats.operator().await;
+    let messages = operator.subscribe(FEED).await.unwrap();
+    operator.flush().await.unwrap();
+    (edge, Feed { messages, seen: Vec::new() })
+}
+
+struct Feed {
+    messages: async_nats::Subscriber,
+    seen: Vec<Value>,
+}
+
+impl Feed {
+    /// Reads until an event fits, and returns it.
+    async fn until(&mut self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let message = within(what, self.messages.next()).await.unwrap();
+            let event: Value = serde_json::from_slice(&message.payload).unwrap();
+            self.seen.push(event.clone());
+            if fits(&event) {
+                return event;
+            }
+        }
+    }
+
+    async fn event(&mut self, kind: &str) -> Value {
+        self.until(kind, |event| event["event"] == kind).await
+    }
+}
+
+#[tokio::test]
+async fn the_feed_says_why_this_user_was_refused() {
+    let (edge, mut feed) = audited().await;
+    let mut alice = edge.client("alice").await;
+    let session = feed.event("connected").await["session"].clone();
+    alice.send(&json!({ "type": "subscribe", "id": 1, "channel": "admin.users" })).await;
+    alice.expect("error").await;
+    let refused =
+        feed.until("alice is refused", |event| event["event"] == "refused" && event["user"] == "alice").await;
+    assert_eq!((&refused["operation"], &refused["channel"]), (&json!("subscribe"), &json!("admin.users")));
+    assert_eq!((&refused["code"], &refused["reason"]), (&json!("forbidden"), &json!("not_allowed")));
+    assert_eq!((&refused["session"], &refused["roles"]), (&session, &json!(["user"])), "{refused}");
+    assert!(refused["detail"].is_string() && refused["peer"].as_str().unwrap().starts_with("127.0.0.1:"));
+    let time = refused["time"].as_str().unwrap();
+    assert!(time.ends_with('Z') && time.len() == "2026-11-30T14:03:00.000Z".len(), "{time}");
+    let expired = token_with(&json!({ "sub": "bob", "iat": 1, "exp": 2 }));
+    let bearer = format!("Authorization: Bearer {expired}\r\nX-Request-Id: mine\r\n");
+    assert_eq!(ask(&edge.address(), handshake("/ws", &bearer)).await.status, 401);
+    let refused = feed.until("bob is refused", |event| event["claimed_user"] == "bob").await;
+    assert_eq!((&refused["operation"], &refused["status"]), (&json!("handshake"), &json!(401)), "{refused}");
+    assert_eq!((&refused["reason"], &refused["request"]), (&json!("expired"), &json!("mine")), "{refused}");
+    assert!(refused.get("user").is_none(), "nothing is proven: {refused}");
+}
+
+#[tokio::test]
+async fn the_feed_follows_a_client_from_its_connect_to_its_end() {
+    let (edge, mut feed) = audited().await;
+    let mut later = Client::open(&edge.address(), "/ws", None).await;
+    later.send(&json!({ "type": "auth", "id": 1, "token": "a.b.c" })).await;
+    later.expect("error").await;
+    let refused = feed.until("the credential", |event| event["operation"] == "credential").await;
+    assert_eq!(refused["reason"], "malformed", "{refused}");
+    let mut alice = Client::open(&edge.address(), "/ws", None).await;
+    alice.send(&json!({ "type": "auth", "id": 1, "token": token("alice") })).await;
+    let authenticated = feed.event("authenticated").await;
+    assert_eq!(authenticated["user"], "alice", "{authenticated}");
+    let session = authenticated["session"].clone();
+    let of_alice = |kind: &'static str| {
+        let session = session.clone();
+        move |event: &Value| event["event"] == kind && event["session"] == session
+    };
+    alice.expect("connected").await;
+    alice.subscribe("chat.room").await;
+    let subscribed = feed.until("subscribed", of_alice("subscribed")).await;
+    assert_eq!(subscribed["channel"], "chat.room");
+    alice.send(&json!({ "type": "publish", "id": 7, "channel": "chat.room", "data": "secret words" })).await;
+    let published = feed.until("published", of_alice("published")).await;
+    assert_eq!(
+        (&published["channel"], &published["bytes"]),
+        (&json!("chat.room"), &json!(14)),
+        "{published}"
+    );
+    alice.send(&json!({ "type": "nonsense" })).await;
+    let refused = feed.until("refused", of_alice("refused")).await;
+    assert_eq!((&refused["operation"], &refused["code"]), (&json!("message"), &json!("unknown_type")));
+    alice.send(&json!({ "type": "unsubscribe", "id": 9, "channel": "chat.room" })).await;
+    feed.until("unsubscribed", of_alice("unsubscribed")).await;
+    drop(alice);
+    let end = feed.until("disconnected", of_alice("disconnected")).await;
+    assert_eq!((&end["user"], &end["close_code"]), (&json!("alice"), &json!(1006)), "{end}");
+    assert_eq!((&end["reason"], &end["delivered"]), (&json!("connection_lost"), &json!(1)), "{end}");
+    let numbers: Vec<_> = feed.seen.iter().map(|event| event["number"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>(), "in order, and none is missing");
+    let all = json!(feed.seen).to_string();
+    assert!(!all.contains("secret words") && !all.contains(&token("alice")), "{all}");
+}
+
+#[tokio::test]
+async fn events_of_an_outage_of_nats_come_after_it() {
+    let (mut edge, mut feed) = audited().await;
+    edge.lose_nats().await;
+    let mut alice = edge.client("alice").await;
+    alice.send(&json!({ "type": "nonsense" })).await;
+    alice.expect("error").await;
+    let operator = {
+        edge.nats.restart().await;
+        edge.nats.operator().await
+    };
+    drop(operator);
+    let refused = feed.event("refused").await;
+    assert_eq!((&refused["user"], &refused["code"]), (&json!("alice"), &json!("unknown_type")), "{refused}");
+    has(&edge, &[("tidegate_audit_lost_total", 0.0)]).await;
+}
+
+#[tokio::test]
+async fn no_client_reads_or_writes_the_feed() {
+    let (edge, _feed) = audited().await;
+    let mut client = Client::connect(&edge.address(), &token_with(&json!({ "role": "admin" }))).await;
+    for channel in [FEED, "tidegate.>", "tidegate.*", ">"] {
+        client.send(&json!({ "type": "subscribe", "id": 1, "channel": channel })).await;
+        assert_eq!(client.expect("error").await["code"], "forbidden", "{channel}");
+    }
+    client.send(&json!({ "type": "publish", "id": 1, "channel": FEED, "data": 1 })).await;
+    assert_eq!(client.expect("error").await["code"], "forbidden");
+}
