@@ -2,10 +2,12 @@
 
 pub mod api_key;
 pub mod cache;
+pub mod claim_argument;
 pub mod claims;
 pub mod credential;
 pub mod decisions;
 pub mod error;
+pub mod explanation;
 pub mod issuer;
 pub mod jwt;
 pub mod key_fetcher;

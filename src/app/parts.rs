@@ -36,6 +36,7 @@ use crate::http::accept::SocketCount;
 use crate::http::accept::SocketOptions;
 use crate::http::admin;
 use crate::http::admin::access::Admin;
+use crate::http::admin::view::AdminView;
 use crate::http::gate::Gate;
 use crate::http::gate::GateError;
 use crate::http::gate::GateSettings;
@@ -139,6 +140,9 @@ pub fn build(
         None => None,
     };
     let routes = listener_routes(config, tls, settings, (address, admin.as_ref()))?;
+    if let Some(admin) = &admin {
+        admin.view.replace(admin_view(config, &routes));
+    }
     let routes = watch::Sender::new(routes);
     let ends = handles.into_iter().zip(requests).zip(inboxes).zip(questions).zip(statuses);
     let parts = ends.enumerate().map(|(index, ((((handle, requests), inbox), questions), status))| {
@@ -275,6 +279,12 @@ pub fn listener_routes(
         Ok(ListenerRoutes { routes: admin::routes(admin), gate, tls, clients: Clients::Direct })
     });
     routes.chain(redirect).chain(admin).collect()
+}
+
+/// What the admin listener shows of this configuration.
+pub fn admin_view(config: &Config, routes: &[ListenerRoutes]) -> AdminView {
+    let gates = routes.iter().map(|routes| Arc::clone(&routes.gate)).collect();
+    AdminView { gates, classes: config.classes.clone() }
 }
 
 /// What the gates of all listeners have in common.

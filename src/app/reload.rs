@@ -69,6 +69,9 @@ impl App {
         node.change_limits(&parts::adjustable_limits(&next.limits, budget));
         self.sockets.change_max(budget.sockets);
         node.current_authenticator.replace(authenticator);
+        if let Some(admin) = &self.admin {
+            admin.view.replace(parts::admin_view(&next, &routes));
+        }
         self.routes.send_replace(routes);
         self.reload_certificates();
         self.config.send_replace(next);

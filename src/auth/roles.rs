@@ -53,6 +53,16 @@ impl Roles {
         Ok(Self(named))
     }
 
+    /// The role with this name.
+    pub fn get(&self, name: &str) -> Option<&Role> {
+        self.0.get(name).map(|configured| &configured.role)
+    }
+
+    /// The names of all roles, in no order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// The role with this name, for tokens without a role claim; `None` if the name is empty. `key` names the setting.
     pub fn default_role(&self, key: &str, name: &str) -> Result<Option<Arc<str>>, AuthSetupError> {
         match self.0.get(name) {

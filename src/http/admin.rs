@@ -1,9 +1,12 @@
-//! The admin listener: metrics, connections and health, for operators.
+//! The admin listener: metrics, connections, explanations and health, for operators.
 
 pub mod access;
 mod connections;
+mod explain;
 mod metrics;
+mod parameters;
 mod process;
+pub mod view;
 
 use std::sync::Arc;
 
@@ -35,6 +38,7 @@ enum AdminPage {
     Connections,
     /// The connection with this session.
     Connection(String),
+    Explain,
 }
 
 impl AdminPage {
@@ -43,6 +47,7 @@ impl AdminPage {
         match path.strip_suffix('/').unwrap_or(path) {
             "/metrics" => Some(Self::Metrics),
             "/connections" => Some(Self::Connections),
+            "/explain" => Some(Self::Explain),
             path => {
                 let session = path.strip_prefix("/connections/").filter(|session| !session.is_empty());
                 session.map(|session| Self::Connection(session.to_owned()))
@@ -55,12 +60,14 @@ impl AdminPage {
         admin: &Admin,
         headers: &HeaderMap,
         query: Option<&str>,
+        connection: &ConnectionInfo,
     ) -> Result<Response, Problem> {
         admin.authorize(headers).await?;
         match self {
             Self::Metrics => metrics::answer(admin, headers).await,
             Self::Connections => connections::list(admin, query).await,
             Self::Connection(session) => connections::describe(admin, session).await,
+            Self::Explain => explain::answer(admin, headers, query, connection).await,
         }
     }
 }
@@ -80,7 +87,7 @@ pub fn routes(admin: &Arc<Admin>) -> Routes {
             move |page: AdminPage, headers: HeaderMap, query: Option<String>, connection: ConnectionInfo| {
                 let admin = Arc::clone(&own);
                 async move {
-                    let answer = page.answer(&admin, &headers, query.as_deref()).await;
+                    let answer = page.answer(&admin, &headers, query.as_deref(), &connection).await;
                     let answer = answer.inspect_err(|problem| admin.log(problem, &connection));
                     Ok::<_, warp::Rejection>(answer.unwrap_or_else(Reply::into_response))
                 }

@@ -178,8 +178,9 @@ pub(crate) const DOORS: [(&str, &[&str]); 48] = [
         &[
             "cli",
             "config",
+            "auth/explanation.rs",
             "auth/keys.rs",
-            "http/admin/connections.rs",
+            "http/admin/parameters.rs",
             "nats/files.rs",
             "net/tls/files.rs",
             "tidegate-vocabulary",

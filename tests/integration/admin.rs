@@ -4,7 +4,6 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::json;
-use tidegate::config::Config;
 use tidegate::config::listen_address::ListenAddress;
 use tidegate::config::origin::WebOrigin;
 use tidegate_protocol::class::Class;
@@ -12,6 +11,10 @@ use tidegate_protocol::class::Kind;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
+use crate::support::admin::address;
+use crate::support::admin::get;
+use crate::support::admin::json_of;
+use crate::support::admin::on_loopback;
 use crate::support::client::Client;
 use crate::support::edge::TestEdge;
 use crate::support::edge::class;
@@ -22,7 +25,6 @@ use crate::support::eventually;
 use crate::support::nats_server::NatsServer;
 use crate::support::process::Process;
 use crate::support::raw;
-use crate::support::raw::Answer;
 use crate::support::raw::RawClient;
 use crate::support::raw::ask;
 use crate::support::raw::handshake;
@@ -30,18 +32,6 @@ use crate::support::within;
 
 /// Listens on loopback, as an address that is not one: the IPv4 address in IPv6.
 const LIKE_PUBLIC: &str = "[::ffff:127.0.0.1]:0";
-
-pub(crate) fn on_loopback(config: &mut Config) {
-    config.admin.listen = Some("127.0.0.1:0".parse().unwrap());
-}
-
-pub(crate) fn address(edge: &TestEdge) -> String {
-    edge.app.admin_address.as_ref().unwrap().to_string()
-}
-
-async fn get(address: &str, path: &str, headers: &str) -> Answer {
-    ask(address, format!("GET {path} HTTP/1.1\r\n{headers}\r\n")).await
-}
 
 pub(crate) async fn text(edge: &TestEdge) -> String {
     let answer = get(&address(edge), "/metrics", "Host: localhost\r\n").await;
@@ -488,12 +478,6 @@ async fn promtool_finds_nothing_wrong_with_the_metrics() {
     assert!(output.status.success() && said.trim().is_empty(), "{said}");
 }
 
-async fn json_of(edge: &TestEdge, path: &str) -> serde_json::Value {
-    let answer = get(&address(edge), path, "Host: localhost\r\n").await;
-    assert_eq!((answer.status, answer.header("cache-control")), (200, Some("no-store")), "{answer:?}");
-    answer.json()
-}
-
 #[tokio::test]
 async fn connections_are_listed_by_user_channel_and_address() {
     let edge = TestEdge::with(on_loopback).await;
@@ -583,7 +567,7 @@ async fn adm_01_nothing_of_a_credential_is_in_the_connections() {
     let _client = Client::open(&edge.address(), "/ws?secret=hidden", Some(&token)).await;
     let body = json_of(&edge, "/connections").await.to_string();
     assert!(body.contains("sentinel") && !body.contains(&token) && !body.contains("hidden"), "{body}");
-    for path in ["/connections", "/connections/x"] {
+    for path in ["/connections", "/connections/x", "/explain"] {
         let public = ask(&edge.address(), format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
         assert_eq!(public.status, 404, "{path}: {public:?}");
         let foreign = get(&address(&edge), path, "Host: attacker.example\r\n").await;

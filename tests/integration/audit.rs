@@ -5,7 +5,7 @@ use serde_json::json;
 use tidegate_protocol::subject::Subject;
 
 use crate::admin::has;
-use crate::admin::on_loopback;
+use crate::support::admin::on_loopback;
 use crate::support::client::Client;
 use crate::support::edge::TestEdge;
 use crate::support::edge::token;

@@ -8,7 +8,7 @@ use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Kind;
 
 use crate::admin::has;
-use crate::admin::on_loopback;
+use crate::support::admin::on_loopback;
 use crate::admin::value;
 use crate::support::edge::TestEdge;
 use crate::support::edge::class;

@@ -172,16 +172,22 @@ fn requests(query: &str, headers: &str) -> Vec<Vec<u8>> {
     all
 }
 
+/// The pages of the admin listener.
+const ADMIN_PAGES: [&str; 3] =
+    ["/metrics", "/connections", "/explain?operation=subscribe&subject=prices.A&path=/ws"];
+
 /// A node under test, and what it has answered so far.
 struct Watched {
     node: Process,
+    /// The address of its admin listener.
+    admin: String,
     needles: Needles,
 }
 
 impl Watched {
     async fn serve(nats: &NatsServer, log: &str) -> Self {
         let config = format!(
-            "{log}\nhttp.allowed_origins = [\"https://app.example.com\"]\nhttp.console = true\nauth.cookie = \"session\"\n\
+            "{log}\nadmin.listen = \"127.0.0.1:0\"\nhttp.allowed_origins = [\"https://app.example.com\"]\nhttp.console = true\nauth.cookie = \"session\"\n\
              auth.issuer = \"{ISSUER}\"\n\
              [[endpoint]]\npath = \"/ws\"\n[[endpoint]]\nvocabulary = \"vocabularies/ara.toml\"\napi_keys = true\nanonymous_role = \"guest\"\n\
              [[endpoint]]\nvocabulary = \"vocabularies/graphql-ws.toml\"\n\
@@ -190,13 +196,15 @@ impl Watched {
         );
         let mut node = Process::spawn("exec \"$0\" \"$@\"", &nats.node_url(), &config);
         eventually("the node listens", || {
-            node.address = node.logs().iter().find_map(listens_on).unwrap_or_default();
+            node.address =
+                node.logs().iter().find_map(|line| address_in(line, "listening")).unwrap_or_default();
             let is_listening = !node.address.is_empty();
             async move { is_listening }
         })
         .await;
         node.ready().await;
-        Self { node, needles: Needles::new() }
+        let admin = node.logs().iter().find_map(|line| address_in(line, "serving /metrics")).unwrap();
+        Self { node, admin, needles: Needles::new() }
     }
 
     /// Sends the request, and messages if it is a handshake that the node accepts. Returns status and body.
@@ -214,6 +222,32 @@ impl Watched {
         }
         self.needles.assert_none_in(&String::from_utf8_lossy(request), &shown);
         (answer.status, answer.body)
+    }
+
+    /// The pages for operators while a client is connected, with each credential as that of the operator and of the
+    /// client in question.
+    async fn admin_pages(&mut self, credentials: &[Credential]) {
+        let mut connected = RawClient::connect(&self.node.address).await;
+        let bearer = format!("Authorization: Bearer {}\r\n", credentials[0].text);
+        connected.send(&handshake("/ws", &bearer)).await;
+        assert_eq!(connected.answer().await.status, 101);
+        let session = connected.message().await["session"].as_str().unwrap().to_owned();
+        let of_session = format!("/connections/{session}");
+        for Credential { text, .. } in credentials {
+            for page in ADMIN_PAGES.into_iter().chain([&*of_session]) {
+                for headers in ["", "Authorization: Bearer ", "Explain-Token: "].map(|name| match name {
+                    "" => String::new(),
+                    name => format!("{name}{text}\r\n"),
+                }) {
+                    let mut client = RawClient::connect(&self.admin).await;
+                    let request = format!("GET {page} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
+                    client.send(request.as_bytes()).await;
+                    let answer = client.answer().await;
+                    assert!(!headers.is_empty() || answer.status < 500, "{answer:?}");
+                    self.needles.assert_none_in(&request, &format!("{} {}", answer.head, answer.body));
+                }
+            }
+        }
     }
 
     /// Every credential in every carrier of a handshake.
@@ -308,6 +342,7 @@ impl Watched {
         self.other_requests(&credentials).await;
         self.messages(&credentials).await;
         self.tickets(&credentials[0].text).await;
+        self.admin_pages(&credentials).await;
         tokio::time::sleep(NEXT_SECOND).await;
         let headers = "X-Request-Id: the-last-request\r\nAuthorization: Bearer a.b.c\r\n";
         self.send(&handshake("/ws", headers), &[]).await;
@@ -324,13 +359,13 @@ impl Watched {
     }
 }
 
-/// The address in the line about it, in either format.
-fn listens_on(line: &Value) -> Option<String> {
+/// The address in the line with this message, in either format.
+fn address_in(line: &Value, message: &str) -> Option<String> {
     if let Some(text) = line.as_str() {
         let (before, after) = text.split_once("address=")?;
-        return before.contains("listening").then(|| after.split(' ').next().map(str::to_owned))?;
+        return before.contains(message).then(|| after.split(' ').next().map(str::to_owned))?;
     }
-    line["address"].as_str().filter(|_| line["message"] == "listening").map(str::to_owned)
+    line["address"].as_str().filter(|_| line["message"] == message).map(str::to_owned)
 }
 
 #[tokio::test]

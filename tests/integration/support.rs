@@ -1,5 +1,6 @@
 //! Shared by all integration tests: a node with its NATS server on free ports, clients and tokens.
 
+pub(crate) mod admin;
 pub(crate) mod browser;
 pub(crate) mod certificates;
 pub(crate) mod client;

@@ -11,6 +11,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::auth::Authenticator;
+use crate::auth::claim_argument;
 use crate::auth::jwt;
 use crate::auth::private_key::PRIVATE_KEY_ALGORITHMS;
 use crate::auth::private_key::PrivateKey;
@@ -42,7 +43,7 @@ pub struct MintArgs {
     ttl: Duration,
     /// A further claim, or another value for one. VALUE is JSON, or else a text. NAME may be a path with dots. May be
     /// repeated.
-    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claims::claim)]
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim_argument::parse)]
     claims: Vec<(String, Value)>,
     /// The kid of the [[auth.key]] that signs, or the kid in the header if you name a file with a key [default: the
     /// first key of the configuration].
@@ -89,7 +90,7 @@ fn mint(config: &Config, args: &MintArgs, now: SystemTime) -> Result<String, Str
     }
     let mut all = claims::claims(&config.auth, &issuer, &args.user, &args.roles, args.ttl, now);
     for (name, value) in &args.claims {
-        claims::set(&mut all, name, value.clone());
+        claim_argument::set(&mut all, name, value.clone());
     }
     signer.mint(claims::header_type(&issuer), &all)
 }

@@ -19,6 +19,7 @@ use crate::config::auth::service::ServiceConfig;
 use crate::config::endpoint::access::AccessConfig;
 use crate::config::listen_address::ListenAddress;
 use crate::http::accept::SocketCount;
+use crate::http::admin::view::AdminView;
 use crate::http::authorization::authorization;
 use crate::http::authorization::credentials;
 use crate::http::connection_info::ConnectionInfo;
@@ -27,6 +28,7 @@ use crate::http::problem::Problem;
 use crate::http::request_id;
 use crate::lane::inbox::InboxSender;
 use crate::node::Node;
+use crate::node::current::Current;
 use crate::shard::handle::Shards;
 use crate::telemetry::limit::LimitByReason;
 
@@ -41,8 +43,11 @@ pub struct Admin {
     pub inboxes: Vec<InboxSender>,
     /// The sockets of the public listeners.
     pub sockets: SocketCount,
+    /// What the configuration in use means for the pages.
+    pub view: Current<AdminView>,
     reach: Reach,
-    policy: Policy,
+    /// The policy of the listener itself.
+    pub(super) policy: Policy,
 }
 
 /// Who can connect to the listener.
@@ -75,6 +80,7 @@ impl Admin {
             shards: shards.clone(),
             inboxes: inboxes.to_vec(),
             sockets: sockets.clone(),
+            view: Current::new(AdminView::default()),
             reach,
             policy: authenticator.policy(&AccessConfig::default(), "admin")?,
         })

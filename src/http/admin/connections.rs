@@ -6,10 +6,8 @@ use std::time::SystemTime;
 use futures_util::future::join_all;
 use serde_json::Value;
 use serde_json::json;
-use tidegate_document::quote::plain;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::timestamp::Timestamp;
-use tidegate_protocol::url;
 use warp::http::StatusCode;
 use warp::reply::Reply as _;
 use warp::reply::Response;
@@ -20,6 +18,10 @@ use crate::connection::report::ConnectionList;
 use crate::connection::report::ConnectionReport;
 use crate::connection::report::SubscriptionReport;
 use crate::http::admin::access::Admin;
+use crate::http::admin::parameters::bad;
+use crate::http::admin::parameters::number;
+use crate::http::admin::parameters::parameters;
+use crate::http::admin::parameters::unknown;
 use crate::http::problem::Problem;
 use crate::shard::job::ConnectionDetails;
 use crate::shard::job::ShardJob;
@@ -106,9 +108,8 @@ impl ConnectionsQuery {
     fn parse(query: &str) -> Result<Self, Problem> {
         let mut parsed = Self { filter: ConnectionFilter::default(), limit: DEFAULT_LIMIT, offset: 0 };
         let Self { filter, limit, offset } = &mut parsed;
-        for (name, value) in url::query_pairs(query).filter(|(name, _)| !name.is_empty()) {
-            let value =
-                value.ok_or_else(|| bad(format!("the value of `{}` is not valid UTF-8", plain(&name))))?;
+        for parameter in parameters(query) {
+            let (name, value) = parameter?;
             match name.as_str() {
                 "user" => filter.user = Some(value),
                 "channel" => {
@@ -121,23 +122,11 @@ impl ConnectionsQuery {
                 }
                 "limit" => *limit = number("limit", &value, 1, MAX_LIMIT)?,
                 "offset" => *offset = number("offset", &value, 0, MAX_OFFSET)?,
-                _ => {
-                    let known = "user, channel, address, limit, offset";
-                    return Err(bad(format!("there is no parameter {}: use {known}", plain(&name))));
-                }
+                _ => return Err(unknown(&name, "user, channel, address, limit, offset")),
             }
         }
         Ok(parsed)
     }
-}
-
-fn number(name: &str, value: &str, least: usize, most: usize) -> Result<usize, Problem> {
-    let number = value.parse().ok().filter(|number| (least..=most).contains(number));
-    number.ok_or_else(|| bad(format!("`{name}` is not a whole number from {least} to {most}")))
-}
-
-fn bad(detail: String) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail)
 }
 
 #[cfg(test)]

@@ -1,0 +1,31 @@
+//! What the pages of the admin listener share: how they read parameters, and the error for a wrong one.
+
+use tidegate_document::quote::plain;
+use tidegate_protocol::url;
+use warp::http::StatusCode;
+
+use crate::http::problem::Problem;
+
+/// The parameters of a query with their values, in order. Parameters without a name are skipped.
+pub(super) fn parameters(query: &str) -> impl Iterator<Item = Result<(String, String), Problem>> {
+    url::query_pairs(query).filter(|(name, _)| !name.is_empty()).map(|(name, value)| match value {
+        Some(value) => Ok((name, value)),
+        None => Err(bad(format!("the value of `{}` is not valid UTF-8", plain(&name)))),
+    })
+}
+
+/// The error for a parameter that a page does not have. `known` lists those that it has.
+pub(super) fn unknown(name: &str, known: &str) -> Problem {
+    bad(format!("there is no parameter {}: use {known}", plain(name)))
+}
+
+/// A whole number.
+pub(super) fn number(name: &str, value: &str, least: usize, most: usize) -> Result<usize, Problem> {
+    let number = value.parse().ok().filter(|number| (least..=most).contains(number));
+    number.ok_or_else(|| bad(format!("`{name}` is not a whole number from {least} to {most}")))
+}
+
+/// The answer to a request that a page cannot understand.
+pub(super) fn bad(detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail)
+}

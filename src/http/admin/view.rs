@@ -1,0 +1,15 @@
+//! `AdminView`: what the admin listener shows of the configuration in use. A reload replaces it.
+
+use std::sync::Arc;
+
+use tidegate_protocol::class::Class;
+
+use crate::http::gate::Gate;
+
+/// What the admin listener shows of the configuration in use.
+#[derive(Debug, Default)]
+pub struct AdminView {
+    /// The gate of each listener.
+    pub gates: Vec<Arc<Gate>>,
+    pub classes: Vec<Class>,
+}

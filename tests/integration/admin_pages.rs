@@ -1,0 +1,170 @@
+//! What the pages of the admin listener say about a node.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use serde_json::json;
+use tidegate::config::Config;
+use tidegate::config::endpoint::EndpointConfig;
+use tidegate::config::endpoint::VocabularyFile;
+use tidegate::config::endpoint::access::AccessConfig;
+use tidegate_vocabulary::compile::compile;
+
+use crate::access::api_key;
+use crate::support::admin::address;
+use crate::support::admin::get;
+use crate::support::admin::json_of;
+use crate::support::admin::json_with;
+use crate::support::admin::on_loopback;
+use crate::support::edge::TestEdge;
+use crate::support::edge::role;
+use crate::support::edge::token;
+use crate::support::edge::token_with;
+use crate::support::eventually;
+
+const KEY: &str = "8d1e-the-key-of-the-dashboard";
+
+const OWN_PATHS: &str = r#"
+name = "own-paths"
+[[path]]
+name = "own"
+path = "/own/{user_id}"
+require = { "path.user_id" = "{user}" }
+[[deliver]]
+pattern = "news.*"
+send = "{data}"
+"#;
+
+/// `/ws` needs a token, `/open` no credential, and `/own/<user>` a token of that user.
+fn with_endpoints(config: &mut Config) {
+    on_loopback(config);
+    config.roles.push(role("guest", &["prices.*"], &[], &[]));
+    config.auth.api_keys = vec![api_key(KEY, "dashboard", "user")];
+    let at =
+        |path: &str, access| EndpointConfig { path: path.to_owned(), access, ..EndpointConfig::default() };
+    let open = AccessConfig { anonymous_role: Some("guest".to_owned()), ..AccessConfig::default() };
+    let file = Some(VocabularyFile(Arc::new(compile(OWN_PATHS).unwrap().vocabulary)));
+    let (path, vocabulary) = (String::new(), "own-paths".to_owned());
+    let own = EndpointConfig { path, vocabulary, file, ..EndpointConfig::default() };
+    config.endpoints = vec![at("/ws", AccessConfig::default()), at("/open", open), own];
+}
+
+async fn explain(edge: &TestEdge, query: &str, credential: Option<&str>) -> Value {
+    let header = credential.map(|credential| format!("Explain-Token: {credential}\r\n")).unwrap_or_default();
+    json_with(edge, &format!("/explain?{query}"), &header).await
+}
+
+#[tokio::test]
+async fn what_the_node_explains_is_what_it_decides() {
+    let edge = TestEdge::with(with_endpoints).await;
+    let alice = token("alice");
+    let mut client = edge.client("alice").await;
+    for (subject, allowed, rule) in [
+        ("chat.a", true, Some("chat.>")),
+        ("user.alice.orders", true, Some("user.{sub}.>")),
+        ("user.bob.orders", false, None),
+        ("chat.%3E", true, Some("chat.>")),
+        ("%24SRV.PING", false, None),
+        ("tidegate.nodes", false, None),
+    ] {
+        let query = format!("operation=subscribe&path=%2Fws&subject={subject}");
+        let body = explain(&edge, &query, Some(&alice)).await;
+        assert_eq!(
+            (body["allowed"].as_bool(), body["rule"]["rule"].as_str()),
+            (Some(allowed), rule),
+            "{body}"
+        );
+        assert_eq!(body["detail"].is_null(), allowed, "{body}");
+        client.send(&json!({ "type": "subscribe", "channel": body["subject"] })).await;
+        client.expect(if allowed { "subscribed" } else { "error" }).await;
+    }
+    let body = explain(&edge, "operation=subscribe&path=%2Fws&subject=user.alice.x", Some(&alice)).await;
+    let expected = json!({
+        "node": &*edge.app.node.name,
+        "operation": "subscribe",
+        "subject": "user.alice.x",
+        "endpoint": "/ws",
+        "class": null,
+        "allowed": true,
+        "detail": null,
+        "rule": { "role": "user", "effect": "allow", "rule": "user.{sub}.>", "patterns": ["user.alice.>"] },
+        "withdrawn": false,
+        "rules": [
+            { "role": "user", "effect": "allow", "rule": "prices.>", "patterns": ["prices.>"] },
+            { "role": "user", "effect": "allow", "rule": "chat.>", "patterns": ["chat.>"] },
+            { "role": "user", "effect": "allow", "rule": "user.{sub}.>", "patterns": ["user.alice.>"] },
+        ],
+        "user": "alice",
+        "in_subjects": "alice",
+        "anonymous": false,
+        "roles": ["user"],
+        "issuer": null,
+        "expires_at": body["expires_at"],
+    });
+    assert_eq!(body, expected);
+    let body = explain(&edge, "operation=publish&subject=prices.A&role=admin&role=user&user=bob", None).await;
+    assert_eq!((&body["allowed"], &body["user"]), (&json!(false), &json!("bob")), "{body}");
+    let class = json!({ "pattern": "prices.>", "kind": "latest", "snapshot": true });
+    assert_eq!((&body["class"], &body["endpoint"]), (&class, &Value::Null), "{body}");
+}
+
+#[tokio::test]
+async fn an_endpoint_decides_who_a_client_is() {
+    let edge = TestEdge::with(with_endpoints).await;
+    let (alice, expired) = (token("alice"), token_with(&json!({ "iat": 1, "exp": 2 })));
+    for (query, credential, allowed, member, value) in [
+        ("path=%2Fws", None, false, "refused", json!("unauthorized")),
+        ("path=%2Fws", Some(&*expired), false, "refused", json!("expired")),
+        ("path=%2Fws", Some(KEY), false, "refused", json!("malformed")),
+        ("path=%2Fws&via=http", Some(KEY), true, "user", json!("dashboard")),
+        ("", Some(KEY), true, "user", json!("dashboard")),
+        ("path=%2Fopen", None, true, "roles", json!(["guest"])),
+        ("path=%2Fopen", None, true, "anonymous", json!(true)),
+        ("path=%2Fown%2Falice", Some(&*alice), true, "user", json!("alice")),
+        ("path=%2Fown%2Fbob", Some(&*alice), false, "detail", json!("this path belongs to another user")),
+    ] {
+        let query = format!("operation=subscribe&subject=prices.A&{query}");
+        let body = explain(&edge, &query, credential).await;
+        assert_eq!((body["allowed"].as_bool(), &body[member]), (Some(allowed), &value), "{query}: {body}");
+    }
+    for (query, headers, status, code) in [
+        ("operation=subscribe&subject=a&path=%2Fnowhere", "", 404, "not_found"),
+        ("operation=subscribe&subject=a", "", 400, "bad_request"),
+        ("operation=subscribe&subject=a&role=usr", "", 400, "bad_request"),
+        ("operation=subscribe&subject=a&role=user", "Explain-Token: a.b.c\r\n", 400, "bad_request"),
+        ("operation=subscribe&subject=a", "Explain-Token: a\r\nExplain-Token: b\r\n", 400, "bad_credential"),
+    ] {
+        let headers = format!("Host: localhost\r\n{headers}");
+        let answer = get(&address(&edge), &format!("/explain?{query}"), &headers).await;
+        assert_eq!((answer.status, &answer.json()["code"]), (status, &json!(code)), "{query}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn revocations_are_part_of_an_explanation() {
+    let edge = TestEdge::with(with_endpoints).await;
+    let alice = token("alice");
+    let operator = edge.nats.operator().await;
+    let revoke = async |revocation: Value| {
+        operator.request("tidegate.revoke", revocation.to_string().into()).await.unwrap();
+    };
+    let query = "operation=subscribe&path=%2Fws&subject=chat.a";
+    let allowed = async |credential| explain(&edge, query, credential).await["allowed"].as_bool();
+    assert_eq!(allowed(Some(&*alice)).await, Some(true));
+    revoke(json!({ "user": "alice", "deny": { "subscribe": ["chat.a"] } })).await;
+    eventually("the permission is withdrawn", async || allowed(Some(&*alice)).await == Some(false)).await;
+    let body = explain(&edge, query, Some(&alice)).await;
+    assert_eq!((&body["withdrawn"], &body["rule"]), (&json!(true), &Value::Null), "{body}");
+    let named = explain(&edge, &format!("{query}&role=user&user=alice"), None).await;
+    assert_eq!(named["withdrawn"], true, "{named}");
+    revoke(json!({ "user": "alice" })).await;
+    eventually("the user is revoked", async || {
+        explain(&edge, query, Some(&alice)).await["refused"] == "revoked"
+    })
+    .await;
+    let named = explain(&edge, &format!("{query}&role=user&user=alice"), None).await;
+    assert_eq!((&named["allowed"], &named["refused"]), (&json!(false), &json!("revoked")), "{named}");
+    let other = explain(&edge, &format!("{query}&role=user&user=bob"), None).await;
+    assert_eq!(other["allowed"], true, "{other}");
+    assert_eq!(json_of(&edge, "/connections").await["matching"], 0);
+}
