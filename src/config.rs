@@ -23,6 +23,7 @@ mod class;
 mod role;
 
 pub mod load;
+pub mod report;
 pub mod source;
 
 mod browsers;

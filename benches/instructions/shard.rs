@@ -65,7 +65,7 @@ pub(crate) fn run(configure: fn(&mut Config), drive: fn(Driver) -> LocalBoxFutur
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let _guard = runtime.enter();
         let listener = Listener::bind(&ListenAddress::Tcp(([127, 0, 0, 1], 0).into())).unwrap();
-        let options = AppOptions { config, listener, hooks: Default::default() };
+        let options = AppOptions { config, report: Default::default(), listener, hooks: Default::default() };
         parts::build(&options, None, (budget, &SocketCount::new(budget.sockets)), &stop).unwrap()
     };
     let mut part = built.parts.remove(0);

@@ -29,6 +29,7 @@ use crate::config::endpoint;
 use crate::config::endpoint::VocabularyFile;
 use crate::config::limits::Limits;
 use crate::config::origin::WebOrigin;
+use crate::config::report::ConfigReport;
 use crate::connection::settings::ConnectionSettings;
 use crate::http;
 use crate::http::Pages;
@@ -141,7 +142,7 @@ pub fn build(
     };
     let routes = listener_routes(config, tls, settings, (address, admin.as_ref()))?;
     if let Some(admin) = &admin {
-        admin.view.replace(admin_view(config, &routes));
+        admin.view.replace(admin_view(config, options.report.clone(), &routes));
     }
     let routes = watch::Sender::new(routes);
     let ends = handles.into_iter().zip(requests).zip(inboxes).zip(questions).zip(statuses);
@@ -282,9 +283,9 @@ pub fn listener_routes(
 }
 
 /// What the admin listener shows of this configuration.
-pub fn admin_view(config: &Config, routes: &[ListenerRoutes]) -> AdminView {
+pub fn admin_view(config: &Config, report: ConfigReport, routes: &[ListenerRoutes]) -> AdminView {
     let gates = routes.iter().map(|routes| Arc::clone(&routes.gate)).collect();
-    AdminView { gates, classes: config.classes.clone() }
+    AdminView { gates, classes: config.classes.clone(), report }
 }
 
 /// What the gates of all listeners have in common.

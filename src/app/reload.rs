@@ -16,6 +16,7 @@ use crate::config::limits::Limits;
 use crate::config::listen_address::ListenAddress;
 use crate::config::log::LogConfig;
 use crate::config::nats::NatsConfig;
+use crate::config::report::ConfigReport;
 use crate::config::server::ServerConfig;
 use crate::config::tls::TlsConfig;
 use crate::lane::LaneRequest;
@@ -28,8 +29,8 @@ impl App {
     /// reads certificates again. Handshakes, calls and credentials that come later are decided by it. A client that is
     /// connected keeps the vocabulary and the limits of its connection, and its permissions until it sends another token.
     /// Returns what has changed, and what else has changed and needs a restart: that stays as it is. Changes nothing if it
-    /// returns an error.
-    pub async fn reload(&self, new: Config) -> anyhow::Result<Reloaded> {
+    /// returns an error. `report` is that of the new configuration.
+    pub async fn reload(&self, new: Config, report: ConfigReport) -> anyhow::Result<Reloaded> {
         let current = self.config.borrow().clone();
         let (next, needs_restart) = merge(&current, &new);
         let changed = differences(&current, &next);
@@ -70,7 +71,8 @@ impl App {
         self.sockets.change_max(budget.sockets);
         node.current_authenticator.replace(authenticator);
         if let Some(admin) = &self.admin {
-            admin.view.replace(parts::admin_view(&next, &routes));
+            let report = admin.view.get().report.reloaded(report, &needs_restart);
+            admin.view.replace(parts::admin_view(&next, report, &routes));
         }
         self.routes.send_replace(routes);
         self.reload_certificates();

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use tidegate_document::node::Value;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Kind;
 use tidegate_protocol::class::Priority;
@@ -39,6 +40,7 @@ use crate::config::auth::key::KeyConfig;
 use crate::config::log::LogFormat;
 use crate::config::nats::NatsConfig;
 use crate::config::nats::login::NatsLogin;
+use crate::config::report::ConfigReport;
 use crate::config::secret::Secret;
 use crate::nats::client::Client;
 use crate::net::listener::Listener;
@@ -51,6 +53,8 @@ const SUBSCRIBE: [&str; 4] = ["prices.*", "prices.*.*", "user.{sub}.>", "demo.>"
 const ADMIN: &str = "admin.*";
 /// Where every user may publish and request.
 const PUBLISH: &str = "demo.>";
+/// The origin of settings that the command has changed.
+const COMMAND: &str = "tidegate dev";
 
 /// The arguments of `tidegate dev`.
 #[derive(Debug, Args)]
@@ -104,30 +108,42 @@ pub fn run(args: &DevArgs) -> ExitCode {
     }
     let publishes = server == NatsFrom::Started || args.demo_data;
     let login = args.demo_user.as_ref().unwrap_or(&loaded.config.nats.login).clone();
-    block_on(dev(loaded.config, server, publishes.then_some(login)))
+    block_on(dev(loaded.config, loaded.report, server, publishes.then_some(login)))
 }
 
 /// With `producer`, publishes the demo data with this login.
-async fn dev(config: Config, server: NatsFrom, producer: Option<NatsLogin>) -> anyhow::Result<()> {
+async fn dev(
+    config: Config,
+    report: ConfigReport,
+    server: NatsFrom,
+    producer: Option<NatsLogin>,
+) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let stop = CancellationToken::new();
     let supervisor = TaskTracker::new();
-    let mut demo = with_demo(config)?;
+    let mut demo = with_demo(config.clone())?;
+    let mut report = report_of_demo(report, &config, &demo.config);
     if server == NatsFrom::Started {
         let program = config::nats_server_program();
         let start = NatsServer::start(program.as_deref());
         let Some(server) = signals.unless_ended(start).await? else { return Ok(()) };
+        report.set_by_command(COMMAND, "nats.url", Value::Text(server.url()));
         demo.config.nats = NatsConfig { urls: vec![server.url()], ..demo.config.nats };
         supervisor.spawn(server.supervise(stop.clone()));
     }
-    let result = Box::pin(with_nats(demo, producer, signals)).await;
+    let result = Box::pin(with_nats(demo, report, producer, signals)).await;
     stop.cancel();
     supervisor.close();
     supervisor.wait().await;
     result
 }
 
-async fn with_nats(demo: Demo, producer: Option<NatsLogin>, mut signals: Signals) -> anyhow::Result<()> {
+async fn with_nats(
+    demo: Demo,
+    report: ConfigReport,
+    producer: Option<NatsLogin>,
+    mut signals: Signals,
+) -> anyhow::Result<()> {
     let Demo { config, users, has_demo_roles } = demo;
     let tokens = users.into_iter().map(|user| user.with_token(&config)).collect::<Result<Vec<_>, _>>()?;
     let listen = &config.http.listen;
@@ -137,7 +153,7 @@ async fn with_nats(demo: Demo, producer: Option<NatsLogin>, mut signals: Signals
         (Err(_), Some(listen)) => app::listen(&SocketAddr::new(listen.ip(), 0).into(), "http.listen")?,
         (Err(_), None) => app::listen(listen, "http.listen")?,
     };
-    let start = App::start(serve::options(config.clone(), listener));
+    let start = App::start(serve::options(config.clone(), report, listener));
     let Some(app) = signals.unless_ended(start).await? else { return Ok(()) };
     let publishes = producer.is_some();
     let producer = match producer {
@@ -190,6 +206,28 @@ fn with_demo(config: Config) -> anyhow::Result<Demo> {
         config.classes = demo_classes()?;
     }
     Ok(Demo { config, users, has_demo_roles })
+}
+
+/// The settings that the command has changed have it as their origin.
+fn report_of_demo(mut report: ConfigReport, config: &Config, demo: &Config) -> ConfigReport {
+    for (key, value) in [
+        ("http.console", Value::Boolean(true)),
+        ("server.drain_s", Value::Whole(0)),
+        ("server.lame_duck_s", Value::Whole(0)),
+    ] {
+        report.set_by_command(COMMAND, key, value);
+    }
+    for (key, has_changed) in [
+        ("auth.key", config.auth.keys != demo.auth.keys),
+        ("auth.issuer", config.auth.issuers != demo.auth.issuers),
+        ("role", config.roles != demo.roles),
+        ("class", config.classes != demo.classes),
+    ] {
+        if has_changed {
+            report.add_by_command(COMMAND, key);
+        }
+    }
+    report
 }
 
 /// Adds the roles of the demo's users, and the rights that they lack.

@@ -16,6 +16,7 @@ use crate::cli::signals::Signals;
 use crate::config::Config;
 use crate::config::invalid::InvalidConfig;
 use crate::config::log::LogFormat;
+use crate::config::report::ConfigReport;
 use crate::net::listener::Listener;
 use crate::telemetry;
 
@@ -30,21 +31,21 @@ pub fn run(common: &Common) -> ExitCode {
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
-    block_on_logged(serve(common, loaded.config))
+    block_on_logged(serve(common, loaded.config, loaded.report))
 }
 
-async fn serve(common: &Common, config: Config) -> anyhow::Result<()> {
+async fn serve(common: &Common, config: Config, report: ConfigReport) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let listener = app::listen(&config.http.listen, "http.listen")?;
-    match signals.unless_ended(App::start(options(config, listener))).await? {
+    match signals.unless_ended(App::start(options(config, report, listener))).await? {
         Some(app) => until_end(app, signals, async |app: &App| reload(app, common).await).await,
         None => Ok(()),
     }
 }
 
 /// The options of a node without faults for tests.
-pub(super) fn options(config: Config, listener: Listener) -> AppOptions {
-    AppOptions { config, listener, hooks: Default::default() }
+pub(super) fn options(config: Config, report: ConfigReport, listener: Listener) -> AppOptions {
+    AppOptions { config, report, listener, hooks: Default::default() }
 }
 
 /// Loads the configuration again and applies it. If it has a mistake, the node goes on with the old one.
@@ -62,7 +63,7 @@ async fn reload(app: &App, common: &Common) {
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
-    match app.reload(loaded.config).await {
+    match app.reload(loaded.config, loaded.report).await {
         Ok(Reloaded { changed, needs_restart }) => log_reloaded(&changed, &needs_restart),
         Err(error) => {
             app.node.counts.reload_failures.count();

@@ -20,6 +20,7 @@ use crate::config::listen_address::ListenAddress;
 use crate::config::log::LogConfig;
 use crate::config::nats::NatsConfig;
 use crate::config::reader::ConfigReader;
+use crate::config::report::ConfigReport;
 use crate::config::role;
 use crate::config::server::ServerConfig;
 use crate::config::source;
@@ -35,6 +36,8 @@ pub struct Loaded {
     pub warnings: Vec<Diagnostic>,
     /// The file that was read, or `defaults`.
     pub origin: String,
+    /// Every setting and where it is from.
+    pub report: ConfigReport,
 }
 
 /// Reads, merges and checks all of `sources`.
@@ -50,10 +53,10 @@ pub fn load_and_inspect(
     let keys = known_keys();
     let gathered = source::gather(sources, &keys).map_err(InvalidConfig)?;
     let origin = gathered.file.as_deref().map_or_else(|| "defaults".to_owned(), source::shown);
-    let reader = ConfigReader::new(&gathered.root, &origin, keys);
+    let reader = ConfigReader::new(&gathered.root, &origin, keys.clone());
     gathered.errors.into_iter().for_each(|error| reader.diagnostics.add(error));
     let mut config = read(&reader);
-    apply_port(&mut config, sources, &reader);
+    let port_variable = apply_port(&mut config, sources, &reader);
     for diagnostic in inspect(&config) {
         // A file that cannot be opened has an error already.
         if !reader.diagnostics.refuses(&diagnostic.key) {
@@ -61,7 +64,15 @@ pub fn load_and_inspect(
         }
     }
     let Findings { errors, warnings } = reader.diagnostics.finish();
-    if errors.is_empty() { Ok(Loaded { config, warnings, origin }) } else { Err(InvalidConfig(errors)) }
+    if !errors.is_empty() {
+        return Err(InvalidConfig(errors));
+    }
+    let file = gathered.file.as_deref().map(source::shown);
+    let mut report = ConfigReport::new(&gathered.root, file, &keys, &config);
+    if let Some(variable) = port_variable {
+        report.set_by_variable("http.listen", variable, &config.http.listen);
+    }
+    Ok(Loaded { config, warnings, origin, report })
 }
 
 /// Reading an empty document asks for every key.
@@ -97,17 +108,18 @@ fn read(reader: &ConfigReader<'_>) -> Config {
     })
 }
 
-/// Hosting platforms set `PORT`. It replaces the port of `http.listen`, unless a flag sets that key.
-fn apply_port(config: &mut Config, sources: &Sources, reader: &ConfigReader<'_>) {
+/// Hosting platforms set `PORT`. It replaces the port of `http.listen`, unless a flag sets that key. Returns the name of the
+/// variable if it has done so.
+fn apply_port<'s>(config: &mut Config, sources: &'s Sources, reader: &ConfigReader<'_>) -> Option<&'s str> {
     let variable = sources.environment.iter().find(|(name, value)| name == "PORT" && !value.is_empty());
-    let Some((name, value)) = variable else { return };
+    let (name, value) = variable?;
     if sources.flags.iter().any(|(key, _)| key == "http.listen") {
-        return;
+        return None;
     }
     match value.trim().parse() {
         Ok(port) => {
             // A Unix socket has no port.
-            let ListenAddress::Tcp(address) = &mut config.http.listen else { return };
+            let ListenAddress::Tcp(address) = &mut config.http.listen else { return None };
             address.set_port(port);
             let listen = &config.http.listen;
             let taken = config.endpoints.iter().position(|endpoint| endpoint.listen.as_ref() == Some(listen));
@@ -116,11 +128,13 @@ fn apply_port(config: &mut Config, sources: &Sources, reader: &ConfigReader<'_>)
                 let help = "give the endpoint another port, or remove its `listen`";
                 reader.diagnostics.add(Diagnostic::error("http.listen", message, help).with_origin(name));
             }
+            Some(name)
         }
         Err(_) => {
             let message = format!("{} is not a port", quoted(value));
             let help = "write a whole number from 0 to 65535; 0 picks a free port";
             reader.diagnostics.add(Diagnostic::error("http.listen", message, help).with_origin(name));
+            None
         }
     }
 }

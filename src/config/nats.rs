@@ -2,7 +2,7 @@
 
 pub mod login;
 
-mod address;
+pub(super) mod address;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -45,6 +45,10 @@ impl<'t> ConfigReader<'t> {
         self.keys.borrow_mut().insert(key, range);
     }
 
+    pub(super) fn add_secret(&self, key: String) {
+        self.keys.borrow_mut().insert_secret(key);
+    }
+
     pub(super) fn keys(&self) -> Ref<'_, KnownKeys> {
         self.keys.borrow()
     }

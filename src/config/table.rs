@@ -238,6 +238,13 @@ impl<'a> ConfigTable<'a> {
         }
     }
 
+    fn add_secret_key(&self, key: &str) {
+        self.add_key(key, None);
+        if self.reader.is_survey {
+            self.reader.add_secret(without_indices(&self.section.path_to(key)));
+        }
+    }
+
     fn found<T>(&self, key: &'static str, value: T) -> Option<SetValue<T>> {
         let layer = Layer::of(self.section.get(key)?);
         Some(SetValue { value, key: self.section.path_to(key), layer })

@@ -25,6 +25,7 @@ mod messages;
 mod mistakes;
 mod precedence;
 mod ranges;
+mod report;
 mod secrecy;
 mod shipped;
 mod vocabularies;

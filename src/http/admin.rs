@@ -1,6 +1,7 @@
 //! The admin listener: metrics, connections, explanations and health, for operators.
 
 pub mod access;
+mod config;
 mod connections;
 mod explain;
 mod metrics;
@@ -39,6 +40,7 @@ enum AdminPage {
     /// The connection with this session.
     Connection(String),
     Explain,
+    Config,
 }
 
 impl AdminPage {
@@ -48,6 +50,7 @@ impl AdminPage {
             "/metrics" => Some(Self::Metrics),
             "/connections" => Some(Self::Connections),
             "/explain" => Some(Self::Explain),
+            "/config" => Some(Self::Config),
             path => {
                 let session = path.strip_prefix("/connections/").filter(|session| !session.is_empty());
                 session.map(|session| Self::Connection(session.to_owned()))
@@ -68,6 +71,7 @@ impl AdminPage {
             Self::Connections => connections::list(admin, query).await,
             Self::Connection(session) => connections::describe(admin, session).await,
             Self::Explain => explain::answer(admin, headers, query, connection).await,
+            Self::Config => Ok(config::answer(admin)),
         }
     }
 }

@@ -180,6 +180,7 @@ pub(crate) const DOORS: [(&str, &[&str]); 48] = [
             "config",
             "auth/explanation.rs",
             "auth/keys.rs",
+            "http/admin/config.rs",
             "http/admin/parameters.rs",
             "nats/files.rs",
             "net/tls/files.rs",

@@ -16,11 +16,16 @@ use crate::support::admin::get;
 use crate::support::admin::json_of;
 use crate::support::admin::json_with;
 use crate::support::admin::on_loopback;
+use crate::support::edge::SECRET;
 use crate::support::edge::TestEdge;
 use crate::support::edge::role;
 use crate::support::edge::token;
 use crate::support::edge::token_with;
 use crate::support::eventually;
+use crate::support::nats_server::NatsServer;
+use crate::support::nats_server::PASSWORD;
+use crate::support::process::Process;
+use crate::support::within;
 
 const KEY: &str = "8d1e-the-key-of-the-dashboard";
 
@@ -167,4 +172,36 @@ async fn revocations_are_part_of_an_explanation() {
     let other = explain(&edge, &format!("{query}&role=user&user=bob"), None).await;
     assert_eq!(other["allowed"], true, "{other}");
     assert_eq!(json_of(&edge, "/connections").await["matching"], 0);
+}
+
+#[tokio::test]
+async fn the_configuration_is_shown_with_its_origins_and_without_its_secrets() {
+    let nats = NatsServer::start().await;
+    let config = |more: &str| format!("admin.listen = \"127.0.0.1:0\"\nlimits.subscriptions = 77\n{more}");
+    let mut node = Process::serve(&nats.node_url(), &config("")).await;
+    let address = node.logged("serving /metrics", |_| true).await["address"].as_str().unwrap().to_owned();
+    let settings = async || get(&address, "/config", "Host: localhost\r\n").await.json();
+    let body = settings().await;
+    let of = |body: &Value, key: &str| {
+        let setting = &body["settings"][key];
+        (setting["value"].clone(), setting["from"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(of(&body, "limits.subscriptions"), (json!(77), "file".to_owned()), "{body}");
+    assert_eq!(of(&body, "limits.outbox_bytes"), (json!(1_048_576), "default".to_owned()), "{body}");
+    assert_eq!(of(&body, "auth.key").0[0]["secret"], "***", "{body}");
+    assert!(body["settings"]["limits.subscriptions"]["line"].as_u64() > Some(0), "{body}");
+    let text = body.to_string();
+    assert!(text.contains("***@127.0.0.1") && !text.contains(PASSWORD) && !text.contains(SECRET), "{text}");
+    // A reload changes what can change. The rest is as it was.
+    let secret = "a secret that is only used in this test";
+    let more = config("server.drain_s = 3\nlimits.outbox_frames = 99\n").replace("77", "78");
+    node.reload(&Process::config(&nats.node_url(), &more, secret, "prices.*"));
+    eventually("the reload", async || settings().await["settings"]["limits.subscriptions"]["value"] == 78)
+        .await;
+    let body = settings().await;
+    assert_eq!(of(&body, "limits.outbox_frames"), (json!(99), "file".to_owned()), "{body}");
+    assert_eq!(of(&body, "server.drain_s"), (json!(10), "default".to_owned()), "{body}");
+    assert_eq!(body["needs_restart"], json!(["server.drain_s"]), "{body}");
+    node.signal("TERM");
+    within("the end", node.ended()).await;
 }

@@ -9,7 +9,7 @@ use crate::config::nats::login::NatsLogin;
 use crate::config::secret::Secret;
 
 /// Returns the address with scheme and port only, and the login that it contained.
-pub(super) fn parse(text: &str) -> Result<(String, Option<NatsLogin>), ValueError> {
+pub(in crate::config) fn parse(text: &str) -> Result<(String, Option<NatsLogin>), ValueError> {
     let text = text.trim();
     let (scheme, rest) = text.split_once("://").unwrap_or(("nats", text));
     if !["nats", "tls"].contains(&scheme) {
@@ -25,7 +25,7 @@ pub(super) fn parse(text: &str) -> Result<(String, Option<NatsLogin>), ValueErro
 }
 
 /// Whether there is a login in the text, or what could be one if the host was forgotten: `user:password`.
-pub(super) fn may_have_login(text: &str) -> bool {
+pub(in crate::config) fn may_have_login(text: &str) -> bool {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
     let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
     text.contains('@')

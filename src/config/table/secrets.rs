@@ -110,7 +110,7 @@ impl ConfigTable<'_> {
 
     /// A text that no diagnostic shows.
     pub(in crate::config) fn secret_text(&self, key: &'static str) -> Option<SetValue<Secret>> {
-        self.add_key(key, None);
+        self.add_secret_key(key);
         let Some(text) = self.section.get(key)?.text() else {
             self.error(key, "the value is not a text", "write it between quotation marks");
             return self.found(key, Secret::new(String::new()));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tidegate_protocol::class::Class;
 
+use crate::config::report::ConfigReport;
 use crate::http::gate::Gate;
 
 /// What the admin listener shows of the configuration in use.
@@ -12,4 +13,6 @@ pub struct AdminView {
     /// The gate of each listener.
     pub gates: Vec<Arc<Gate>>,
     pub classes: Vec<Class>,
+    /// Every setting and where it is from.
+    pub report: ConfigReport,
 }

@@ -12,6 +12,7 @@ use tidegate::auth::jwt;
 use tidegate::config::Config;
 use tidegate::config::auth::key::KeyConfig;
 use tidegate::config::listen_address::ListenAddress;
+use tidegate::config::report::ConfigReport;
 use tidegate::config::secret::Secret;
 use tidegate::config::tls::CertificateFiles;
 use tidegate::hooks::Faults;
@@ -239,7 +240,7 @@ async fn start_with(config: Config, faults: &Arc<Faults>) -> App {
     let listener = Listener::bind(&address).unwrap();
     let hooks = Arc::clone(faults).into();
     secrets::check_logs();
-    App::start(AppOptions { config, listener, hooks }).await.unwrap()
+    App::start(AppOptions { config, report: ConfigReport::default(), listener, hooks }).await.unwrap()
 }
 
 /// Role `user` may subscribe to prices, chats and its own subjects, publish to `chat.>`, and request `svc.>`;
