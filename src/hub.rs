@@ -18,6 +18,7 @@ pub mod waiting_elements;
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -221,6 +222,22 @@ impl Hub {
             }
         }
         !self.has_topic(pattern)
+    }
+
+    /// The channels at these places of the table, each with its subscriptions.
+    pub fn channels(&self, places: Range<usize>) -> Vec<(Pattern, usize)> {
+        let topics = places.filter_map(|place| self.topics.get(place)).map(|numbered| &numbered.topic);
+        topics.filter_map(|topic| Some((topic.channel()?, topic.subscriptions()))).collect()
+    }
+
+    /// The number of places in the table.
+    pub fn table_size(&self) -> usize {
+        self.topics.capacity()
+    }
+
+    /// The subscriptions to a channel.
+    pub fn subscriptions_to(&self, channel: &Pattern) -> usize {
+        self.topic(channel).map_or(0, Topic::subscriptions)
     }
 
     /// Whether a subscription on this shard uses the pattern.

@@ -45,6 +45,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::hooks::Hooks;
 use crate::lane::bell::Bell;
+use crate::lane::counts::FeedActivity;
 use crate::lane::counts::LaneCounts;
 use crate::lane::directory::LaneDirectory;
 use crate::lane::encoder::Encoder;
@@ -90,6 +91,8 @@ pub enum LaneRequest {
         start_feed: bool,
         answer: oneshot::Sender<Option<Vec<Publication>>>,
     },
+    /// Return how busy the feeds of these channels are, in their order. At most a few hundred, which are one turn.
+    Activity { channels: Arc<[Pattern]>, answer: oneshot::Sender<Vec<Option<FeedActivity>>> },
 }
 
 /// Sends requests to a lane.

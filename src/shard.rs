@@ -1,6 +1,7 @@
 //! A shard: one thread with its runtime, lane, hub and connections. This file starts its tasks, and ends its sessions.
 
 mod audit;
+pub mod channels;
 pub mod cluster;
 pub mod handle;
 pub mod job;

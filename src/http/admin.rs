@@ -7,6 +7,7 @@ mod explain;
 mod metrics;
 mod parameters;
 mod process;
+mod subscriptions;
 pub mod view;
 
 use std::sync::Arc;
@@ -41,6 +42,7 @@ enum AdminPage {
     Connection(String),
     Explain,
     Config,
+    Subscriptions,
 }
 
 impl AdminPage {
@@ -51,6 +53,7 @@ impl AdminPage {
             "/connections" => Some(Self::Connections),
             "/explain" => Some(Self::Explain),
             "/config" => Some(Self::Config),
+            "/subscriptions" => Some(Self::Subscriptions),
             path => {
                 let session = path.strip_prefix("/connections/").filter(|session| !session.is_empty());
                 session.map(|session| Self::Connection(session.to_owned()))
@@ -72,6 +75,7 @@ impl AdminPage {
             Self::Connection(session) => connections::describe(admin, session).await,
             Self::Explain => explain::answer(admin, headers, query, connection).await,
             Self::Config => Ok(config::answer(admin)),
+            Self::Subscriptions => subscriptions::answer(admin, query).await,
         }
     }
 }

@@ -55,6 +55,20 @@ impl Topic {
         self.live.is_empty() && self.held.is_empty() && self.joining.is_none()
     }
 
+    /// The subscriptions in any state.
+    pub fn subscriptions(&self) -> usize {
+        let joining = self.joining.as_ref().map_or(0, |joining| joining.members.len());
+        self.live.len() + self.held.len() + joining
+    }
+
+    /// The subject or pattern. `None` without a subscription: only they have it.
+    pub fn channel(&self) -> Option<Pattern> {
+        let joining = self.joining.as_ref().and_then(|joining| joining.members.first());
+        let TopicMember { subscriber, subscription, .. } =
+            self.live.first().or_else(|| self.held.first()).or(joining)?;
+        subscriber.with_member(*subscription, |member| member.pattern.clone())
+    }
+
     /// Adds a subscription that waits for the lane. Returns true if the lane has to be asked, because no request for
     /// this format is open.
     pub fn join(&mut self, member: TopicMember) -> bool {

@@ -2,8 +2,10 @@
 
 use std::cell::Cell;
 use std::cell::RefCell;
+use std::time::Duration;
 
 use tidegate_protocol::class::Kind;
+use tidegate_protocol::moment::Moment;
 
 use crate::lane::shard_index::ShardIndex;
 
@@ -16,6 +18,23 @@ pub struct LaneCounts {
     connects: Cell<u64>,
     subscriptions: Cell<usize>,
     inbox_lost: RefCell<Vec<u64>>,
+}
+
+/// How busy a feed is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FeedActivity {
+    /// The messages since the feed began, modulo 2^32.
+    pub messages: u32,
+    /// When the last one arrived.
+    pub last: Option<Moment>,
+}
+
+impl FeedActivity {
+    /// Messages in a second, since it was as it was `elapsed` ago.
+    pub fn rate_since(self, earlier: Self, elapsed: Duration) -> f64 {
+        let messages = self.messages.wrapping_sub(earlier.messages);
+        if elapsed.is_zero() { 0.0 } else { f64::from(messages) / elapsed.as_secs_f64() }
+    }
 }
 
 /// The numbers of a lane at one moment.
@@ -82,6 +101,15 @@ impl LaneCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_is_counted_between_two_samples_also_when_the_count_begins_again() {
+        let sample = |messages| FeedActivity { messages, last: None };
+        let elapsed = Duration::from_secs(2);
+        assert!((sample(30).rate_since(sample(10), elapsed) - 10.0).abs() < 1e-9);
+        assert!((sample(9).rate_since(sample(u32::MAX), elapsed) - 5.0).abs() < 1e-9);
+        assert!(sample(9).rate_since(sample(1), Duration::ZERO).abs() < 1e-9);
+    }
 
     #[test]
     fn a_report_has_what_was_counted() {

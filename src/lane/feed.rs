@@ -19,6 +19,7 @@ use tidegate_protocol::error::ClientError;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::message::GapCause;
+use tidegate_protocol::moment::Moment;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::publication::Publication;
@@ -27,6 +28,7 @@ use tidegate_protocol::scratch::Scratch;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::topic_id::TopicId;
 
+use crate::lane::counts::FeedActivity;
 use crate::lane::encoder::Encoder;
 use crate::lane::encoder::encode_plain;
 use crate::lane::inbox::Item;
@@ -94,7 +96,11 @@ pub struct Feed {
     /// Only if the class has `stale_after`.
     silence: Option<Box<Silence>>,
     /// Since when no shard has wanted the feed.
-    idle_since: Option<Instant>,
+    idle_since: Option<Moment>,
+    /// The messages so far, modulo 2^32.
+    messages: u32,
+    /// When the last one arrived.
+    last_message: Option<Moment>,
 }
 
 impl Feed {
@@ -115,7 +121,9 @@ impl Feed {
             readers: Vec::new(),
             values: LastValues::new(limits),
             silence: class.stale_after.map(|_| Box::new(Silence { since: now, reported: false })),
-            idle_since: Some(now.0),
+            idle_since: Some(now.0.into()),
+            messages: 0,
+            last_message: None,
             class,
         }
     }
@@ -175,7 +183,7 @@ impl Feed {
             ShardItem { shard, item }
         }));
         if before > 0 && self.readers.is_empty() {
-            self.idle_since = Some(now);
+            self.idle_since = Some(now.into());
         }
     }
 
@@ -201,8 +209,13 @@ impl Feed {
     /// Restarts the linger time: someone has just asked for the last values.
     pub fn touch(&mut self, now: Instant) {
         if let Some(idle) = &mut self.idle_since {
-            *idle = now;
+            *idle = now.into();
         }
+    }
+
+    /// How busy it is.
+    pub fn activity(&self) -> FeedActivity {
+        FeedActivity { messages: self.messages, last: self.last_message }
     }
 
     pub fn class(&self) -> Arc<Class> {
@@ -250,13 +263,13 @@ impl Feed {
         self.readers.retain(|reader| reader.shard != shard);
         self.waiting.retain(|waiter| waiter.shard != shard);
         if self.readers.is_empty() && self.waiting.is_empty() {
-            self.idle_since.get_or_insert(now);
+            self.idle_since.get_or_insert_with(|| now.into());
         }
     }
 
     /// Whether no shard has wanted the feed for `linger`.
     pub fn is_idle(&self, linger: Duration, now: Instant) -> bool {
-        self.idle_since.is_some_and(|since| now.saturating_duration_since(since) >= linger)
+        self.idle_since.is_some_and(|since| now.saturating_duration_since(since.into()) >= linger)
             && !self.is_permanent()
     }
 
@@ -273,6 +286,8 @@ impl Feed {
         }
         self.gap_reported = false;
         encoder.counts().count_publication(self.class.kind);
+        self.messages = self.messages.wrapping_add(1);
+        self.last_message = Some(now.0.into());
         if self.readers.is_empty() && !self.class.snapshot {
             return Ok(());
         }

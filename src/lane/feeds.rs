@@ -20,6 +20,7 @@ use tidegate_protocol::renderers::Renderers;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::topic_id::TopicId;
 
+use crate::lane::counts::FeedActivity;
 use crate::lane::encoder::Encoder;
 use crate::lane::feed::Feed;
 use crate::lane::feed::ShardItem;
@@ -322,6 +323,12 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
     /// Whether the channels of a class share this subscription.
     pub fn is_shared(&self, key: K) -> bool {
         self.sources.get(&key).is_some_and(|source| source.shared)
+    }
+
+    /// How busy the feed of a channel is. `None` if there is no such feed.
+    pub fn activity(&self, channel: &Pattern) -> Option<FeedActivity> {
+        let entry = self.entries.get(*self.by_pattern.get(channel)?)?;
+        Some(entry.feed.activity())
     }
 
     pub fn pattern_of(&self, key: K) -> Option<&Pattern> {

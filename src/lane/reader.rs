@@ -44,6 +44,10 @@ impl Lane {
                 // The caller may have stopped waiting.
                 let _ = answer.send(known.filter(|_| self.subscriptions.is_connected()));
             }
+            LaneRequest::Activity { channels, answer } => {
+                let activity = |channel: &Pattern| self.feeds.activity(channel);
+                let _ = answer.send(channels.iter().map(activity).collect());
+            }
             LaneRequest::Render(renderers) => {
                 self.encoder.change_renderers(renderers.clone());
                 self.feeds.change_renderers(renderers);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::frame::VocabularyId;
+use tidegate_protocol::subject::Pattern;
 use tidegate_vocabulary::model::CompiledVocabulary;
 use tidegate_vocabulary::statistics::Statistics;
 use tokio::sync::oneshot;
@@ -20,6 +21,8 @@ use crate::node::answer_budget::HeldAnswer;
 use crate::node::call_limiter::Caller;
 use crate::node::refusals::Refused;
 use crate::node::services::ChannelReader;
+use crate::shard::channels::ChannelFilter;
+use crate::shard::channels::ChannelList;
 
 /// A job, and where its answer goes.
 #[derive(Debug)]
@@ -40,6 +43,10 @@ pub enum ShardJob {
     ListConnections { filter: Arc<ConnectionFilter>, most: usize, answer: oneshot::Sender<ConnectionList> },
     /// Return the connection with this session, if it is on this shard.
     DescribeConnection { session: Arc<str>, answer: oneshot::Sender<Option<ConnectionDetails>> },
+    /// Return the channels that a filter selects, at most this many of them.
+    ListChannels { filter: Arc<ChannelFilter>, most: usize, answer: oneshot::Sender<ChannelList> },
+    /// Return the subscriptions to each of these channels.
+    CountSubscriptions { channels: Arc<[Pattern]>, answer: oneshot::Sender<Vec<usize>> },
     /// Return what the shard and its lane have counted.
     Count { answer: oneshot::Sender<ShardReport> },
 }

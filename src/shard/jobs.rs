@@ -31,6 +31,7 @@ use crate::connection::table::Connections;
 use crate::connection::upstream;
 use crate::node::audit::event::AuditEvent;
 use crate::node::audit::event::AuditKind;
+use crate::shard::channels;
 use crate::shard::cluster::Cluster;
 use crate::shard::job::CallAnswer;
 use crate::shard::job::ConnectionDetails;
@@ -65,6 +66,12 @@ pub(super) async fn run(connections: Rc<Connections>, cluster: Cluster, job: Sha
         }
         ShardJob::DescribeConnection { session, answer } => {
             let _ = answer.send(describe_connection(&connections, &session).await);
+        }
+        ShardJob::ListChannels { filter, most, answer } => {
+            let _ = answer.send(channels::list(&connections.context, &filter, most).await);
+        }
+        ShardJob::CountSubscriptions { channels, answer } => {
+            let _ = answer.send(channels::count(&connections.context, &channels).await);
         }
         ShardJob::Count { answer } => {
             let _ = answer.send(report(&connections.context));

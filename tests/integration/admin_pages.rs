@@ -205,3 +205,57 @@ async fn the_configuration_is_shown_with_its_origins_and_without_its_secrets() {
     node.signal("TERM");
     within("the end", node.ended()).await;
 }
+
+#[tokio::test]
+async fn the_channels_with_the_most_subscriptions_are_listed_first_with_their_rates() {
+    let edge = TestEdge::with(on_loopback).await;
+    let (mut one, mut other) = edge.pair().await;
+    for channel in ["chat.busy", "prices.A", "prices.*"] {
+        one.subscribe(channel).await;
+    }
+    other.subscribe("chat.busy").await;
+    other.subscribe("prices.A").await;
+    let nats = edge.nats.client().await;
+    nats.publish("prices.A", "1".into()).await.unwrap();
+    nats.flush().await.unwrap();
+    other.expect("message").await;
+    let listed = async |query: &str| {
+        let body = json_of(&edge, &format!("/subscriptions?{query}")).await;
+        let of = |channel: &Value| {
+            format!("{} {}", channel["channel"].as_str().unwrap(), channel["subscriptions"])
+        };
+        body["channels"].as_array().unwrap().iter().map(of).collect::<Vec<_>>().join(", ")
+    };
+    for (query, expected) in [
+        ("", "chat.busy 2, prices.A 2, prices.* 1"),
+        ("limit=1", "chat.busy 2"),
+        ("limit=1&offset=1", "prices.A 2"),
+        ("offset=3", ""),
+        ("prefix=prices.A", "prices.A 2"),
+        ("pattern=prices.*", "prices.A 2, prices.* 1"),
+    ] {
+        assert_eq!(listed(query).await, expected, "{query}");
+    }
+    // Publications while the page samples. It waits a second, in which far more than 100 of these arrive.
+    let publishing = async {
+        loop {
+            nats.publish("chat.busy", "2".into()).await.unwrap();
+            nats.flush().await.unwrap();
+        }
+    };
+    let body = tokio::select! {
+        body = json_of(&edge, "/subscriptions") => body,
+        () = publishing => unreachable!("it never ends"),
+    };
+    assert_eq!((&body["subscriptions"], &body["exact"]), (&json!(5), &json!(true)), "{body}");
+    let channels = body["channels"].as_array().unwrap();
+    assert!(channels[0]["rate_per_s"].as_f64() > Some(0.0) && channels[0]["class"].is_null(), "{body}");
+    assert_eq!(
+        (&channels[1]["class"], channels[1]["rate_per_s"].as_f64()),
+        (&json!("prices.>"), Some(0.0)),
+        "{body}"
+    );
+    assert!(channels[1]["last_age_ms"].as_u64() >= body["sample_ms"].as_u64(), "{body}");
+    let wrong = get(&address(&edge), "/subscriptions?limit=0", "Host: localhost\r\n").await;
+    assert_eq!((wrong.status, &wrong.json()["code"]), (400, &json!("bad_request")), "{wrong:?}");
+}

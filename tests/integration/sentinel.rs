@@ -173,8 +173,13 @@ fn requests(query: &str, headers: &str) -> Vec<Vec<u8>> {
 }
 
 /// The pages of the admin listener.
-const ADMIN_PAGES: [&str; 4] =
-    ["/metrics", "/config", "/connections", "/explain?operation=subscribe&subject=prices.A&path=/ws"];
+const ADMIN_PAGES: [&str; 5] = [
+    "/metrics",
+    "/config",
+    "/connections",
+    "/subscriptions?prefix=nothing",
+    "/explain?operation=subscribe&subject=prices.A&path=/ws",
+];
 
 /// A node under test, and what it has answered so far.
 struct Watched {
