@@ -19,6 +19,7 @@ mod link_driver;
 mod login;
 pub mod message;
 mod message_queue;
+pub mod micro;
 mod other_users;
 mod outgoing;
 mod partial_denials;

@@ -30,6 +30,7 @@ pub mod tickets;
 pub mod user_slots;
 
 use std::sync::Arc;
+use std::time::Instant;
 use std::time::SystemTime;
 
 use tidegate_protocol::identity::Identity;
@@ -71,6 +72,10 @@ use crate::node::user_slots::UserSlots;
 pub struct Node {
     /// The name in logs, in `connected` messages, and in the names of the NATS connections.
     pub name: Arc<str>,
+    /// The local address of `http.listen`.
+    pub address: Box<str>,
+    /// When it started, by both clocks.
+    pub started: (Instant, SystemTime),
     /// Random for each start. Session ids begin with it, and other nodes identify this node by it.
     pub session_prefix: Box<str>,
     /// Verifies credentials; see [`Node::authenticator`].

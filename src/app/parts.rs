@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
+use std::time::SystemTime;
 
 use anyhow::Context as _;
 use tidegate_protocol::class::Classes;
@@ -136,7 +137,7 @@ pub fn build(
     let settings = gate_settings(config, &authenticator, &vocabularies, &node);
     let admin = match &config.admin.listen {
         Some(listen) => {
-            Some(Arc::new(Admin::new(listen, &authenticator, (&node, &shards), &senders, sockets)?))
+            Some(Arc::new(Admin::new(listen, &authenticator, (&node, &shards, &cluster), &senders, sockets)?))
         }
         None => None,
     };
@@ -185,8 +186,11 @@ fn node(
     let session_prefix = session_prefix()?;
     let name = node_name(config)?;
     let control = ControlConnection::new(&config.nats, &format!("tidegate/{name}/control"));
+    let address = options.listener.local_address().ok().map(|address| address.to_string().into());
     Ok(Node {
         name,
+        address: address.unwrap_or_default(),
+        started: (Instant::now(), SystemTime::now()),
         tickets: Tickets::new(config.auth.ticket, control),
         latest_connections: Arc::new(LatestConnections::new(&session_prefix, replaces_connections(config))),
         session_prefix: session_prefix.into(),

@@ -5,6 +5,7 @@ mod config;
 mod connections;
 mod explain;
 mod metrics;
+mod nodes;
 mod parameters;
 mod process;
 mod subscriptions;
@@ -43,6 +44,7 @@ enum AdminPage {
     Explain,
     Config,
     Subscriptions,
+    Nodes,
 }
 
 impl AdminPage {
@@ -54,6 +56,7 @@ impl AdminPage {
             "/explain" => Some(Self::Explain),
             "/config" => Some(Self::Config),
             "/subscriptions" => Some(Self::Subscriptions),
+            "/nodes" => Some(Self::Nodes),
             path => {
                 let session = path.strip_prefix("/connections/").filter(|session| !session.is_empty());
                 session.map(|session| Self::Connection(session.to_owned()))
@@ -76,6 +79,7 @@ impl AdminPage {
             Self::Explain => explain::answer(admin, headers, query, connection).await,
             Self::Config => Ok(config::answer(admin)),
             Self::Subscriptions => subscriptions::answer(admin, query).await,
+            Self::Nodes => nodes::answer(admin).await,
         }
     }
 }

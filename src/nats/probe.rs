@@ -42,6 +42,9 @@ const UNNEEDED: [&str; 4] = [
 pub struct Needs {
     pub subscribe: Vec<(Pattern, String)>,
     pub publish: Vec<(Pattern, String)>,
+    /// The same for what only shows this node and the others.
+    pub discovery_subscribe: Vec<Pattern>,
+    pub discovery_publish: Vec<Pattern>,
     /// The largest message that clients may publish, in bytes.
     pub max_message_bytes: usize,
     /// Whether nodes share one-time tickets, which needs JetStream.
@@ -280,6 +283,7 @@ async fn check_permissions(
             ),
         });
     }
+    check_discovery(connection, needs, info.as_ref(), findings).await?;
     if let JetStream::Enabled { .. } = has_jetstream {
         check_buckets(connection, needs, info.as_ref(), findings).await?;
     }
@@ -295,6 +299,36 @@ async fn check_permissions(
     findings
         .extend(needs.publish.iter().map(|(pattern, needed_by)| publish_finding(&info, pattern, needed_by)));
     findings.extend(surplus_rights(&info).filter(|_| config.login != NatsLogin::None));
+    Ok(())
+}
+
+/// Checks what `nats micro` and `/nodes` need. A node works without it.
+async fn check_discovery(
+    connection: &mut ProbeConnection,
+    needs: &Needs,
+    info: Option<&UserInfo>,
+    findings: &mut Vec<Finding>,
+) -> Result<(), String> {
+    let before = findings.len();
+    let missing = |verb: &str, pattern: &Pattern| {
+        Finding::warning(
+            format!("{verb} {pattern} (`nats micro` and /nodes): NATS forbids it"),
+            format!("let Tidegate's NATS user {verb} {pattern}"),
+        )
+    };
+    for pattern in &needs.discovery_subscribe {
+        if connection.subscribe_error(pattern.as_str()).await?.is_some() {
+            findings.push(missing("subscribe to", pattern));
+        }
+    }
+    let is_denied =
+        |pattern: &&Pattern| info.is_some_and(|info| info.publish.access_to(pattern) != Access::Full);
+    findings.extend(
+        needs.discovery_publish.iter().filter(is_denied).map(|pattern| missing("publish on", pattern)),
+    );
+    if findings.len() == before {
+        findings.push(Finding::passed("nodes can be found (`nats micro` and /nodes)"));
+    }
     Ok(())
 }
 

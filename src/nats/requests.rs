@@ -49,6 +49,7 @@ const NO_RESPONDERS: &[u8] = b"503";
 static SUBSCRIBE_DENIED: LogLimit = LogLimit::per_second(1);
 static PUBLISH_DENIED: LogLimit = LogLimit::per_second(1);
 static SUBSCRIBED: LogLimit = LogLimit::per_second(1);
+static OPTIONAL_DENIED: LogLimit = LogLimit::every(3600, 1);
 
 /// The connection, shared by everything on one thread.
 #[derive(Debug)]
@@ -76,8 +77,23 @@ struct RequestsState {
     /// Requests that await replies, by the last token of their reply subject.
     pending_replies: HashMap<Box<str>, PendingReply>,
     /// Subscribers to subjects on this connection, by subscription.
-    listeners: HashMap<SubscriptionKey, (Pattern, Rc<MessageQueue>)>,
+    listeners: HashMap<SubscriptionKey, QueryListener>,
     partial_denials: PartialDenials,
+}
+
+/// A subscriber to subjects on this connection.
+#[derive(Debug)]
+struct QueryListener {
+    pattern: Pattern,
+    queue: Rc<MessageQueue>,
+    need: Need,
+}
+
+/// Whether a node works without a subscription.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Need {
+    Required,
+    Optional,
 }
 
 /// The subscription for replies.
@@ -269,10 +285,10 @@ impl Requests {
     }
 
     /// Subscribes to these subjects, and retries while NATS denies it.
-    pub(super) fn subscribe(&self, pattern: Pattern) -> Rc<MessageQueue> {
+    pub(super) fn subscribe(&self, pattern: Pattern, need: Need) -> Rc<MessageQueue> {
         let (state, queue) = (&mut *self.state.borrow_mut(), Rc::new(MessageQueue::default()));
         let key = state.driver.link.subscribe(&pattern);
-        state.listeners.insert(key, (pattern, Rc::clone(&queue)));
+        state.listeners.insert(key, QueryListener { pattern, queue: Rc::clone(&queue), need });
         self.to_send.notify_one();
         queue
     }
@@ -282,7 +298,7 @@ impl Requests {
         self.closed.cancel();
         let state = &mut *self.state.borrow_mut();
         state.fail_all();
-        state.listeners.drain().for_each(|(_, (_, queue))| queue.close());
+        state.listeners.drain().for_each(|(_, listener)| listener.queue.close());
     }
 }
 
@@ -334,13 +350,13 @@ impl RequestsState {
         match incoming {
             Incoming::Message(key, message) if key == self.inbox.key => self.on_reply(message),
             Incoming::Message(key, message) => {
-                if let Some((_, queue)) = self.listeners.get(&key) {
+                if let Some(QueryListener { queue, .. }) = self.listeners.get(&key) {
                     queue.push(&message);
                 }
             }
             Incoming::Opened(key) if key == self.inbox.key => self.inbox.is_open = true,
             Incoming::Opened(key) => {
-                if let Some((pattern, _)) = self.listeners.get(&key)
+                if let Some(QueryListener { pattern, need: Need::Required, .. }) = self.listeners.get(&key)
                     && let Some(suppressed) = SUBSCRIBED.pass()
                 {
                     info!(subject = pattern.as_str(), suppressed, "subscribed to queries of other nodes");
@@ -352,8 +368,8 @@ impl RequestsState {
                 log_denied(&self.inbox.pattern, &NatsError::Denied);
             }
             Incoming::Interrupted(key) => {
-                if let Some((pattern, _)) = self.listeners.get(&key) {
-                    log_denied(pattern, &NatsError::Denied);
+                if let Some(listener) = self.listeners.get(&key) {
+                    listener.log_denied(&NatsError::Denied);
                 }
             }
             // Replies have valid subjects, because this node chose them; nodes send no others.
@@ -371,10 +387,10 @@ impl RequestsState {
         if key == self.inbox.key {
             log_denied(&self.inbox.pattern, error);
             self.inbox.key = self.driver.link.subscribe_later(&self.inbox.pattern);
-        } else if let Some((pattern, queue)) = self.listeners.remove(&key) {
-            log_denied(&pattern, error);
-            let key = self.driver.link.subscribe_later(&pattern);
-            self.listeners.insert(key, (pattern, queue));
+        } else if let Some(listener) = self.listeners.remove(&key) {
+            listener.log_denied(error);
+            let key = self.driver.link.subscribe_later(&listener.pattern);
+            self.listeners.insert(key, listener);
         }
     }
 
@@ -470,6 +486,25 @@ impl ReplyInbox {
     fn token(&mut self) -> Box<str> {
         self.tokens_issued += 1;
         format!("{:016x}", self.hasher.hash_one(self.tokens_issued)).into()
+    }
+}
+
+impl QueryListener {
+    fn log_denied(&self, error: &NatsError) {
+        match self.need {
+            Need::Required => log_denied(&self.pattern, error),
+            Need::Optional => {
+                if let Some(suppressed) = OPTIONAL_DENIED.pass() {
+                    info!(
+                        subject = self.pattern.as_str(),
+                        %error,
+                        suppressed,
+                        "nats denied a subscription for `nats micro` and /nodes, which do not show this node: allow it \
+                         for this node's nats user"
+                    );
+                }
+            }
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::nats::error::NatsError;
 use crate::nats::message::Message;
 use crate::nats::message_queue::MessageQueue;
 use crate::nats::outgoing::OutgoingMessage;
+use crate::nats::requests::Need;
 use crate::nats::requests::ReplyGuard;
 
 /// The replies to a query, as they arrive.
@@ -50,7 +51,12 @@ impl Nats {
 
     /// Subscribes to queries, and keeps trying while NATS is away or denies it.
     pub fn responder(&self, subject: Pattern) -> Responder {
-        Responder { queue: self.requests.subscribe(subject), nats: self.clone() }
+        Responder { queue: self.requests.subscribe(subject, Need::Required), nats: self.clone() }
+    }
+
+    /// The same for queries that a node may also leave without an answer: it says less in the log.
+    pub fn optional_responder(&self, subject: Pattern) -> Responder {
+        Responder { queue: self.requests.subscribe(subject, Need::Optional), nats: self.clone() }
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod answers;
 mod calls;
+pub mod discovery;
 mod fair_queue;
 mod local_node;
 mod peer_request;
@@ -19,7 +20,7 @@ pub mod values;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use futures_util::future::join;
+use futures_util::future::join3;
 use futures_util::future::join4;
 use tidegate_protocol::frame::VocabularyId;
 use tidegate_vocabulary::statistics::Statistics;
@@ -30,23 +31,30 @@ use crate::connection::context::Context;
 use crate::shard::cluster::calls::CALLS;
 use crate::shard::cluster::calls::StatisticsCall;
 use crate::shard::cluster::calls::ValuesCall;
+use crate::shard::cluster::discovery::FoundNodes;
+use crate::shard::cluster::discovery::NodesCall;
 use crate::shard::cluster::local_node::KnownPeers;
 use crate::shard::cluster::local_node::LocalNode;
 use crate::shard::cluster::values::Values;
 use crate::shard::handle::Shards;
 use crate::shard::stretch::Stretch;
 
+/// Calls for all nodes that may wait: the admin listener has no more sockets.
+const NODES_CALLS: usize = 8;
+
 /// Queries all nodes for statistics and last values.
 #[derive(Clone, Debug)]
 pub struct Cluster {
     statistics: mpsc::Sender<StatisticsCall>,
     values: mpsc::Sender<ValuesCall>,
+    nodes: mpsc::Sender<NodesCall>,
 }
 
 /// Sends the queries of a node and answers those of other nodes, on one of its shards.
 pub struct ClusterWorker {
     statistics: mpsc::Receiver<StatisticsCall>,
     values: mpsc::Receiver<ValuesCall>,
+    nodes: mpsc::Receiver<NodesCall>,
     local: LocalNode,
 }
 
@@ -55,11 +63,19 @@ impl Cluster {
     pub fn new(id: &str, shards: Shards) -> (Self, ClusterWorker) {
         let (statistics, statistics_calls) = mpsc::channel(CALLS);
         let (values, values_calls) = mpsc::channel(CALLS);
+        let (nodes, nodes_calls) = mpsc::channel(NODES_CALLS);
         let local = LocalNode { id: id.into(), shards, known: KnownPeers::default() };
         (
-            Self { statistics, values },
-            ClusterWorker { statistics: statistics_calls, values: values_calls, local },
+            Self { statistics, values, nodes },
+            ClusterWorker { statistics: statistics_calls, values: values_calls, nodes: nodes_calls, local },
         )
+    }
+
+    /// All nodes that answer. `None` if too many calls wait.
+    pub async fn nodes(&self) -> Option<FoundNodes> {
+        let (answer, nodes) = oneshot::channel();
+        self.nodes.try_send(answer).ok()?;
+        nodes.await.ok()
     }
 
     /// Statistics of a vocabulary on all nodes that answer. `None` if this node is overloaded.
@@ -92,7 +108,8 @@ impl Cluster {
 }
 
 impl ClusterWorker {
-    /// Runs until the connection to NATS ends. While no endpoint needs other nodes, it only follows revocations.
+    /// Runs until the connection to NATS ends. While no endpoint needs other nodes, it only follows revocations and answers
+    /// who this node is.
     pub async fn run(self, context: Rc<Context>) {
         let (context, local) = (&*context, &self.local);
         let mut vocabularies = context.node.current_vocabularies.subscribe();
@@ -109,6 +126,7 @@ impl ClusterWorker {
             )
             .await;
         };
-        join(revocations::follow(context, local), others).await;
+        let discovery = discovery::run(context, local, self.nodes);
+        join3(revocations::follow(context, local), discovery, others).await;
     }
 }

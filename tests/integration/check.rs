@@ -58,6 +58,7 @@ async fn check_tests_each_nats_permission_that_the_node_needs() {
         "subscribe to _live.$KV.tidegate_revoked.> (revocations, for nodes that were away)",
         "publish on $KV.tidegate_revoked.> (revocations, for nodes that were away)",
         "publish on $JS.API.STREAM.MSG.GET.KV_tidegate_tickets (tickets, for all nodes)",
+        "nodes can be found (`nats micro` and /nodes)",
         "JetStream is enabled for this account (streams: 0)",
     ] {
         assert_line(&printed, "ok", what, "");
@@ -109,6 +110,11 @@ async fn check_names_each_denied_nats_permission_and_the_fix() {
     );
     assert_line(&found, "warning", "news.>", "or deny it in the [[role]]");
     assert_line(&found, "ok", "publish on chat.*", "");
+    for what in
+        ["subscribe to $SRV.PING", "subscribe to $SRV.STATS.tidegate", "publish on $SRV.STATS.tidegate"]
+    {
+        assert_line(&found, "warning", what, what);
+    }
     assert_line(&found, "ok", "it is unknown whether JetStream is enabled", "");
     assert_line(
         &found,

@@ -31,6 +31,7 @@ mod demo;
 mod descriptors;
 mod dev;
 mod dev_banner;
+mod discovery;
 mod drain;
 mod event_stream;
 mod explain;

@@ -173,7 +173,8 @@ fn requests(query: &str, headers: &str) -> Vec<Vec<u8>> {
 }
 
 /// The pages of the admin listener.
-const ADMIN_PAGES: [&str; 5] = [
+const ADMIN_PAGES: [&str; 6] = [
+    "/nodes",
     "/metrics",
     "/config",
     "/connections",

@@ -9,6 +9,7 @@ use tidegate_protocol::template::Template;
 
 use crate::auth::revocation::message::SUBJECT as REVOCATIONS;
 use crate::config::Config;
+use crate::nats::micro::Verb;
 use crate::nats::probe::Needs;
 
 /// The NATS subject of queries between nodes.
@@ -84,6 +85,9 @@ pub(super) fn of_nats(config: &Config) -> Needs {
         add(&mut needs.subscribe, nodes.clone(), who);
         add(&mut needs.publish, nodes, who);
     }
+    let discovery = Verb::ALL.into_iter().flat_map(|verb| verb.subjects("check"));
+    needs.discovery_subscribe = discovery.filter_map(|subject| Pattern::parse(&subject).ok()).collect();
+    needs.discovery_publish = Pattern::parse(&Verb::Stats.subject_of_all()).into_iter().collect();
     needs
 }
 

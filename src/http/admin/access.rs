@@ -29,6 +29,7 @@ use crate::http::request_id;
 use crate::lane::inbox::InboxSender;
 use crate::node::Node;
 use crate::node::current::Current;
+use crate::shard::cluster::Cluster;
 use crate::shard::handle::Shards;
 use crate::telemetry::limit::LimitByReason;
 
@@ -39,6 +40,8 @@ static REJECTIONS: LimitByReason = LimitByReason::per_second(10);
 pub struct Admin {
     pub node: Arc<Node>,
     pub shards: Shards,
+    /// The other nodes.
+    pub cluster: Cluster,
     /// The inbox of each shard.
     pub inboxes: Vec<InboxSender>,
     /// The sockets of the public listeners.
@@ -66,7 +69,7 @@ impl Admin {
     pub fn new(
         listen: &ListenAddress,
         authenticator: &Authenticator,
-        (node, shards): (&Arc<Node>, &Shards),
+        (node, shards, cluster): (&Arc<Node>, &Shards, &Cluster),
         inboxes: &[InboxSender],
         sockets: &SocketCount,
     ) -> Result<Self, AuthSetupError> {
@@ -78,6 +81,7 @@ impl Admin {
         Ok(Self {
             node: Arc::clone(node),
             shards: shards.clone(),
+            cluster: cluster.clone(),
             inboxes: inboxes.to_vec(),
             sockets: sockets.clone(),
             view: Current::new(AdminView::default()),

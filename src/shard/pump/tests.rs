@@ -78,6 +78,8 @@ fn shard(capacity: usize) -> (Rc<Connections>, mpsc::Receiver<LaneRequest>) {
     };
     let node = Node {
         name: "test".into(),
+        address: "".into(),
+        started: (Instant::now(), SystemTime::now()),
         session_prefix: "".into(),
         current_authenticator: Current::new(Authenticator::new(config.auth, Vec::new()).unwrap()),
         address_limiter: AddressLimiter::new(
