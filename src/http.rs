@@ -21,11 +21,13 @@ pub mod filters;
 pub mod gate;
 pub mod handshake;
 pub mod health;
+pub mod native_call;
 pub mod origin;
 pub mod preflight;
 pub mod presented;
 pub mod problem;
 pub mod proxy_protocol;
+pub mod publish;
 pub mod raw_response;
 pub mod redeem;
 pub mod redirect;
@@ -64,6 +66,10 @@ pub fn routes(gate: &Arc<Gate>, pages: Pages) -> Routes {
     for endpoint in gate.endpoints().filter(|endpoint| endpoint.has_calls()) {
         let route = calls::route(endpoint.clone(), Arc::clone(gate));
         routes = routes.or(route).unify().boxed();
+    }
+    // After the calls of vocabularies, which may have the same path.
+    if gate.endpoints().any(|endpoint| endpoint.native_path().is_some()) {
+        routes = routes.or(publish::route(Arc::clone(gate))).unify().boxed();
     }
     if pages.has_tests {
         routes = routes.or(test_page::route(Arc::clone(gate))).unify().boxed();

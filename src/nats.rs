@@ -1,6 +1,7 @@
 //! The NATS connections of a lane: one for its subscriptions, one for publishing and requests. Both use our own client.
 //! Everything else uses async-nats, which only [`client`] and [`key_value`] import.
 
+pub mod acknowledgement;
 mod api_error;
 pub mod buckets;
 pub mod client;
@@ -33,6 +34,9 @@ pub mod request;
 mod requests;
 pub mod scatter_gather;
 mod servers;
+pub mod storage;
+pub mod storage_answers;
+pub mod stored_publish;
 pub mod streams;
 pub mod subscription;
 pub mod version;
@@ -50,6 +54,7 @@ use crate::config::nats::NatsConfig;
 use crate::hooks::Hooks;
 use crate::nats::error::NatsError;
 use crate::nats::requests::Requests;
+use crate::nats::storage_answers::StorageQuestions;
 
 /// How long [`Nats::close`] waits for the server to confirm what was published.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -58,6 +63,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Nats {
     requests: Rc<Requests>,
+    storage: Rc<StorageQuestions>,
     config: Arc<NatsConfig>,
     name: Arc<str>,
     lane: usize,
@@ -72,6 +78,7 @@ impl Nats {
         let config = Arc::new(config.clone());
         Ok(Self {
             requests: Rc::new(Requests::new(&config, name).ok_or(NatsError::InvalidInboxPrefix)?),
+            storage: Rc::default(),
             config,
             name: name.into(),
             lane: 0,

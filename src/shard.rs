@@ -7,6 +7,7 @@ pub mod handle;
 pub mod job;
 mod jobs;
 mod last_values;
+mod publishing;
 pub mod pump;
 mod stretch;
 

@@ -63,17 +63,19 @@ async fn reply(
 }
 
 /// Translates an error of the NATS client into an error for the client.
-fn client_error(error: &NatsError) -> ClientError {
+pub fn client_error(error: &NatsError) -> ClientError {
     let code = match error {
         NatsError::Disconnected
         | NatsError::Overloaded
         | NatsError::NoInbox
         | NatsError::ConnectionLost
         | NatsError::InvalidInboxPrefix
+        | NatsError::StorageUnknown(_)
+        | NatsError::StreamAway
         | NatsError::Credentials { .. } => ErrorCode::Unavailable,
         NatsError::Denied => ErrorCode::Forbidden,
         NatsError::NoResponders => ErrorCode::NoResponders,
-        NatsError::Service(_) => ErrorCode::Service,
+        NatsError::Service(_) | NatsError::NotStored(_) => ErrorCode::Service,
         NatsError::Timeout | NatsError::Unconfirmed => ErrorCode::Timeout,
         NatsError::Refused(_) | NatsError::TooLarge { .. } => ErrorCode::BadData,
     };

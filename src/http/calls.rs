@@ -214,7 +214,7 @@ fn nothing() -> Problem {
 }
 
 /// The body as text; `None` if it is empty. It must arrive within `deadline`.
-async fn read_body<B: Buf>(
+pub(super) async fn read_body<B: Buf>(
     body: impl Stream<Item = Result<B, warp::Error>>,
     max: usize,
     deadline: Duration,
@@ -264,7 +264,7 @@ async fn run_session(
     drop(frames);
     match (answer, limited) {
         (HttpAnswer::Json(status, body), _) => {
-            Ok(json_answer(status, Some(Bytes::from_owner(HeldBody { body, _held: held }))))
+            Ok(json_answer(status, Some(Bytes::from_owner(HeldBody::new(body, held)))))
         }
         (HttpAnswer::Refused(ClientError { code: ErrorCode::RateLimited, message }), Some(limited)) => {
             Err(rate_limited(message, limited.retry_after).with_limit(limited.by))
@@ -275,9 +275,15 @@ async fn run_session(
 }
 
 /// The body of a response. Its bytes count until it is sent, or its caller has gone.
-struct HeldBody {
+pub(super) struct HeldBody {
     body: Bytes,
     _held: HeldAnswer,
+}
+
+impl HeldBody {
+    pub(super) fn new(body: Bytes, held: HeldAnswer) -> Self {
+        Self { body, _held: held }
+    }
 }
 
 impl AsRef<[u8]> for HeldBody {
@@ -286,7 +292,7 @@ impl AsRef<[u8]> for HeldBody {
     }
 }
 
-fn no_room(no_room: NoRoom) -> Problem {
+pub(super) fn no_room(no_room: NoRoom) -> Problem {
     let problem = match no_room {
         NoRoom::Address => rate_limited(no_room.to_string(), Duration::from_secs(1)),
         NoRoom::Node => Problem::busy(no_room.to_string()),
@@ -316,7 +322,7 @@ fn response(answer: HttpAnswer) -> Result<Response, Problem> {
     }
 }
 
-fn json_answer(status: u16, body: Option<Bytes>) -> Response {
+pub(super) fn json_answer(status: u16, body: Option<Bytes>) -> Response {
     let has_body = body.is_some();
     let mut answer = Response::new(body.unwrap_or_default().into());
     *answer.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
@@ -329,7 +335,7 @@ fn json_answer(status: u16, body: Option<Bytes>) -> Response {
 }
 
 /// A session's error as an HTTP response.
-fn refused(error: ClientError) -> Problem {
+pub(super) fn refused(error: ClientError) -> Problem {
     let ClientError { code, message } = error;
     if code == ErrorCode::Unavailable {
         Problem::unavailable(message, 1)

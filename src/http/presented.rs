@@ -98,15 +98,17 @@ impl PresentedCredential {
         if self.carrier != Carrier::Cookie || [Method::GET, Method::HEAD].contains(method) {
             return Ok(());
         }
-        let kind = headers.get(header::CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or_default());
-        let is_json = |kind: &str| {
-            let essence = kind.split(';').next().unwrap_or_default().trim();
-            essence.eq_ignore_ascii_case("application/json")
-        };
-        if kind.is_some_and(is_json) {
+        if is_json(headers) {
             return Ok(());
         }
         let detail = "a call with a cookie must be one that no HTML form can send: set `Content-Type: application/json`";
         Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_content_type", detail))
     }
+}
+
+/// Whether the body of a request is JSON, by its `Content-Type`.
+pub fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let essence = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default();
+    essence.trim().eq_ignore_ascii_case("application/json")
 }

@@ -43,6 +43,17 @@ pub enum NatsError {
     /// The message is larger than the server's `max_payload`.
     #[error("the message has {size} bytes with its headers, and NATS accepts at most {max}: send less")]
     TooLarge { size: usize, max: usize },
+    /// NATS does not say whether a stream stores the subject; nothing was sent.
+    #[error(
+        "NATS does not say whether a stream stores this subject, so nothing was sent: try again later ({0})"
+    )]
+    StorageUnknown(String),
+    /// The stream of the subject takes no messages now, and no one else got the message.
+    #[error("the stream of this subject is not available, so nothing was stored: try again later")]
+    StreamAway,
+    /// The stream of the subject did not store the message. Subscribers may have got it.
+    #[error("the stream of this subject did not store the message: {0}")]
+    NotStored(String),
     /// The server rejected the message, or this node did so because the server would.
     #[error("NATS rejected it: {0}")]
     Refused(String),

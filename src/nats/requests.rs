@@ -27,6 +27,7 @@ use tracing::info;
 use tracing::warn;
 
 use crate::config::nats::NatsConfig;
+use crate::nats::acknowledgement::Acknowledgement;
 use crate::nats::error::NatsError;
 use crate::nats::incoming::Incoming;
 use crate::nats::incoming::SubscriptionKey;
@@ -43,6 +44,8 @@ use crate::telemetry::limit::LogLimit;
 const BATCH: usize = 256;
 /// How many publishes and requests may await the server's confirmation.
 const MAX_UNCONFIRMED: usize = 64 * 1024;
+/// How many requests may await replies before no further publish may await a stream's acknowledgement.
+const MAX_UNACKNOWLEDGED: usize = 8 * 1024;
 /// The status that a server sends when no service subscribes to a subject.
 const NO_RESPONDERS: &[u8] = b"503";
 
@@ -128,6 +131,8 @@ enum PendingReply {
     Request(oneshot::Sender<Result<Message, NatsError>>),
     /// Any number of replies.
     ScatterGather(Rc<MessageQueue>),
+    /// The acknowledgement of a stream. Other replies are ignored: a service may subscribe to the subject too.
+    Acknowledgement(oneshot::Sender<Result<Acknowledgement, NatsError>>),
     /// The permissions of this node's user.
     UserInfo,
 }
@@ -249,7 +254,20 @@ impl Requests {
         data: &[u8],
     ) -> Result<(ReplyGuard, oneshot::Receiver<Result<Message, NatsError>>), NatsError> {
         let (sender, answer) = oneshot::channel();
-        Ok((self.send_request(subject, data, PendingReply::Request(sender))?, answer))
+        let message = OutgoingMessage { subject, reply: None, headers: &[], data };
+        Ok((self.send_request(&message, PendingReply::Request(sender))?, answer))
+    }
+
+    /// Publishes for one acknowledgement of the stream that stores the subject.
+    pub(super) fn publish_acknowledged(
+        self: &Rc<Self>,
+        message: &OutgoingMessage<'_>,
+    ) -> Result<(ReplyGuard, oneshot::Receiver<Result<Acknowledgement, NatsError>>), NatsError> {
+        if self.state.borrow().pending_replies.len() >= MAX_UNACKNOWLEDGED {
+            return Err(NatsError::Overloaded);
+        }
+        let (sender, answer) = oneshot::channel();
+        Ok((self.send_request(message, PendingReply::Acknowledgement(sender))?, answer))
     }
 
     /// Sends a request for any number of replies.
@@ -259,17 +277,17 @@ impl Requests {
         data: &[u8],
     ) -> Result<(ReplyGuard, Rc<MessageQueue>), NatsError> {
         let queue = Rc::new(MessageQueue::default());
-        Ok((self.send_request(subject, data, PendingReply::ScatterGather(Rc::clone(&queue)))?, queue))
+        let message = OutgoingMessage { subject, reply: None, headers: &[], data };
+        Ok((self.send_request(&message, PendingReply::ScatterGather(Rc::clone(&queue)))?, queue))
     }
 
     fn send_request(
         self: &Rc<Self>,
-        subject: &str,
-        data: &[u8],
+        message: &OutgoingMessage<'_>,
         reply: PendingReply,
     ) -> Result<ReplyGuard, NatsError> {
         self.to_send.notify_one();
-        let token = self.state.borrow_mut().send_request(subject, data, reply)?;
+        let token = self.state.borrow_mut().send_request(message, reply)?;
         Ok(ReplyGuard { requests: Rc::clone(self), token })
     }
 
@@ -277,7 +295,8 @@ impl Requests {
     pub(super) fn warn_if_partly_denied(&self, pattern: &Pattern) {
         let state = &mut *self.state.borrow_mut();
         if state.is_ready() && state.partial_denials.check(pattern, Instant::now()) {
-            if state.send_request(USER_INFO, &[], PendingReply::UserInfo).is_err() {
+            let message = OutgoingMessage { subject: USER_INFO, reply: None, headers: &[], data: &[] };
+            if state.send_request(&message, PendingReply::UserInfo).is_err() {
                 state.partial_denials.on_user_info(None, Instant::now());
             }
             self.to_send.notify_one();
@@ -325,11 +344,10 @@ impl RequestsState {
         Ok(())
     }
 
-    /// Sends a request, and returns the token of its replies.
+    /// Sends a request, and returns the token of its replies. Its reply subject is that of the token.
     fn send_request(
         &mut self,
-        subject: &str,
-        data: &[u8],
+        message: &OutgoingMessage<'_>,
         pending: PendingReply,
     ) -> Result<Box<str>, NatsError> {
         if !self.driver.link.is_up() {
@@ -340,8 +358,10 @@ impl RequestsState {
         }
         let token = self.inbox.token();
         let reply = format!("{}{token}", self.inbox.prefix);
-        let message = OutgoingMessage { subject, reply: Some(&reply), headers: &[], data };
-        self.send(&message, Some(Origin::Request(token.clone())))?;
+        self.send(
+            &OutgoingMessage { reply: Some(&reply), ..*message },
+            Some(Origin::Request(token.clone())),
+        )?;
         self.pending_replies.insert(token.clone(), pending);
         Ok(token)
     }
@@ -412,6 +432,21 @@ impl RequestsState {
                 self.partial_denials
                     .on_user_info((!has_no_responders).then_some(&payload[..]), Instant::now());
             }
+            Some((_, PendingReply::Acknowledgement(publisher))) if has_no_responders => {
+                // The caller may have stopped waiting.
+                let _ = publisher.send(Err(NatsError::NoResponders));
+            }
+            Some((token, PendingReply::Acknowledgement(publisher))) => {
+                match Acknowledgement::parse(&message.payload()) {
+                    Some(outcome) => {
+                        // The caller may have stopped waiting.
+                        let _ = publisher.send(outcome);
+                    }
+                    None => {
+                        self.pending_replies.insert(token, PendingReply::Acknowledgement(publisher));
+                    }
+                }
+            }
             Some((_, PendingReply::ScatterGather(queue))) if has_no_responders => queue.close(),
             Some((token, PendingReply::ScatterGather(queue))) => {
                 queue.push(&message);
@@ -458,6 +493,10 @@ impl RequestsState {
             Some(PendingReply::Request(requester)) => {
                 // The caller may have stopped waiting.
                 let _ = requester.send(Err(error));
+            }
+            Some(PendingReply::Acknowledgement(publisher)) => {
+                // The caller may have stopped waiting.
+                let _ = publisher.send(Err(error));
             }
             Some(PendingReply::ScatterGather(queue)) => queue.close(),
             Some(PendingReply::UserInfo) => self.partial_denials.on_user_info(None, Instant::now()),

@@ -3,9 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use thiserror::Error;
 use tidegate_protocol::dialect::Dialect;
+use tidegate_protocol::error::ClientError;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::frame::VocabularyId;
+use tidegate_protocol::identity::Identity;
+use tidegate_protocol::native::publish_call::PublishCall;
 use tidegate_protocol::subject::Pattern;
 use tidegate_vocabulary::model::CompiledVocabulary;
 use tidegate_vocabulary::statistics::Statistics;
@@ -17,6 +21,7 @@ use crate::connection::report::ConnectionList;
 use crate::connection::report::ConnectionReport;
 use crate::connection::report::SubscriptionReport;
 use crate::lane::counts::LaneReport;
+use crate::nats::acknowledgement::Acknowledgement;
 use crate::node::answer_budget::HeldAnswer;
 use crate::node::call_limiter::Caller;
 use crate::node::refusals::Refused;
@@ -29,6 +34,8 @@ use crate::shard::channels::ChannelList;
 pub enum ShardJob {
     /// Run a session for one message, and return what it sends.
     Message { message: Box<OneMessage>, answer: oneshot::Sender<CallAnswer> },
+    /// Publish the messages of an HTTP call, in their order, and return the result of each.
+    Publish { call: PublishMessages, answer: oneshot::Sender<Vec<PublishResult>> },
     /// Return the statistics of all versions of a vocabulary on this shard, in pieces.
     Statistics {
         versions: Arc<[VocabularyId]>,
@@ -91,6 +98,32 @@ pub struct OneMessage {
     /// Decodes the message and encodes the answer.
     pub dialect: Arc<dyn Dialect>,
     pub text: String,
+}
+
+/// The messages of an HTTP call that publishes.
+#[derive(Debug)]
+pub struct PublishMessages {
+    /// The identity of the caller.
+    pub identity: Arc<Identity>,
+    /// The messages: texts, and what decodes them.
+    pub messages: Vec<(PublishCall, String)>,
+}
+
+/// What has become of one message: the acknowledgement of its stream, or `None` if no stream stores its subject.
+pub type PublishResult = Result<Option<Acknowledgement>, PublishError>;
+
+/// Why a message was not published, or may not have been.
+#[derive(Debug, Error)]
+pub enum PublishError {
+    /// It was not published.
+    #[error("{}", .0.message)]
+    Refused(ClientError),
+    /// It was sent, and may have been published.
+    #[error("{0}")]
+    Unknown(String),
+    /// Its stream did not store it. Subscribers may have got it.
+    #[error("{0}")]
+    NotStored(String),
 }
 
 /// The answer to an HTTP call.

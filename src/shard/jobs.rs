@@ -41,6 +41,7 @@ use crate::shard::job::ShardJob;
 use crate::shard::job::ShardReport;
 use crate::shard::last_values::LastValuesCall;
 use crate::shard::last_values::overloaded;
+use crate::shard::publishing;
 use crate::shard::stretch::Stretch;
 
 /// The channels of a connection that are compared with a filter in the time of one other step.
@@ -53,6 +54,12 @@ pub(super) async fn run(connections: Rc<Connections>, cluster: Cluster, job: Sha
             let answered = answer_message(&connections.context, &cluster, *message, &mut answer).await;
             if let Some(answered) = answered {
                 let _ = answer.send(answered);
+            }
+        }
+        ShardJob::Publish { call, mut answer } => {
+            let published = publishing::publish(&connections.context, call);
+            if let Some(results) = for_caller(&mut answer, published).await {
+                let _ = answer.send(results);
             }
         }
         ShardJob::Statistics { versions, vocabulary, with_names, answer } => {
@@ -278,7 +285,7 @@ fn audit_call(context: &Context, user: &str, kind: AuditKind, subject: &str, byt
 }
 
 /// Waits for the result of this work, which is begun in any case. `None` if the caller goes first.
-async fn for_caller<T>(answer: &mut oneshot::Sender<CallAnswer>, work: impl Future<Output = T>) -> Option<T> {
+async fn for_caller<T, A>(answer: &mut oneshot::Sender<A>, work: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         biased;
         result = work => Some(result),

@@ -61,6 +61,7 @@ mod panics;
 mod poison;
 mod preflight;
 mod priorities;
+mod publish_calls;
 mod publishing;
 mod redirect;
 mod refusal_logs;

@@ -2,6 +2,7 @@
 
 pub mod decode;
 pub mod encode;
+pub mod publish_call;
 
 use crate::client_message::ClientMessage;
 use crate::dialect::DecodeError;

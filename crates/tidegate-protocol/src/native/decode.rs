@@ -52,12 +52,7 @@ fn read(members: &Members<'_>, request_context: Option<RequestContext>) -> Resul
             channels: Some(members.channels()?),
             group: Box::default(),
         }),
-        "publish" => Ok(Command::Publish {
-            request_context,
-            channel: members.required("channel", "a string")?,
-            data: members.data()?,
-            headers: members.headers()?,
-        }),
+        "publish" => publish(members, request_context),
         "request" => Ok(Command::Request {
             request_context,
             channel: members.required("channel", "a string")?,
@@ -75,6 +70,19 @@ fn read(members: &Members<'_>, request_context: Option<RequestContext>) -> Resul
             "unknown `type`: the types are auth, subscribe, unsubscribe, publish, request, ping, pong",
         )),
     }
+}
+
+/// A `publish`; what it sends does not depend on its `type`.
+pub(super) fn publish(
+    members: &Members<'_>,
+    request_context: Option<RequestContext>,
+) -> Result<Command, ClientError> {
+    Ok(Command::Publish {
+        request_context,
+        channel: members.required("channel", "a string")?,
+        data: members.data()?,
+        headers: members.headers()?,
+    })
 }
 
 fn subscribe(members: &Members<'_>, request_context: Option<RequestContext>) -> Result<Command, ClientError> {

@@ -21,7 +21,7 @@ pub const CLIENT_HEADERS: [&str; 5] =
     [MESSAGE_ID, "Tidegate-Key", "traceparent", "tracestate", "Content-Type"];
 
 /// JetStream detects duplicates by this header.
-const MESSAGE_ID: &str = "Nats-Msg-Id";
+pub(crate) const MESSAGE_ID: &str = "Nats-Msg-Id";
 
 /// Parses a channel and checks it against the node's limits.
 pub fn pattern(settings: &Settings, channel: &str) -> Result<Pattern, ClientError> {
