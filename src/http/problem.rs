@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use warp::http::HeaderValue;
 use warp::http::StatusCode;
 use warp::http::header;
 use warp::reply::Response;
 
 use crate::auth::error::KEYS_UNAVAILABLE;
+use crate::http::request_id;
 use crate::node::call_limiter::Caller;
 use crate::node::counts::NodeCounts;
 use crate::node::refusals::Refused;
@@ -118,17 +120,30 @@ impl Problem {
         format!("{PAGES}/{}.md", self.code)
     }
 
-    /// The problem document (RFC 9457 §3.1), with the extension member `code` (§3.2).
-    pub fn body(&self) -> String {
-        let body = serde_json::json!({
+    /// The problem document (RFC 9457 §3.1), with the extension member `code` (§3.2). The transport adds `request_id`.
+    fn document(&self) -> ProblemDocument {
+        ProblemDocument(serde_json::json!({
             "type": self.type_url(),
             "title": self.status.canonical_reason().unwrap_or_default(),
             "status": self.status.as_u16(),
             "code": self.code,
             "detail": self.detail,
-        });
-        body.to_string()
+        }))
     }
+}
+
+/// The body of a response that is a problem, until its request id is known.
+#[derive(Clone, Debug)]
+struct ProblemDocument(Value);
+
+/// Puts the request id into the body of a response, if that is a problem document: its extension member `request_id`
+/// (RFC 9457 §3.2). Returns that body.
+pub fn add_request_id(response: &mut Response, id: &HeaderValue) -> Option<String> {
+    let ProblemDocument(mut document) = response.extensions_mut().remove()?;
+    document["request_id"] = request_id::as_str(id).into();
+    let body = document.to_string();
+    *response.body_mut() = body.clone().into();
+    Some(body)
 }
 
 /// The value of `Retry-After` (RFC 9110 §10.2.3): whole seconds, rounded up, at least 1.
@@ -151,7 +166,9 @@ pub fn rate_limited(detail: impl Into<String>, retry_after: Duration) -> Problem
 /// RFC 9457 §3: a problem document has the media type `application/problem+json`.
 impl warp::Reply for Problem {
     fn into_response(self) -> Response {
-        let mut response = Response::new(self.body().into());
+        let document = self.document();
+        let mut response = Response::new(document.0.to_string().into());
+        response.extensions_mut().insert(document);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -167,17 +184,18 @@ impl warp::Reply for Problem {
 mod tests {
     use std::path::Path;
 
-    use serde_json::Value;
     use serde_json::json;
 
     use super::*;
 
     /// RFC 9457 §3.1: the members of a problem document. §3.1.1: `type` leads to documentation. §3.2: `code` is an
-    /// extension member.
+    /// extension member, and so is `request_id`.
     #[test]
     fn the_type_of_a_problem_is_the_url_of_its_page() {
         let problem = Problem::new(StatusCode::UNAUTHORIZED, "token_expired", "the token has expired");
-        let body: Value = serde_json::from_str(&problem.body()).unwrap();
+        let mut response = warp::Reply::into_response(problem);
+        let body = add_request_id(&mut response, &HeaderValue::from_static("r-1")).unwrap();
+        let body: Value = serde_json::from_str(&body).unwrap();
         let page = "https://github.com/tidegate/tidegate/blob/main/docs/errors/token_expired.md";
         let expected = json!({
             "type": page,
@@ -185,6 +203,7 @@ mod tests {
             "status": 401,
             "code": "token_expired",
             "detail": "the token has expired",
+            "request_id": "r-1",
         });
         assert_eq!(body, expected);
         assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/errors/token_expired.md").exists());

@@ -11,6 +11,7 @@ use warp::http::header;
 use warp::reply::Reply as _;
 use warp::reply::Response;
 
+use crate::http::problem;
 use crate::http::problem::Problem;
 use crate::http::request_id;
 
@@ -21,8 +22,8 @@ pub fn switching_protocols(response: &Response) -> Bytes {
 
 /// An error response after which the connection is closed. `hsts` is the value of `Strict-Transport-Security`.
 pub fn error(problem: Problem, id: HeaderValue, hsts: Option<&HeaderValue>) -> Bytes {
-    let body = problem.body();
     let mut response = problem.into_response();
+    let body = problem::add_request_id(&mut response, &id).unwrap_or_default();
     let headers = response.headers_mut();
     headers.typed_insert(ContentLength(u64::try_from(body.len()).unwrap_or(u64::MAX)));
     headers.typed_insert(Date::from(SystemTime::now()));
@@ -73,5 +74,6 @@ mod tests {
         }
         assert!(head.contains(&format!("\r\ncontent-length: {}", body.len())), "{head}");
         assert!(head.contains("\r\ndate: ") && body.contains("\"detail\":\"come later\""), "{text}");
+        assert!(body.contains("\"request_id\":\"r-1\""), "{text}");
     }
 }

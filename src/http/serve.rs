@@ -40,6 +40,7 @@ use crate::http::fast_path::FastPathRequest;
 use crate::http::filters::Routes;
 use crate::http::filters::not_found;
 use crate::http::gate::Gate;
+use crate::http::problem;
 use crate::http::problem::Problem;
 use crate::http::proxy_protocol;
 use crate::http::request_id;
@@ -285,6 +286,7 @@ async fn serve_with_hyper<S>(
                 Err(problem) => problem.into_response(),
             };
             requests.count(route, method.as_str(), answer.status().as_u16());
+            problem::add_request_id(&mut answer, &id);
             answer.headers_mut().insert(request_id::NAME, id);
             if let Some(hsts) = hsts {
                 answer.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts);

@@ -134,7 +134,7 @@ fn the_examples_of_pages_have_the_shape_of_what_is_sent() {
                 "" => has(&message, &["level", "message", "code", "reason"], &["user", "endpoint"]),
                 kind => {
                     assert_eq!(kind, format!("{PAGES}/{code}.md"));
-                    has(&message, &["code", "detail", "status", "title"], &[]);
+                    has(&message, &["code", "detail", "status", "title"], &["request_id"]);
                     assert_eq!(named("code"), code, "{example}");
                     let status = u16::try_from(message["status"].as_u64().unwrap()).unwrap();
                     let title = warp::http::StatusCode::from_u16(status).unwrap().canonical_reason();

@@ -127,6 +127,7 @@ async fn adm_01_other_machines_need_a_token_of_an_administrator() {
         let answer = get(&address(&edge), "/metrics", &headers).await;
         assert_eq!((answer.status, &answer.json()["code"]), (status, &json!(code)), "{headers}");
         assert_eq!(answer.header("x-request-id"), Some("mine"));
+        assert_eq!(answer.json()["request_id"], "mine");
         assert_eq!(answer.header("www-authenticate").is_some(), status == 401);
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
         assert_eq!(answer.header("cache-control"), Some("no-store"));

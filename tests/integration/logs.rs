@@ -34,6 +34,7 @@ async fn a_rejected_credential_is_logged_with_user_address_and_reason_but_no_tok
         format!("Authorization: Bearer {expired}\r\nX-Request-Id: r-17\r\nX-Forwarded-For: 203.0.113.7\r\n");
     let answer = ask(&node.address, handshake("/ws", &headers)).await;
     assert_eq!((answer.status, answer.header("x-request-id")), (401, Some("r-17")));
+    assert_eq!(answer.json()["request_id"], "r-17");
     let line = node.logged("handshake rejected", |_| true).await;
     for (field, expected) in [
         ("level", json!("INFO")),

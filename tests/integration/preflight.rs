@@ -25,6 +25,7 @@ fn bearer(token: &str) -> String {
 
 /// The answer of a preflight must be that of the handshake.
 async fn answers_like_a_handshake(edge: &TestEdge, path: &str, headers: &str, status: u16, code: &str) {
+    let headers = &format!("{headers}X-Request-Id: mine\r\n");
     let preflight = ask_about(&edge.address(), &format!("?path={path}"), headers).await;
     let socket = ask(&edge.address(), handshake(path, headers)).await;
     assert_eq!((preflight.status, &preflight.json()["code"]), (status, &code.into()), "{preflight:?}");
@@ -88,7 +89,7 @@ async fn a_preflight_that_names_no_path_says_how_to_ask() {
 #[tokio::test]
 async fn org_01_a_page_of_the_node_itself_asks_with_its_origin() {
     let edge = TestEdge::start().await;
-    let own = format!("Origin: http://{}\r\n{}", edge.address(), bearer(&token("alice")));
+    let own = format!("Origin: http://{}\r\nX-Request-Id: 1\r\n{}", edge.address(), bearer(&token("alice")));
     let socket = ask(&edge.address(), handshake("/ws", &own)).await;
     let post = format!("POST /v1/preflight?path=/ws HTTP/1.1\r\nHost: x\r\n{own}Content-Length: 0\r\n\r\n");
     let answer = ask(&edge.address(), post).await;

@@ -62,6 +62,7 @@ async fn stored(nats: &NatsServer, name: &str) -> Vec<String> {
 fn refused(answer: &Answer, status: u16, code: &str) {
     assert_eq!((answer.status, &answer.json()["code"]), (status, &code.into()), "{answer:?}");
     assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+    assert_eq!(answer.json()["request_id"].as_str(), answer.header("x-request-id"));
 }
 
 #[tokio::test]
