@@ -27,6 +27,7 @@ pub mod settings;
 pub mod table;
 pub mod transport;
 pub mod upstream;
+pub mod user_change;
 pub mod websocket;
 mod writing;
 

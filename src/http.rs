@@ -40,6 +40,7 @@ pub mod target;
 pub mod test_page;
 pub mod ticket;
 pub mod trusted_proxies;
+pub mod users;
 pub mod websocket;
 
 use std::sync::Arc;
@@ -70,6 +71,7 @@ pub fn routes(gate: &Arc<Gate>, pages: Pages) -> Routes {
     // After the calls of vocabularies, which may have the same path.
     if gate.endpoints().any(|endpoint| endpoint.native_path().is_some()) {
         routes = routes.or(publish::route(Arc::clone(gate))).unify().boxed();
+        routes = routes.or(users::route(Arc::clone(gate))).unify().boxed();
     }
     if pages.has_tests {
         routes = routes.or(test_page::route(Arc::clone(gate))).unify().boxed();

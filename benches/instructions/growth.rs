@@ -291,6 +291,7 @@ fn identity() -> Identity {
         request: rules(),
         stats: StatsAccess::All,
         admin: false,
+        control: false,
     };
     Identity {
         user: "alice".into(),

@@ -59,6 +59,10 @@ pub(super) fn named(text: &str, roles: &[Role], fillable: Fillable) -> Result<St
         let message = "may use the admin listener, and everyone would get it without a credential";
         return Err(ValueError::new(message, "name a role without admin = true"));
     }
+    if role.control {
+        let message = "may end sessions of users, and everyone would get it without a credential";
+        return Err(ValueError::new(message, "name a role without control = true"));
+    }
     let can_fill = |placeholder: &str| fillable == Fillable::User && is_user(placeholder);
     match role.required_placeholders().find(|placeholder| !can_fill(placeholder)) {
         None => Ok(text.to_owned()),
@@ -90,6 +94,12 @@ pub(super) fn default_role(text: &str, roles: &[Role]) -> Result<String, ValueEr
     if role.admin {
         return Err(ValueError::new(
             "may use the admin listener, and every token without a role would get it",
+            help,
+        ));
+    }
+    if role.control {
+        return Err(ValueError::new(
+            "may end sessions of users, and every token without a role would get it",
             help,
         ));
     }
@@ -129,7 +139,8 @@ fn role(table: &ConfigTable<'_>) -> Option<Role> {
     let request = table.section("request", |table| rules(table, "send requests on"));
     let stats = table.choice("stats", StatsAccess::None, &STATS);
     let admin = table.boolean("admin", false);
-    Some(Role { name: name?, subscribe, publish, request, stats, admin })
+    let control = table.boolean("control", false);
+    Some(Role { name: name?, subscribe, publish, request, stats, admin, control })
 }
 
 /// `verb` is what the rules allow, for messages.

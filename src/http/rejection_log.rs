@@ -24,7 +24,7 @@ static LINES: LimitByReason = LimitByReason::per_second(10);
 /// A rejected request to an endpoint.
 #[derive(Clone, Copy)]
 pub struct RejectedRequest<'r> {
-    /// The kind of request, for the message: `handshake`, `preflight`, `call`, `ticket` or `stream`.
+    /// The kind of request, for the message: `handshake`, `preflight`, `call`, `publish`, `user call`, `ticket` or `stream`.
     pub what: &'static str,
     pub endpoint: &'r Endpoint,
     /// The address at the other end of the socket: the client, or a proxy.

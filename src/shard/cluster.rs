@@ -15,21 +15,26 @@ mod replacements;
 mod revocation_bucket;
 mod revocations;
 mod rounds;
+mod user_changes;
 pub mod values;
 
 use std::rc::Rc;
 use std::sync::Arc;
 
-use futures_util::future::join3;
 use futures_util::future::join4;
+use futures_util::future::join4;
+use tidegate_protocol::error::ClientError;
+use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::VocabularyId;
 use tidegate_vocabulary::statistics::Statistics;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
 use crate::connection::context::Context;
+use crate::connection::user_change::UserChange;
 use crate::shard::cluster::calls::CALLS;
 use crate::shard::cluster::calls::StatisticsCall;
+use crate::shard::cluster::calls::UserCall;
 use crate::shard::cluster::calls::ValuesCall;
 use crate::shard::cluster::discovery::FoundNodes;
 use crate::shard::cluster::discovery::NodesCall;
@@ -37,6 +42,7 @@ use crate::shard::cluster::local_node::KnownPeers;
 use crate::shard::cluster::local_node::LocalNode;
 use crate::shard::cluster::values::Values;
 use crate::shard::handle::Shards;
+use crate::shard::job::UserChanged;
 use crate::shard::stretch::Stretch;
 
 /// Calls for all nodes that may wait: the admin listener has no more sockets.
@@ -48,6 +54,7 @@ pub struct Cluster {
     statistics: mpsc::Sender<StatisticsCall>,
     values: mpsc::Sender<ValuesCall>,
     nodes: mpsc::Sender<NodesCall>,
+    users: mpsc::Sender<UserCall>,
 }
 
 /// Sends the queries of a node and answers those of other nodes, on one of its shards.
@@ -55,6 +62,7 @@ pub struct ClusterWorker {
     statistics: mpsc::Receiver<StatisticsCall>,
     values: mpsc::Receiver<ValuesCall>,
     nodes: mpsc::Receiver<NodesCall>,
+    users: mpsc::Receiver<UserCall>,
     local: LocalNode,
 }
 
@@ -64,10 +72,17 @@ impl Cluster {
         let (statistics, statistics_calls) = mpsc::channel(CALLS);
         let (values, values_calls) = mpsc::channel(CALLS);
         let (nodes, nodes_calls) = mpsc::channel(NODES_CALLS);
+        let (users, user_calls) = mpsc::channel(CALLS);
         let local = LocalNode { id: id.into(), shards, known: KnownPeers::default() };
         (
-            Self { statistics, values, nodes },
-            ClusterWorker { statistics: statistics_calls, values: values_calls, nodes: nodes_calls, local },
+            Self { statistics, values, nodes, users },
+            ClusterWorker {
+                statistics: statistics_calls,
+                values: values_calls,
+                nodes: nodes_calls,
+                users: user_calls,
+                local,
+            },
         )
     }
 
@@ -83,6 +98,14 @@ impl Cluster {
         let (answer, statistics) = oneshot::channel();
         self.statistics.try_send(StatisticsCall { vocabulary, with_names, answer }).ok()?;
         statistics.await.ok()
+    }
+
+    /// Changes the sessions of a user on all nodes. The error says that nothing was done.
+    pub async fn change_user(&self, change: UserChange) -> Result<UserChanged, ClientError> {
+        let (answer, changed) = oneshot::channel();
+        let busy = || ClientError::new(ErrorCode::TryAgain, "this node is overloaded: try again later");
+        self.users.try_send(UserCall { change, answer }).map_err(|_| busy())?;
+        changed.await.unwrap_or_else(|_| Err(busy()))
     }
 
     /// The last values of channels: those that this node has `found`, and newer or additional ones of other nodes. `None`
@@ -108,8 +131,8 @@ impl Cluster {
 }
 
 impl ClusterWorker {
-    /// Runs until the connection to NATS ends. While no endpoint needs other nodes, it only follows revocations and answers
-    /// who this node is.
+    /// Runs until the connection to NATS ends. While no endpoint needs other nodes, it only follows revocations and changes
+    /// of users, and answers who this node is.
     pub async fn run(self, context: Rc<Context>) {
         let (context, local) = (&*context, &self.local);
         let mut vocabularies = context.node.current_vocabularies.subscribe();
@@ -127,6 +150,7 @@ impl ClusterWorker {
             .await;
         };
         let discovery = discovery::run(context, local, self.nodes);
-        join3(revocations::follow(context, local), discovery, others).await;
+        let users = user_changes::run(context, local, self.users);
+        join4(revocations::follow(context, local), discovery, users, others).await;
     }
 }

@@ -20,6 +20,7 @@ use crate::connection::report::ConnectionFilter;
 use crate::connection::report::ConnectionList;
 use crate::connection::report::ConnectionReport;
 use crate::connection::report::SubscriptionReport;
+use crate::connection::user_change::UserChange;
 use crate::lane::counts::LaneReport;
 use crate::nats::acknowledgement::Acknowledgement;
 use crate::node::answer_budget::HeldAnswer;
@@ -46,6 +47,10 @@ pub enum ShardJob {
     /// Check all connections of this shard against the node's revocations. The answer is how many have ended, or may do
     /// less.
     CheckRevocations { answer: oneshot::Sender<usize> },
+    /// Change the sessions of a user on this shard. The answer is how many there are.
+    ChangeLocalSessions { change: Arc<UserChange>, answer: oneshot::Sender<usize> },
+    /// Change the sessions of a user on all nodes. The answer is an error if nothing was done.
+    ChangeUser { change: UserChange, answer: oneshot::Sender<Result<UserChanged, ClientError>> },
     /// Return the connections that a filter selects, at most this many of them.
     ListConnections { filter: Arc<ConnectionFilter>, most: usize, answer: oneshot::Sender<ConnectionList> },
     /// Return the connection with this session, if it is on this shard.
@@ -56,6 +61,16 @@ pub enum ShardJob {
     CountSubscriptions { channels: Arc<[Pattern]>, answer: oneshot::Sender<Vec<usize>> },
     /// Return what the shard and its lane have counted.
     Count { answer: oneshot::Sender<ShardReport> },
+}
+
+/// The sessions of a user that were changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct UserChanged {
+    pub sessions: usize,
+    /// The nodes that have answered, this one included.
+    pub nodes: usize,
+    /// The nodes that answered before, and not this time.
+    pub missing_nodes: usize,
 }
 
 /// A connection and all its subscriptions.

@@ -29,6 +29,7 @@ use crate::connection::report::ConnectionFilter;
 use crate::connection::report::ConnectionList;
 use crate::connection::table::Connections;
 use crate::connection::upstream;
+use crate::connection::user_change::UserChange;
 use crate::node::audit::event::AuditEvent;
 use crate::node::audit::event::AuditKind;
 use crate::shard::channels;
@@ -67,6 +68,12 @@ pub(super) async fn run(connections: Rc<Connections>, cluster: Cluster, job: Sha
         }
         ShardJob::CheckRevocations { answer } => {
             let _ = answer.send(check_revocations(&connections).await);
+        }
+        ShardJob::ChangeLocalSessions { change, answer } => {
+            let _ = answer.send(change_sessions(&connections, &change).await);
+        }
+        ShardJob::ChangeUser { change, answer } => {
+            let _ = answer.send(cluster.change_user(change).await);
         }
         ShardJob::ListConnections { filter, most, answer } => {
             let _ = answer.send(list_connections(&connections, &filter, most).await);
@@ -158,6 +165,16 @@ async fn check_revocations(connections: &Connections) -> usize {
     for connection in connections.all() {
         stretch.step().await;
         changed += usize::from(connection.check_revocations(Instant::now()));
+    }
+    changed
+}
+
+/// Changes the sessions of a user. Those that start meanwhile stay as they are.
+async fn change_sessions(connections: &Connections, change: &UserChange) -> usize {
+    let (mut changed, mut stretch) = (0, Stretch::default());
+    for connection in connections.all() {
+        stretch.step().await;
+        changed += usize::from(connection.change(change, Instant::now()));
     }
     changed
 }

@@ -93,6 +93,7 @@ pub(crate) const DOORS: [(&str, &[&str]); 48] = [
             "connection/event_stream.rs",
             "http/calls.rs",
             "http/publish.rs",
+            "http/users.rs",
             "http/admin",
             "http/busy_reply.rs",
             "node/readiness.rs",

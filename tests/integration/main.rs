@@ -83,4 +83,5 @@ mod tls;
 mod tokens;
 mod transcripts;
 mod unix_sockets;
+mod user_calls;
 mod vocabularies;

@@ -403,6 +403,7 @@ fn role(persona: &Persona) -> Role {
         request: rules(&permissions.request),
         stats: permissions.stats,
         admin: permissions.admin,
+        control: permissions.control,
     }
 }
 

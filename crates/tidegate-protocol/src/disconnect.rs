@@ -39,11 +39,13 @@ pub enum Disconnect {
     TooManyErrors,
     /// A newer connection of the user has replaced this one.
     Replaced,
+    /// An operator or a backend has ended the sessions of the user.
+    Disconnected,
 }
 
 impl Disconnect {
     /// All of them, for tables and tests.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::ProtocolError,
         Self::InvalidUtf8,
         Self::PolicyViolation,
@@ -61,6 +63,7 @@ impl Disconnect {
         Self::TooManyConnections,
         Self::TooManyErrors,
         Self::Replaced,
+        Self::Disconnected,
     ];
 
     /// The code of the close frame.
@@ -83,6 +86,7 @@ impl Disconnect {
             Self::TooManyConnections => 4508,
             Self::TooManyErrors => 4509,
             Self::Replaced => 4510,
+            Self::Disconnected => 4511,
         }
     }
 
@@ -106,6 +110,7 @@ impl Disconnect {
             Self::TooManyConnections => "too_many_connections",
             Self::TooManyErrors => "too_many_errors",
             Self::Replaced => "replaced",
+            Self::Disconnected => "disconnected",
         }
     }
 

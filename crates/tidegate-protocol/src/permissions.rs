@@ -31,6 +31,8 @@ pub struct Permissions {
     pub stats: StatsAccess,
     /// Whether the client may use the admin listener.
     pub admin: bool,
+    /// Whether the client may end sessions and subscriptions of users.
+    pub control: bool,
 }
 
 /// Which statistics a client may see, the least first.
@@ -78,6 +80,7 @@ impl Permissions {
         self.request.merge(other.request);
         self.stats = self.stats.max(other.stats);
         self.admin |= other.admin;
+        self.control |= other.control;
     }
 }
 
@@ -162,6 +165,8 @@ pub struct Role {
     pub stats: StatsAccess,
     /// Whether clients with this role may use the admin listener.
     pub admin: bool,
+    /// Whether clients with this role may end sessions and subscriptions of users.
+    pub control: bool,
 }
 
 impl Role {
@@ -177,6 +182,7 @@ impl Role {
             request: self.request.fill(&lookup)?,
             stats: self.stats,
             admin: self.admin,
+            control: self.control,
         })
     }
 

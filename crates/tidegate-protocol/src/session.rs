@@ -80,6 +80,8 @@ pub enum Input {
     Authenticated(Result<Verified, ClientError>),
     /// The same user may do less from now on.
     Narrowed(Arc<Identity>),
+    /// A backend ends the subscriptions to channels that these patterns cover.
+    Unsubscribed { patterns: Arc<[Pattern]> },
     /// An [`Output::Join`] succeeded: the last values, and since when the channel is stale, if it is.
     Joined { subscription: SubscriptionId, snapshot: Vec<Delivery>, stale: Option<SystemTime> },
     /// A lane has read this many last values because of an [`Output::Join`] of this session, which may have left the
@@ -284,6 +286,7 @@ impl Session {
             Input::Alive => self.alive(),
             Input::Authenticated(result) => self.authenticated(result),
             Input::Narrowed(identity) => self.narrowed(identity),
+            Input::Unsubscribed { patterns } => self.end_covered(&patterns),
             Input::Joined { subscription, snapshot, stale } => self.joined(subscription, snapshot, stale),
             Input::SnapshotRead { values } => self.charge_values(values),
             Input::JoinFailed { subscription, error } => self.join_failed(subscription, error),

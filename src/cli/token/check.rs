@@ -213,6 +213,7 @@ fn print_identity(identity: &Identity) {
     };
     print_line!("  statistics    {stats}");
     print_line!("  admin         {}", if identity.permissions.admin { "yes" } else { "no" });
+    print_line!("  control       {}", if identity.permissions.control { "yes" } else { "no" });
 }
 
 #[cfg(test)]

@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tidegate_protocol::error::ClientError;
 use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::subject::Pattern;
 use tidegate_vocabulary::statistics::Statistics;
 use tokio::sync::oneshot;
 
+use crate::connection::user_change::UserChange;
 use crate::shard::cluster::values::Values;
+use crate::shard::job::UserChanged;
 
 /// Calls that may wait, of each kind.
 pub(super) const CALLS: usize = 1024;
@@ -27,4 +30,11 @@ pub(super) struct ValuesCall {
     pub(super) caller: u64,
     pub(super) channels: Vec<Pattern>,
     pub(super) answer: oneshot::Sender<Arc<BTreeMap<Box<str>, Values>>>,
+}
+
+/// A call that changes the sessions of a user.
+#[derive(Debug)]
+pub(super) struct UserCall {
+    pub(super) change: UserChange,
+    pub(super) answer: oneshot::Sender<Result<UserChanged, ClientError>>,
 }

@@ -191,6 +191,7 @@ fn a_role_is_filled_as_a_whole_or_not_at_all() {
         request: RuleTemplates::default(),
         stats: StatsAccess::Counts,
         admin: true,
+        control: true,
     };
     assert_eq!(role.placeholders().collect::<Vec<_>>(), ["sub", "org"]);
     let filled = role
@@ -225,11 +226,12 @@ fn the_role_that_may_see_more_statistics_wins() {
 }
 
 #[test]
-fn one_role_for_administrators_is_enough() {
+fn one_role_for_administrators_or_control_is_enough() {
     for (one, other) in [(false, false), (false, true), (true, false), (true, true)] {
-        let mut permissions = Permissions { admin: one, ..Permissions::default() };
-        permissions.merge(Permissions { admin: other, ..Permissions::default() });
-        assert_eq!(permissions.admin, one || other, "{one} and {other}");
+        let mut permissions = Permissions { admin: one, control: other, ..Permissions::default() };
+        permissions.merge(Permissions { admin: other, control: one, ..Permissions::default() });
+        let either = one || other;
+        assert_eq!((permissions.admin, permissions.control), (either, either), "{one} and {other}");
     }
 }
 

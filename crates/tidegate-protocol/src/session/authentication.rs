@@ -174,7 +174,18 @@ impl Session {
     fn leave_forbidden(&mut self, identity: &Identity, message: &str) {
         let allowed =
             |pattern: &Pattern| identity.permissions.decide(Operation::Subscribe, pattern).is_allowed();
-        let lost = self.subscriptions.extract_if(|subscription| !allowed(&subscription.pattern));
+        self.end_subscriptions(|pattern| !allowed(pattern), message);
+    }
+
+    /// Ends the subscriptions that these patterns cover.
+    pub(super) fn end_covered(&mut self, patterns: &[Pattern]) {
+        let is_covered = |channel: &Pattern| patterns.iter().any(|pattern| pattern.covers(channel));
+        self.end_subscriptions(is_covered, "a backend has ended this subscription");
+    }
+
+    /// Ends the subscriptions to some channels, and tells the client why.
+    fn end_subscriptions(&mut self, ends: impl Fn(&Pattern) -> bool, message: &str) {
+        let lost = self.subscriptions.extract_if(|subscription| ends(&subscription.pattern));
         self.emit_leaves(&lost);
         for lost in lost {
             let error = ClientError::new(ErrorCode::Forbidden, message);

@@ -93,8 +93,14 @@ fn identity(rooms: &[&str], stats: StatsAccess) -> Identity {
         allow: rooms.iter().map(|room| Pattern::parse(&format!("own.{room}")).unwrap()).collect(),
         deny: Vec::new(),
     };
-    let permissions =
-        Permissions { subscribe: allow(), publish: allow(), request: allow(), stats, admin: false };
+    let permissions = Permissions {
+        subscribe: allow(),
+        publish: allow(),
+        request: allow(),
+        stats,
+        admin: false,
+        control: false,
+    };
     Identity { user: "alice".into(), permissions: Arc::new(permissions), ..Identity::default() }
 }
 
