@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use tidegate_protocol::error::ErrorCode;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::identity::Identity;
+use tidegate_protocol::session::Output;
 use tidegate_protocol::session::denied::Denied;
 use tidegate_protocol::session::refused::RefusedMessage;
 use tidegate_protocol::subject::Pattern;
 
 use crate::connection::Connection;
 use crate::connection::context::Context;
+use crate::connection::log::log_denied;
 use crate::node::audit::event::AuditEvent;
 use crate::node::audit::event::AuditKind;
 
@@ -63,19 +65,52 @@ impl Connection {
     }
 }
 
+/// Counts, logs and records what operators should know of a call.
+pub fn note_call(context: &Context, vocabulary: VocabularyId, user: &str, output: &Output) {
+    let is_audited = context.node.audit.is_some();
+    if let Output::Publish { subject, data, .. } = output {
+        audit_call(context, user, AuditKind::Published, subject.as_str(), data.len());
+    } else if let Output::Request { subject, data, .. } = output {
+        audit_call(context, user, AuditKind::Requested, subject.as_str(), data.len());
+    } else if let Output::Denied(denied) = output {
+        note_denied_call(context, user, denied);
+    } else if let Output::Refused(refused) = output {
+        context.delivery_totals.count_error(vocabulary);
+        if is_audited && !refused.is_denied {
+            record_call(context, user, of_refused(refused));
+        }
+    }
+}
+
+/// Records what a call publishes or requests in the audit feed, if there is one.
+fn audit_call(context: &Context, user: &str, kind: AuditKind, subject: &str, bytes: usize) {
+    if context.node.audit.is_some() {
+        let event = AuditEvent { channel: Some(subject), bytes: Some(bytes), ..AuditEvent::new(kind) };
+        record_call(context, user, event);
+    }
+}
+
+/// Counts, logs and records an operation that a call may not do.
+pub fn note_denied_call(context: &Context, user: &str, denied: &Denied) {
+    if context.node.audit.is_some() {
+        record_call(context, user, of_denied(denied, &denied.detail()));
+    }
+    log_denied(denied, Some(user), &context.node, None);
+}
+
 /// Records an event of an HTTP call of this user. If the call is refused, another event has its address.
-pub fn record_call(context: &Context, user: &str, event: AuditEvent<'_>) {
+fn record_call(context: &Context, user: &str, event: AuditEvent<'_>) {
     if let Some(audit) = &context.node.audit {
         audit.record(context.shard.0, &AuditEvent { user: Some(user), ..event });
     }
 }
 
 /// The event of an operation that is not allowed; `detail` is [`Denied::detail`].
-pub fn of_denied<'e>(denied: &'e Denied, detail: &'e str) -> AuditEvent<'e> {
+fn of_denied<'e>(denied: &'e Denied, detail: &'e str) -> AuditEvent<'e> {
     AuditEvent {
         operation: Some(denied.operation.name()),
         channel: denied.channel.as_ref().map(Pattern::as_str),
-        code: Some(ErrorCode::Forbidden.name()),
+        code: Some(denied.code().name()),
         reason: Some(denied.reason()),
         detail: Some(detail),
         ..AuditEvent::new(AuditKind::Refused)
@@ -83,7 +118,7 @@ pub fn of_denied<'e>(denied: &'e Denied, detail: &'e str) -> AuditEvent<'e> {
 }
 
 /// The event of a message that was answered with an error.
-pub fn of_refused(refused: &RefusedMessage) -> AuditEvent<'_> {
+fn of_refused(refused: &RefusedMessage) -> AuditEvent<'_> {
     AuditEvent {
         operation: Some("message"),
         channel: refused.channel.as_deref(),

@@ -12,6 +12,7 @@ use warp::reply::Reply;
 use warp::reply::Response;
 
 use crate::auth::policy::Via;
+use crate::http::client_facts::Requester;
 use crate::http::connection_info::ConnectionInfo;
 use crate::http::cors;
 use crate::http::endpoint::Endpoint;
@@ -22,6 +23,7 @@ use crate::http::presented::is_json;
 use crate::http::problem::Problem;
 use crate::http::rejection_log::RejectedRequest;
 use crate::http::socket_gate::RequestKind;
+use crate::net::peer::Peer;
 use crate::node::call_limiter::Caller;
 use crate::node::permit::Permit;
 
@@ -81,7 +83,7 @@ impl NativeCall {
         let Self { headers, connection, .. } = self;
         let address = gate.charge_address(connection.peer, headers)?;
         let permit = gate.admit(connection.peer, headers, RequestKind::Call).await?;
-        let (identity, has_credential) = identify(gate, headers).await?;
+        let (identity, has_credential) = identify(gate, headers, connection.peer).await?;
         let counted = if has_credential { gate.node.call_limiter.by_identity(&identity) } else { address };
         if counted != address {
             gate.charge_calls(counted, 1)?;
@@ -92,10 +94,10 @@ impl NativeCall {
 
 /// The identity of the caller, and whether it has a credential: at the first native endpoint of the listener that lets the
 /// page in and accepts the credential.
-async fn identify(gate: &Gate, headers: &HeaderMap) -> Result<(Arc<Identity>, bool), Problem> {
+async fn identify(gate: &Gate, headers: &HeaderMap, peer: Peer) -> Result<(Arc<Identity>, bool), Problem> {
     let (mut refusal, now) = (None, SystemTime::now());
     for endpoint in native_endpoints(gate) {
-        match identify_at(gate, endpoint, headers, now).await {
+        match identify_at(gate, endpoint, (headers, peer), now).await {
             Ok(found) => return Ok(found),
             Err(problem) => _ = refusal.get_or_insert(problem),
         }
@@ -106,7 +108,7 @@ async fn identify(gate: &Gate, headers: &HeaderMap) -> Result<(Arc<Identity>, bo
 async fn identify_at(
     gate: &Gate,
     endpoint: &Endpoint,
-    headers: &HeaderMap,
+    (headers, peer): (&HeaderMap, Peer),
     now: SystemTime,
 ) -> Result<(Arc<Identity>, bool), Problem> {
     let sender = endpoint.origins.decide(headers)?;
@@ -115,7 +117,8 @@ async fn identify_at(
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_content_type", detail));
     }
     let credential = PresentedCredential::in_request(&endpoint.origins, &sender, headers)?;
-    let identity = gate.identify(endpoint, Via::Http, None, credential.as_ref(), &sender, now).await?;
+    let requester = Requester { sender: &sender, headers, peer };
+    let identity = gate.identify(endpoint, Via::Http, None, credential.as_ref(), &requester, now).await?;
     Ok((identity.ok_or_else(no_credential)?, credential.is_some()))
 }
 

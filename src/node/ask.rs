@@ -160,6 +160,9 @@ fn usable<A>(
                 | NatsError::Unconfirmed
                 | NatsError::Denied
                 | NatsError::TooLarge { .. }
+                | NatsError::StorageUnknown(_)
+                | NatsError::StreamAway
+                | NatsError::NotStored(_)
                 | NatsError::Refused(_) => Undecided::Away,
             };
             Err(failed(undecided, error.to_string()))

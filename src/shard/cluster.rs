@@ -22,7 +22,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_util::future::join4;
-use futures_util::future::join4;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::VocabularyId;

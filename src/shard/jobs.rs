@@ -24,14 +24,11 @@ use tokio::sync::oneshot;
 use crate::connection::auditing;
 use crate::connection::context::Context;
 use crate::connection::delivery_totals::VocabularyTotals;
-use crate::connection::log::log_denied;
 use crate::connection::report::ConnectionFilter;
 use crate::connection::report::ConnectionList;
 use crate::connection::table::Connections;
 use crate::connection::upstream;
 use crate::connection::user_change::UserChange;
-use crate::node::audit::event::AuditEvent;
-use crate::node::audit::event::AuditKind;
 use crate::shard::channels;
 use crate::shard::cluster::Cluster;
 use crate::shard::job::CallAnswer;
@@ -216,7 +213,7 @@ async fn answer_message(
     session.handle_input(Input::Received(ClientMessage::Text(text)), now);
     let (mut frames, mut limited) = (Vec::new(), None);
     while let Some(output) = session.poll_output() {
-        note_output(context, vocabulary, &user, &output);
+        auditing::note_call(context, vocabulary, &user, &output);
         let input = match output {
             Output::Send { frame, .. } => {
                 frames.push(frame);
@@ -271,34 +268,6 @@ async fn answer_message(
     // What has been done is answered, whether there is room or not; the next calls of the caller are refused.
     held.set(frames.iter().map(Frame::len).sum());
     Some(CallAnswer { frames, held, limited })
-}
-
-/// Counts, logs and records what operators should know of a call.
-fn note_output(context: &Context, vocabulary: VocabularyId, user: &str, output: &Output) {
-    let is_audited = context.node.audit.is_some();
-    if let Output::Publish { subject, data, .. } = output {
-        audit_call(context, user, AuditKind::Published, subject.as_str(), data.len());
-    } else if let Output::Request { subject, data, .. } = output {
-        audit_call(context, user, AuditKind::Requested, subject.as_str(), data.len());
-    } else if let Output::Denied(denied) = output {
-        if is_audited {
-            auditing::record_call(context, user, auditing::of_denied(denied, &denied.detail()));
-        }
-        log_denied(denied, Some(user), &context.node, None);
-    } else if let Output::Refused(refused) = output {
-        context.delivery_totals.count_error(vocabulary);
-        if is_audited && !refused.is_denied {
-            auditing::record_call(context, user, auditing::of_refused(refused));
-        }
-    }
-}
-
-/// Records what a call publishes or requests in the audit feed, if there is one.
-fn audit_call(context: &Context, user: &str, kind: AuditKind, subject: &str, bytes: usize) {
-    if context.node.audit.is_some() {
-        let event = AuditEvent { channel: Some(subject), bytes: Some(bytes), ..AuditEvent::new(kind) };
-        auditing::record_call(context, user, event);
-    }
 }
 
 /// Waits for the result of this work, which is begun in any case. `None` if the caller goes first.

@@ -11,8 +11,8 @@ use tidegate_protocol::json::list::JsonList;
 use tidegate_protocol::subject::Pattern;
 use tidegate_vocabulary::model::CompiledVocabulary;
 
+use crate::connection::auditing::note_denied_call;
 use crate::connection::context::Context;
-use crate::connection::log::log_denied;
 use crate::node::answer_budget::HeldAnswer;
 use crate::node::answer_budget::NoRoom;
 use crate::node::call_limiter::Caller;
@@ -81,7 +81,7 @@ impl LastValuesCall<'_> {
             self.context.node.authorize(self.reader, channel, &services).await
         });
         try_join_all(decisions).await.map(drop).map_err(|refusal| {
-            log_denied(&refusal.denied, Some(&self.reader.identity.user), &self.context.node, None);
+            note_denied_call(self.context, &self.reader.identity.user, &refusal.denied);
             refusal.error
         })
     }

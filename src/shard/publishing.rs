@@ -12,6 +12,7 @@ use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::Frame;
+use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::native::publish_call::PublishCall;
 use tidegate_protocol::session::Input;
@@ -21,8 +22,8 @@ use tidegate_protocol::session::phase::Verified;
 use tidegate_protocol::subject::Subject;
 use tidegate_vocabulary::http::answer::HttpAnswer;
 
+use crate::connection::auditing::note_call;
 use crate::connection::context::Context;
-use crate::connection::log::log_denied;
 use crate::connection::upstream::client_error;
 use crate::nats::error::NatsError;
 use crate::nats::stored_publish::SentMessage;
@@ -81,15 +82,17 @@ fn allowed(
     session.handle_input(Input::Received(ClientMessage::Text(text)), now);
     let mut frames: Vec<Frame> = Vec::new();
     while let Some(output) = session.poll_output() {
+        note_call(context, VocabularyId::NATIVE, &identity.user, &output);
         match output {
             Output::Publish { subject, data, headers, .. } => {
                 return Ok(AllowedMessage { subject, data, headers });
             }
             Output::Send { frame, .. } => frames.push(frame),
-            Output::Denied(denied) => log_denied(&denied, Some(&identity.user), &context.node, None),
             Output::Close { reason, .. } if frames.is_empty() => frames.extend(HttpAnswer::of_end(&reason)),
             // A message that only publishes leads to none of these.
             Output::Close { .. }
+            | Output::Denied(_)
+            | Output::Refused(_)
             | Output::Deliver { .. }
             | Output::DeliverSnapshot { .. }
             | Output::Ping

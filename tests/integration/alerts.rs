@@ -11,8 +11,8 @@ use tidegate_protocol::class::Kind;
 use tidegate_protocol::subject::Subject;
 use tokio::process::Command;
 
-use crate::support::admin::address;
 use crate::admin::has;
+use crate::support::admin::address;
 use crate::support::admin::on_loopback;
 use crate::support::client::Client;
 use crate::support::edge::SECRET;

@@ -8,8 +8,8 @@ use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Kind;
 
 use crate::admin::has;
-use crate::support::admin::on_loopback;
 use crate::admin::value;
+use crate::support::admin::on_loopback;
 use crate::support::edge::TestEdge;
 use crate::support::edge::class;
 use crate::support::edge::token;

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use serde_json::Value;
 use serde_json::json;
 use tidegate_protocol::class::Class;
+use tidegate_protocol::class::Classes;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::permissions::Decision;
 use tidegate_protocol::permissions::Operation;
@@ -29,6 +30,8 @@ use crate::auth::explanation::ExplanationError;
 use crate::auth::explanation::class_of;
 use crate::auth::policy::Policy;
 use crate::auth::policy::Via;
+use crate::auth::service::ClientFacts;
+use crate::config::auth::service::ServiceConfig;
 use crate::config::secret::Secret;
 use crate::http::admin::access::Admin;
 use crate::http::admin::parameters::bad;
@@ -94,6 +97,7 @@ pub(super) async fn answer(
         "subject": question.subject.as_str(),
         "endpoint": place.as_ref().map(|place| &*place.endpoint.policy.endpoint),
         "class": class_of(&view.classes, &question.subject).map(class),
+        "services": services(&view.classes, &question),
     });
     let answer = match &client {
         AskedClient::Refused { reason, detail } => {
@@ -107,6 +111,17 @@ pub(super) async fn answer(
         body.extend(answer);
     }
     Ok(warp::reply::json(&body).into_response())
+}
+
+/// The subjects of the services that decide too, if roles allow it: they are not asked.
+fn services(classes: &[Class], question: &Question) -> Vec<String> {
+    match question.operation {
+        Operation::Publish | Operation::Request => Vec::new(),
+        Operation::Subscribe => {
+            let classes = Classes::new(classes.to_vec());
+            classes.authorizers(&question.subject).into_iter().map(ToString::to_string).collect()
+        }
+    }
 }
 
 /// What is decided about a client that has an identity.
@@ -293,7 +308,8 @@ impl Question {
             None => (&admin.policy, Via::Http),
         };
         let identity = if let Some(credential) = credential {
-            node.verify(policy, via, credential.expose(), now).await
+            let facts = |_: &ServiceConfig| ClientFacts::default();
+            node.verify(policy, via, credential.expose(), facts, now).await
         } else if !self.roles.is_empty() {
             let authenticator = node.authenticator();
             let user = self.user.as_deref().unwrap_or("someone");
