@@ -250,6 +250,7 @@ impl Connection {
             self.perform_all(now);
             self.subscriber.release_due(now);
         });
+        self.count_all_conflated();
         self.flush(now);
         self.subscriber.free_capacity();
     }
@@ -320,7 +321,7 @@ impl Connection {
             Output::Release { subscription } => self.subscriber.release_all(subscription, now),
             Output::Leave { subscription } => {
                 self.count_ended(self.subscriber.drop_delayed(subscription));
-                self.count_conflated();
+                self.count_all_conflated();
                 self.subscriber.with_member(subscription, |member| {
                     let channel = member.pattern.as_str();
                     debug!(session = &**self.session.borrow().id(), channel, "unsubscribe");
@@ -469,7 +470,7 @@ impl Connection {
     /// Leaves all channels, and drops the publications that `max_rate_ms` holds back.
     fn leave_all(&self) {
         self.count_ended(self.subscriber.delayed());
-        self.count_conflated();
+        self.count_all_conflated();
         // The last one first, so that removing it moves none of the others.
         for subscription in self.subscriber.member_ids().into_iter().rev() {
             let left = self.context.hub.borrow_mut().leave(&self.subscriber, subscription);

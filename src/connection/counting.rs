@@ -32,11 +32,20 @@ impl Connection {
         self.context.delivery_totals.count_error(self.subscriber.dialect.number());
     }
 
-    /// Counts publications that newer ones have replaced.
+    /// Counts publications that newer ones have replaced in the outbox.
     #[inline]
     pub(super) fn count_conflated(&self) {
         let conflated = self.subscriber.take_conflated();
         if conflated > 0 {
+            self.context.counts.count_dropped(DropReason::Conflated, conflated);
+        }
+    }
+
+    /// The same, and those that newer ones have replaced while `max_rate_ms` delayed them.
+    pub(super) fn count_all_conflated(&self) {
+        self.count_conflated();
+        if self.subscriber.is_rate_limited() {
+            let conflated = self.subscriber.take_delayed_conflated();
             self.context.counts.count_dropped(DropReason::Conflated, conflated);
         }
     }
@@ -51,13 +60,22 @@ impl Connection {
     /// Notes how much waits for a client whose socket takes no more.
     #[cold]
     pub(super) fn note_waiting(&self) {
-        self.count_conflated();
+        self.count_all_conflated();
         let is_blocked = self.blocked_since.get().is_some() && self.stage.get() != Stage::Closed;
         let bytes = if is_blocked { self.subscriber.bytes() } else { 0 };
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let before = self.waiting.replace(bytes);
         if before != bytes {
             self.context.counts.change_outbox(before, bytes);
+        }
+    }
+
+    /// The same if it differs by more than an eighth from what was noted last: a slow client gets many publications, and
+    /// each would note it.
+    pub(super) fn note_changed_waiting(&self) {
+        let (noted, bytes) = (self.waiting.get() as usize, self.subscriber.bytes());
+        if bytes.abs_diff(noted) > noted / 8 {
+            self.note_waiting();
         }
     }
 
@@ -69,7 +87,9 @@ impl Connection {
 
     /// Counts the time since the last ping, if this is the first sign of life after it.
     pub(super) fn count_pong(&self, now: Instant) {
-        if let Some(sent) = self.session.borrow().unanswered_ping() {
+        if self.context.counts.is_pong_sample()
+            && let Some(sent) = self.session.borrow().unanswered_ping()
+        {
             self.context.counts.count_round_trip(now.saturating_duration_since(sent));
         }
     }

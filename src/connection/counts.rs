@@ -14,7 +14,7 @@ use crate::metrics::histogram::Histogram;
 
 /// The most pairs of close code and reason that are counted apart. Vocabularies have codes of their own.
 const MAX_ENDS: usize = 256;
-/// One batch in this many is measured for the latency.
+/// One batch in this many is measured for the latency, and one pong for the round trip.
 const SAMPLE_EVERY: u32 = 16;
 
 /// A kind of transport, for counts.
@@ -114,6 +114,8 @@ pub struct ShardCounts {
     latencies: RefCell<Histogram>,
     /// Batches until the next sample.
     until_sample: Cell<u32>,
+    /// Pongs until the next sample.
+    until_pong: Cell<u32>,
     /// When the batch was read whose outboxes are being flushed, if it is a sample.
     sampled: Cell<Option<Instant>>,
 }
@@ -199,7 +201,13 @@ impl ShardCounts {
         self.publishes.borrow_mut().record(took);
     }
 
-    /// Counts a pong.
+    /// Whether this pong is a sample of the round trips.
+    #[inline]
+    pub fn is_pong_sample(&self) -> bool {
+        is_next(&self.until_pong)
+    }
+
+    /// Counts the round trip of a ping and its pong.
     pub fn count_round_trip(&self, took: Duration) {
         self.round_trips.borrow_mut().record(took);
     }
@@ -207,9 +215,7 @@ impl ShardCounts {
     /// Whether this batch is a sample of the latency.
     #[inline]
     pub fn is_sample(&self) -> bool {
-        let left = self.until_sample.get();
-        self.until_sample.set(left.checked_sub(1).unwrap_or(SAMPLE_EVERY - 1));
-        left == 0
+        is_next(&self.until_sample)
     }
 
     /// Begins a sample with a batch that was read at this time, unless one is under way.
@@ -251,6 +257,14 @@ impl ShardCounts {
             latencies: *self.latencies.borrow(),
         }
     }
+}
+
+/// Counts one of many, and returns whether it is a sample.
+#[inline]
+fn is_next(until: &Cell<u32>) -> bool {
+    let left = until.get();
+    until.set(left.checked_sub(1).unwrap_or(SAMPLE_EVERY - 1));
+    left == 0
 }
 
 #[cfg(test)]

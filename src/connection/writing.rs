@@ -33,7 +33,7 @@ impl Connection {
             self.write_all(now);
         }
         if self.has_waiting() {
-            self.note_waiting();
+            self.note_changed_waiting();
         }
         self.schedule(now);
     }

@@ -378,16 +378,16 @@ impl Subscriber {
         (waiting + collected) as u64
     }
 
-    /// How many publications newer ones of their key have replaced since the last call, in the outbox and while
-    /// `max_rate_ms` delayed them. Elements of collections do not count.
+    /// How many publications newer ones of their key have replaced in the outbox since the last call. Elements of
+    /// collections do not count.
     #[inline]
     pub fn take_conflated(&self) -> u64 {
-        let delayed = if self.is_rate_limited() {
-            self.delays.with_size(|size| std::mem::take(&mut size.conflated)).0
-        } else {
-            0
-        };
-        delayed + self.outbox.borrow_mut().take_conflated()
+        self.outbox.borrow_mut().take_conflated()
+    }
+
+    /// The same while `max_rate_ms` delayed them. Only for subscribers with [`Subscriber::is_rate_limited`].
+    pub fn take_delayed_conflated(&self) -> u64 {
+        self.delays.with_size(|size| std::mem::take(&mut size.conflated)).0
     }
 
     /// Whether the outbox is half full although the client keeps up.

@@ -68,7 +68,7 @@ metrics! {
     HANDSHAKE_DURATION: Histogram "tidegate_handshake_duration_seconds" [] "From accepting a socket, or from a later request on it, to the start of its connection.";
     HANDSHAKE_WAITS: Counter "tidegate_handshake_waits_total" [] "Handshakes and calls that waited for their turn, by limits.handshakes_per_s.";
     HANDSHAKE_WAIT: Counter "tidegate_handshake_wait_seconds_total" [] "How long they waited together.";
-    CLIENT_RTT: Histogram "tidegate_client_rtt_seconds" [] "From a ping of the node to the pong of the client, with what was queued before the ping.";
+    CLIENT_RTT: Histogram "tidegate_client_rtt_seconds" [] "From a ping of the node to the pong of the client, with what was queued before the ping: a sample of one in 16.";
     HTTP_REQUESTS: Counter "tidegate_http_requests_total" ["route", "method", "status"] "Requests that were answered, handshakes among them, by the template of their path.";
     SOCKETS: Gauge "tidegate_sockets" [] "Sockets of clients, upgraded or not, on all public listeners.";
     SOCKETS_LIMIT: Gauge "tidegate_sockets_limit" [] "The most sockets of clients, by limits.connections and the limit on open files.";
@@ -85,7 +85,7 @@ metrics! {
     GAPS: Counter "tidegate_gaps_total" ["cause"] "Gaps: places where publications are missing in a subscription.";
     BYTES_SENT: Counter "tidegate_bytes_sent_total" [] "Bytes that were written to the sockets of connections, without TLS.";
     DELIVERY_LATENCY: Histogram "tidegate_delivery_latency_seconds" [] "From reading publications from NATS to the writes to all clients that have room: a sample of one in 16 batches.";
-    OUTBOX_BYTES: Gauge "tidegate_outbox_bytes" ["shard"] "Bytes that wait for clients whose sockets take no more.";
+    OUTBOX_BYTES: Gauge "tidegate_outbox_bytes" ["shard"] "Bytes that wait for clients whose sockets take no more, give or take an eighth.";
     OUTBOX_P99: Gauge "tidegate_outbox_p99_bytes" [] "Of 100 clients, 99 have at most so many such bytes: rounded up to a power of two, less one.";
     PUBLISH_DURATION: Histogram "tidegate_publish_duration_seconds" [] "From sending what a client publishes to the confirmation of NATS.";
     INBOX_BYTES: Gauge "tidegate_inbox_bytes" ["shard"] "Bytes that lanes have sent to a shard and that it has not processed.";

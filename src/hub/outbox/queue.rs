@@ -175,7 +175,7 @@ impl Queues {
     /// key. If there is no room, the oldest publications are dropped and leave a gap.
     pub fn push(
         &mut self,
-        delivery: Rc<Delivery>,
+        mut delivery: Rc<Delivery>,
         subscription: SubscriptionId,
         class: &Class,
         limits: OutboxLimits,
@@ -185,7 +185,7 @@ impl Queues {
             if self.index.is_none() && self.may_overtake(place, class) {
                 self.reindex();
             }
-            if self.index.is_some() && self.replace(&delivery, subscription, place) {
+            if self.index.is_some() && self.replace(&mut delivery, subscription, place) {
                 return self.shrink(limits);
             }
         }
@@ -434,27 +434,27 @@ impl Queues {
     }
 
     /// Replaces the pending publication of a key, if it is in the same queue. In another queue, it is removed. Returns
-    /// true if it was replaced.
-    fn replace(&mut self, delivery: &Rc<Delivery>, subscription: SubscriptionId, place: Priority) -> bool {
+    /// true if it was replaced; then `newer` is of no more use.
+    fn replace(&mut self, newer: &mut Rc<Delivery>, subscription: SubscriptionId, place: Priority) -> bool {
         let Some(index) = &mut self.index else { return false };
-        let Some(&(of, number)) = index.newest.get(&(subscription, Arc::clone(&delivery.key))) else {
+        let Some(&(of, number)) = index.newest.get(&(subscription, Arc::clone(&newer.key))) else {
             return false;
         };
         let queue = &mut self.queues[of as usize];
         let (overflow, home) = match queue.at(number) {
             Some(QueueEntry::Delivery { delivery: older, subscription: whose, overflow, home })
-                if *whose == subscription && older.key == delivery.key =>
+                if *whose == subscription && older.key == newer.key =>
             {
-                if (of, older.priority) == (place, delivery.priority) {
-                    self.bytes = self.bytes - older.frame.len() + delivery.frame.len();
-                    *older = Rc::clone(delivery);
+                if (of, older.priority) == (place, newer.priority) {
+                    self.bytes = self.bytes - older.frame.len() + newer.frame.len();
+                    std::mem::swap(older, newer);
                     index.conflated += 1;
                     return true;
                 }
                 (*overflow, *home)
             }
             Some(QueueEntry::LastValue { delivery: older, subscription: whose, overflow, home })
-                if *whose == subscription && older.key == delivery.key =>
+                if *whose == subscription && older.key == newer.key =>
             {
                 (*overflow, *home)
             }
@@ -467,7 +467,7 @@ impl Queues {
             self.compact();
             return false;
         }
-        let entry = QueueEntry::Delivery { delivery: Rc::clone(delivery), subscription, overflow, home };
+        let entry = QueueEntry::Delivery { delivery: Rc::clone(newer), subscription, overflow, home };
         self.occupy(entry, place, number);
         true
     }
