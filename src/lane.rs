@@ -14,6 +14,7 @@ mod malformed_log;
 mod message_headers;
 mod number_hasher;
 mod pending_reads;
+pub mod produced;
 mod reader;
 pub mod shard_index;
 mod unshown_log;
@@ -58,6 +59,8 @@ use crate::lane::inbox::ShardQueue;
 use crate::lane::lane_index::LaneIndex;
 use crate::lane::malformed_log::MalformedLog;
 use crate::lane::pending_reads::PendingReads;
+use crate::lane::produced::Produced;
+use crate::lane::produced::Sampler;
 use crate::lane::shard_index::ShardIndex;
 use crate::nats::Nats;
 use crate::nats::incoming::SubscriptionKey;
@@ -282,6 +285,10 @@ pub struct Lane {
     kept: Vec<Arc<Class>>,
     encoder: Encoder,
     counts: Rc<LaneCounts>,
+    /// Chooses the messages whose time of production is read.
+    sampler: Sampler,
+    /// When one of the messages that have not been flushed was produced.
+    produced: Option<Produced>,
     malformed_log: MalformedLog,
     /// Limits the log lines about the connections.
     link_log: LogLimit,
@@ -329,6 +336,8 @@ impl Lane {
             kept,
             counts: Rc::clone(encoder.counts()),
             encoder,
+            sampler: Sampler::default(),
+            produced: None,
             malformed_log: MalformedLog::default(),
             link_log: LogLimit::per_second(1),
         }

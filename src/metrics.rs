@@ -8,3 +8,4 @@ pub mod samples;
 pub mod histogram;
 
 pub mod text;
+pub mod traced_histogram;

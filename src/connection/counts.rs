@@ -6,11 +6,14 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use std::time::Instant;
+use std::time::SystemTime;
 
 use tidegate_protocol::message::GapCause;
 
 use crate::connection::outbox_levels::OutboxLevels;
+use crate::lane::produced::Produced;
 use crate::metrics::histogram::Histogram;
+use crate::metrics::traced_histogram::TracedHistogram;
 
 /// The most pairs of close code and reason that are counted apart. Vocabularies have codes of their own.
 const MAX_ENDS: usize = 256;
@@ -112,16 +115,18 @@ pub struct ShardCounts {
     publishes: RefCell<Histogram>,
     round_trips: RefCell<Histogram>,
     latencies: RefCell<Histogram>,
+    producer_latencies: RefCell<TracedHistogram>,
     /// Batches until the next sample.
     until_sample: Cell<u32>,
     /// Pongs until the next sample.
     until_pong: Cell<u32>,
-    /// When the batch was read whose outboxes are being flushed, if it is a sample.
-    sampled: Cell<Option<Instant>>,
+    /// When the batch was read whose outboxes are being flushed, if it is a sample; and when one of its publications was
+    /// produced.
+    sampled: Cell<Option<(Instant, Option<Produced>)>>,
 }
 
 /// The numbers of a shard at one moment. Those of transports, reasons and causes are in the order of `ALL`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ShardCountsReport {
     pub opened: [u64; TransportKind::COUNT],
     pub open: [u64; TransportKind::COUNT],
@@ -140,6 +145,8 @@ pub struct ShardCountsReport {
     /// From a ping to its pong.
     pub round_trips: Histogram,
     pub latencies: Histogram,
+    /// From the time of a producer to the writes.
+    pub producer_latencies: TracedHistogram,
 }
 
 impl ShardCounts {
@@ -219,15 +226,20 @@ impl ShardCounts {
     }
 
     /// Begins a sample with a batch that was read at this time, unless one is under way.
-    pub fn begin_sample(&self, received: Instant) {
-        self.sampled.set(self.sampled.get().or(Some(received)));
+    pub fn begin_sample(&self, received: Instant, produced: Option<Produced>) {
+        self.sampled.set(self.sampled.get().or(Some((received, produced))));
     }
 
     /// Ends the sample that is under way: all outboxes are flushed.
     #[inline]
     pub fn end_sample(&self) {
-        if let Some(received) = self.sampled.take() {
+        if let Some((received, produced)) = self.sampled.take() {
             self.latencies.borrow_mut().record(received.elapsed());
+            if let Some(Produced { at, trace }) = produced {
+                let now = SystemTime::now();
+                let took = now.duration_since(at).unwrap_or_default();
+                self.producer_latencies.borrow_mut().record(took, trace, now);
+            }
         }
     }
 
@@ -255,6 +267,7 @@ impl ShardCounts {
             publishes: *self.publishes.borrow(),
             round_trips: *self.round_trips.borrow(),
             latencies: *self.latencies.borrow(),
+            producer_latencies: *self.producer_latencies.borrow(),
         }
     }
 }
@@ -322,11 +335,13 @@ mod tests {
         let samples: Vec<_> = (0..40).filter(|_| counts.is_sample()).collect();
         assert_eq!(samples, [0, 16, 32]);
         let now = Instant::now();
-        counts.begin_sample(now);
-        counts.begin_sample(now + Duration::from_secs(60));
+        counts.begin_sample(now, Some(Produced { at: SystemTime::now(), trace: Some(7) }));
+        counts.begin_sample(now + Duration::from_secs(60), None);
         assert_eq!(counts.report().latencies.count(), 0);
         counts.end_sample();
         counts.end_sample();
-        assert_eq!(counts.report().latencies.count(), 1);
+        let report = counts.report();
+        assert_eq!((report.latencies.count(), report.producer_latencies.durations.count()), (1, 1));
+        assert!(report.producer_latencies.examples.iter().flatten().all(|example| example.trace == 7));
     }
 }

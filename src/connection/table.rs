@@ -18,6 +18,7 @@ use crate::connection::transport::Transport;
 use crate::hub::effects::Effects;
 use crate::hub::subscriber::ConnectionId;
 use crate::hub::subscriber::Subscriber;
+use crate::lane::produced::Produced;
 
 /// The connections of one shard.
 pub struct Connections {
@@ -80,9 +81,9 @@ impl Connections {
         }
     }
 
-    /// Samples the latency of a batch that was read at this time, and has been passed to [`Connections::flush_changed`].
-    pub fn sample_latency(&self, received: Instant) {
-        self.context.counts.begin_sample(received);
+    /// Samples the latency of a batch that was read at this time, with a publication that was produced then, and has been passed to [`Connections::flush_changed`].
+    pub fn sample_latency(&self, received: Instant, produced: Option<Produced>) {
+        self.context.counts.begin_sample(received, produced);
         self.end_sample_if_flushed();
     }
 

@@ -20,6 +20,8 @@ use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::topic_id::TopicId;
 use tokio::sync::mpsc;
 
+use crate::lane::produced::Produced;
+
 /// The most batches in an inbox, whatever their bytes.
 const BATCHES: usize = 1024;
 /// The overhead of an item in addition to its frames, in bytes.
@@ -96,6 +98,8 @@ pub struct Batch {
     bytes: usize,
     /// When the lane has read it from NATS, to sample how long deliveries take.
     pub received: Option<Instant>,
+    /// When one of its publications was produced, to sample how long that is ago.
+    pub produced: Option<Produced>,
 }
 
 impl Batch {
@@ -226,9 +230,10 @@ impl ShardQueue {
         !self.backlog.is_empty()
     }
 
-    /// Sets when the current batch was read from NATS.
-    pub fn set_received(&mut self, received: Instant) {
+    /// Sets when the current batch was read from NATS, and when one of its publications was produced.
+    pub fn set_received(&mut self, received: Instant, produced: Option<Produced>) {
         self.batch.received = Some(received);
+        self.batch.produced = produced;
     }
 
     /// How many publications became gaps since the last call.

@@ -18,6 +18,7 @@ use crate::lane::LaneStatus;
 use crate::lane::feed::Feed;
 use crate::lane::feed::ShardItem;
 use crate::lane::inbox::ShardQueue;
+use crate::lane::produced::Produced;
 use crate::lane::shard_index::ShardIndex;
 use crate::nats::error::NatsError;
 use crate::nats::incoming::Incoming;
@@ -65,6 +66,9 @@ impl Lane {
         let outgoing = &mut self.outgoing;
         match incoming {
             Incoming::Message(key, message) => {
+                if self.sampler.is_sample() {
+                    self.produced = Produced::of(&message);
+                }
                 if self.feeds.publish(key, &message, now, &mut self.encoder, outgoing).is_err() {
                     self.malformed_log.record(self.index, self.feeds.pattern_of(key), now.0);
                 }
@@ -191,9 +195,10 @@ impl Lane {
     /// Delivers what is queued for each shard; to the shard on this thread by a direct call. It was read from NATS at
     /// `received`.
     pub(super) fn flush_shard_queues(&mut self, received: Instant) {
+        let produced = self.produced.take();
         for (shard, shard_queue) in self.shard_queues.iter_mut().enumerate() {
             let Some(shard_queue) = shard_queue else { continue };
-            shard_queue.set_received(received);
+            shard_queue.set_received(received, produced);
             shard_queue.flush();
             let lost = shard_queue.take_lost();
             if lost > 0 {
@@ -202,6 +207,7 @@ impl Lane {
         }
         if !self.local_batch.is_empty() {
             self.local_batch.received = Some(received);
+            self.local_batch.produced = produced;
             (self.local_shard.0)(&mut self.local_batch, self.subscriptions.may_have_more());
             self.local_batch.items.shrink_to(KEPT_ITEMS);
             self.outgoing.shrink_to(KEPT_ITEMS);

@@ -9,20 +9,24 @@ const BOUNDS_US: [u64; 16] = [
     2_500_000, 5_000_000, 10_000_000,
 ];
 
+/// The number of steps; the last one has no upper end.
+pub const STEPS: usize = BOUNDS_US.len() + 1;
+
 /// Counts of durations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Histogram {
     /// How many were in each step; the last number is of those that were longer.
-    counts: [u64; BOUNDS_US.len() + 1],
+    counts: [u64; STEPS],
     sum: Duration,
 }
 
 impl Histogram {
-    /// Counts one duration.
-    pub fn record(&mut self, took: Duration) {
+    /// Counts one duration. Returns its step.
+    pub fn record(&mut self, took: Duration) -> usize {
         let step = BOUNDS_US.partition_point(|bound| Duration::from_micros(*bound) < took);
         self.counts[step] += 1;
         self.sum = self.sum.saturating_add(took);
+        step
     }
 
     /// How many were counted.

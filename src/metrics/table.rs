@@ -88,6 +88,7 @@ metrics! {
     OUTBOX_BYTES: Gauge "tidegate_outbox_bytes" ["shard"] "Bytes that wait for clients whose sockets take no more, give or take an eighth.";
     OUTBOX_P99: Gauge "tidegate_outbox_p99_bytes" [] "Of 100 clients, 99 have at most so many such bytes: rounded up to a power of two, less one.";
     PUBLISH_DURATION: Histogram "tidegate_publish_duration_seconds" [] "From sending what a client publishes to the confirmation of NATS.";
+    PRODUCER_LATENCY: Histogram "tidegate_producer_latency_seconds" [] "From the time in the header ce-time or Nats-Time-Stamp of a publication to the writes to all clients that have room: a sample of one in 16 publications.";
     INBOX_BYTES: Gauge "tidegate_inbox_bytes" ["shard"] "Bytes that lanes have sent to a shard and that it has not processed.";
     INBOX_LOST: Counter "tidegate_inbox_lost_total" ["shard"] "Publications that did not fit into the inbox of a shard, and became gaps.";
 

@@ -1,6 +1,8 @@
 //! The text of all metrics, in the format that the reader asks for: OpenMetrics 1.0, or that of Prometheus.
 
 use std::fmt;
+use std::fmt::Write as _;
+use std::time::UNIX_EPOCH;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -15,6 +17,7 @@ use crate::metrics::samples::Samples;
 use crate::metrics::samples::Value;
 use crate::metrics::table::ALL;
 use crate::metrics::table::MetricKind;
+use crate::metrics::traced_histogram::Example;
 
 /// The media type of OpenMetrics, without parameters.
 const OPEN_METRICS: &str = "application/openmetrics-text";
@@ -53,15 +56,39 @@ impl TextFormat {
 
     /// The text of these values.
     pub fn encode(self, samples: Samples) -> Result<String, fmt::Error> {
+        let examples: Vec<_> = samples.examples().map(|(name, examples)| (name, *examples)).collect();
         let mut registry = Registry::default();
         registry.register_collector(Box::new(samples));
         let mut encoded = String::new();
         match self {
-            Self::OpenMetrics => text::encode(&mut encoded, &registry)?,
+            Self::OpenMetrics => {
+                text::encode(&mut encoded, &registry)?;
+                for (name, examples) in examples {
+                    encoded = with_examples(&encoded, name, &examples)?;
+                }
+            }
             Self::Prometheus => prometheus_text::encode(&mut encoded, &registry)?,
         }
         Ok(encoded)
     }
+}
+
+/// The text with the examples of a histogram behind its buckets. The encoder takes none that are made elsewhere.
+fn with_examples(text: &str, name: &str, examples: &[Option<Example>]) -> Result<String, fmt::Error> {
+    let bucket = format!("{name}_bucket{{");
+    let (mut examples, mut with) = (examples.iter(), String::with_capacity(text.len() + 1024));
+    for line in text.lines() {
+        with.push_str(line);
+        if line.starts_with(&bucket)
+            && let Some(Some(Example { trace, took, at })) = examples.next()
+        {
+            let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+            let (seconds, millis) = (at.as_secs(), at.subsec_millis());
+            write!(with, " # {{trace_id=\"{trace:032x}\"}} {} {seconds}.{millis:03}", took.as_secs_f64())?;
+        }
+        with.push('\n');
+    }
+    Ok(with)
 }
 
 /// Encodes all metrics of the table, those without a value too: then only their description.
@@ -117,6 +144,7 @@ mod tests {
     use super::*;
     use crate::metrics::histogram::Histogram;
     use crate::metrics::table;
+    use crate::metrics::traced_histogram::TracedHistogram;
 
     fn samples() -> Samples {
         let mut samples = Samples::default();
@@ -155,6 +183,35 @@ mod tests {
         let prometheus = TextFormat::Prometheus.encode(samples()).unwrap();
         assert!(prometheus.contains("# TYPE tidegate_connections_closed_total counter\n"));
         assert!(!prometheus.contains("EOF"));
+    }
+
+    #[test]
+    fn examples_are_behind_their_buckets_in_openmetrics_only() {
+        let mut histogram = TracedHistogram::default();
+        let at = UNIX_EPOCH + Duration::from_millis(1_700_000_000_250);
+        histogram.record(Duration::from_millis(2), Some(0x4bf9), at);
+        histogram.record(Duration::from_secs(60), Some(1), at);
+        let samples = || {
+            let mut samples = samples();
+            samples.set_traced(&table::PRODUCER_LATENCY, histogram);
+            samples
+        };
+        let text = TextFormat::OpenMetrics.encode(samples()).unwrap();
+        let id = format!("{:032x}", 0x4bf9);
+        for line in [
+            "tidegate_producer_latency_seconds_bucket{le=\"0.001\"} 0".to_owned(),
+            format!(
+                "tidegate_producer_latency_seconds_bucket{{le=\"0.0025\"}} 1 # {{trace_id=\"{id}\"}} 0.002 1700000000.250"
+            ),
+            format!(
+                "tidegate_producer_latency_seconds_bucket{{le=\"+Inf\"}} 2 # {{trace_id=\"{:032x}\"}} 60 1700000000.250",
+                1
+            ),
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+        assert!(!TextFormat::Prometheus.encode(samples()).unwrap().contains("trace_id"));
     }
 
     #[test]

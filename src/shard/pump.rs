@@ -69,8 +69,10 @@ impl Pump {
         let mut turn = PumpTurn { connections, context: &connections.context, now, lists };
         let is_publication =
             matches!(batch.items.first(), Some(Item::Publication { .. } | Item::Elements { .. }));
-        let received =
-            batch.received.take().filter(|_| is_publication && connections.context.counts.is_sample());
+        let produced = batch.produced.take();
+        let is_sample =
+            |_: &Instant| is_publication && (connections.context.counts.is_sample() || produced.is_some());
+        let received = batch.received.take().filter(is_sample);
         let mut items = batch.drain();
         while let Some(item) = items.next() {
             turn.handle(item, &mut items);
@@ -79,7 +81,7 @@ impl Pump {
         connections.flush_changed(&mut turn.lists.effects, now, more_waits);
         self.lists.set(turn.lists);
         if let Some(received) = received {
-            connections.sample_latency(received);
+            connections.sample_latency(received, produced);
         }
     }
 }

@@ -103,7 +103,7 @@ pub(crate) const DOORS: [(&str, &[&str]); 48] = [
     ("hdrhistogram", &["tidegate-bench"]),
     ("headers", &["http"]),
     ("httparse", &["http"]),
-    ("humantime", &["tidegate-vocabulary", "net/tls"]),
+    ("humantime", &["tidegate-vocabulary", "net/tls", "lane/produced.rs"]),
     ("hyper", &["http", "net/acme/http.rs", "net/fetch.rs", "net/http_exchange.rs"]),
     ("hyper_util", &["http", "net/http_exchange.rs"]),
     ("instant_acme", &["net/acme"]),

@@ -209,3 +209,24 @@ async fn each_thread_and_the_process_can_be_observed() {
     has(&edge, &[("tidegate_lane_requests{lane=\"0\"}", 0.0), ("tidegate_lane_requests{lane=\"1\"}", 0.0)])
         .await;
 }
+
+#[tokio::test]
+async fn the_time_since_a_producer_has_sent_is_measured_and_names_its_trace() {
+    let edge = TestEdge::with(on_loopback).await;
+    let mut alice = edge.client("alice").await;
+    alice.subscribe("chat.room").await;
+    let nats = edge.nats.client().await;
+    let mut headers = async_nats::HeaderMap::new();
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    headers.insert("ce-time", "2020-01-01T00:00:00Z");
+    headers.insert("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"));
+    nats.publish_with_headers("chat.room", headers, "1".into()).await.unwrap();
+    nats.flush().await.unwrap();
+    alice.expect("message").await;
+    has(&edge, &[("tidegate_producer_latency_seconds_bucket{le=\"10.0\"}", 0.0)]).await;
+    has(&edge, &[("tidegate_producer_latency_seconds_count", 1.0)]).await;
+    let accept = "Host: localhost\r\nAccept: application/openmetrics-text\r\n";
+    let open = crate::admin::get(&crate::admin::address(&edge), "/metrics", accept).await.body;
+    let example = format!("le=\"+Inf\"}} 1 # {{trace_id=\"{trace}\"}} ");
+    assert!(open.contains(&example), "{open}");
+}

@@ -23,6 +23,7 @@ use crate::metrics::samples::Samples;
 use crate::metrics::samples::Value;
 use crate::metrics::table;
 use crate::metrics::text::TextFormat;
+use crate::metrics::traced_histogram::TracedHistogram;
 use crate::node::refusals::Refused;
 use crate::node::request_counts::RequestKey;
 use crate::shard::job::RuntimeReport;
@@ -117,10 +118,12 @@ fn add_shards(reports: &[ShardReport], samples: &mut Samples) {
     let (mut handshakes, mut latencies) = (Histogram::default(), Histogram::default());
     let (mut publishes, mut round_trips) = (Histogram::default(), Histogram::default());
     let (mut outboxes, mut open) = (OutboxLevels::default(), 0);
+    let mut producer_latencies = TracedHistogram::default();
     for (number, ShardReport { counts, subscriptions, lane, runtime }) in reports.iter().enumerate() {
         handshakes += counts.handshakes;
         latencies += counts.latencies;
         publishes += counts.publishes;
+        producer_latencies.merge(counts.producer_latencies);
         round_trips += counts.round_trips;
         outboxes += counts.outboxes;
         open += counts.open.iter().sum::<u64>();
@@ -136,6 +139,7 @@ fn add_shards(reports: &[ShardReport], samples: &mut Samples) {
     }
     samples.set(&table::HANDSHAKE_DURATION, Value::Durations(handshakes));
     samples.set(&table::DELIVERY_LATENCY, Value::Durations(latencies));
+    samples.set_traced(&table::PRODUCER_LATENCY, producer_latencies);
     samples.set(&table::PUBLISH_DURATION, Value::Durations(publishes));
     samples.set(&table::CLIENT_RTT, Value::Durations(round_trips));
     samples.add(&table::OUTBOX_P99, &[], outboxes.p99(open));
