@@ -106,6 +106,7 @@ async fn the_feed_follows_a_client_from_its_connect_to_its_end() {
         (&json!("chat.room"), &json!(14)),
         "{published}"
     );
+    alice.until("message").await;
     alice.send(&json!({ "type": "nonsense" })).await;
     let refused = feed.until("refused", of_alice("refused")).await;
     assert_eq!((&refused["operation"], &refused["code"]), (&json!("message"), &json!("unknown_type")));
@@ -123,19 +124,15 @@ async fn the_feed_follows_a_client_from_its_connect_to_its_end() {
 
 #[tokio::test]
 async fn events_of_an_outage_of_nats_come_after_it() {
-    let (mut edge, mut feed) = audited().await;
+    let (mut edge, _feed) = audited().await;
     edge.lose_nats().await;
     let mut alice = edge.client("alice").await;
     alice.send(&json!({ "type": "nonsense" })).await;
     alice.expect("error").await;
-    let operator = {
-        edge.nats.restart().await;
-        edge.nats.operator().await
-    };
-    drop(operator);
-    let refused = feed.event("refused").await;
-    assert_eq!((&refused["user"], &refused["code"]), (&json!("alice"), &json!("unknown_type")), "{refused}");
-    has(&edge, &[("tidegate_audit_lost_total", 0.0)]).await;
+    has(&edge, &[("tidegate_audit_events_total", 0.0)]).await;
+    edge.nats.restart().await;
+    // The auditor may come back later than the node, and NATS keeps nothing for it.
+    has(&edge, &[("tidegate_audit_events_total", 2.0), ("tidegate_audit_lost_total", 0.0)]).await;
 }
 
 #[tokio::test]
