@@ -130,7 +130,7 @@ fn endless_logs(source: &Source) -> Vec<String> {
 
 /// The layout that every file must have, tests included.
 fn reused_log_names(source: &Source) -> Vec<String> {
-    let fields = source.log_fields().into_iter();
+    let fields = source.log_fields(&LOG_MACROS).into_iter();
     let reused = fields.filter(|(_, name)| LOG_NAMES.contains(&name.as_str()));
     reused
         .map(|(line, name)| {
@@ -138,6 +138,22 @@ fn reused_log_names(source: &Source) -> Vec<String> {
                 line,
                 &format!("the field `{name}` of a log line has a name that the JSON format uses"),
             )
+        })
+        .collect()
+}
+
+/// The macros of log lines.
+const LOG_MACROS: [&str; 5] = ["trace!(", "debug!(", "info!(", "warn!(", "error!("];
+
+/// Fields of log lines above `debug` that operators find nothing about.
+fn undocumented_log_fields(source: &Source) -> Vec<String> {
+    let page = include_str!("../docs/OPERATIONS.md");
+    let fields = source.log_fields(&["info!(", "warn!(", "error!("]).into_iter();
+    fields
+        // Arguments of the message have dots.
+        .filter(|(_, name)| !name.contains('.') && !page.contains(&format!("`{name}`")))
+        .map(|(line, name)| {
+            source.fault(line, &format!("the field `{name}` of a log line is not in docs/OPERATIONS.md"))
         })
         .collect()
 }
@@ -213,9 +229,10 @@ fn ex_07_what_a_peer_can_cause_floods_no_log() {
 #[test]
 fn no_field_of_a_log_line_has_a_name_that_the_json_format_adds() {
     all(&["src", "crates"], &[reused_log_names]);
+    all(&["src"], &[undocumented_log_fields]);
     let lines = read(Path::new(env!("CARGO_MANIFEST_DIR")), "src")
         .iter()
-        .map(|source| source.log_fields().len())
+        .map(|source| source.log_fields(&LOG_MACROS).len())
         .sum::<usize>();
     assert!(lines > 200, "{lines}: the fields are not found any more");
     for code in [

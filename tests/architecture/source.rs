@@ -131,11 +131,10 @@ impl Source {
         occurrences(&self.code, word).map(|at| line_of(&self.code, at)).collect()
     }
 
-    /// The names of the fields of log lines, each with the line on which its macro begins.
-    pub(crate) fn log_fields(&self) -> Vec<(usize, String)> {
-        let macros = ["trace!(", "debug!(", "info!(", "warn!(", "error!("];
+    /// The names of the fields of log lines that these macros write, each with the line on which its macro begins.
+    pub(crate) fn log_fields(&self, macros: &[&str]) -> Vec<(usize, String)> {
         let begins = macros
-            .into_iter()
+            .iter()
             .flat_map(|begin| occurrences(&self.code, begin).map(move |at| (at, at + begin.len())));
         begins
             .flat_map(|(at, inside)| {
