@@ -134,6 +134,8 @@ async fn nat_01_producers_cannot_speak_as_tidegate_or_jetstream_nor_read_its_rep
         "tidegate.>",
         "_live.$KV.tidegate_revoked.>",
         "$KV.tidegate_tickets.>",
+        "$SRV.STATS.tidegate",
+        "$SRV.PING.tidegate.a1",
     ]
     .map(|subject| format!("SUB {subject} 1\r\n"));
     assert_denied(&mut producer, &spied).await;
