@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need besides Rust: nats-server, the nats command and Pebble (which Go builds), Chromium, Node.js
-# with a few packages, Python with two packages, Prometheus, and the Autobahn suite.
+# with a few packages, Python with a few packages, Prometheus, and the Autobahn suite.
 #
 # As root on a Debian system it installs what is missing. Elsewhere it says what to install, and fails.
 # You can run it at any time: it does nothing twice.
@@ -100,9 +100,9 @@ python_of() {
     printf '%s\n' "$venv/bin/python"
 }
 
-# With --python, only print the path.
+# With --python, only print the path: of the environment for the tests in a folder, or for those in frontends.
 if [[ ${1:-} == --python ]]; then
-    python_of frontends
+    python_of "${2:-frontends}"
     exit
 fi
 
@@ -127,5 +127,7 @@ packages_of frontends
 packages_of oidc
 python=$(python_of frontends)
 printf 'python: %s\n' "$python"
+python=$(python_of openapi)
+printf 'schemathesis: %s\n' "$python"
 # 77: there is no Python 2.7, and the script has said so.
 "$root/tests/autobahn/run.sh" --setup || (($? == 77))

@@ -54,6 +54,7 @@ mod metrics;
 mod nats_logs;
 mod nats_users;
 mod oidc;
+mod openapi;
 mod origins;
 mod outages;
 mod overruns;
