@@ -40,6 +40,7 @@ pub mod target;
 pub mod test_page;
 pub mod ticket;
 pub mod trusted_proxies;
+pub mod user_change;
 pub mod users;
 pub mod websocket;
 

@@ -137,7 +137,9 @@ pub fn build(
     let settings = gate_settings(config, &authenticator, &vocabularies, &node);
     let admin = match &config.admin.listen {
         Some(listen) => {
-            Some(Arc::new(Admin::new(listen, &authenticator, (&node, &shards, &cluster), &senders, sockets)?))
+            let parts = (&node, &shards, &cluster);
+            let admin = Admin::new(listen, &authenticator, parts, &senders, sockets, settings.limits)?;
+            Some(Arc::new(admin))
         }
         None => None,
     };

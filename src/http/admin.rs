@@ -1,6 +1,7 @@
 //! The admin listener: metrics, connections, explanations and health, for operators.
 
 pub mod access;
+mod changes;
 mod config;
 mod connections;
 mod explain;
@@ -17,11 +18,14 @@ use warp::Filter;
 use warp::filters::path::FullPath;
 use warp::http::HeaderMap;
 use warp::http::HeaderValue;
+use warp::http::Method;
+use warp::http::StatusCode;
 use warp::http::header;
 use warp::reply::Reply;
 use warp::reply::Response;
 
 use crate::http::admin::access::Admin;
+use crate::http::admin::changes::AdminChange;
 use crate::http::connection_info::ConnectionInfo;
 use crate::http::filters::Routes;
 use crate::http::filters::not_found;
@@ -105,8 +109,36 @@ pub fn routes(admin: &Arc<Admin>) -> Routes {
                 }
             },
         );
+    let own = Arc::clone(admin);
+    let change = warp::path::full().and_then(|path: FullPath| async move {
+        AdminChange::at(path.as_str()).ok_or_else(warp::reject::not_found)
+    });
+    let changes = change
+        .and(warp::method())
+        .and(warp::header::headers_cloned())
+        .and(warp::body::stream())
+        .and(warp::ext::get::<ConnectionInfo>())
+        .and_then(
+            move |change: AdminChange, method, headers: HeaderMap, body, connection: ConnectionInfo| {
+                let admin = Arc::clone(&own);
+                async move {
+                    let answer = match method {
+                        Method::POST => change.answer(&admin, &headers, body, &connection).await,
+                        _ => Err(other_method()),
+                    };
+                    let answer = answer.inspect_err(|problem| admin.log(problem, &connection));
+                    Ok::<_, warp::Rejection>(answer.unwrap_or_else(Reply::into_response))
+                }
+            },
+        );
+    let pages = pages.or(changes).unify();
     let routes = health::routes(Arc::clone(&admin.node)).or(pages).unify().recover(not_found).unify();
     routes.map(with_safe_headers).boxed()
+}
+
+fn other_method() -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "use POST for a change")
+        .with_header(header::ALLOW, "POST")
 }
 
 /// No browser guesses the type of an answer, or keeps it.

@@ -4,11 +4,6 @@ use std::sync::Arc;
 
 use bytes::Buf;
 use futures_util::Stream;
-use serde_json::Value;
-use serde_json::json;
-use tidegate_protocol::subject::Pattern;
-use tidegate_protocol::url;
-use tracing::info;
 use warp::Filter;
 use warp::Rejection;
 use warp::http::HeaderMap;
@@ -16,51 +11,16 @@ use warp::http::Method;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
-use crate::connection::user_change::UserAction;
-use crate::connection::user_change::UserChange;
-use crate::http::calls::json_answer;
 use crate::http::calls::read_body;
-use crate::http::calls::refused;
 use crate::http::connection_info::ConnectionInfo;
 use crate::http::filters::Routes;
 use crate::http::filters::headers_unless_upgrade;
 use crate::http::gate::Gate;
 use crate::http::native_call::NativeCall;
 use crate::http::problem::Problem;
-use crate::http::request_id;
-use crate::shard::job::ShardJob;
-use crate::shard::job::UserChanged;
-use crate::telemetry::limit::LogLimit;
-
-/// The most channels in one call.
-const MAX_CHANNELS: usize = 100;
-
-static CHANGED: LogLimit = LogLimit::per_second(10);
-
-/// What the path asks for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum UserCallKind {
-    Disconnect,
-    Unsubscribe,
-}
-
-impl UserCallKind {
-    /// The last segment of the path.
-    fn of(name: &str) -> Option<Self> {
-        match name {
-            "disconnect" => Some(Self::Disconnect),
-            "unsubscribe" => Some(Self::Unsubscribe),
-            _ => None,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Disconnect => "disconnect",
-            Self::Unsubscribe => "unsubscribe",
-        }
-    }
-}
+use crate::http::user_change::UserCallKind;
+use crate::http::user_change::changed_answer;
+use crate::http::user_change::user_change;
 
 /// The route of one listener.
 pub fn route(gate: Arc<Gate>) -> Routes {
@@ -101,115 +61,6 @@ where
         return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail).with_reason("no_control"));
     }
     let body = read_body(body, gate.limits.max_body, gate.limits.handshake_timeout).await?;
-    let change = change(kind, user, body.as_deref())?;
-    let name = change.user.clone();
-    let changed = call.connection.shard.run(|answer| ShardJob::ChangeUser { change, answer }).await;
-    let changed = changed.ok_or_else(Problem::overloaded)?.map_err(refused)?;
-    let UserChanged { sessions, nodes, missing_nodes } = changed;
-    if let Some(suppressed) = CHANGED.pass() {
-        info!(
-            user = &*name,
-            action = kind.name(),
-            by = &*accepted.identity.user,
-            sessions,
-            nodes,
-            missing_nodes,
-            request = request_id::as_str(&call.connection.request_id),
-            suppressed,
-            "sessions of a user changed"
-        );
-    }
-    let body = json!({ "sessions": sessions, "nodes": nodes, "missing_nodes": missing_nodes });
-    Ok(json_answer(200, Some(body.to_string().into())))
-}
-
-/// The change that path and body ask for.
-fn change(kind: UserCallKind, user: &str, body: Option<&str>) -> Result<UserChange, Problem> {
-    let user = url::decode(user).filter(|user| !user.is_empty());
-    let user = user.ok_or_else(|| {
-        let detail = "the user in the path is not percent-encoded UTF-8";
-        Problem::new(StatusCode::BAD_REQUEST, "bad_path", detail)
-    })?;
-    let body = match body.map(serde_json::from_str) {
-        None => serde_json::Map::new(),
-        Some(Ok(Value::Object(body))) => body,
-        Some(Ok(_) | Err(_)) => return Err(bad("the body is not one JSON object")),
-    };
-    let (mut issuer, mut channels) = (None, None);
-    for (name, value) in body {
-        match (name.as_str(), kind) {
-            ("issuer", _) => {
-                let text = value.as_str().ok_or_else(|| bad("`issuer` must be a string"))?;
-                issuer = Some(text.into());
-            }
-            ("channels", UserCallKind::Unsubscribe) => channels = Some(patterns(&value)?),
-            (_, UserCallKind::Disconnect) => return Err(bad("the only member of the body is `issuer`")),
-            (_, UserCallKind::Unsubscribe) => {
-                return Err(bad("the members of the body are `channels` and `issuer`"));
-            }
-        }
-    }
-    let action = match kind {
-        UserCallKind::Disconnect => UserAction::Disconnect,
-        UserCallKind::Unsubscribe => UserAction::Unsubscribe(channels.ok_or_else(no_channels)?),
-    };
-    Ok(UserChange { user: user.into(), issuer, action })
-}
-
-fn patterns(value: &Value) -> Result<Arc<[Pattern]>, Problem> {
-    let channels = value.as_array().filter(|channels| (1..=MAX_CHANNELS).contains(&channels.len()));
-    let pattern = |channel: &Value| {
-        let text = channel.as_str().ok_or_else(no_channels)?;
-        Pattern::parse(text).map_err(|error| {
-            Problem::new(StatusCode::BAD_REQUEST, "bad_channel", format!("in `channels`: {error}"))
-        })
-    };
-    channels.ok_or_else(no_channels)?.iter().map(pattern).collect()
-}
-
-fn no_channels() -> Problem {
-    bad("`channels` must be an array of 1 to 100 channels or patterns")
-}
-
-fn bad(detail: &str) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn path_and_body_name_a_change() {
-        let disconnect = change(UserCallKind::Disconnect, "a%2Fb%40c", Some("{}")).unwrap();
-        let expected = UserChange { user: "a/b@c".into(), issuer: None, action: UserAction::Disconnect };
-        assert_eq!(disconnect, expected);
-        assert_eq!(change(UserCallKind::Disconnect, "a%2Fb%40c", None).unwrap(), expected);
-        let body = r#"{"channels":["a.*","b"],"issuer":"x"}"#;
-        let patterns = ["a.*", "b"].map(|text| Pattern::parse(text).unwrap());
-        let action = UserAction::Unsubscribe(patterns.to_vec().into());
-        let expected = UserChange { user: "u".into(), issuer: Some("x".into()), action };
-        assert_eq!(change(UserCallKind::Unsubscribe, "u", Some(body)).unwrap(), expected);
-    }
-
-    #[test]
-    fn a_change_with_a_mistake_says_what_is_wrong() {
-        let channels = |count: usize| json!({ "channels": vec!["a"; count] }).to_string();
-        assert!(change(UserCallKind::Unsubscribe, "u", Some(&channels(MAX_CHANNELS))).is_ok());
-        for (kind, user, body, code) in [
-            (UserCallKind::Disconnect, "%ff", "{}", "bad_path"),
-            (UserCallKind::Disconnect, "u", "[]", "bad_request"),
-            (UserCallKind::Disconnect, "u", "{", "bad_request"),
-            (UserCallKind::Disconnect, "u", r#"{"isuer":"x"}"#, "bad_request"),
-            (UserCallKind::Disconnect, "u", r#"{"issuer":1}"#, "bad_request"),
-            (UserCallKind::Disconnect, "u", r#"{"channels":["a"]}"#, "bad_request"),
-            (UserCallKind::Unsubscribe, "u", "{}", "bad_request"),
-            (UserCallKind::Unsubscribe, "u", &channels(0), "bad_request"),
-            (UserCallKind::Unsubscribe, "u", &channels(MAX_CHANNELS + 1), "bad_request"),
-            (UserCallKind::Unsubscribe, "u", r#"{"channels":[1]}"#, "bad_request"),
-            (UserCallKind::Unsubscribe, "u", r#"{"channels":["a..b"]}"#, "bad_channel"),
-        ] {
-            assert_eq!(change(kind, user, Some(body)).unwrap_err().code, code, "{user} {body}");
-        }
-    }
+    let change = user_change(kind, user, body.as_deref())?;
+    changed_answer(kind, change, &accepted.identity, &call.connection).await
 }

@@ -14,6 +14,7 @@ mod peer_request;
 mod replacements;
 mod revocation_bucket;
 mod revocations;
+mod revoke;
 mod rounds;
 mod user_changes;
 pub mod values;
@@ -29,6 +30,7 @@ use tidegate_vocabulary::statistics::Statistics;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
+use crate::auth::revocation::message::RevocationMessage;
 use crate::connection::context::Context;
 use crate::connection::user_change::UserChange;
 use crate::shard::cluster::calls::CALLS;
@@ -41,6 +43,7 @@ use crate::shard::cluster::local_node::KnownPeers;
 use crate::shard::cluster::local_node::LocalNode;
 use crate::shard::cluster::values::Values;
 use crate::shard::handle::Shards;
+use crate::shard::job::Revoked;
 use crate::shard::job::UserChanged;
 use crate::shard::stretch::Stretch;
 
@@ -152,4 +155,9 @@ impl ClusterWorker {
         let users = user_changes::run(context, local, self.users);
         join4(revocations::follow(context, local), discovery, users, others).await;
     }
+}
+
+/// Revokes credentials or permissions on all nodes. The error says that nothing was done, or that the outcome is unknown.
+pub async fn revoke(context: &Context, message: &RevocationMessage) -> Result<Revoked, ClientError> {
+    revoke::revoke(context, message).await
 }

@@ -15,6 +15,7 @@ use tidegate_vocabulary::model::CompiledVocabulary;
 use tidegate_vocabulary::statistics::Statistics;
 use tokio::sync::oneshot;
 
+use crate::auth::revocation::message::RevocationMessage;
 use crate::connection::counts::ShardCountsReport;
 use crate::connection::report::ConnectionFilter;
 use crate::connection::report::ConnectionList;
@@ -51,6 +52,8 @@ pub enum ShardJob {
     ChangeLocalSessions { change: Arc<UserChange>, answer: oneshot::Sender<usize> },
     /// Change the sessions of a user on all nodes. The answer is an error if nothing was done.
     ChangeUser { change: UserChange, answer: oneshot::Sender<Result<UserChanged, ClientError>> },
+    /// Revoke credentials or permissions on all nodes. The answer is an error if nothing was done.
+    Revoke { message: Box<RevocationMessage>, answer: oneshot::Sender<Result<Revoked, ClientError>> },
     /// Return the connections that a filter selects, at most this many of them.
     ListConnections { filter: Arc<ConnectionFilter>, most: usize, answer: oneshot::Sender<ConnectionList> },
     /// Return the connection with this session, if it is on this shard.
@@ -71,6 +74,15 @@ pub struct UserChanged {
     pub nodes: usize,
     /// The nodes that answered before, and not this time.
     pub missing_nodes: usize,
+}
+
+/// What a revocation has changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Revoked {
+    /// The connections that have ended, or may do less.
+    pub connections: usize,
+    /// The nodes that have answered.
+    pub nodes: usize,
 }
 
 /// A connection and all its subscriptions.

@@ -30,6 +30,7 @@ use crate::connection::table::Connections;
 use crate::connection::upstream;
 use crate::connection::user_change::UserChange;
 use crate::shard::channels;
+use crate::shard::cluster;
 use crate::shard::cluster::Cluster;
 use crate::shard::job::CallAnswer;
 use crate::shard::job::ConnectionDetails;
@@ -71,6 +72,9 @@ pub(super) async fn run(connections: Rc<Connections>, cluster: Cluster, job: Sha
         }
         ShardJob::ChangeUser { change, answer } => {
             let _ = answer.send(cluster.change_user(change).await);
+        }
+        ShardJob::Revoke { message, answer } => {
+            let _ = answer.send(cluster::revoke(&connections.context, &message).await);
         }
         ShardJob::ListConnections { filter, most, answer } => {
             let _ = answer.send(list_connections(&connections, &filter, most).await);

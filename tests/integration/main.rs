@@ -13,6 +13,7 @@ mod access;
 mod acme;
 mod addresses;
 mod admin;
+mod admin_changes;
 mod admin_pages;
 mod admission;
 mod alerts;

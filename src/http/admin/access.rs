@@ -4,8 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tidegate_protocol::identity::Identity;
 use tracing::info;
 use warp::http::HeaderMap;
+use warp::http::HeaderValue;
 use warp::http::StatusCode;
 use warp::http::header;
 use warp::http::uri::Authority;
@@ -24,12 +26,14 @@ use crate::http::authorization::authorization;
 use crate::http::authorization::credentials;
 use crate::http::connection_info::ConnectionInfo;
 use crate::http::gate::unauthorized;
+use crate::http::presented::is_json;
 use crate::http::problem::Problem;
 use crate::http::request_id;
 use crate::lane::inbox::InboxSender;
 use crate::node::Node;
 use crate::node::current::Current;
 use crate::shard::cluster::Cluster;
+use crate::node::limits::RequestLimits;
 use crate::shard::handle::Shards;
 use crate::telemetry::limit::LimitByReason;
 
@@ -48,6 +52,8 @@ pub struct Admin {
     pub sockets: SocketCount,
     /// What the configuration in use means for the pages.
     pub view: Current<AdminView>,
+    /// The limits of bodies.
+    pub limits: RequestLimits,
     reach: Reach,
     /// The policy of the listener itself.
     pub(super) policy: Policy,
@@ -72,6 +78,7 @@ impl Admin {
         (node, shards, cluster): (&Arc<Node>, &Shards, &Cluster),
         inboxes: &[InboxSender],
         sockets: &SocketCount,
+        limits: RequestLimits,
     ) -> Result<Self, AuthSetupError> {
         let reach = match listen {
             ListenAddress::Unix(_) => Reach::Unix,
@@ -85,6 +92,7 @@ impl Admin {
             inboxes: inboxes.to_vec(),
             sockets: sockets.clone(),
             view: Current::new(AdminView::default()),
+            limits,
             reach,
             policy: authenticator.policy(&AccessConfig::default(), "admin")?,
         })
@@ -119,6 +127,30 @@ impl Admin {
         Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail).with_reason("not_admin"))
     }
 
+    /// Who may change something with a request. It needs a token of a role with `control`, wherever it comes from. Its
+    /// body must be JSON and it may have no origin but that of this listener, so that no other page can send it (adm-02).
+    pub(super) async fn authorize_change(&self, headers: &HeaderMap) -> Result<Arc<Identity>, Problem> {
+        if !is_of_this_listener(headers) {
+            let detail = "a page of another origin may not use the admin listener";
+            return Err(Problem::origin_not_allowed(detail));
+        }
+        if !is_json(headers) {
+            let detail = "the body must be JSON: set `Content-Type: application/json`";
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_content_type", detail));
+        }
+        let credentials = credentials(authorization(headers)?, std::iter::empty(), &[])?;
+        let token = credentials.token().ok_or_else(|| {
+            Problem::unauthorized("a change needs a token: send the header `Authorization: Bearer <token>`")
+        })?;
+        let identity = self.node.verify(&self.policy, Via::Http, token, SystemTime::now()).await;
+        let identity = identity.map_err(|error| unauthorized(&error))?;
+        if identity.permissions.control {
+            return Ok(identity);
+        }
+        let detail = "the roles of this token may not change users: send one of a role with control = true";
+        Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail).with_reason("no_control"))
+    }
+
     /// Counts and logs a rejected request.
     pub(super) fn log(&self, problem: &Problem, connection: &ConnectionInfo) {
         problem.count_rejection(&self.node.counts);
@@ -135,6 +167,17 @@ impl Admin {
     }
 }
 
+/// Whether a request comes from a program, or from a page of this listener: its `Origin` has the host of `Host`.
+fn is_of_this_listener(headers: &HeaderMap) -> bool {
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    let (Some(origin), None) = (origins.next(), origins.next()) else {
+        return !headers.contains_key(header::ORIGIN);
+    };
+    let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
+    let of = |scheme: &[u8]| origin.as_bytes().strip_prefix(scheme);
+    host.is_some() && (of(b"http://") == host || of(b"https://") == host)
+}
+
 /// Whether the host of a request is this machine.
 fn names_loopback(headers: &HeaderMap) -> bool {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
@@ -147,9 +190,24 @@ fn names_loopback(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use warp::http::HeaderValue;
-
     use super::*;
+
+    #[test]
+    fn adm_02_only_programs_and_pages_of_this_listener_may_change_something() {
+        let is_allowed = |origins: &[&str]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, HeaderValue::from_static("127.0.0.1:9090"));
+            for origin in origins {
+                headers.append(header::ORIGIN, HeaderValue::from_str(origin).unwrap());
+            }
+            is_of_this_listener(&headers)
+        };
+        assert!(is_allowed(&[]) && is_allowed(&["http://127.0.0.1:9090"]));
+        for origin in ["null", "", "http://127.0.0.1", "http://127.0.0.1:9091", "https://evil.example"] {
+            assert!(!is_allowed(&[origin]), "{origin}");
+        }
+        assert!(!is_allowed(&["http://127.0.0.1:9090"; 2]));
+    }
 
     #[test]
     fn adm_01_only_names_of_this_machine_are_loopback() {
