@@ -35,14 +35,14 @@ const OVERHEAD: usize = 256;
 
 /// A question, as it is sent to the service. Equal questions have equal bytes.
 #[derive(Clone, Debug)]
-pub struct Question {
+pub struct ServiceQuestion {
     digest: Digest,
     json: Bytes,
 }
 
 type Digest = [u8; digest::SHA256_OUTPUT_LEN];
 
-impl Question {
+impl ServiceQuestion {
     /// The question that this JSON asks of the service at `subject`.
     pub fn new(subject: &str, json: Vec<u8>) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);
@@ -150,20 +150,24 @@ impl<A: Clone + Send + Sync + 'static> Decisions<A> {
     /// `ask` returns.
     pub async fn decide<F>(
         self: &Arc<Self>,
-        question: &Question,
+        question: &ServiceQuestion,
         ask: impl FnOnce() -> F,
     ) -> Result<A, Undecided>
     where
         F: Future<Output = Result<Answer<A>, Undecided>> + Send + 'static,
     {
         match self.find_or_begin(question, ask) {
-            Found::Kept(value) => Ok(value),
-            Found::Asking(asking) => asking.await,
-            Found::NoRoom => Err(Undecided::Busy),
+            FoundDecision::Kept(value) => Ok(value),
+            FoundDecision::Asking(asking) => asking.await,
+            FoundDecision::NoRoom => Err(Undecided::Busy),
         }
     }
 
-    fn find_or_begin<F>(self: &Arc<Self>, question: &Question, ask: impl FnOnce() -> F) -> Found<A>
+    fn find_or_begin<F>(
+        self: &Arc<Self>,
+        question: &ServiceQuestion,
+        ask: impl FnOnce() -> F,
+    ) -> FoundDecision<A>
     where
         F: Future<Output = Result<Answer<A>, Undecided>> + Send + 'static,
     {
@@ -171,15 +175,15 @@ impl<A: Clone + Send + Sync + 'static> Decisions<A> {
         if let Some(kept) = memory.kept.get(&question.digest)
             && Instant::now() < kept.until
         {
-            return Found::Kept(kept.value.clone());
+            return FoundDecision::Kept(kept.value.clone());
         }
         let asking = memory.asking.get(&question.digest);
         if let Some(asking) = asking.and_then(|(_, asking)| asking.upgrade()) {
-            return Found::Asking(asking);
+            return FoundDecision::Asking(asking);
         }
         let bytes = question.json.len() + OVERHEAD;
         if memory.waiting_bytes + bytes > MAX_WAITING_BYTES {
-            return Found::NoRoom;
+            return FoundDecision::NoRoom;
         }
         memory.waiting_bytes += bytes;
         memory.asked += 1;
@@ -198,7 +202,7 @@ impl<A: Clone + Send + Sync + 'static> Decisions<A> {
         if let Some(weak) = asking.downgrade() {
             memory.asking.insert(question.digest, (number, weak));
         }
-        Found::Asking(asking)
+        FoundDecision::Asking(asking)
     }
 
     /// Forgets all answers. A question that is being asked keeps its answer for those who wait for it already.
@@ -228,7 +232,7 @@ impl<A> Decisions<A> {
     }
 }
 
-enum Found<A: Clone> {
+enum FoundDecision<A: Clone> {
     Kept(A),
     Asking(Shared<Asking<A>>),
     NoRoom,

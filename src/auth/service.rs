@@ -13,7 +13,7 @@ use serde::Serialize;
 use tidegate_protocol::identity::Identity;
 
 use crate::auth::decisions::Decisions;
-use crate::auth::decisions::Question;
+use crate::auth::decisions::ServiceQuestion;
 use crate::config::auth::service::ServiceConfig;
 
 /// The longest answer, in bytes.
@@ -68,7 +68,7 @@ impl ConnectService {
     }
 
     /// The question about a client.
-    pub fn question(&self, credential: Option<&str>, endpoint: &str, facts: &ClientFacts) -> Question {
+    pub fn question(&self, credential: Option<&str>, endpoint: &str, facts: &ClientFacts) -> ServiceQuestion {
         #[derive(Serialize)]
         struct ConnectQuestion<'q> {
             credential: Option<&'q str>,
@@ -91,7 +91,7 @@ impl ConnectService {
             cookies: facts.cookies.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect(),
         };
         // Texts and lists of texts can always be written as JSON.
-        Question::new(self.config.subject.as_str(), serde_json::to_vec(&question).unwrap_or_default())
+        ServiceQuestion::new(self.config.subject.as_str(), serde_json::to_vec(&question).unwrap_or_default())
     }
 }
 

@@ -125,8 +125,8 @@ impl Connection {
         match decision {
             Ok(()) => self.join(subscribe),
             Err(refusal) => {
-                self.log_denied(&refusal.denied);
-                Some(Input::JoinFailed { subscription, error: refusal.error })
+                let ServiceRefusal { error, denied } = *refusal;
+                Some(Input::JoinDenied { subscription, error, denied })
             }
         }
     }

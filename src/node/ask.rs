@@ -14,7 +14,7 @@ use tidegate_protocol::subject::Subject;
 use tracing::warn;
 
 use crate::auth::decisions::Answer;
-use crate::auth::decisions::Question;
+use crate::auth::decisions::ServiceQuestion;
 use crate::auth::decisions::Undecided;
 use crate::auth::error::AuthError;
 use crate::auth::service::ClientFacts;
@@ -95,7 +95,7 @@ impl Node {
     async fn ask_subscribe_service(
         self: &Arc<Self>,
         subject: &Subject,
-        question: &Question,
+        question: &ServiceQuestion,
     ) -> Result<SubscribeDecision, Undecided> {
         let (node, subject, json) = (Arc::clone(self), subject.clone(), question.json().clone());
         let limit = self.subscribe_services.0.limit();

@@ -41,12 +41,12 @@ pub struct ChannelReader {
 #[derive(Debug)]
 pub struct ServiceRefusal {
     pub error: ClientError,
-    pub denied: Denied,
+    pub denied: Box<Denied>,
 }
 
 impl ServiceRefusal {
     pub(super) fn new(message: impl Into<String>, denied: Denied) -> Box<Self> {
-        Box::new(Self { error: ClientError::new(denied.code(), message), denied })
+        Box::new(Self { error: ClientError::new(denied.code(), message), denied: Box::new(denied) })
     }
 }
 

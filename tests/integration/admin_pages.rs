@@ -105,6 +105,7 @@ async fn what_the_node_explains_is_what_it_decides() {
         "roles": ["user"],
         "issuer": null,
         "expires_at": body["expires_at"],
+        "services": [],
     });
     assert_eq!(body, expected);
     let body = explain(&edge, "operation=publish&subject=prices.A&role=admin&role=user&user=bob", None).await;

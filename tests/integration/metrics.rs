@@ -226,7 +226,8 @@ async fn the_time_since_a_producer_has_sent_is_measured_and_names_its_trace() {
     has(&edge, &[("tidegate_producer_latency_seconds_bucket{le=\"10.0\"}", 0.0)]).await;
     has(&edge, &[("tidegate_producer_latency_seconds_count", 1.0)]).await;
     let accept = "Host: localhost\r\nAccept: application/openmetrics-text\r\n";
-    let open = crate::support::admin::get(&crate::support::admin::address(&edge), "/metrics", accept).await.body;
+    let open =
+        crate::support::admin::get(&crate::support::admin::address(&edge), "/metrics", accept).await.body;
     let example = format!("le=\"+Inf\"}} 1 # {{trace_id=\"{trace}\"}} ");
     assert!(open.contains(&example), "{open}");
 }

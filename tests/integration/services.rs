@@ -25,6 +25,7 @@ use crate::support::eventually;
 use crate::support::raw::Answer;
 use crate::support::raw::ask;
 use crate::support::raw::handshake;
+use crate::support::within;
 use crate::vocabularies::stage::Stage;
 
 fn subject(text: &str) -> Subject {
@@ -123,9 +124,10 @@ async fn listed_headers_and_cookies_identify_a_client_without_a_credential_and_a
     let headers = [("cookie", "sessionid=s1"), ("sec-fetch-site", "same-origin")];
     let mut client = Client::open_with(&edge.address(), "/ws", &headers).await;
     assert_eq!(client.expect("connected").await["user"], "s1");
-    for channel in ["user.s1.news", "prices.A"] {
-        assert_eq!(client.expect("subscribed").await["channel"], channel);
-    }
+    // Two lanes may confirm them in any order.
+    let mut joined = [client.expect("subscribed").await, client.expect("subscribed").await];
+    joined.sort_by_key(|message| message["channel"].to_string());
+    assert_eq!(joined.map(|message| message["channel"].clone()), [json!("prices.A"), json!("user.s1.news")]);
     let mut device = Client::open_with(&edge.address(), "/ws", &[("x-device", "d7")]).await;
     assert_eq!(device.expect("connected").await["user"], "d7");
     let forbidden = device.expect("error").await;
@@ -383,6 +385,41 @@ async fn svc_02_an_answer_is_kept_until_a_revocation() {
     let mut alice = edge.client("alice").await;
     assert_eq!(subscribe(&mut alice, "rooms.lobby").await["type"], "subscribed");
     assert_eq!(decider.questions().len(), 2);
+}
+
+#[tokio::test]
+async fn what_a_service_refuses_is_one_event_of_the_audit_feed() {
+    let edge = rooms(|config| config.audit.subject = Some(subject("tidegate.audit"))).await;
+    let mut feed = edge.nats.operator().await.subscribe("tidegate.audit").await.unwrap();
+    edge.nats.operator().await.flush().await.unwrap();
+    let _decider = Decider::start(&edge.nats, "authz.rooms", no_private_rooms).await;
+    let mut alice = edge.client("alice").await;
+    assert_refused(&mut alice, "rooms.private.1", "forbidden").await;
+    assert_refused(&mut alice, "things.secret", "unavailable").await;
+    assert_eq!(subscribe(&mut alice, "rooms.lobby").await["type"], "subscribed");
+    let mut refused = Vec::new();
+    loop {
+        let event = within("an event", futures_util::StreamExt::next(&mut feed)).await.unwrap();
+        let event: Value = serde_json::from_slice(&event.payload).unwrap();
+        if event["event"] == "subscribed" {
+            break;
+        }
+        if event["event"] == "refused" {
+            let of = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+            refused.push([of("user"), of("channel"), of("code"), of("reason"), of("detail")]);
+        }
+    }
+    let expected = [
+        ["alice", "rooms.private.1", "forbidden", "refused_by_service", "members only"],
+        [
+            "alice",
+            "things.secret",
+            "unavailable",
+            "service_absent",
+            "authz.secret: no service subscribes to its subject",
+        ],
+    ];
+    assert_eq!(refused, expected.map(|event| event.map(str::to_owned)));
 }
 
 #[tokio::test]

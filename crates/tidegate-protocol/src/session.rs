@@ -87,6 +87,8 @@ pub enum Input {
     /// A lane has read this many last values because of an [`Output::Join`] of this session, which may have left the
     /// channel meanwhile.
     SnapshotRead { values: usize },
+    /// A service does not allow an [`Output::Join`], or gives no answer. `denied` is for operators.
+    JoinDenied { subscription: SubscriptionId, error: ClientError, denied: Box<Denied> },
     /// An [`Output::Join`] failed.
     JoinFailed { subscription: SubscriptionId, error: ClientError },
     /// A publication for a subscription in the state [`State::Held`].
@@ -289,7 +291,10 @@ impl Session {
             Input::Unsubscribed { patterns } => self.end_covered(&patterns),
             Input::Joined { subscription, snapshot, stale } => self.joined(subscription, snapshot, stale),
             Input::SnapshotRead { values } => self.charge_values(values),
-            Input::JoinFailed { subscription, error } => self.join_failed(subscription, error),
+            Input::JoinFailed { subscription, error } => self.join_failed(subscription, error, None),
+            Input::JoinDenied { subscription, error, denied } => {
+                self.join_failed(subscription, error, Some(denied));
+            }
             Input::Publication { subscription, delivery } => self.publication(subscription, delivery),
             Input::Lost { subscription, cause, dropped } => {
                 self.push_to_subscription(subscription, |channel| Push::Gap { channel, cause, dropped });

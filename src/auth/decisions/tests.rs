@@ -13,8 +13,8 @@ fn decisions(in_flight: usize) -> Arc<Decisions<u32>> {
     Arc::new(Decisions::new(LONG, in_flight))
 }
 
-fn question(json: &str) -> Question {
-    Question::new("auth.connect", json.into())
+fn question(json: &str) -> ServiceQuestion {
+    ServiceQuestion::new("auth.connect", json.into())
 }
 
 fn answer(value: u32, keep: Duration) -> Result<Answer<u32>, Undecided> {
@@ -38,7 +38,7 @@ async fn an_answer_is_kept_as_long_as_it_says() {
     }
     assert_eq!((asked.load(Ordering::Relaxed), decisions.len()), (4, 1));
     // The same JSON for another service is another question.
-    let other = Question::new("auth.other", "a".into());
+    let other = ServiceQuestion::new("auth.other", "a".into());
     assert_eq!(decisions.decide(&other, || async { answer(8, LONG) }).await, Ok(8));
     decisions.forget_all();
     assert!(decisions.is_empty());

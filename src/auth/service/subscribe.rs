@@ -11,7 +11,7 @@ use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::subject::Subject;
 
 use crate::auth::decisions::Answer;
-use crate::auth::decisions::Question;
+use crate::auth::decisions::ServiceQuestion;
 use crate::auth::service::check_size;
 use crate::auth::service::keep;
 use crate::auth::service::refusal;
@@ -35,7 +35,7 @@ pub struct SubscribeQuestion<'q> {
 
 impl SubscribeQuestion<'_> {
     /// The question to the service at `subject`.
-    pub fn to(&self, subject: &Subject) -> Question {
+    pub fn to(&self, subject: &Subject) -> ServiceQuestion {
         #[derive(Serialize)]
         struct Written<'q> {
             channel: &'q str,
@@ -58,7 +58,7 @@ impl SubscribeQuestion<'_> {
             address: self.address,
         };
         // Texts and numbers can always be written as JSON.
-        Question::new(subject.as_str(), serde_json::to_vec(&written).unwrap_or_default())
+        ServiceQuestion::new(subject.as_str(), serde_json::to_vec(&written).unwrap_or_default())
     }
 }
 

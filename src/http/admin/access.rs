@@ -32,8 +32,8 @@ use crate::http::request_id;
 use crate::lane::inbox::InboxSender;
 use crate::node::Node;
 use crate::node::current::Current;
-use crate::shard::cluster::Cluster;
 use crate::node::limits::RequestLimits;
+use crate::shard::cluster::Cluster;
 use crate::shard::handle::Shards;
 use crate::telemetry::limit::LimitByReason;
 
@@ -116,10 +116,7 @@ impl Admin {
                 )),
             };
         };
-        let facts = |_: &ServiceConfig| ClientFacts::default();
-        let identity = self.node.verify(&self.policy, Via::Http, token, facts, SystemTime::now()).await;
-        let identity = identity.map_err(|error| unauthorized(&error))?;
-        if identity.permissions.admin {
+        if self.verify(token).await?.permissions.admin {
             return Ok(());
         }
         let detail =
@@ -142,13 +139,19 @@ impl Admin {
         let token = credentials.token().ok_or_else(|| {
             Problem::unauthorized("a change needs a token: send the header `Authorization: Bearer <token>`")
         })?;
-        let identity = self.node.verify(&self.policy, Via::Http, token, SystemTime::now()).await;
-        let identity = identity.map_err(|error| unauthorized(&error))?;
+        let identity = self.verify(token).await?;
         if identity.permissions.control {
             return Ok(identity);
         }
         let detail = "the roles of this token may not change users: send one of a role with control = true";
         Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail).with_reason("no_control"))
+    }
+
+    /// The identity of an operator.
+    async fn verify(&self, token: &str) -> Result<Arc<Identity>, Problem> {
+        let facts = |_: &ServiceConfig| ClientFacts::default();
+        let identity = self.node.verify(&self.policy, Via::Http, token, facts, SystemTime::now()).await;
+        identity.map_err(|error| unauthorized(&error))
     }
 
     /// Counts and logs a rejected request.

@@ -249,7 +249,8 @@ impl Stage {
     pub(crate) async fn subscribed(&self) -> Vec<String> {
         let mut subjects = self.edge.nats.subjects("tidegate/").await;
         subjects.retain(|subject| {
-            !subject.starts_with("_INBOX_tidegate.") && !NODE_SUBJECTS.contains(&subject.as_str())
+            !["_INBOX_tidegate.", "$SRV."].iter().any(|own| subject.starts_with(own))
+                && !NODE_SUBJECTS.contains(&subject.as_str())
         });
         subjects
     }
@@ -315,8 +316,9 @@ fn folder() -> PathBuf {
 }
 
 /// The subjects on which nodes query each other and follow revocations.
-const NODE_SUBJECTS: [&str; 4] = [
+const NODE_SUBJECTS: [&str; 5] = [
     "tidegate.nodes",
+    "tidegate.users",
     "tidegate.revoke",
     "_live.$KV.tidegate_revoked.>",
     "$JS.API.DIRECT.GET.KV_tidegate_revoked",

@@ -25,6 +25,7 @@ use crate::publication::Delivery;
 use crate::session::Output;
 use crate::session::Session;
 use crate::session::checks;
+use crate::session::denied::Denied;
 use crate::session::limits::VALUES_PER_COMMAND;
 use crate::session::names::Names;
 use crate::session::phase::Phase;
@@ -501,11 +502,17 @@ impl Session {
         }
     }
 
-    pub(super) fn join_failed(&mut self, id: SubscriptionId, error: ClientError) {
+    pub(super) fn join_failed(
+        &mut self,
+        id: SubscriptionId,
+        error: ClientError,
+        denied: Option<Box<Denied>>,
+    ) {
         let Some(subscription) = self.subscriptions.remove(id) else {
             return;
         };
         self.outputs.push_back(Output::Leave { subscription: id });
+        self.outputs.extend(denied.map(Output::Denied));
         let channel = subscription.pattern.as_str().to_owned();
         let (request_context, also_waiting, element) = match subscription.state {
             State::Joining(join) => (join.request_context, join.also_waiting, join.element),
