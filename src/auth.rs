@@ -148,17 +148,15 @@ impl Authenticator {
         if credential.len() > max {
             return Err(AuthError::TooLong { max }.into());
         }
-        if accepts == AcceptedCredentials::TokensAndApiKeys
-            && !is_token
-            && let Some(identity) = self.api_keys.find(credential)
-        {
-            return Ok(identity);
-        }
-        match (&self.service, accepts) {
-            (Some(service), _) => Err(Unidentified::NeedsService(Arc::clone(service))),
-            (None, AcceptedCredentials::TokensAndApiKeys) => Err(AuthError::UnknownApiKey.into()),
-            // The error says what is wrong with it as a token.
-            (None, AcceptedCredentials::Tokens) => self.authenticate_with(credential, default_role, now),
+        let of_key = self.api_keys.find(credential).filter(|_| !is_token);
+        match (of_key, &self.service, accepts) {
+            (Some(identity), _, AcceptedCredentials::TokensAndApiKeys) => Ok(identity),
+            // No service learns a key that is known here. The error says what is wrong with it as a token.
+            (Some(_), _, AcceptedCredentials::Tokens) | (None, None, AcceptedCredentials::Tokens) => {
+                self.authenticate_with(credential, default_role, now)
+            }
+            (None, Some(service), _) => Err(Unidentified::NeedsService(Arc::clone(service))),
+            (None, None, AcceptedCredentials::TokensAndApiKeys) => Err(AuthError::UnknownApiKey.into()),
         }
     }
 

@@ -198,7 +198,7 @@ fn node(
         session_prefix: session_prefix.into(),
         current_authenticator: Current::new(authenticator),
         revocations: Revocations::default(),
-        subscribe_services: SubscribeServices::default(),
+        subscribe_services: SubscribeServices::new(&config.classes),
         address_limiter: AddressLimiter::new(address_limits(limits), Instant::now()),
         origin_limiter: Arc::new(ConnectionCounts::new(to_u32(limits.connections_per_origin))),
         refusals: Refusals::default(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use tidegate_protocol::subject::Subject;
 
 use crate::app::App;
 use crate::app::descriptors;
@@ -98,6 +99,10 @@ fn merge(current: &Config, new: &Config) -> (Config, Vec<&'static str>) {
     next.log.filter.clone_from(&new.log.filter);
     next.auth.clone_from(&new.auth);
     next.auth.ticket = current.auth.ticket;
+    // Connected clients keep their permissions, which may reach a subject that is a service's only from now on.
+    if service_subject(&current.auth) != service_subject(&new.auth) {
+        next.auth.service.clone_from(&current.auth.service);
+    }
     next.http.public_url.clone_from(&new.http.public_url);
     next.http.allowed_origins.clone_from(&new.http.allowed_origins);
     // Connected clients have subscribed with their names encoded, or plain.
@@ -201,15 +206,22 @@ fn nats_differences(one: &NatsConfig, other: &NatsConfig) -> Vec<&'static str> {
     ])
 }
 
-/// Two keys of `[auth]` may need a restart; all others are one section.
+/// Three keys of `[auth]` may need a restart; all others are one section.
 fn auth_differences(one: &AuthConfig, other: &AuthConfig) -> Vec<&'static str> {
     let (ticket, user_claim) = (one.ticket, one.user_claim.clone());
-    let rest = AuthConfig { ticket, user_claim, ..other.clone() };
+    let has_another_service = service_subject(one) != service_subject(other);
+    let service = if has_another_service { one.service.clone() } else { other.service.clone() };
+    let rest = AuthConfig { ticket, user_claim, service, ..other.clone() };
     named([
         ("[auth]", *one != rest),
         ("auth.ticket_s", one.ticket != other.ticket),
         ("auth.user_claim", one.user_claim != other.user_claim),
+        ("auth.service.subject", has_another_service),
     ])
+}
+
+fn service_subject(auth: &AuthConfig) -> Option<&Subject> {
+    auth.service.as_ref().map(|service| &service.subject)
 }
 
 fn server_differences(one: &ServerConfig, other: &ServerConfig) -> Vec<&'static str> {
@@ -320,6 +332,26 @@ mod tests {
         let mut expected = new.clone();
         expected.auth.ticket = current.auth.ticket;
         assert_eq!(next, expected);
+    }
+
+    #[test]
+    fn another_service_needs_a_restart_because_connected_clients_may_reach_its_subject() {
+        let service = |subject: &str| {
+            let set = vec![("auth.service.subject".to_owned(), subject.to_owned())];
+            load(&Sources { flags: set, ..Sources::default() }).unwrap().config
+        };
+        let (none, one, other) = (Config::default(), service("auth.connect"), service("auth.other"));
+        for (current, new) in [(&none, &one), (&one, &none), (&one, &other)] {
+            let (next, needs_restart) = merge(current, new);
+            assert_eq!(
+                (next.auth.service, needs_restart),
+                (current.auth.service.clone(), vec!["auth.service.subject"])
+            );
+        }
+        let mut slower = one.clone();
+        slower.auth.service.as_mut().unwrap().timeout = Duration::from_secs(9);
+        let (next, needs_restart) = merge(&one, &slower);
+        assert_eq!((next, needs_restart), (slower, Vec::<&str>::new()));
     }
 
     #[test]

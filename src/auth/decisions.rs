@@ -251,7 +251,11 @@ impl<A: Clone> Memory<A> {
             self.kept_bytes = self.kept.values().map(|kept| kept.bytes).sum();
             self.swept = Some(now);
         }
-        if !is_full(self) {
+        if is_full(self) {
+            // Those who ask again get new answers. None may stay for as long as others fill the room.
+            (self.kept, self.kept_bytes) = (HashMap::new(), 0);
+        }
+        if bytes <= MAX_KEPT_BYTES {
             let kept = KeptAnswer { value: answer.value.clone(), until: now + answer.keep, bytes };
             let earlier = self.kept.insert(digest, kept);
             self.kept_bytes += bytes;

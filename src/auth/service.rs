@@ -102,6 +102,11 @@ fn check_size(answer: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
+/// What is wrong with an answer that cannot be read.
+fn unreadable(error: &serde_json::Error) -> String {
+    format!("it is not the JSON object that docs/TOKENS.md describes: {error}")
+}
+
 /// How long an answer is kept.
 fn keep(seconds: Option<u64>) -> Result<Duration, String> {
     let keep = seconds.map_or(KEEP, Duration::from_secs);

@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use serde_json::Value;
 use tidegate_document::quote::plain;
 use tidegate_protocol::class::Class;
+use tidegate_protocol::class::Classes;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::permissions::Decision;
 use tidegate_protocol::permissions::Operation;
@@ -137,6 +138,11 @@ async fn explain(config: &Config, args: &ExplainArgs) -> Result<bool, NoAnswer> 
         print_rules(&explanation.rules);
     }
     print_line!("  class         {}", class_in_words(&config.classes, &requested));
+    if operation == Operation::Subscribe {
+        for service in Classes::new(config.classes.clone()).authorizers(&requested) {
+            print_line!("  service       {service} decides too, and is not asked here");
+        }
+    }
     Ok(explanation.decision.is_allowed())
 }
 

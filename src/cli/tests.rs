@@ -11,7 +11,12 @@ use std::path::PathBuf;
 use super::*;
 
 /// Flags of other programs that our texts mention.
-const FOREIGN: [&str; 15] = [
+const FOREIGN: [&str; 20] = [
+    "--raw",
+    "--defaults",
+    "--all",
+    "--stream",
+    "--password",
     "--release",
     "--no-default-features",
     "--nofile",

@@ -51,8 +51,8 @@ pub(super) enum Fillable {
     User,
 }
 
-/// Checks the name of a role that clients get without a token: it must exist, and all its placeholders must be
-/// `fillable`.
+/// Checks the name of a role that clients get without a credential: it must exist, all its placeholders must be `fillable`,
+/// and it may not be for operators.
 pub(super) fn named(text: &str, roles: &[Role], fillable: Fillable) -> Result<String, ValueError> {
     let role = find(text, roles)?;
     if role.admin {
@@ -63,9 +63,19 @@ pub(super) fn named(text: &str, roles: &[Role], fillable: Fillable) -> Result<St
         let message = "may end sessions of users, and everyone would get it without a credential";
         return Err(ValueError::new(message, "name a role without control = true"));
     }
+    check_fillable(role, fillable)
+}
+
+/// Checks the name of the role of an API key: it must exist, and have no placeholder but the user.
+pub(super) fn of_api_key(text: &str, roles: &[Role]) -> Result<String, ValueError> {
+    check_fillable(find(text, roles)?, Fillable::User)
+}
+
+/// The name of the role, if all its placeholders are `fillable`.
+fn check_fillable(role: &Role, fillable: Fillable) -> Result<String, ValueError> {
     let can_fill = |placeholder: &str| fillable == Fillable::User && is_user(placeholder);
     match role.required_placeholders().find(|placeholder| !can_fill(placeholder)) {
-        None => Ok(text.to_owned()),
+        None => Ok(role.name.clone()),
         Some(placeholder) => {
             let message = format!("has the placeholder {{{placeholder}}}, which only a token can fill");
             let help = match fillable {

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::error::ClientError;
+use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::session::Input;
 use tidegate_protocol::session::phase::Verified;
@@ -107,7 +108,10 @@ impl Connection {
             return self.join(subscribe);
         }
         // That of the session: it may have kept an earlier credential than the last one that was verified.
-        let identity = self.session.borrow().identity().map(Arc::clone).unwrap_or_default();
+        let Some(identity) = self.session.borrow().identity().map(Arc::clone) else {
+            let error = ClientError::new(ErrorCode::Unauthorized, "this channel needs an identity");
+            return Some(Input::JoinFailed { subscription: subscribe.subscription, error });
+        };
         let (endpoint, address) = (self.policy.endpoint.clone(), self.log_context.client_address.ip());
         let reader = ChannelReader { identity, endpoint, address };
         let (node, channel) = (Arc::clone(&self.context.node), subscribe.pattern.clone());

@@ -137,11 +137,17 @@ where
     let sender = endpoint.origins.decide(&request.headers)?;
     let now = SystemTime::now();
     let credential = PresentedCredential::in_request(&endpoint.origins, &sender, &request.headers)?;
-    if let Some(credential) = &credential {
-        credential.check_content_type(&request.method, &request.headers)?;
+    let (policy, headers) = (&*endpoint.origins, &request.headers);
+    let requester = Requester { policy, sender: &sender, headers, peer: request.peer };
+    match &credential {
+        Some(credential) => credential.check_content_type(&request.method, headers)?,
+        None => {
+            let authenticator = gate.node.authenticator();
+            let service = authenticator.service().map(|service| &service.config);
+            requester.check_content_type(service, &request.method)?;
+        }
     }
     let (via, binding) = (Via::Http, Some(route.binding()));
-    let requester = Requester { sender: &sender, headers: &request.headers, peer: request.peer };
     let identity = gate.identify(endpoint, via, binding, credential.as_ref(), &requester, now).await?;
     if identity.is_none() && route.needs_identity() {
         let detail =

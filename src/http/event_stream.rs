@@ -90,7 +90,7 @@ async fn open(
     let sender = endpoint.origins.decide(headers)?;
     let now = SystemTime::now();
     let credential = credential(query, endpoint, &sender, headers)?;
-    let requester = Requester { sender: &sender, headers, peer: connection.peer };
+    let requester = Requester { policy: &endpoint.origins, sender: &sender, headers, peer: connection.peer };
     let identity = gate.identify(endpoint, Via::Socket, None, credential.as_ref(), &requester, now).await?;
     let Some(identity) = identity else {
         let detail = "this stream needs a credential: the header `Authorization: Bearer <token>`, or `?ticket=<ticket>`";

@@ -244,7 +244,7 @@ impl Gate {
         let valid = ValidHandshake::evaluate(endpoint, self.compression, handshake_request)?;
         let (binding, credential) = (valid.binding(), valid.credential.as_ref());
         let HandshakeRequest { headers, peer, .. } = *handshake_request;
-        let requester = Requester { sender: &valid.sender, headers, peer };
+        let requester = Requester { policy: &endpoint.origins, sender: &valid.sender, headers, peer };
         let identity = self.identify(endpoint, Via::Socket, binding, credential, &requester, now).await?;
         // Any program can write an origin, so a refused credential takes no place of its pages.
         let origin = self.count_origin(&valid.sender)?;

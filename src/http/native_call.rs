@@ -117,7 +117,7 @@ async fn identify_at(
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_content_type", detail));
     }
     let credential = PresentedCredential::in_request(&endpoint.origins, &sender, headers)?;
-    let requester = Requester { sender: &sender, headers, peer };
+    let requester = Requester { policy: &endpoint.origins, sender: &sender, headers, peer };
     let identity = gate.identify(endpoint, Via::Http, None, credential.as_ref(), &requester, now).await?;
     Ok((identity.ok_or_else(no_credential)?, credential.is_some()))
 }

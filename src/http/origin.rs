@@ -28,6 +28,8 @@ pub struct OriginPolicy {
     key: &'static str,
     /// The name of the cookie that may hold a token; `None` if cookies are not read.
     pub cookie: Option<Box<str>>,
+    /// Whether pages may use cookies here at all.
+    pub accepts_cookies: bool,
 }
 
 /// Where a request comes from, after the decision that it may.
@@ -111,9 +113,10 @@ impl OriginPolicy {
             Some(AllowedOrigins::Any) => (&[][..], true, "allowed_origins of this endpoint"),
         };
         let allowed = listed.iter().chain(&http.public_url).cloned().collect();
-        let cookie = Some(cookie).filter(|cookie| endpoint.cookie && !cookie.is_empty() && !allows_all);
+        let accepts_cookies = endpoint.cookie && !allows_all;
+        let cookie = Some(cookie).filter(|cookie| accepts_cookies && !cookie.is_empty());
         let allows_loopback = http.allows_loopback_origins;
-        Self { allowed, allows_all, allows_loopback, key, cookie: cookie.map(Box::from) }
+        Self { allowed, allows_all, allows_loopback, key, cookie: cookie.map(Box::from), accepts_cookies }
     }
 
     /// Whether every page may connect.

@@ -95,15 +95,18 @@ impl PresentedCredential {
 
     /// With a cookie, a call that changes something must have a body that no HTML form can send (adm-02).
     pub fn check_content_type(&self, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
-        if self.carrier != Carrier::Cookie || [Method::GET, Method::HEAD].contains(method) {
-            return Ok(());
-        }
-        if is_json(headers) {
-            return Ok(());
-        }
-        let detail = "a call with a cookie must be one that no HTML form can send: set `Content-Type: application/json`";
-        Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_content_type", detail))
+        if self.carrier == Carrier::Cookie { check_json(method, headers) } else { Ok(()) }
     }
+}
+
+/// Checks that the body of a call with a cookie is JSON, unless the method changes nothing.
+pub fn check_json(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
+    if [Method::GET, Method::HEAD].contains(method) || is_json(headers) {
+        return Ok(());
+    }
+    let detail =
+        "a call with a cookie must be one that no HTML form can send: set `Content-Type: application/json`";
+    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_content_type", detail))
 }
 
 /// Whether the body of a request is JSON, by its `Content-Type`.

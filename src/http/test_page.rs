@@ -74,7 +74,7 @@ async fn checked(gate: &Gate, endpoint: &Endpoint, headers: &HeaderMap, peer: Pe
     let credentials = credentials(authorization(headers)?, std::iter::empty(), &[])?;
     let credential = PresentedCredential::in_headers(&credentials);
     let now = SystemTime::now();
-    let requester = Requester { sender: &sender, headers, peer };
+    let requester = Requester { policy: &endpoint.origins, sender: &sender, headers, peer };
     gate.identify(endpoint, Via::Http, None, credential.as_ref(), &requester, now).await.map(drop)
 }
 

@@ -142,7 +142,7 @@ async fn accepted(
             }
         };
         credential.check_content_type(method, headers)?;
-        let requester = Requester { sender: &sender, headers, peer };
+        let requester = Requester { policy: &endpoint.origins, sender: &sender, headers, peer };
         match identify(gate, endpoint, &credential, &requester, now).await {
             Ok(identity) => {
                 let origin = sender.origin.page().cloned();

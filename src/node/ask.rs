@@ -30,10 +30,10 @@ use crate::node::services::ChannelReader;
 use crate::node::services::ServiceRefusal;
 use crate::telemetry::limit::LimitByReason;
 
-/// When a client should try again that the service has not answered about.
-const RETRY_AFTER: Duration = Duration::from_secs(2);
+/// When a client should try again that the service has not answered about: as after close code 4004.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-static FAILURES: LimitByReason = LimitByReason::per_second(1);
+static FAILURES: LimitByReason = LimitByReason::per_second(10);
 
 impl Node {
     /// The identity that the service gives to a client.
@@ -98,17 +98,18 @@ impl Node {
         question: &ServiceQuestion,
     ) -> Result<SubscribeDecision, Undecided> {
         let (node, subject, json) = (Arc::clone(self), subject.clone(), question.json().clone());
-        let limit = self.subscribe_services.0.limit();
+        let decisions = self.subscribe_services.at(&subject).ok_or(Undecided::NoService)?;
+        let limit = decisions.limit();
         let ask = move || async move {
             let answer = request(node.tickets.control(), &subject, json, limit).await;
             usable(&subject, answer, subscribe::read_answer)
         };
-        self.subscribe_services.0.decide(question, ask).await
+        decisions.decide(question, ask).await
     }
 
     /// Forgets what services have decided: a revocation may have changed it.
     pub fn forget_decisions(&self) {
-        self.subscribe_services.0.forget_all();
+        self.subscribe_services.forget_all();
         if let Some(service) = self.authenticator().service() {
             service.decisions.forget_all();
         }

@@ -113,7 +113,8 @@ impl AuditReceiver {
     /// there will be no more.
     pub async fn take(&mut self, most: usize, taken: &mut Vec<Taken>) -> bool {
         let most_of_each = most.div_ceil(self.0.len().max(1));
-        std::future::poll_fn(|context| {
+        // Otherwise tokio says after 128 events that a queue is empty, and the first queue has all turns.
+        tokio::task::coop::unconstrained(std::future::poll_fn(|context| {
             let mut open = false;
             for (receiver, level) in &mut self.0 {
                 let mut left = most_of_each;
@@ -142,7 +143,7 @@ impl AuditReceiver {
                 (true, false) => std::task::Poll::Ready(false),
                 (true, true) => std::task::Poll::Pending,
             }
-        })
+        }))
         .await
     }
 }

@@ -1,9 +1,11 @@
 //! `SubscribeServices`: the services on NATS that decide whether a client may read a channel, and what they have decided.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Classes;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::identity::Identity;
@@ -18,13 +20,26 @@ use crate::auth::service::subscribe::SubscribeDecision;
 const SUBSCRIBE_LIMIT: Duration = Duration::from_secs(2);
 const SUBSCRIBE_IN_FLIGHT: usize = 1024;
 
-/// What services have decided about subscriptions.
-#[derive(Debug)]
-pub struct SubscribeServices(pub(super) Arc<Decisions<SubscribeDecision>>);
+/// What services have decided about subscriptions. Each service has its own turns, so that a slow one delays no other.
+#[derive(Debug, Default)]
+pub struct SubscribeServices(HashMap<Subject, Arc<Decisions<SubscribeDecision>>>);
 
-impl Default for SubscribeServices {
-    fn default() -> Self {
-        Self(Arc::new(Decisions::new(SUBSCRIBE_LIMIT, SUBSCRIBE_IN_FLIGHT)))
+impl SubscribeServices {
+    /// The services of all classes.
+    pub fn new<'c>(classes: impl IntoIterator<Item = &'c Class>) -> Self {
+        let subjects = classes.into_iter().filter_map(|class| class.authorize.clone());
+        let decisions = || Arc::new(Decisions::new(SUBSCRIBE_LIMIT, SUBSCRIBE_IN_FLIGHT));
+        Self(subjects.map(|subject| (subject, decisions())).collect())
+    }
+
+    /// What the service at `subject` has decided; `None` if no class has it.
+    pub(super) fn at(&self, subject: &Subject) -> Option<&Arc<Decisions<SubscribeDecision>>> {
+        self.0.get(subject)
+    }
+
+    /// Forgets all answers.
+    pub(super) fn forget_all(&self) {
+        self.0.values().for_each(|decisions| decisions.forget_all());
     }
 }
 

@@ -10,7 +10,11 @@ use bytes::Bytes;
 use serde_json::Value;
 use serde_json::json;
 use tidegate::config::Config;
+use tidegate::config::allowed_origins::AllowedOrigins;
+use tidegate::config::auth::api_key::ApiKeyConfig;
+use tidegate::config::auth::api_key::KeyDigest;
 use tidegate::config::auth::service::ServiceConfig;
+use tidegate::config::origin::WebOrigin;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::FeedBy;
 use tidegate_protocol::subject::Subject;
@@ -31,6 +35,13 @@ use crate::vocabularies::stage::Stage;
 fn subject(text: &str) -> Subject {
     Subject::parse(text).unwrap()
 }
+
+const API_KEY: &str = "key-of-a-backend";
+/// Its SHA-256.
+const API_KEY_SHA256: [u8; 32] = [
+    184, 187, 76, 46, 16, 22, 87, 40, 240, 85, 249, 149, 147, 160, 35, 155, 77, 197, 68, 131, 169, 228, 234,
+    211, 164, 87, 5, 156, 202, 171, 174, 37,
+];
 
 /// The service at `auth.connect`.
 fn service(config: &mut Config) {
@@ -66,10 +77,21 @@ async fn with_credential(edge: &TestEdge, credential: &str) -> Answer {
 
 #[tokio::test]
 async fn a_service_says_who_a_client_is_for_credentials_that_no_key_verifies() {
-    let edge = TestEdge::with(service).await;
+    let edge = TestEdge::with(|config| {
+        service(config);
+        config.auth.api_keys = vec![ApiKeyConfig {
+            name: "backend".to_owned(),
+            sha256: KeyDigest(API_KEY_SHA256),
+            user: "backend".to_owned(),
+            role: "user".to_owned(),
+        }];
+    })
+    .await;
     let decider = Decider::start(&edge.nats, "auth.connect", by_credential).await;
     let mut alice = Client::connect(&edge.address(), "opaque-alice").await;
     alice.subscribe("user.alice.notifications").await;
+    // Sockets of this endpoint accept no API keys, and the service does not learn a key that is known here.
+    assert_eq!(with_credential(&edge, API_KEY).await.status, 401);
     let refused = with_credential(&edge, "stolen").await;
     assert_eq!((refused.status, refused.json()["detail"].as_str()), (401, Some("your trial has ended")));
     // Tokens of known keys are verified here, whether they are right or not.
@@ -136,6 +158,48 @@ async fn listed_headers_and_cookies_identify_a_client_without_a_credential_and_a
 }
 
 #[tokio::test]
+async fn a_cookie_for_the_service_counts_only_where_cookies_do() {
+    let identity = |_: &Value| Some(json!({ "user": "s1", "roles": ["user"], "expires": in_an_hour() }));
+    let headers = "Cookie: sessionid=s1\r\nOrigin: https://any.example\r\n";
+    for (cookie, origins, asked) in [
+        (true, AllowedOrigins::Listed(vec![WebOrigin::parse("https://any.example").unwrap()]), 1),
+        (false, AllowedOrigins::Listed(vec![WebOrigin::parse("https://any.example").unwrap()]), 0),
+        (true, AllowedOrigins::Any, 0),
+    ] {
+        let edge = TestEdge::with(|config| {
+            service(config);
+            config.endpoints[0].cookie = cookie;
+            config.endpoints[0].allowed_origins = Some(origins);
+        })
+        .await;
+        let decider = Decider::start(&edge.nats, "auth.connect", identity).await;
+        assert_eq!(connect(&edge, headers).await.status, 101);
+        assert_eq!(decider.questions().len(), asked, "{cookie}");
+    }
+}
+
+#[tokio::test]
+async fn adm_02_a_call_that_the_service_knows_by_a_cookie_is_one_that_no_form_can_send() {
+    let stage = Stage::changed("hoardrun", |config| {
+        service(config);
+        config.endpoints[0].allowed_origins =
+            Some(AllowedOrigins::Listed(vec![WebOrigin::parse("https://any.example").unwrap()]));
+    })
+    .await;
+    let path = "/ws/broadcast/notification?user_id=x";
+    let call = async |kind: &str| {
+        let headers = format!(
+            "Host: localhost\r\nCookie: sessionid=s1\r\nOrigin: https://any.example\r\nContent-Type: {kind}\r\n"
+        );
+        let request = format!("POST {path} HTTP/1.1\r\n{headers}Content-Length: 2\r\n\r\n{{}}");
+        ask(&stage.edge.address(), request).await.status
+    };
+    assert_eq!(call("text/plain").await, 415);
+    // The service, which is not there, is asked only now.
+    assert_eq!(call("application/json").await, 503);
+}
+
+#[tokio::test]
 async fn equal_credentials_share_one_question_and_a_refusal_is_kept() {
     let edge = TestEdge::with(service).await;
     let decider = Decider::start(&edge.nats, "auth.connect", by_credential).await;
@@ -159,7 +223,7 @@ async fn svc_03_a_service_that_is_dead_slow_or_lying_is_503_or_4004_and_never_40
     let unavailable = async |credential: &str, reason: &str| {
         let answer = with_credential(&edge, credential).await;
         let (detail, retry_after) = (answer.json()["detail"].to_string(), answer.header("retry-after"));
-        assert_eq!((answer.status, retry_after), (503, Some("2")), "{detail}");
+        assert_eq!((answer.status, retry_after), (503, Some("5")), "{detail}");
         assert!(detail.contains(reason), "{detail}");
         let mut client = Client::open(&edge.address(), "/ws", None).await;
         client.send(&json!({ "type": "auth", "token": credential })).await;

@@ -7,6 +7,7 @@ use std::time::UNIX_EPOCH;
 
 use serde::Deserialize;
 use tidegate_protocol::identity::Identity;
+use tidegate_protocol::permissions::Permissions;
 
 use crate::auth::Authenticator;
 use crate::auth::claims::Claims;
@@ -15,12 +16,15 @@ use crate::auth::service::ConnectDecision;
 use crate::auth::service::check_size;
 use crate::auth::service::keep;
 use crate::auth::service::refusal;
+use crate::auth::service::unreadable;
 use crate::auth::user::User;
 
 /// How long a refusal is kept.
 const KEEP_REFUSAL: Duration = Duration::from_secs(5);
 /// The most channels that an identity brings.
 const MAX_CHANNELS: usize = 64;
+/// What a pattern takes besides its text.
+const PATTERN_BYTES: usize = 32;
 /// The most roles of an identity.
 const MAX_ROLES: usize = 32;
 /// Seconds since 1970 are fewer until the year 5138, and milliseconds are more since 1973.
@@ -50,7 +54,7 @@ impl Authenticator {
     ) -> Result<Answer<ConnectDecision>, String> {
         check_size(answer)?;
         let bytes = answer.len();
-        let answer: ConnectAnswer = serde_json::from_slice(answer).map_err(|error| error.to_string())?;
+        let answer: ConnectAnswer = serde_json::from_slice(answer).map_err(|error| unreadable(&error))?;
         if let Some(message) = &answer.refused {
             if answer.user.is_some() {
                 return Err("it has both `user` and `refused`".to_owned());
@@ -90,8 +94,19 @@ impl Authenticator {
             anonymous: false,
         };
         let keep = keep.min(expires.duration_since(asked).unwrap_or_default());
+        let bytes = bytes + own_bytes(&identity.permissions);
         Ok(Answer { value: ConnectDecision::Identity(Arc::new(identity)), keep, bytes })
     }
+}
+
+/// The bytes of permissions that no other identity shares, about.
+fn own_bytes(permissions: &Arc<Permissions>) -> usize {
+    if Arc::strong_count(permissions) > 1 {
+        return 0;
+    }
+    let rules = [&permissions.subscribe, &permissions.publish, &permissions.request];
+    let patterns = rules.into_iter().flat_map(|rules| rules.allow.iter().chain(&rules.deny));
+    patterns.map(|pattern| pattern.as_str().len() + PATTERN_BYTES).sum()
 }
 
 /// When the identity ends. Each has an end, as tokens have.

@@ -15,6 +15,7 @@ use crate::auth::decisions::ServiceQuestion;
 use crate::auth::service::check_size;
 use crate::auth::service::keep;
 use crate::auth::service::refusal;
+use crate::auth::service::unreadable;
 
 /// What a service says about a subscription.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -75,7 +76,7 @@ struct SubscribeAnswer {
 pub fn read_answer(answer: &[u8]) -> Result<Answer<SubscribeDecision>, String> {
     check_size(answer)?;
     let bytes = answer.len();
-    let answer: SubscribeAnswer = serde_json::from_slice(answer).map_err(|error| error.to_string())?;
+    let answer: SubscribeAnswer = serde_json::from_slice(answer).map_err(|error| unreadable(&error))?;
     let keep = keep(answer.cache_s)?;
     let value = match (answer.allow, answer.message) {
         (true, None) => SubscribeDecision::Allowed,

@@ -8,7 +8,6 @@ use tidegate_protocol::template::is_token_value;
 
 use crate::config::reader::SetValue;
 use crate::config::role;
-use crate::config::role::Fillable;
 use crate::config::secret::Secret;
 use crate::config::table::ConfigTable;
 
@@ -59,8 +58,7 @@ fn api_key(table: &ConfigTable<'_>, roles: &[Role]) -> Option<ApiKeyConfig> {
     let sha256 = digest(table);
     let user =
         table.required("user", "name the user that this key identifies, such as user = \"reports\"", user);
-    let role = table
-        .required("role", "write the name of a [[role]]", |text| role::named(text, roles, Fillable::User));
+    let role = table.required("role", "write the name of a [[role]]", |text| role::of_api_key(text, roles));
     Some(ApiKeyConfig { name: name?, sha256: sha256?, user: user?, role: role? })
 }
 
