@@ -243,7 +243,7 @@ impl ShardCounts {
         }
     }
 
-    /// How many sampled batches took at most so many microseconds, and more than the number before.
+    /// A histogram of sampled batches: the upper bound of each bucket in microseconds, and how many batches it has.
     pub fn latencies(&self) -> impl Iterator<Item = (u64, u64)> {
         self.latencies.borrow().steps_in_us()
     }

@@ -9,7 +9,7 @@ const SIZES: usize = 33;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutboxLevels {
     bytes: u64,
-    /// How many clients have so many bytes that their number has this many binary digits.
+    /// How many clients have waiting bytes, by the number of binary digits of their bytes.
     clients: [u32; SIZES],
 }
 
@@ -36,8 +36,8 @@ impl OutboxLevels {
         self.bytes
     }
 
-    /// So many bytes at most wait for 99 of 100 clients, if there are `open` in all; rounded up to a power of two, less
-    /// one.
+    /// The waiting bytes that 99 of 100 clients do not exceed. `open` is the number of all clients, also of those for which
+    /// nothing waits. The result is rounded up to one less than a power of two.
     pub fn p99(&self, open: u64) -> u64 {
         let mut above = open / 100;
         for (digits, clients) in self.clients.iter().enumerate().rev() {

@@ -86,7 +86,7 @@ metrics! {
     BYTES_SENT: Counter "tidegate_bytes_sent_total" [] "Bytes that were written to the sockets of connections, without TLS.";
     DELIVERY_LATENCY: Histogram "tidegate_delivery_latency_seconds" [] "From reading publications from NATS to the writes to all clients that have room: a sample of one in 16 batches.";
     OUTBOX_BYTES: Gauge "tidegate_outbox_bytes" ["shard"] "Bytes that wait for clients whose sockets take no more, give or take an eighth.";
-    OUTBOX_P99: Gauge "tidegate_outbox_p99_bytes" [] "Of 100 clients, 99 have at most so many such bytes: rounded up to a power of two, less one.";
+    OUTBOX_P99: Gauge "tidegate_outbox_p99_bytes" [] "The size that 99 of 100 outboxes do not exceed, in bytes. It is rounded up to one less than a power of two.";
     PUBLISH_DURATION: Histogram "tidegate_publish_duration_seconds" [] "From sending what a client publishes to the confirmation of NATS.";
     PRODUCER_LATENCY: Histogram "tidegate_producer_latency_seconds" [] "From the time in the header ce-time or Nats-Time-Stamp of a publication to the writes to all clients that have room: a sample of one in 16 publications.";
     INBOX_BYTES: Gauge "tidegate_inbox_bytes" ["shard"] "Bytes that lanes have sent to a shard and that it has not processed.";
@@ -113,7 +113,7 @@ metrics! {
     PROCESS_OPEN_FDS: Gauge "process_open_fds" [] "Open file descriptors.";
     PROCESS_MAX_FDS: Gauge "process_max_fds" [] "The limit on open file descriptors.";
 
-    TOKIO_TASKS: Gauge "tokio_alive_tasks" ["shard"] "Tasks of the thread: one for each connection, call and request in progress, and a few of its own.";
+    TOKIO_TASKS: Gauge "tokio_alive_tasks" ["shard"] "Tasks that run on the thread: one for each connection, call and request, and some of the node itself.";
     TOKIO_BUSY: Counter "tokio_busy_seconds_total" ["shard"] "How long the thread has worked: 1 in each second is a thread without rest.";
     TOKIO_PARKS: Counter "tokio_parks_total" ["shard"] "How often the thread had nothing to do and waited.";
 }

@@ -14,6 +14,7 @@ use tidegate_protocol::subject::Subject;
 use tracing::warn;
 
 use crate::auth::decisions::Answer;
+use crate::auth::decisions::Decisions;
 use crate::auth::decisions::ServiceQuestion;
 use crate::auth::decisions::Undecided;
 use crate::auth::error::AuthError;
@@ -45,15 +46,9 @@ impl Node {
         now: SystemTime,
     ) -> Result<Arc<Identity>, AuthError> {
         let question = service.question(credential, endpoint, facts);
-        let (node, authenticator) = (Arc::clone(self), self.authenticator());
-        let (subject, json) = (service.config.subject.clone(), question.json().clone());
-        let limit = service.decisions.limit();
-        let ask = move || async move {
-            let asked = SystemTime::now();
-            let answer = request(node.tickets.control(), &subject, json, limit).await;
-            usable(&subject, answer, |answer| authenticator.read_connect_answer(answer, asked))
-        };
-        match service.decisions.decide(&question, ask).await {
+        let authenticator = self.authenticator();
+        let read = move |answer: &[u8], asked| authenticator.read_connect_answer(answer, asked);
+        match self.ask(&service.decisions, &service.config.subject, &question, read).await {
             Ok(ConnectDecision::Identity(identity)) => self.revocations.apply(identity, now),
             Ok(ConnectDecision::Refused(message)) => Err(AuthError::RefusedByService { message }),
             Err(undecided) => Err(AuthError::ServiceUnavailable { why: undecided, retry_after: RETRY_AFTER }),
@@ -97,12 +92,27 @@ impl Node {
         subject: &Subject,
         question: &ServiceQuestion,
     ) -> Result<SubscribeDecision, Undecided> {
-        let (node, subject, json) = (Arc::clone(self), subject.clone(), question.json().clone());
-        let decisions = self.subscribe_services.at(&subject).ok_or(Undecided::NoService)?;
-        let limit = decisions.limit();
-        let ask = move || async move {
-            let answer = request(node.tickets.control(), &subject, json, limit).await;
-            usable(&subject, answer, subscribe::read_answer)
+        let decisions = self.subscribe_services.at(subject).ok_or(Undecided::NoService)?;
+        self.ask(decisions, subject, question, |answer, _| subscribe::read_answer(answer)).await
+    }
+
+    /// The decision about a question: one that is known, or what `read` makes of the service's answer and of the time when
+    /// it was asked.
+    async fn ask<A: Clone + Send + Sync + 'static>(
+        self: &Arc<Self>,
+        decisions: &Arc<Decisions<A>>,
+        subject: &Subject,
+        question: &ServiceQuestion,
+        read: impl FnOnce(&[u8], SystemTime) -> Result<Answer<A>, String> + Send + 'static,
+    ) -> Result<A, Undecided> {
+        let ask = || {
+            let (node, subject, json) = (Arc::clone(self), subject.clone(), question.json().clone());
+            let limit = decisions.limit();
+            async move {
+                let asked = SystemTime::now();
+                let answer = request(node.tickets.control(), &subject, json, limit).await;
+                usable(&subject, answer, |answer| read(answer, asked))
+            }
         };
         decisions.decide(question, ask).await
     }
@@ -127,7 +137,7 @@ async fn request(
     client.request(subject, json, limit).await
 }
 
-/// The answer, if it can be used. Otherwise the log says why, once a second.
+/// The answer, if it can be used. Otherwise the log says why, at most ten times a second for each reason.
 fn usable<A>(
     subject: &Subject,
     answer: Result<Bytes, NatsError>,

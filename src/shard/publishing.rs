@@ -83,28 +83,15 @@ fn allowed(
     let mut frames: Vec<Frame> = Vec::new();
     while let Some(output) = session.poll_output() {
         note_call(context, VocabularyId::NATIVE, &identity.user, &output);
-        match output {
-            Output::Publish { subject, data, headers, .. } => {
-                return Ok(AllowedMessage { subject, data, headers });
-            }
-            Output::Send { frame, .. } => frames.push(frame),
-            Output::Close { reason, .. } if frames.is_empty() => frames.extend(HttpAnswer::of_end(&reason)),
-            // A message that only publishes leads to none of these.
-            Output::Close { .. }
-            | Output::Denied(_)
-            | Output::Refused(_)
-            | Output::Deliver { .. }
-            | Output::DeliverSnapshot { .. }
-            | Output::Ping
-            | Output::Authenticate { .. }
-            | Output::TrustIdentity { .. }
-            | Output::Join { .. }
-            | Output::Filter { .. }
-            | Output::GoLive { .. }
-            | Output::Release { .. }
-            | Output::Leave { .. }
-            | Output::Request { .. }
-            | Output::Query { .. } => {}
+        // A message that only publishes needs nothing done for the other outputs.
+        if let Output::Publish { subject, data, headers, .. } = output {
+            return Ok(AllowedMessage { subject, data, headers });
+        } else if let Output::Send { frame, .. } = output {
+            frames.push(frame);
+        } else if let Output::Close { reason, .. } = output
+            && frames.is_empty()
+        {
+            frames.extend(HttpAnswer::of_end(&reason));
         }
     }
     match HttpAnswer::of(&frames) {

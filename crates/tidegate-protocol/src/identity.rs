@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use crate::permissions::Permissions;
 
-/// What few identities have is behind one pointer, because each socket has an identity.
+/// Fields that are rarely set are thin pointers: a node may have an identity for each socket.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Identity {
     /// The name of the user, as clients see it.

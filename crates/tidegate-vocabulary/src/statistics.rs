@@ -27,7 +27,7 @@ pub struct Statistics {
     delivery_counts: DeliveryCounts,
     errors: u64,
     refused: u64,
-    /// How many deliveries took at most so many microseconds, and more than the number before.
+    /// A histogram of delivery times: the upper bound of each bucket in microseconds, and how many deliveries it has.
     latencies_us: BTreeMap<u64, u64>,
 }
 
@@ -92,7 +92,7 @@ impl Statistics {
         Self { refused, ..self }
     }
 
-    /// Adds how long deliveries took: how many took at most so many microseconds, and more than the number before.
+    /// Adds a histogram of delivery times: the upper bound of each bucket in microseconds, and how many deliveries it has.
     pub fn with_latencies(self, latencies_us: impl IntoIterator<Item = (u64, u64)>) -> Self {
         Self { latencies_us: latencies_us.into_iter().filter(|(_, count)| *count > 0).collect(), ..self }
     }
@@ -142,7 +142,7 @@ impl Statistics {
         }
     }
 
-    /// In 99 of 100 deliveries, at most so many milliseconds passed; `None` if none was measured.
+    /// The time that 99 of 100 deliveries do not exceed, in milliseconds; `None` if none was measured.
     fn latency_p99_ms(&self) -> Option<f64> {
         let all: u64 = self.latencies_us.values().sum();
         let mut more = all / 100;

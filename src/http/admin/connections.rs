@@ -18,6 +18,9 @@ use crate::connection::report::ConnectionList;
 use crate::connection::report::ConnectionReport;
 use crate::connection::report::SubscriptionReport;
 use crate::http::admin::access::Admin;
+use crate::http::admin::parameters::DEFAULT_LIMIT;
+use crate::http::admin::parameters::MAX_LIMIT;
+use crate::http::admin::parameters::MAX_OFFSET;
 use crate::http::admin::parameters::bad;
 use crate::http::admin::parameters::number;
 use crate::http::admin::parameters::parameters;
@@ -25,12 +28,6 @@ use crate::http::admin::parameters::unknown;
 use crate::http::problem::Problem;
 use crate::shard::job::ConnectionDetails;
 use crate::shard::job::ShardJob;
-
-/// The connections on a page, unless `limit` says how many.
-const DEFAULT_LIMIT: usize = 100;
-const MAX_LIMIT: usize = 1000;
-/// The most connections that may be skipped: a shard reports all of them, and they are merged.
-const MAX_OFFSET: usize = 10_000;
 
 /// What a request asks for.
 #[derive(Debug, PartialEq)]

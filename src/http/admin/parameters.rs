@@ -6,6 +6,12 @@ use warp::http::StatusCode;
 
 use crate::http::problem::Problem;
 
+/// The entries of a list on one page, unless `limit` says how many.
+pub(super) const DEFAULT_LIMIT: usize = 100;
+pub(super) const MAX_LIMIT: usize = 1000;
+/// The most entries that may be skipped: each shard reports all of them, and they are merged.
+pub(super) const MAX_OFFSET: usize = 10_000;
+
 /// The parameters of a query with their values, in order. Parameters without a name are skipped.
 pub(super) fn parameters(query: &str) -> impl Iterator<Item = Result<(String, String), Problem>> {
     url::query_pairs(query).filter(|(name, _)| !name.is_empty()).map(|(name, value)| match value {

@@ -17,6 +17,9 @@ use warp::reply::Response;
 
 use crate::auth::explanation::class_of;
 use crate::http::admin::access::Admin;
+use crate::http::admin::parameters::DEFAULT_LIMIT;
+use crate::http::admin::parameters::MAX_LIMIT;
+use crate::http::admin::parameters::MAX_OFFSET;
 use crate::http::admin::parameters::bad;
 use crate::http::admin::parameters::number;
 use crate::http::admin::parameters::parameters;
@@ -27,11 +30,6 @@ use crate::lane::counts::FeedActivity;
 use crate::shard::channels::ChannelFilter;
 use crate::shard::job::ShardJob;
 
-/// The channels on a page, unless `limit` says how many.
-const DEFAULT_LIMIT: usize = 100;
-const MAX_LIMIT: usize = 1000;
-/// The most channels that may be skipped: each shard reports all of them.
-const MAX_OFFSET: usize = 10_000;
 /// The time between the two samples of a rate.
 const SAMPLE: Duration = Duration::from_secs(1);
 /// Channels in one request to a lane, which handles it in one turn.

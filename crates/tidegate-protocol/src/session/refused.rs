@@ -5,7 +5,7 @@ use crate::error::ClientError;
 /// A message that was answered with an error, or ended the session in place of one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RefusedMessage {
-    /// What the client is told.
+    /// The error that the client gets.
     pub error: ClientError,
     /// The channel that the error is about, if it is about one. It may be any text of the client.
     pub channel: Option<String>,
