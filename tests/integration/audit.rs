@@ -27,7 +27,7 @@ async fn audited() -> (TestEdge, Feed) {
     .await;
     let operator = edge.nats.operator().await;
     let messages = operator.subscribe(FEED).await.unwrap();
-    operator.flush().await.unwrap();
+    edge.nats.until_subscribed("operator", FEED).await;
     (edge, Feed { messages, seen: Vec::new() })
 }
 

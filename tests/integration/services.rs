@@ -243,7 +243,7 @@ async fn svc_03_a_service_that_is_dead_slow_or_lying_is_503_or_4004_and_never_40
             _ => Bytes::from(json!({ "user": "alice", "roles": ["user"] }).to_string()),
         })
     };
-    let _decider = Decider::start_raw(edge.nats.decider().await, "auth.connect", answers).await;
+    let _decider = Decider::start_raw(&edge.nats, "auth.connect", answers).await;
     unavailable("opaque-silent", "not answered in time").await;
     for lie in ["opaque-text", "opaque-large", "opaque-root", "opaque-endless"] {
         unavailable(lie, "cannot be used").await;
@@ -427,7 +427,7 @@ async fn svc_03_a_lying_service_allows_nothing() {
     let answers = move |_: &Value| {
         Some(Bytes::from_static(lies[at.fetch_add(1, Ordering::Relaxed) % lies.len()].as_bytes()))
     };
-    let _decider = Decider::start_raw(edge.nats.decider().await, "authz.rooms", answers).await;
+    let _decider = Decider::start_raw(&edge.nats, "authz.rooms", answers).await;
     let mut alice = edge.client("alice").await;
     for _ in lies {
         assert_refused(&mut alice, "rooms.lobby", "unavailable").await;
@@ -455,7 +455,7 @@ async fn svc_02_an_answer_is_kept_until_a_revocation() {
 async fn what_a_service_refuses_is_one_event_of_the_audit_feed() {
     let edge = rooms(|config| config.audit.subject = Some(subject("tidegate.audit"))).await;
     let mut feed = edge.nats.operator().await.subscribe("tidegate.audit").await.unwrap();
-    edge.nats.operator().await.flush().await.unwrap();
+    edge.nats.until_subscribed("operator", "tidegate.audit").await;
     let _decider = Decider::start(&edge.nats, "authz.rooms", no_private_rooms).await;
     let mut alice = edge.client("alice").await;
     assert_refused(&mut alice, "rooms.private.1", "forbidden").await;
@@ -493,7 +493,7 @@ async fn a_client_that_leaves_while_a_service_thinks_gets_nothing_afterwards() {
     let (answer, mut answers) = tokio::sync::mpsc::channel::<()>(1);
     let client = edge.nats.decider().await;
     let mut requests = client.subscribe("authz.rooms").await.unwrap();
-    client.flush().await.unwrap();
+    edge.nats.until_subscribed("decider", "authz.rooms").await;
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(async move {
         let request = futures_util::StreamExt::next(&mut requests).await.unwrap();

@@ -1,6 +1,5 @@
 //! A service on NATS that decides for nodes: it answers with what a test says, and counts its questions.
 
-use async_nats::Client;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::Value;
@@ -22,20 +21,18 @@ impl Decider {
         subject: &str,
         answer: impl Fn(&Value) -> Option<Value> + Send + 'static,
     ) -> Self {
-        Self::start_raw(nats.decider().await, subject, move |question| {
-            Some(answer(question)?.to_string().into())
-        })
-        .await
+        Self::start_raw(nats, subject, move |question| Some(answer(question)?.to_string().into())).await
     }
 
-    /// The same with answers of any bytes, over this connection.
+    /// The same with answers of any bytes.
     pub(crate) async fn start_raw(
-        client: Client,
+        nats: &NatsServer,
         subject: &str,
         answer: impl Fn(&Value) -> Option<Bytes> + Send + 'static,
     ) -> Self {
+        let client = nats.decider().await;
         let mut requests = client.subscribe(subject.to_owned()).await.unwrap();
-        client.flush().await.unwrap();
+        nats.until_subscribed("decider", subject).await;
         let ((asked, questions), mut task) = (watch::channel(Vec::new()), JoinSet::new());
         task.spawn(async move {
             while let Some(request) = requests.next().await {

@@ -308,6 +308,18 @@ impl NatsServer {
         lists.flatten().filter_map(|subject| subject.as_str().map(str::to_owned)).collect()
     }
 
+    /// Waits until the server has a subscription of this user. The flush of a client waits only until it has been sent.
+    pub(crate) async fn until_subscribed(&self, user: &str, subject: &str) {
+        eventually(&format!("{user} to subscribe to {subject}"), async || {
+            self.connz().await.iter().any(|connection| {
+                let subjects = connection["subscriptions_list"].as_array();
+                connection["authorized_user"] == user
+                    && subjects.is_some_and(|subjects| subjects.iter().any(|known| known == subject))
+            })
+        })
+        .await;
+    }
+
     async fn connz(&self) -> Vec<serde_json::Value> {
         let body = http_get(self.monitor, "/connz?limit=10000&subs=1&auth=1").await;
         let answer: serde_json::Value = serde_json::from_str(&body).unwrap();
