@@ -52,13 +52,15 @@ impl UserCallKind {
     }
 }
 
-/// Makes the change on all nodes, logs it, and answers with how many sessions it has reached. `by` is the caller.
-pub async fn changed_answer(
-    kind: UserCallKind,
-    change: UserChange,
+/// Makes the change that path and body ask for on all nodes, logs it, and answers with how many sessions it has reached.
+/// `user` is not decoded, and `by` is the caller.
+pub async fn change_user(
+    (kind, user): (UserCallKind, &str),
+    body: Option<&str>,
     by: &Identity,
     connection: &ConnectionInfo,
 ) -> Result<Response, Problem> {
+    let change = user_change(kind, user, body)?;
     let name = change.user.clone();
     let changed = connection.shard.run(|answer| ShardJob::ChangeUser { change, answer }).await;
     let changed = changed.ok_or_else(Problem::overloaded)?.map_err(refused)?;
@@ -81,7 +83,7 @@ pub async fn changed_answer(
 }
 
 /// The change that path and body ask for.
-pub fn user_change(kind: UserCallKind, user: &str, body: Option<&str>) -> Result<UserChange, Problem> {
+fn user_change(kind: UserCallKind, user: &str, body: Option<&str>) -> Result<UserChange, Problem> {
     let user = url::decode(user).filter(|user| !user.is_empty());
     let user = user.ok_or_else(|| {
         let detail = "the user in the path is not percent-encoded UTF-8";

@@ -19,8 +19,7 @@ use crate::http::gate::Gate;
 use crate::http::native_call::NativeCall;
 use crate::http::problem::Problem;
 use crate::http::user_change::UserCallKind;
-use crate::http::user_change::changed_answer;
-use crate::http::user_change::user_change;
+use crate::http::user_change::change_user;
 
 /// The route of one listener.
 pub fn route(gate: Arc<Gate>) -> Routes {
@@ -61,6 +60,5 @@ where
         return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail).with_reason("no_control"));
     }
     let body = read_body(body, gate.limits.max_body, gate.limits.handshake_timeout).await?;
-    let change = user_change(kind, user, body.as_deref())?;
-    changed_answer(kind, change, &accepted.identity, &call.connection).await
+    change_user((kind, user), body.as_deref(), &accepted.identity, &call.connection).await
 }

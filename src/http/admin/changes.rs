@@ -18,8 +18,7 @@ use crate::http::connection_info::ConnectionInfo;
 use crate::http::problem::Problem;
 use crate::http::request_id;
 use crate::http::user_change::UserCallKind;
-use crate::http::user_change::changed_answer;
-use crate::http::user_change::user_change;
+use crate::http::user_change::change_user;
 use crate::shard::job::Revoked;
 use crate::shard::job::ShardJob;
 use crate::telemetry::limit::LogLimit;
@@ -60,10 +59,7 @@ impl AdminChange {
         let body = read_body(body, admin.limits.max_body, admin.limits.handshake_timeout).await?;
         let body = body.as_deref();
         match self {
-            Self::User(user, kind) => {
-                let change = user_change(*kind, user, body)?;
-                changed_answer(*kind, change, &operator, connection).await
-            }
+            Self::User(user, kind) => change_user((*kind, user), body, &operator, connection).await,
             Self::Revoke => revoke(body.unwrap_or_default(), &operator, connection).await,
         }
     }
