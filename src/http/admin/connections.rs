@@ -18,11 +18,8 @@ use crate::connection::report::ConnectionList;
 use crate::connection::report::ConnectionReport;
 use crate::connection::report::SubscriptionReport;
 use crate::http::admin::access::Admin;
-use crate::http::admin::parameters::DEFAULT_LIMIT;
-use crate::http::admin::parameters::MAX_LIMIT;
-use crate::http::admin::parameters::MAX_OFFSET;
+use crate::http::admin::parameters::ListPage;
 use crate::http::admin::parameters::bad;
-use crate::http::admin::parameters::number;
 use crate::http::admin::parameters::parameters;
 use crate::http::admin::parameters::unknown;
 use crate::http::problem::Problem;
@@ -33,26 +30,25 @@ use crate::shard::job::ShardJob;
 #[derive(Debug, PartialEq)]
 struct ConnectionsQuery {
     filter: ConnectionFilter,
-    limit: usize,
-    offset: usize,
+    page: ListPage,
 }
 
 /// A page of the connections that the query selects.
 pub(super) async fn list(admin: &Admin, query: Option<&str>) -> Result<Response, Problem> {
-    let ConnectionsQuery { filter, limit, offset } = ConnectionsQuery::parse(query.unwrap_or_default())?;
-    let (filter, most) = (Arc::new(filter), limit + offset);
+    let ConnectionsQuery { filter, page } = ConnectionsQuery::parse(query.unwrap_or_default())?;
+    let (filter, most) = (Arc::new(filter), page.most());
     let ask = |answer| ShardJob::ListConnections { filter: Arc::clone(&filter), most, answer };
     let mut all = ConnectionList::default();
     // One after another, so that no more than two lists are in memory.
     for shard in admin.shards.iter() {
         all.merge(shard.run(ask).await.ok_or_else(Problem::overloaded)?, most);
     }
-    let connections: Vec<Value> = all.worst.iter().skip(offset).map(object).collect();
+    let connections: Vec<Value> = page.of(&all.worst).map(object).collect();
     let body = json!({
         "node": &*admin.node.name,
         "matching": all.matching,
-        "limit": limit,
-        "offset": offset,
+        "limit": page.limit,
+        "offset": page.offset,
         "connections": connections,
     });
     Ok(warp::reply::json(&body).into_response())
@@ -103,8 +99,8 @@ fn object(report: &ConnectionReport) -> Value {
 
 impl ConnectionsQuery {
     fn parse(query: &str) -> Result<Self, Problem> {
-        let mut parsed = Self { filter: ConnectionFilter::default(), limit: DEFAULT_LIMIT, offset: 0 };
-        let Self { filter, limit, offset } = &mut parsed;
+        let mut parsed = Self { filter: ConnectionFilter::default(), page: ListPage::default() };
+        let Self { filter, page } = &mut parsed;
         for parameter in parameters(query) {
             let (name, value) = parameter?;
             match name.as_str() {
@@ -117,8 +113,7 @@ impl ConnectionsQuery {
                     let network = Network::parse(&value);
                     filter.address = Some(network.map_err(|error| bad(format!("`address`: {error}")))?);
                 }
-                "limit" => *limit = number("limit", &value, 1, MAX_LIMIT)?,
-                "offset" => *offset = number("offset", &value, 0, MAX_OFFSET)?,
+                name if page.take(name, &value)? => {}
                 _ => return Err(unknown(&name, "user, channel, address, limit, offset")),
             }
         }
@@ -133,7 +128,8 @@ mod tests {
     #[test]
     fn a_query_names_conditions_and_a_page() {
         let parse = |query| ConnectionsQuery::parse(query).unwrap();
-        let none = ConnectionsQuery { filter: ConnectionFilter::default(), limit: 100, offset: 0 };
+        let page = ListPage { limit: 100, offset: 0 };
+        let none = ConnectionsQuery { filter: ConnectionFilter::default(), page };
         assert_eq!(parse(""), none);
         let filter = ConnectionFilter {
             user: Some("a b".to_owned()),
@@ -141,7 +137,7 @@ mod tests {
             address: Some(Network::parse("10.0.0.0/8").unwrap()),
         };
         let query = "user=a+b&channel=prices.*&address=10.0.0.0%2F8&limit=1000&offset=10000";
-        assert_eq!(parse(query), ConnectionsQuery { filter, limit: 1000, offset: 10_000 });
+        assert_eq!(parse(query), ConnectionsQuery { filter, page: ListPage { limit: 1000, offset: 10_000 } });
     }
 
     #[test]

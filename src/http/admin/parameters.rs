@@ -7,10 +7,47 @@ use warp::http::StatusCode;
 use crate::http::problem::Problem;
 
 /// The entries of a list on one page, unless `limit` says how many.
-pub(super) const DEFAULT_LIMIT: usize = 100;
-pub(super) const MAX_LIMIT: usize = 1000;
+const DEFAULT_LIMIT: usize = 100;
+const MAX_LIMIT: usize = 1000;
 /// The most entries that may be skipped: each shard reports all of them, and they are merged.
-pub(super) const MAX_OFFSET: usize = 10_000;
+const MAX_OFFSET: usize = 10_000;
+
+/// Which entries of a list are shown: the parameters `limit` and `offset`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ListPage {
+    /// How many are shown, at most.
+    pub(super) limit: usize,
+    /// How many are skipped before them.
+    pub(super) offset: usize,
+}
+
+impl Default for ListPage {
+    fn default() -> Self {
+        Self { limit: DEFAULT_LIMIT, offset: 0 }
+    }
+}
+
+impl ListPage {
+    /// Takes a parameter if it is one of these two. Returns whether it is.
+    pub(super) fn take(&mut self, name: &str, value: &str) -> Result<bool, Problem> {
+        match name {
+            "limit" => self.limit = number("limit", value, 1, MAX_LIMIT)?,
+            "offset" => self.offset = number("offset", value, 0, MAX_OFFSET)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// How many entries are shown and skipped, at most.
+    pub(super) fn most(self) -> usize {
+        self.limit + self.offset
+    }
+
+    /// The shown ones of a list from its beginning.
+    pub(super) fn of<T>(self, list: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {
+        list.into_iter().skip(self.offset).take(self.limit)
+    }
+}
 
 /// The parameters of a query with their values, in order. Parameters without a name are skipped.
 pub(super) fn parameters(query: &str) -> impl Iterator<Item = Result<(String, String), Problem>> {
@@ -26,7 +63,7 @@ pub(super) fn unknown(name: &str, known: &str) -> Problem {
 }
 
 /// A whole number.
-pub(super) fn number(name: &str, value: &str, least: usize, most: usize) -> Result<usize, Problem> {
+fn number(name: &str, value: &str, least: usize, most: usize) -> Result<usize, Problem> {
     let number = value.parse().ok().filter(|number| (least..=most).contains(number));
     number.ok_or_else(|| bad(format!("`{name}` is not a whole number from {least} to {most}")))
 }

@@ -17,11 +17,8 @@ use warp::reply::Response;
 
 use crate::auth::explanation::class_of;
 use crate::http::admin::access::Admin;
-use crate::http::admin::parameters::DEFAULT_LIMIT;
-use crate::http::admin::parameters::MAX_LIMIT;
-use crate::http::admin::parameters::MAX_OFFSET;
+use crate::http::admin::parameters::ListPage;
 use crate::http::admin::parameters::bad;
-use crate::http::admin::parameters::number;
 use crate::http::admin::parameters::parameters;
 use crate::http::admin::parameters::unknown;
 use crate::http::problem::Problem;
@@ -39,8 +36,7 @@ const CHANNELS: usize = 256;
 #[derive(Debug, PartialEq)]
 struct SubscriptionsQuery {
     filter: ChannelFilter,
-    limit: usize,
-    offset: usize,
+    page: ListPage,
 }
 
 /// What the lanes know about a channel: `None` if none has a feed of it.
@@ -57,10 +53,10 @@ struct Found {
 
 /// A page of the channels that the query selects.
 pub(super) async fn answer(admin: &Admin, query: Option<&str>) -> Result<Response, Problem> {
-    let SubscriptionsQuery { filter, limit, offset } = SubscriptionsQuery::parse(query.unwrap_or_default())?;
-    let Found { channels, subscriptions, exact } = find(admin, filter, limit + offset).await?;
-    let page: Vec<(Pattern, usize)> = channels.into_iter().skip(offset).take(limit).collect();
-    let names: Vec<Pattern> = page.iter().map(|(channel, _)| channel.clone()).collect();
+    let SubscriptionsQuery { filter, page } = SubscriptionsQuery::parse(query.unwrap_or_default())?;
+    let Found { channels, subscriptions, exact } = find(admin, filter, page.most()).await?;
+    let shown: Vec<(Pattern, usize)> = page.of(channels).collect();
+    let names: Vec<Pattern> = shown.iter().map(|(channel, _)| channel.clone()).collect();
     let (started, before) = (Instant::now(), activities(admin, &names).await?);
     if !names.is_empty() {
         sleep(SAMPLE).await;
@@ -69,7 +65,7 @@ pub(super) async fn answer(admin: &Admin, query: Option<&str>) -> Result<Respons
     let view = admin.view.get();
     let elapsed = now.saturating_duration_since(started);
     let channels =
-        page.iter().zip(before.iter().zip(&after)).map(|((channel, subscriptions), (before, after))| {
+        shown.iter().zip(before.iter().zip(&after)).map(|((channel, subscriptions), (before, after))| {
             let class = class_of(&view.classes, channel);
             let last = after.and_then(|after| after.last).map(Instant::from);
             json!({
@@ -84,8 +80,8 @@ pub(super) async fn answer(admin: &Admin, query: Option<&str>) -> Result<Respons
         "node": &*admin.node.name,
         "subscriptions": subscriptions,
         "exact": exact,
-        "limit": limit,
-        "offset": offset,
+        "limit": page.limit,
+        "offset": page.offset,
         "sample_ms": millis(elapsed),
         "channels": channels.collect::<Vec<Value>>(),
     });
@@ -147,8 +143,8 @@ fn millis(duration: Duration) -> u64 {
 
 impl SubscriptionsQuery {
     fn parse(query: &str) -> Result<Self, Problem> {
-        let mut parsed = Self { filter: ChannelFilter::default(), limit: DEFAULT_LIMIT, offset: 0 };
-        let Self { filter, limit, offset } = &mut parsed;
+        let mut parsed = Self { filter: ChannelFilter::default(), page: ListPage::default() };
+        let Self { filter, page } = &mut parsed;
         for parameter in parameters(query) {
             let (name, value) = parameter?;
             match name.as_str() {
@@ -157,8 +153,7 @@ impl SubscriptionsQuery {
                     let pattern = Pattern::parse(&value);
                     filter.pattern = Some(pattern.map_err(|error| bad(format!("`pattern`: {error}")))?);
                 }
-                "limit" => *limit = number("limit", &value, 1, MAX_LIMIT)?,
-                "offset" => *offset = number("offset", &value, 0, MAX_OFFSET)?,
+                name if page.take(name, &value)? => {}
                 _ => return Err(unknown(&name, "prefix, pattern, limit, offset")),
             }
         }
@@ -173,14 +168,18 @@ mod tests {
     #[test]
     fn a_query_names_conditions_and_a_page() {
         let parse = |query| SubscriptionsQuery::parse(query).unwrap();
-        let none = SubscriptionsQuery { filter: ChannelFilter::default(), limit: 100, offset: 0 };
+        let page = ListPage { limit: 100, offset: 0 };
+        let none = SubscriptionsQuery { filter: ChannelFilter::default(), page };
         assert_eq!(parse(""), none);
         let filter = ChannelFilter {
             prefix: Some("prices.A".to_owned()),
             pattern: Some(Pattern::parse("prices.*").unwrap()),
         };
         let query = "prefix=prices.A&pattern=prices.*&limit=1000&offset=10000";
-        assert_eq!(parse(query), SubscriptionsQuery { filter, limit: 1000, offset: 10_000 });
+        assert_eq!(
+            parse(query),
+            SubscriptionsQuery { filter, page: ListPage { limit: 1000, offset: 10_000 } }
+        );
         for (query, words) in [
             ("channel=a", "use prefix, pattern, limit, offset"),
             ("pattern=a..b", "`pattern`: "),
