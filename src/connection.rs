@@ -14,6 +14,7 @@ mod echo;
 mod event_loop;
 #[cfg(feature = "event-stream")]
 pub mod event_stream;
+pub mod events;
 pub mod flush_queue;
 mod join_queues;
 pub mod log;
@@ -69,6 +70,7 @@ use crate::connection::client_address::ClientAddress;
 use crate::connection::context::Context;
 use crate::connection::deadlines::NextDeadlines;
 use crate::connection::deadlines::Scheduled;
+use crate::connection::events::SessionMark;
 use crate::connection::log_context::LogContext;
 use crate::connection::settings::ConnectionSettings;
 use crate::connection::transport::Transport;
@@ -142,6 +144,7 @@ pub struct Connection {
     waiting: Cell<u32>,
     /// Whether the client has missed publications.
     has_gap: Cell<bool>,
+    mark: SessionMark,
     log_context: Box<LogContext>,
 }
 
@@ -158,8 +161,9 @@ impl Connection {
         context.counts.count_opened(transport.kind(), now.saturating_duration_since(began));
         let log_context = LogContext::new(client_address, identity.clone(), now);
         let settings = context.settings();
+        let number = context.new_session();
         let session = Session::new(
-            context.session_id(),
+            context.session_id(number),
             Arc::clone(&dialect),
             Arc::clone(&settings.session),
             identity.map(|identity| Verified::at(identity, context.clock.at(now))),
@@ -189,6 +193,7 @@ impl Connection {
             delivery_counts: Cell::default(),
             waiting: Cell::default(),
             has_gap: Cell::default(),
+            mark: SessionMark::new(number),
             log_context,
         });
         connection.log_start(&request);
@@ -325,7 +330,7 @@ impl Connection {
                 self.subscriber.with_member(subscription, |member| {
                     let channel = member.pattern.as_str();
                     debug!(session = &**self.session.borrow().id(), channel, "unsubscribe");
-                    self.audit_channel(AuditKind::Unsubscribed, channel, None);
+                    self.note_channel(AuditKind::Unsubscribed, channel, None);
                 });
                 let left = context.hub.borrow_mut().leave(&self.subscriber, subscription);
                 if let Some(pattern) = left {
@@ -333,11 +338,11 @@ impl Connection {
                 }
             }
             Output::Publish { request, subject, data, headers } => {
-                self.audit_channel(AuditKind::Published, subject.as_str(), Some(data.len()));
+                self.note_channel(AuditKind::Published, subject.as_str(), Some(data.len()));
                 self.publish(request, subject, data, headers)
             }
             Output::Request { request, subject, data, timeout } => {
-                self.audit_channel(AuditKind::Requested, subject.as_str(), Some(data.len()));
+                self.note_channel(AuditKind::Requested, subject.as_str(), Some(data.len()));
                 self.request(request, subject, data, timeout)
             }
             Output::Query { request, .. } => return Some(upstream::unsupported(request)),
@@ -369,7 +374,7 @@ impl Connection {
             let error = ClientError::new(ErrorCode::LimitExceeded, message);
             return Some(Input::JoinFailed { subscription, error });
         }
-        self.audit_channel(AuditKind::Subscribed, channel.as_str(), None);
+        self.note_channel(AuditKind::Subscribed, channel.as_str(), None);
         if let Some(shared) = self.subscriber.with_member(subscription, |member| member.pattern.clone()) {
             self.session.borrow_mut().share_pattern(subscription, shared);
         }
@@ -449,6 +454,7 @@ impl Connection {
             self.send(frame, Priority::Low);
             if self.stage.get() == Stage::Open {
                 self.stage.set(Stage::Closing);
+                self.note_closing();
             }
             // A closing connection does not count for its user any more, so that a page can be reloaded at the limit.
             self.guard.release_user();

@@ -20,6 +20,7 @@ mod rate_buckets;
 pub mod readiness;
 pub mod refusals;
 pub mod refused_by_vocabulary;
+pub mod refused_requests;
 mod replacement_flag;
 pub mod request_counts;
 pub mod revocations;
@@ -62,6 +63,7 @@ use crate::node::latest_connections::LatestConnections;
 use crate::node::limits::AdjustableLimits;
 use crate::node::readiness::Readiness;
 use crate::node::refusals::Refusals;
+use crate::node::refused_requests::RefusedRequests;
 use crate::node::revocations::Revocations;
 use crate::node::services::SubscribeServices;
 use crate::node::tickets::Tickets;
@@ -88,6 +90,8 @@ pub struct Node {
     pub origin_limiter: Arc<ConnectionCounts>,
     /// Counts what the limits refuse.
     pub refusals: Refusals,
+    /// Passes refused requests to the shard that keeps them for operators.
+    pub refused_requests: RefusedRequests,
     /// Counts what else the node refuses, and its reloads.
     pub counts: NodeCounts,
     /// Limits the listeners of each channel.

@@ -3,6 +3,7 @@
 mod audit;
 pub mod channels;
 pub mod cluster;
+mod events;
 pub mod handle;
 pub mod job;
 mod jobs;
@@ -55,6 +56,7 @@ use crate::net::socket::RegisteredSocket;
 use crate::node::Node;
 use crate::node::audit::AuditReceiver;
 use crate::node::permit::Permit;
+use crate::node::refused_requests::RefusedRequestReceiver;
 use crate::shard::cluster::Cluster;
 use crate::shard::cluster::ClusterWorker;
 use crate::shard::handle::ListenerId;
@@ -120,6 +122,8 @@ pub struct ShardParts {
     pub cluster_worker: Option<ClusterWorker>,
     /// Publishes the audit feed; on one shard, if there is a feed.
     pub audit: Option<AuditReceiver>,
+    /// Receives the refused requests of all shards; on one shard only.
+    pub refused_requests: Option<RefusedRequestReceiver>,
     /// The settings of the connections that it starts.
     pub settings: ConnectionSettings,
     /// Creates the function that serves its sockets.
@@ -190,6 +194,8 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
     let cluster = tasks.spawn_local(OptionFuture::from(cluster));
     let audit = parts.audit.map(|receiver| audit::publish(Rc::clone(&context), receiver));
     let audit = tasks.spawn_local(OptionFuture::from(audit));
+    let refused = parts.refused_requests.map(|receiver| events::keep_refused(Rc::clone(&context), receiver));
+    let refused = tasks.spawn_local(OptionFuture::from(refused));
     let serve = (parts.serve)(parts.handle);
     let shard_requests = tasks.spawn_local(serve_requests(connections, parts.requests, parts.cluster, serve));
     // A panic in one of these tasks ends the shard, because it cannot work without any of them.
@@ -201,6 +207,7 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
         Err(_) = deadlines => {}
         Err(_) = cluster => {}
         Err(_) = audit => {}
+        Err(_) = refused => {}
         Err(_) = shard_requests => {}
     }
 }

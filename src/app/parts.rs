@@ -80,6 +80,7 @@ use crate::node::limits::ConnectionLimits;
 use crate::node::limits::RequestLimits;
 use crate::node::readiness::Readiness;
 use crate::node::refusals::Refusals;
+use crate::node::refused_requests::RefusedRequests;
 use crate::node::revocations::Revocations;
 use crate::node::services::SubscribeServices;
 use crate::node::tickets::Tickets;
@@ -128,7 +129,10 @@ pub fn build(
         (0..count).map(|_| watch::channel(LaneStatus::default())).unzip();
     let audit = config.audit.subject.clone().map(|subject| Audit::new(subject, count));
     let (audit, mut audit_receiver) = audit.unzip();
-    let node = Arc::new(node(options, Lanes::new(lanes), Readiness::new(watched), (budget, audit))?);
+    let (refused_requests, refused_request_receiver) = RefusedRequests::new();
+    let mut refused_request_receiver = Some(refused_request_receiver);
+    let records = (audit, refused_requests);
+    let node = Arc::new(node(options, Lanes::new(lanes), Readiness::new(watched), budget, records)?);
     let shards = Shards::new(handles.clone());
     let (cluster, worker) = Cluster::new(&node.session_prefix, shards.clone());
     let mut worker = Some(worker);
@@ -166,6 +170,7 @@ pub fn build(
             cluster: cluster.clone(),
             cluster_worker: worker.take(),
             audit: audit_receiver.take(),
+            refused_requests: refused_request_receiver.take(),
             settings: connection_settings(config, &node),
             serve: Box::new(move |handle| serve::serve(routes, &node_of_routes, &handle)),
             stop: stop.clone(),
@@ -180,7 +185,8 @@ fn node(
     options: &AppOptions,
     lanes: Lanes,
     readiness: Readiness,
-    (budget, audit): (DescriptorBudget, Option<Audit>),
+    budget: DescriptorBudget,
+    (audit, refused_requests): (Option<Audit>, RefusedRequests),
 ) -> anyhow::Result<Node> {
     let config = &options.config;
     let authenticator = authenticator(config, &[])?;
@@ -202,6 +208,7 @@ fn node(
         address_limiter: AddressLimiter::new(address_limits(limits), Instant::now()),
         origin_limiter: Arc::new(ConnectionCounts::new(to_u32(limits.connections_per_origin))),
         refusals: Refusals::default(),
+        refused_requests,
         counts: NodeCounts::default(),
         listeners: Arc::default(),
         user_slots: UserSlots::new(limits.connections_per_user, limits.connections_per_user_policy),

@@ -1,9 +1,14 @@
-//! Auditing: what a connection, or an HTTP call, records in the audit feed, if there is one.
+//! Auditing: what a connection, or an HTTP call, notes among the latest events of its shard, and records in the audit
+//! feed, if there is one.
 
 use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
 
 use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::identity::Identity;
+use tidegate_protocol::message::GapCause;
+use tidegate_protocol::moment::Moment;
 use tidegate_protocol::session::Output;
 use tidegate_protocol::session::denied::Denied;
 use tidegate_protocol::session::refused::RefusedMessage;
@@ -11,38 +16,90 @@ use tidegate_protocol::subject::Pattern;
 
 use crate::connection::Connection;
 use crate::connection::context::Context;
+use crate::connection::events::event::EventCause;
+use crate::connection::events::event::EventKind;
+use crate::connection::events::event::NewEvent;
 use crate::connection::log::log_denied;
+use crate::connection::log::millis;
+use crate::connection::log_context::LoggedEnd;
 use crate::node::audit::event::AuditEvent;
 use crate::node::audit::event::AuditKind;
 
+/// A socket that takes nothing for so long has an event when it takes something again.
+const STALLED: Duration = Duration::from_secs(1);
+
 impl Connection {
-    /// Records an event about a channel or a subject, with the bytes of a payload.
-    pub(super) fn audit_channel(&self, kind: AuditKind, channel: &str, bytes: Option<usize>) {
+    /// Notes an event among the latest of the shard.
+    pub(super) fn note(&self, event: &NewEvent<'_>) {
+        self.context.events.note(&self.mark, event, Instant::now());
+    }
+
+    /// Notes and records an event about a channel or a subject, with the bytes of a payload.
+    pub(super) fn note_channel(&self, kind: AuditKind, channel: &str, bytes: Option<usize>) {
+        let amount = bytes.unwrap_or_default() as u64;
+        self.note(&NewEvent { channel, amount, ..NewEvent::new(kind.into()) });
         if self.context.node.audit.is_some() {
             self.audit(AuditEvent { channel: Some(channel), bytes, ..AuditEvent::new(kind) });
         }
     }
 
-    /// Notes the identity of a credential in a message, and records it.
+    /// Keeps the identity of a credential in a message, notes and records it.
     pub(super) fn note_identity(&self, identity: &Arc<Identity>) {
         self.log_context.set_identity(identity);
+        self.note(&NewEvent { user: &identity.user, ..NewEvent::new(EventKind::Authenticated) });
         if self.context.node.audit.is_some() {
             self.audit(AuditEvent::new(AuditKind::Authenticated));
         }
     }
 
-    /// Records that an operation is not allowed.
-    pub(super) fn audit_denied(&self, denied: &Denied) {
+    /// Notes and records that an operation is not allowed.
+    pub(super) fn note_denied(&self, denied: &Denied) {
+        self.note(&noted_denial(denied));
         if self.context.node.audit.is_some() {
             self.audit(of_denied(denied, &denied.detail()));
         }
     }
 
-    /// Records that a message was answered with an error, unless [`Connection::audit_denied`] has said more.
-    pub(super) fn audit_refused(&self, refused: &RefusedMessage) {
+    /// Notes and records that a message was answered with an error, unless [`Connection::note_denied`] has said more.
+    pub(super) fn note_refused(&self, refused: &RefusedMessage) {
+        if !refused.is_denied {
+            let code = Some(refused.error.code.name());
+            let cause = EventCause { operation: Some("message"), code, reason: code, limit: None };
+            let channel = refused.channel.as_deref().unwrap_or_default();
+            self.note(&NewEvent { cause, channel, ..NewEvent::new(EventKind::Refused) });
+        }
         if self.context.node.audit.is_some() && !refused.is_denied {
             self.audit(of_refused(refused));
         }
+    }
+
+    /// Notes that publications are missing, and counts the client among those that have missed some.
+    pub fn note_gap(&self, cause: GapCause, missing: u64) {
+        self.count_gap();
+        let cause = EventCause { reason: Some(cause.name()), ..EventCause::default() };
+        self.note(&NewEvent { cause, amount: missing, ..NewEvent::new(EventKind::Gap) });
+    }
+
+    /// Notes that the client's socket takes bytes again, if it has taken none since then for long.
+    pub(super) fn note_resumed(&self, since: Moment, now: Instant) {
+        let stalled = now.saturating_duration_since(since.into());
+        if stalled >= STALLED {
+            self.note(&NewEvent { amount: millis(stalled), ..NewEvent::new(EventKind::Resumed) });
+        }
+    }
+
+    /// Notes what a backend, an operator or a revocation does to the session.
+    pub(super) fn note_changed(&self, reason: &'static str) {
+        let cause = EventCause { reason: Some(reason), ..EventCause::default() };
+        self.note(&NewEvent { cause, ..NewEvent::new(EventKind::Changed) });
+    }
+
+    /// Notes why the close frame is sent.
+    pub(super) fn note_closing(&self) {
+        let LoggedEnd { close, limit } = self.log_context.end();
+        let cause = EventCause { reason: close.map(|(_, reason)| reason), limit, ..EventCause::default() };
+        let status = close.map_or(0, |(code, _)| code);
+        self.note(&NewEvent { cause, status, ..NewEvent::new(EventKind::Closing) });
     }
 
     /// Records an event, with what is known of the connection. Does nothing without a feed.
@@ -92,6 +149,7 @@ fn audit_call(context: &Context, user: &str, kind: AuditKind, subject: &str, byt
 
 /// Counts, logs and records an operation that a call may not do.
 pub fn note_denied_call(context: &Context, user: &str, denied: &Denied) {
+    context.events.note_request(&NewEvent { user, ..noted_denial(denied) }, Instant::now());
     if context.node.audit.is_some() {
         record_call(context, user, of_denied(denied, &denied.detail()));
     }
@@ -102,6 +160,20 @@ pub fn note_denied_call(context: &Context, user: &str, denied: &Denied) {
 fn record_call(context: &Context, user: &str, event: AuditEvent<'_>) {
     if let Some(audit) = &context.node.audit {
         audit.record(context.shard.0, &AuditEvent { user: Some(user), ..event });
+    }
+}
+
+/// An operation that is not allowed, as it is noted.
+fn noted_denial(denied: &Denied) -> NewEvent<'_> {
+    NewEvent {
+        cause: EventCause {
+            operation: Some(denied.operation.name()),
+            code: Some(denied.code().name()),
+            reason: Some(denied.reason()),
+            limit: None,
+        },
+        channel: denied.channel.as_ref().map_or("", Pattern::as_str),
+        ..NewEvent::new(EventKind::Refused)
     }
 }
 

@@ -20,6 +20,8 @@ use crate::connection::counts::ShardCounts;
 use crate::connection::deadlines::Deadlines;
 use crate::connection::delivery_totals::DeliveryTotals;
 use crate::connection::echo::EchoEncoder;
+use crate::connection::events::Events;
+use crate::connection::events::event::SessionNumber;
 use crate::connection::join_queues::JoinQueues;
 use crate::connection::settings::ConnectionSettings;
 use crate::hub::Hub;
@@ -68,6 +70,10 @@ pub struct Context {
     pub counts: ShardCounts,
     /// What the lane of the thread counts.
     pub lane_counts: Rc<LaneCounts>,
+    /// What has happened to the connections lately, for operators.
+    pub events: Events,
+    /// The same for refused requests: those of all shards, on one of them.
+    pub refused_requests: Events,
     pub(super) sessions_created: Cell<u64>,
     pub(super) read_buffer: Cell<Vec<u8>>,
     pub(super) write_buffer: Cell<Vec<u8>>,
@@ -112,6 +118,8 @@ impl Context {
             delivery_totals: DeliveryTotals::default(),
             counts: ShardCounts::default(),
             lane_counts: Rc::default(),
+            events: Events::of_connections(),
+            refused_requests: Events::of_refused_requests(),
             sessions_created: Cell::new(0),
             read_buffer: Cell::default(),
             write_buffer: Cell::default(),
@@ -208,11 +216,25 @@ impl Context {
         buffer
     }
 
-    /// Creates the id of a new session.
-    pub fn session_id(&self) -> Arc<str> {
+    /// Takes the number of a new session.
+    pub fn new_session(&self) -> SessionNumber {
         let number = self.sessions_created.get();
         self.sessions_created.set(number + 1);
+        SessionNumber(number as u32)
+    }
+
+    /// The id of a session: of one that was created, or else the greatest that was with these lower 32 bits.
+    pub fn session_id(&self, SessionNumber(low): SessionNumber) -> Arc<str> {
+        let last = self.sessions_created.get().saturating_sub(1);
+        let number = last.saturating_sub((last as u32).wrapping_sub(low).into());
         format!("{}{:x}-{number:x}", self.node.session_prefix, self.shard.0).into()
+    }
+
+    /// The number of the session with this id, if it is one of this shard.
+    pub fn number_of(&self, session: &str) -> Option<SessionNumber> {
+        let (shard, number) = session.strip_prefix(&*self.node.session_prefix)?.split_once('-')?;
+        let number = u64::from_str_radix(number, 16).ok()?;
+        (usize::from_str_radix(shard, 16) == Ok(self.shard.0)).then_some(SessionNumber(number as u32))
     }
 }
 

@@ -28,7 +28,7 @@ impl Connection {
 
     /// Counts a message that was answered with an error.
     pub(super) fn count_refused(&self, refused: &RefusedMessage) {
-        self.audit_refused(refused);
+        self.note_refused(refused);
         self.context.delivery_totals.count_error(self.subscriber.dialect.number());
     }
 
@@ -51,7 +51,7 @@ impl Connection {
     }
 
     /// Counts the client among those that have missed publications.
-    pub fn note_gap(&self) {
+    pub(super) fn count_gap(&self) {
         if !self.has_gap.replace(true) {
             self.context.counts.count_with_gap();
         }

@@ -1,6 +1,7 @@
 //! The log lines of a connection: connected, credential rejected, operation rejected, closed.
 
 use std::sync::Arc;
+use std::time::Duration;
 use std::time::Instant;
 
 use tidegate_protocol::delivery_counts::DeliveryCounts;
@@ -12,6 +13,9 @@ use tracing::info;
 
 use crate::auth::jwt;
 use crate::connection::Connection;
+use crate::connection::events::event::EventCause;
+use crate::connection::events::event::EventKind;
+use crate::connection::events::event::NewEvent;
 use crate::connection::log_context::LoggedEnd;
 use crate::node::Node;
 use crate::node::audit::event::AuditEvent;
@@ -29,11 +33,18 @@ static DENIALS: LimitByReason = LimitByReason::per_second(LINES);
 impl Connection {
     /// Logs the start of the connection; `request` is the id of its handshake.
     pub(super) fn log_start(&self, request: &str) {
+        let identity = self.log_context.identity();
+        let address = self.log_context.client_address.ip().map(|address| address.to_string());
+        self.note(&NewEvent {
+            user: identity.as_deref().map_or("", |identity| &identity.user),
+            channel: &self.policy.endpoint,
+            address: address.as_deref().unwrap_or_default(),
+            ..NewEvent::new(EventKind::Connected)
+        });
         if self.context.node.audit.is_some() {
             self.audit(AuditEvent { request: Some(request), ..AuditEvent::new(AuditKind::Connected) });
         }
         let client_address = self.log_context.client_address;
-        let identity = self.log_context.identity();
         debug!(
             session = &**self.session.borrow().id(),
             user = identity.as_deref().map(|identity| &*identity.user),
@@ -48,11 +59,16 @@ impl Connection {
     /// Counts and logs a refused credential that came in a message.
     pub(super) fn log_rejected_credential(&self, reason: &'static str, credential: &str) {
         self.context.node.counts.auth_failures.count(reason);
+        let claimed_user = jwt::claimed_user(credential);
+        let cause =
+            EventCause { operation: Some("credential"), reason: Some(reason), ..EventCause::default() };
+        let user = claimed_user.as_deref().unwrap_or_default();
+        self.note(&NewEvent { cause, user, ..NewEvent::new(EventKind::Refused) });
         if self.context.node.audit.is_some() {
             self.audit(AuditEvent {
                 operation: Some("credential"),
                 reason: Some(reason),
-                claimed_user: jwt::claimed_user(credential).as_deref(),
+                claimed_user: claimed_user.as_deref(),
                 ..AuditEvent::new(AuditKind::Refused)
             });
         }
@@ -60,7 +76,7 @@ impl Connection {
         let client_address = self.log_context.client_address;
         info!(
             reason,
-            claimed_user = jwt::claimed_user(credential).as_deref(),
+            claimed_user,
             session = &**self.session.borrow().id(),
             peer = %client_address.peer,
             forwarded = client_address.forwarded.map(display),
@@ -96,7 +112,7 @@ impl Connection {
     pub(super) fn log_denied(&self, denied: &Denied) {
         let identity = self.log_context.identity();
         let user = identity.as_deref().map(|identity| &*identity.user);
-        self.audit_denied(denied);
+        self.note_denied(denied);
         log_denied(denied, user, &self.context.node, Some(self));
     }
 
@@ -107,7 +123,14 @@ impl Connection {
         self.context.counts.count_closed(self.transport.kind(), code, reason);
         let limit = limit.or_else(|| limit_of(reason));
         let age = Instant::from(self.log_context.started).elapsed();
-        let duration_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        let duration_ms = millis(age);
+        let cause = EventCause { reason: Some(reason), limit, ..EventCause::default() };
+        self.note(&NewEvent {
+            cause,
+            status: code,
+            amount: duration_ms,
+            ..NewEvent::new(EventKind::Disconnected)
+        });
         let DeliveryCounts { delivered, dropped } = self.delivery_counts.get();
         if self.context.node.audit.is_some() {
             self.audit(AuditEvent {
@@ -167,6 +190,11 @@ pub fn log_denied(denied: &Denied, user: Option<&str>, node: &Node, connection: 
         suppressed,
         "operation rejected"
     );
+}
+
+/// Whole milliseconds.
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The configuration key of the limit that a client exceeds whose session ends for this reason.

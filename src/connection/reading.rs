@@ -16,6 +16,8 @@ use tracing::debug;
 
 use crate::connection::Connection;
 use crate::connection::Stage;
+use crate::connection::events::event::EventKind;
+use crate::connection::events::event::NewEvent;
 use crate::connection::pending_input::Pause;
 use crate::connection::pending_input::PendingInput;
 use crate::connection::transport::Transport;
@@ -119,6 +121,11 @@ impl Connection {
             return self.disconnect(Disconnect::RateLimited, Some(INBOUND_LIMIT), now);
         }
         if let Some(pause) = self.process(websocket, bytes, now) {
+            if let InputReadiness::At(ready) = pause.readiness
+                && ready > now
+            {
+                self.note(&NewEvent::new(EventKind::RateLimited));
+            }
             self.keep(websocket, bytes, pause);
         }
     }

@@ -16,6 +16,7 @@ use crate::config::network::Network;
 use crate::connection::Connection;
 use crate::connection::Stage;
 use crate::connection::client_address::ClientAddress;
+use crate::connection::events::event::SessionNumber;
 
 /// A connection at one moment.
 #[derive(Clone, Debug)]
@@ -104,6 +105,11 @@ impl Connection {
     /// The bytes that wait in its outbox.
     pub fn queued_bytes(&self) -> usize {
         self.subscriber.bytes()
+    }
+
+    /// The number of its session.
+    pub fn session_number(&self) -> SessionNumber {
+        self.mark.number
     }
 
     /// Whether its session has this id.

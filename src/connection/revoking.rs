@@ -21,6 +21,7 @@ impl Connection {
             RevocationEffect::Narrowed(narrowed) => {
                 debug!(user = &*narrowed.user, "permissions withdrawn");
                 self.log_context.set_identity(&narrowed);
+                self.note_changed("permissions_withdrawn");
                 self.apply(Input::Narrowed(narrowed), now);
             }
         }

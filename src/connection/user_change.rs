@@ -45,8 +45,12 @@ impl Connection {
             return false;
         }
         match action {
-            UserAction::Disconnect => self.disconnect(Disconnect::Disconnected, None, now),
+            UserAction::Disconnect => {
+                self.note_changed("disconnect");
+                self.disconnect(Disconnect::Disconnected, None, now);
+            }
             UserAction::Unsubscribe(patterns) => {
+                self.note_changed("unsubscribe");
                 self.apply(Input::Unsubscribed { patterns: Arc::clone(patterns) }, now);
             }
         }

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use tidegate_protocol::class::Priority;
 use tidegate_protocol::frame::Frame;
+use tidegate_protocol::moment::Moment;
 use tracing::debug;
 
 use crate::connection::CLOSE_TIMEOUT;
@@ -94,7 +95,7 @@ impl Connection {
                 } else {
                     // Some bytes were written, so the write timeout starts again.
                     if is_full || self.blocked_since.get().is_some() {
-                        self.blocked_since.set(Some(now.into()));
+                        self.progress(Some(now.into()), now);
                     }
                     self.answer_ping();
                 }
@@ -117,7 +118,7 @@ impl Connection {
         let gaps = written.iter().filter_map(InFlight::gap);
         gaps.map(|(cause, dropped)| {
             self.context.counts.count_gap(cause, dropped);
-            self.note_gap();
+            self.note_gap(cause, dropped);
             dropped
         })
         .sum()
@@ -135,7 +136,7 @@ impl Connection {
         if self.transport.has_unsent() {
             return self.send_unsent(now);
         }
-        self.blocked_since.set(None);
+        self.progress(None, now);
         self.subscriber.forget_ended();
         if self.answer_ping() {
             return true;
@@ -145,6 +146,14 @@ impl Connection {
             self.stage.set(Stage::CloseSent(now + CLOSE_TIMEOUT));
         }
         false
+    }
+
+    /// The socket has taken bytes. `blocked` is since when it has no room for the rest.
+    #[inline]
+    fn progress(&self, blocked: Option<Moment>, now: Instant) {
+        if let Some(since) = self.blocked_since.replace(blocked) {
+            self.note_resumed(since, now);
+        }
     }
 
     /// Answers a ping that waits for room. Returns whether there was one.
@@ -160,7 +169,7 @@ impl Connection {
     fn send_unsent(&self, now: Instant) -> bool {
         match self.transport.write(&[], &mut Vec::new()) {
             Ok(_) => {
-                self.blocked_since.set(Some(now.into()));
+                self.progress(Some(now.into()), now);
                 true
             }
             Err(error) => {

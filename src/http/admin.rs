@@ -4,6 +4,7 @@ pub mod access;
 mod changes;
 mod config;
 mod connections;
+mod events;
 mod explain;
 mod metrics;
 mod nodes;
@@ -43,8 +44,9 @@ pub const MAX_SOCKETS: usize = 8;
 enum AdminPage {
     Metrics,
     Connections,
-    /// The connection with this session.
+    /// The session with this id.
     Connection(String),
+    Events,
     Explain,
     Config,
     Subscriptions,
@@ -57,6 +59,7 @@ impl AdminPage {
         match path.strip_suffix('/').unwrap_or(path) {
             "/metrics" => Some(Self::Metrics),
             "/connections" => Some(Self::Connections),
+            "/events" => Some(Self::Events),
             "/explain" => Some(Self::Explain),
             "/config" => Some(Self::Config),
             "/subscriptions" => Some(Self::Subscriptions),
@@ -80,6 +83,7 @@ impl AdminPage {
             Self::Metrics => metrics::answer(admin, headers).await,
             Self::Connections => connections::list(admin, query).await,
             Self::Connection(session) => connections::describe(admin, session).await,
+            Self::Events => events::list(admin, query).await,
             Self::Explain => explain::answer(admin, headers, query, connection).await,
             Self::Config => Ok(config::answer(admin)),
             Self::Subscriptions => subscriptions::answer(admin, query).await,

@@ -1,6 +1,8 @@
 //! Logs each rejected request: why, which user the credential names, and from which address.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
 
 use tracing::info;
 use warp::http::HeaderMap;
@@ -17,6 +19,7 @@ use crate::http::request_id;
 use crate::net::peer::Peer;
 use crate::node::audit::event::AuditEvent;
 use crate::node::audit::event::AuditKind;
+use crate::node::refused_requests::RefusedRequest;
 use crate::telemetry::limit::LimitByReason;
 
 static LINES: LimitByReason = LimitByReason::per_second(10);
@@ -37,7 +40,7 @@ pub struct RejectedRequest<'r> {
 }
 
 impl RejectedRequest<'_> {
-    /// Counts the rejected request, and logs why it was rejected.
+    /// Counts the rejected request, and logs and passes on why it was rejected.
     pub fn log(&self, problem: &Problem, gate: &Gate) {
         problem.count_rejection(&gate.node.counts);
         if let Some((vocabulary, _)) =
@@ -45,18 +48,35 @@ impl RejectedRequest<'_> {
         {
             gate.node.counts.refused_by_vocabulary.count(vocabulary);
         }
+        let claimed_user = self.claimed_user(problem);
         if let Some(audit) = &gate.node.audit {
             // These have no shard of their own.
-            audit.record(0, &self.event(problem, gate, self.claimed_user(problem).as_deref()));
+            audit.record(0, &self.event(problem, gate, claimed_user.as_deref()));
         }
-        let Some(suppressed) = LINES.pass(problem.reason) else { return };
+        if let Some(suppressed) = LINES.pass(problem.reason) {
+            self.log_line(problem, gate, claimed_user.as_deref(), suppressed);
+        }
+        gate.node.refused_requests.note(RefusedRequest {
+            at: Instant::now(),
+            operation: self.what,
+            status: problem.status.as_u16(),
+            code: problem.code,
+            reason: problem.reason,
+            limit: problem.limit,
+            claimed_user,
+            policy: Arc::clone(&self.endpoint.policy),
+            address: gate.trusted_proxies.client_address(self.peer, self.headers).ip(),
+        });
+    }
+
+    fn log_line(&self, problem: &Problem, gate: &Gate, claimed_user: Option<&str>, suppressed: u64) {
         info!(
             status = problem.status.as_u16(),
             code = problem.code,
             reason = problem.reason,
             limit = problem.limit,
             detail = &*problem.detail,
-            claimed_user = self.claimed_user(problem),
+            claimed_user,
             peer = %self.peer,
             forwarded = self.forwarded(gate).map(display),
             endpoint = &*self.endpoint.policy.endpoint,

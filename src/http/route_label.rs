@@ -3,7 +3,7 @@
 use crate::http::gate::Gate;
 
 /// Paths that are their own template.
-const FIXED: [&str; 15] = [
+const FIXED: [&str; 16] = [
     "/",
     "/healthz",
     "/readyz",
@@ -14,6 +14,7 @@ const FIXED: [&str; 15] = [
     "/console.css",
     "/metrics",
     "/connections",
+    "/events",
     "/explain",
     "/config",
     "/subscriptions",

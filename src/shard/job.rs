@@ -17,6 +17,9 @@ use tokio::sync::oneshot;
 
 use crate::auth::revocation::message::RevocationMessage;
 use crate::connection::counts::ShardCountsReport;
+use crate::connection::events::report::EventFilter;
+use crate::connection::events::report::EventList;
+use crate::connection::events::report::SessionHistory;
 use crate::connection::report::ConnectionFilter;
 use crate::connection::report::ConnectionList;
 use crate::connection::report::ConnectionReport;
@@ -56,8 +59,10 @@ pub enum ShardJob {
     Revoke { message: Box<RevocationMessage>, answer: oneshot::Sender<Result<Revoked, ClientError>> },
     /// Return the connections that a filter selects, at most this many of them.
     ListConnections { filter: Arc<ConnectionFilter>, most: usize, answer: oneshot::Sender<ConnectionList> },
-    /// Return the connection with this session, if it is on this shard.
-    DescribeConnection { session: Arc<str>, answer: oneshot::Sender<Option<ConnectionDetails>> },
+    /// Return what is known of this session, which may have ended.
+    DescribeSession { session: Arc<str>, answer: oneshot::Sender<SessionDetails> },
+    /// Return the events that a filter selects, at most this many of them.
+    ListEvents { filter: Arc<EventFilter>, most: usize, answer: oneshot::Sender<EventList> },
     /// Return the channels that a filter selects, at most this many of them.
     ListChannels { filter: Arc<ChannelFilter>, most: usize, answer: oneshot::Sender<ChannelList> },
     /// Return the subscriptions to each of these channels.
@@ -83,6 +88,14 @@ pub struct Revoked {
     pub connections: usize,
     /// The nodes that have answered.
     pub nodes: usize,
+}
+
+/// What is known of a session on its shard.
+#[derive(Debug)]
+pub struct SessionDetails {
+    /// `None` if it has ended, or is on another shard.
+    pub connection: Option<ConnectionDetails>,
+    pub history: SessionHistory,
 }
 
 /// A connection and all its subscriptions.

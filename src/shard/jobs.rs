@@ -32,10 +32,12 @@ use crate::connection::user_change::UserChange;
 use crate::shard::channels;
 use crate::shard::cluster;
 use crate::shard::cluster::Cluster;
+use crate::shard::events;
 use crate::shard::job::CallAnswer;
 use crate::shard::job::ConnectionDetails;
 use crate::shard::job::OneMessage;
 use crate::shard::job::RuntimeReport;
+use crate::shard::job::SessionDetails;
 use crate::shard::job::ShardJob;
 use crate::shard::job::ShardReport;
 use crate::shard::last_values::LastValuesCall;
@@ -79,8 +81,11 @@ pub(super) async fn run(connections: Rc<Connections>, cluster: Cluster, job: Sha
         ShardJob::ListConnections { filter, most, answer } => {
             let _ = answer.send(list_connections(&connections, &filter, most).await);
         }
-        ShardJob::DescribeConnection { session, answer } => {
-            let _ = answer.send(describe_connection(&connections, &session).await);
+        ShardJob::DescribeSession { session, answer } => {
+            let _ = answer.send(describe_session(&connections, &session).await);
+        }
+        ShardJob::ListEvents { filter, most, answer } => {
+            let _ = answer.send(events::list(&connections, &filter, most).await);
         }
         ShardJob::ListChannels { filter, most, answer } => {
             let _ = answer.send(channels::list(&connections.context, &filter, most).await);
@@ -146,18 +151,18 @@ async fn list_connections(
     ConnectionList { matching, worst: reports }
 }
 
-/// The connection with this session.
-async fn describe_connection(connections: &Connections, session: &str) -> Option<ConnectionDetails> {
-    let mut stretch = Stretch::default();
-    for connection in connections.all() {
+/// What is known of a session. The history is newer than the rest, so that the end of a connection is in one of them.
+async fn describe_session(connections: &Connections, session: &str) -> SessionDetails {
+    let (mut connection, mut stretch) = (None, Stretch::default());
+    for open in connections.all() {
         stretch.step().await;
-        if connection.has_session(session) {
-            let report = connection.report(connections.context.clock.at(Instant::now()));
-            let subscriptions = connection.subscription_reports();
-            return Some(ConnectionDetails { report, subscriptions });
+        if open.has_session(session) {
+            let report = open.report(connections.context.clock.at(Instant::now()));
+            connection = Some(ConnectionDetails { report, subscriptions: open.subscription_reports() });
+            break;
         }
     }
-    None
+    SessionDetails { connection, history: events::history(&connections.context, session).await }
 }
 
 /// Checks all connections against the node's revocations. Those that start meanwhile check themselves.
@@ -212,7 +217,7 @@ async fn answer_message(
     let now = context.clock.at(Instant::now());
     let (vocabulary, user) = (dialect.number(), Arc::clone(&identity.user));
     let verified = Verified::at(identity, now);
-    let (id, settings) = (context.session_id(), Arc::clone(&context.settings().session));
+    let (id, settings) = (context.session_id(context.new_session()), Arc::clone(&context.settings().session));
     let mut session = Session::of_one_message(id, dialect, settings, verified, now);
     session.handle_input(Input::Received(ClientMessage::Text(text)), now);
     let (mut frames, mut limited) = (Vec::new(), None);

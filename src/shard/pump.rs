@@ -257,7 +257,7 @@ impl PumpTurn<'_> {
             let delivery_counts = DeliveryCounts::dropped(lost);
             self.context.counts.count_gap(cause, lost);
             if let Some(connection) = self.connections.of(&member.subscriber) {
-                connection.note_gap();
+                connection.note_gap(cause, lost);
             }
             self.context.delivery_totals.add(member.subscriber.dialect.number(), delivery_counts);
             Input::Lost { subscription, cause, dropped: dropped.map(|dropped| dropped + forgotten) }

@@ -66,7 +66,9 @@ pub(crate) async fn has(edge: &TestEdge, expected: &[(&str, f64)]) {
 #[tokio::test]
 async fn adm_01_public_listeners_serve_no_metrics() {
     let edge = TestEdge::with(on_loopback).await;
-    for path in ["/metrics", "/metrics/", "/config", "/connections", "/nodes", "/explain", "//metrics"] {
+    for path in
+        ["/metrics", "/metrics/", "/config", "/connections", "/events", "/nodes", "/explain", "//metrics"]
+    {
         let answer = get(&edge.address(), path, "Host: localhost\r\n").await;
         assert_eq!(answer.status, 404, "{path}: {answer:?}");
     }
@@ -525,8 +527,8 @@ async fn connections_are_listed_by_user_channel_and_address() {
     assert_eq!(body["channels"], channels, "{body}");
     drop(alice);
     eventually("the connection has ended", async || users("").await.1 == "bob").await;
-    let gone = get(&address(&edge), &format!("/connections/{session}"), "Host: localhost\r\n").await;
-    assert_eq!((gone.status, &gone.json()["code"]), (404, &"not_found".into()), "{gone:?}");
+    let body = json_of(&edge, &format!("/connections/{session}")).await;
+    assert_eq!((&body["user"], body["ended_at"].is_string()), (&"alice".into(), true), "{body}");
     let wrong = get(&address(&edge), "/connections?usr=alice", "Host: localhost\r\n").await;
     assert_eq!((wrong.status, &wrong.json()["code"]), (400, &"bad_request".into()), "{wrong:?}");
 }
@@ -568,7 +570,7 @@ async fn adm_01_nothing_of_a_credential_is_in_the_connections() {
     let _client = Client::open(&edge.address(), "/ws?secret=hidden", Some(&token)).await;
     let body = json_of(&edge, "/connections").await.to_string();
     assert!(body.contains("sentinel") && !body.contains(&token) && !body.contains("hidden"), "{body}");
-    for path in ["/connections", "/connections/x", "/explain"] {
+    for path in ["/connections", "/connections/x", "/events", "/explain"] {
         let public = ask(&edge.address(), format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
         assert_eq!(public.status, 404, "{path}: {public:?}");
         let foreign = get(&address(&edge), path, "Host: attacker.example\r\n").await;

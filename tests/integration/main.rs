@@ -35,6 +35,7 @@ mod dev_banner;
 mod discovery;
 mod drain;
 mod event_stream;
+mod events;
 mod explain;
 mod faults;
 mod frames;

@@ -173,7 +173,8 @@ fn requests(query: &str, headers: &str) -> Vec<Vec<u8>> {
 }
 
 /// The pages of the admin listener.
-const ADMIN_PAGES: [&str; 6] = [
+const ADMIN_PAGES: [&str; 7] = [
+    "/events?limit=1000",
     "/nodes",
     "/metrics",
     "/config",

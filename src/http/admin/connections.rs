@@ -13,17 +13,22 @@ use warp::reply::Reply as _;
 use warp::reply::Response;
 
 use crate::config::network::Network;
+use crate::connection::events::event::EventKind;
+use crate::connection::events::report::EventReport;
+use crate::connection::events::report::SessionHistory;
 use crate::connection::report::ConnectionFilter;
 use crate::connection::report::ConnectionList;
 use crate::connection::report::ConnectionReport;
 use crate::connection::report::SubscriptionReport;
 use crate::http::admin::access::Admin;
+use crate::http::admin::events;
 use crate::http::admin::parameters::ListPage;
 use crate::http::admin::parameters::bad;
 use crate::http::admin::parameters::parameters;
 use crate::http::admin::parameters::unknown;
 use crate::http::problem::Problem;
 use crate::shard::job::ConnectionDetails;
+use crate::shard::job::SessionDetails;
 use crate::shard::job::ShardJob;
 
 /// What a request asks for.
@@ -54,28 +59,54 @@ pub(super) async fn list(admin: &Admin, query: Option<&str>) -> Result<Response,
     Ok(warp::reply::json(&body).into_response())
 }
 
-/// One connection, with its subscriptions.
+/// One session: its connection with its subscriptions if it is open, and its events.
 pub(super) async fn describe(admin: &Admin, session: &str) -> Result<Response, Problem> {
     let session: Arc<str> = session.into();
-    let ask = |answer| ShardJob::DescribeConnection { session: Arc::clone(&session), answer };
+    let ask = |answer| ShardJob::DescribeSession { session: Arc::clone(&session), answer };
     let found = join_all(admin.shards.iter().map(|shard| shard.run(ask))).await;
     let found = found.into_iter().collect::<Option<Vec<_>>>().ok_or_else(Problem::overloaded)?;
-    let Some(ConnectionDetails { report, subscriptions }) = found.into_iter().flatten().next() else {
-        let detail = "this node has no connection with this session: it has ended, or is on another node";
+    let is_known = |found: &SessionDetails| found.connection.is_some() || !found.history.events.is_empty();
+    let Some(SessionDetails { connection, history }) = found.into_iter().find(is_known) else {
+        let detail = "this node knows no such session: it has ended long ago, or is on another node";
         return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", detail));
     };
-    let mut body = object(&report);
-    let channels = subscriptions.iter().map(
-        |SubscriptionReport { channel, class }| json!({ "channel": channel.as_str(), "class": class.name() }),
-    );
-    body["channels"] = channels.collect();
+    let mut body = match connection {
+        Some(ConnectionDetails { report, subscriptions }) => {
+            let mut body = object(&report);
+            let channels = subscriptions.iter().map(
+                |SubscriptionReport { channel, class }| json!({ "channel": channel.as_str(), "class": class.name() }),
+            );
+            body["channels"] = channels.collect();
+            body
+        }
+        None => ended_object(&session, &history),
+    };
+    body["events"] = history.events.iter().map(events::without_session).collect();
+    body["complete"] = history.is_complete.into();
     Ok(warp::reply::json(&body).into_response())
+}
+
+/// What the events say of a session that has ended.
+fn ended_object(session: &str, history: &SessionHistory) -> Value {
+    let find = |kind: EventKind| history.events.iter().find(|event| event.kind == kind);
+    let connected = find(EventKind::Connected);
+    let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    let has_user = |event: &&EventReport| {
+        matches!(event.kind, EventKind::Connected | EventKind::Authenticated) && !event.user.is_empty()
+    };
+    json!({
+        "session": session,
+        "user": history.events.iter().find(has_user).map(|event| &*event.user),
+        "endpoint": connected.map(|event| &*event.channel),
+        "address": connected.and_then(|event| text(&event.address)),
+        "connected_at": connected.map(|event| time(event.at)),
+        "ended_at": find(EventKind::Disconnected).map(|event| time(event.at)),
+    })
 }
 
 /// A connection as JSON. It has nothing of a credential but whose it is.
 fn object(report: &ConnectionReport) -> Value {
     let identity = report.identity.as_deref();
-    let time = |time: SystemTime| Timestamp::new(time).as_str().to_owned();
     json!({
         "session": &*report.session,
         "user": identity.map(|identity| &*identity.user),
@@ -95,6 +126,11 @@ fn object(report: &ConnectionReport) -> Value {
         "dropped": report.delivery_counts.dropped,
         "closing": report.is_closing,
     })
+}
+
+/// A time as JSON has it.
+fn time(time: SystemTime) -> String {
+    Timestamp::new(time).as_str().to_owned()
 }
 
 impl ConnectionsQuery {

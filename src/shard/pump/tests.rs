@@ -41,6 +41,7 @@ use crate::node::latest_connections::LatestConnections;
 use crate::node::limits::ConnectionLimits;
 use crate::node::readiness::Readiness;
 use crate::node::refusals::Refusals;
+use crate::node::refused_requests::RefusedRequests;
 use crate::node::revocations::Revocations;
 use crate::node::services::SubscribeServices;
 use crate::node::tickets::Tickets;
@@ -88,6 +89,7 @@ fn shard(capacity: usize) -> (Rc<Connections>, mpsc::Receiver<LaneRequest>) {
         ),
         origin_limiter: Arc::new(ConnectionCounts::new(0)),
         refusals: Refusals::default(),
+        refused_requests: RefusedRequests::new().0,
         counts: NodeCounts::default(),
         listeners: Arc::default(),
         tickets: Tickets::new(Duration::ZERO, ControlConnection::new(&config.nats, "test")),

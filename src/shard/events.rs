@@ -1,0 +1,172 @@
+//! The latest events of a shard, for operators: those of one session, and those that a filter selects.
+
+use std::collections::HashSet;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Instant;
+use std::time::SystemTime;
+
+use crate::connection::context::Context;
+use crate::connection::events::Events;
+use crate::connection::events::event::EventCause;
+use crate::connection::events::event::EventKind;
+use crate::connection::events::event::NewEvent;
+use crate::connection::events::event::SessionNumber;
+use crate::connection::events::event::StoredEvent;
+use crate::connection::events::report::EventFilter;
+use crate::connection::events::report::EventList;
+use crate::connection::events::report::EventReport;
+use crate::connection::events::report::SessionHistory;
+use crate::connection::report::ConnectionFilter;
+use crate::connection::table::Connections;
+use crate::node::refused_requests::RefusedRequestReceiver;
+use crate::shard::stretch::STEPS;
+use crate::shard::stretch::Stretch;
+
+/// The most events of a session that are reported: the newest.
+const SESSION_EVENTS: usize = 1000;
+
+/// The sessions that a filter selects, by each of its conditions; `None` where it has none.
+struct SelectedSessions {
+    by_user: Option<HashSet<SessionNumber>>,
+    by_address: Option<HashSet<SessionNumber>>,
+}
+
+impl SelectedSessions {
+    fn selects(&self, filter: &EventFilter, stored: &StoredEvent<'_>) -> bool {
+        let has = |sessions: &Option<HashSet<SessionNumber>>, is_named: bool| {
+            sessions.as_ref().is_none_or(|sessions| is_named || sessions.contains(&stored.session))
+        };
+        filter.name.is_none_or(|name| stored.event.kind.name() == name)
+            && has(&self.by_user, filter.has_user(stored))
+            && has(&self.by_address, filter.has_address(stored))
+    }
+}
+
+/// Keeps the refused requests of all shards.
+pub(super) async fn keep_refused(context: Rc<Context>, mut receiver: RefusedRequestReceiver) {
+    while let Some(refused) = receiver.next().await {
+        let address = refused.address.map(|address| address.to_string());
+        let event = NewEvent {
+            cause: EventCause {
+                operation: Some(refused.operation),
+                code: Some(refused.code),
+                reason: Some(refused.reason),
+                limit: refused.limit,
+            },
+            status: refused.status,
+            user: refused.claimed_user.as_deref().unwrap_or_default(),
+            channel: &refused.policy.endpoint,
+            address: address.as_deref().unwrap_or_default(),
+            ..NewEvent::new(EventKind::RequestRefused)
+        };
+        context.refused_requests.note_request(&event, refused.at);
+    }
+}
+
+/// What is known of a session of this shard, which may have ended. No events if it is of another one, or too old.
+pub(super) async fn history(context: &Context, session: &str) -> SessionHistory {
+    let Some(number) = context.number_of(session) else { return SessionHistory::default() };
+    let mut numbers = VecDeque::new();
+    let mut is_complete = false;
+    scan(&context.events, |at, stored| {
+        if stored.session == number {
+            // The first event of a session.
+            is_complete |= stored.event.kind == EventKind::Connected;
+            is_complete &= stored.event.kind != EventKind::Omitted;
+            numbers.push_back(at);
+        }
+    })
+    .await;
+    is_complete &= numbers.len() <= SESSION_EVENTS;
+    numbers.drain(..numbers.len().saturating_sub(SESSION_EVENTS));
+    SessionHistory { events: reports(context, &context.events, numbers), is_complete }
+}
+
+/// The events that a filter selects: all are counted, and the newest are reported.
+pub(super) async fn list(connections: &Connections, filter: &EventFilter, most: usize) -> EventList {
+    let context = &connections.context;
+    let sessions = select_sessions(connections, filter).await;
+    let mut list = EventList::default();
+    for events in [&context.events, &context.refused_requests] {
+        let (mut newest, mut matching) = (VecDeque::new(), 0);
+        scan(events, |number, stored| {
+            if sessions.selects(filter, &stored) {
+                matching += 1;
+                newest.push_back(number);
+                if newest.len() > most {
+                    newest.pop_front();
+                }
+            }
+        })
+        .await;
+        let mut newest = reports(context, events, newest);
+        newest.reverse();
+        list.merge(EventList { matching, newest, since: since(context, events) }, most);
+    }
+    list
+}
+
+/// The sessions of the user and the address that a filter names: open ones, and those whose events name them.
+async fn select_sessions(connections: &Connections, filter: &EventFilter) -> SelectedSessions {
+    let set = |is_wanted: bool| is_wanted.then(HashSet::new);
+    let (mut by_user, mut by_address) = (set(filter.user.is_some()), set(filter.address.is_some()));
+    if by_user.is_some() || by_address.is_some() {
+        let none = ConnectionFilter::default();
+        let of_user = ConnectionFilter { user: filter.user.clone(), ..none.clone() };
+        let of_address = ConnectionFilter { address: filter.address.clone(), ..none };
+        let mut stretch = Stretch::default();
+        for connection in connections.all() {
+            stretch.step().await;
+            let number = connection.session_number();
+            by_user
+                .iter_mut()
+                .filter(|_| connection.matches(&of_user))
+                .for_each(|set| _ = set.insert(number));
+            by_address
+                .iter_mut()
+                .filter(|_| connection.matches(&of_address))
+                .for_each(|set| _ = set.insert(number));
+        }
+        scan(&connections.context.events, |_, stored| {
+            let is_session = stored.session != SessionNumber::NONE;
+            if is_session && filter.has_user(&stored) {
+                by_user.iter_mut().for_each(|set| _ = set.insert(stored.session));
+            }
+            if is_session && filter.has_address(&stored) {
+                by_address.iter_mut().for_each(|set| _ = set.insert(stored.session));
+            }
+        })
+        .await;
+    }
+    SelectedSessions { by_user, by_address }
+}
+
+/// Calls `see` with the number of each event, and the event, the oldest first. Other tasks run in between.
+async fn scan(events: &Events, mut see: impl FnMut(u64, StoredEvent<'_>)) {
+    let mut stretch = Stretch::default();
+    let kept = events.kept();
+    for from in kept.clone().step_by(STEPS) {
+        events.each(from..kept.end.min(from + STEPS as u64), &mut see);
+        stretch.steps(STEPS).await;
+    }
+}
+
+/// The events with these numbers, unless they are overwritten by now.
+fn reports(context: &Context, events: &Events, numbers: impl IntoIterator<Item = u64>) -> Vec<EventReport> {
+    let (now, mut reports) = (context.clock.at(Instant::now()), Vec::new());
+    for number in numbers {
+        events.each(number..number + 1, |_, stored| {
+            let session = (stored.session != SessionNumber::NONE).then(|| context.session_id(stored.session));
+            reports.push(EventReport::new(&stored, session, now));
+        });
+    }
+    reports
+}
+
+/// Since when no event is overwritten.
+fn since(context: &Context, events: &Events) -> Option<SystemTime> {
+    let oldest = events.kept().start;
+    let numbers = (oldest > 0).then_some(oldest);
+    reports(context, events, numbers).first().map(|event| event.at)
+}

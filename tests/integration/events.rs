@@ -1,0 +1,224 @@
+//! The latest events of clients: an operator asks why a client was refused, also if it has gone.
+
+use serde_json::Value;
+use serde_json::json;
+use tidegate_protocol::class::Class;
+use tidegate_protocol::class::Kind;
+
+use crate::support::admin::address;
+use crate::support::admin::get;
+use crate::support::admin::json_of;
+use crate::support::admin::on_loopback;
+use crate::support::client::Client;
+use crate::support::edge::TestEdge;
+use crate::support::edge::class;
+use crate::support::edge::token;
+use crate::support::edge::token_with;
+use crate::support::eventually;
+use crate::support::raw;
+use crate::support::raw::RawClient;
+use crate::support::raw::ask;
+use crate::support::raw::handshake;
+
+/// The events in an answer, oldest first, without what differs between two runs.
+fn lines(events: &Value) -> Vec<String> {
+    let words = |event: &Value| {
+        let members = ["event", "operation", "channel", "code", "reason", "close_code", "status", "count"];
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
+        let known: Vec<_> = members.iter().filter_map(|name| event.get(*name)).map(text).collect();
+        known.join(" ")
+    };
+    events.as_array().unwrap().iter().map(words).collect()
+}
+
+async fn session_of(edge: &TestEdge, session: &str) -> Value {
+    json_of(edge, &format!("/connections/{session}")).await
+}
+
+/// A client, and the id of its session.
+async fn connected(edge: &TestEdge, user: &str) -> (Client, String) {
+    let mut client = Client::open(&edge.address(), "/ws", Some(&token(user))).await;
+    let session = client.expect("connected").await["session"].as_str().unwrap().to_owned();
+    (client, session)
+}
+
+#[tokio::test]
+async fn the_history_of_a_session_stays_when_the_client_has_gone() {
+    let edge = TestEdge::with(on_loopback).await;
+    let (mut alice, session) = connected(&edge, "alice").await;
+    alice.subscribe("chat.a").await;
+    alice.send(&json!({ "type": "subscribe", "id": 7, "channel": "admin.users" })).await;
+    alice.expect("error").await;
+    for id in 8..10 {
+        alice.send(&json!({ "type": "publish", "id": id, "channel": "chat.b", "data": 12 })).await;
+        alice.expect("published").await;
+    }
+    alice.send(&json!({ "type": "unsubscribe", "id": 10, "channel": "chat.a" })).await;
+    alice.expect("unsubscribed").await;
+    let body = session_of(&edge, &session).await;
+    let mut expected = vec![
+        "connected",
+        "subscribed chat.a",
+        "refused subscribe admin.users forbidden not_allowed",
+        "published chat.b 2",
+        "unsubscribed chat.a",
+    ];
+    assert_eq!(
+        (lines(&body["events"]), &body["complete"]),
+        (expected.iter().map(ToString::to_string).collect(), &json!(true))
+    );
+    let first = &body["events"][0];
+    assert_eq!(
+        (&first["user"], &first["endpoint"], &first["address"]),
+        (&json!("alice"), &json!("/ws"), &json!("127.0.0.1"))
+    );
+    assert_eq!(body["events"][3]["bytes"], 4, "both payloads: {body}");
+    alice.send(&json!({ "type": "auth", "id": 11, "token": "a.b.c" })).await;
+    alice.expect("error").await;
+    drop(alice);
+    eventually("the connection has ended", async || {
+        session_of(&edge, &session).await["ended_at"].is_string()
+    })
+    .await;
+    let body = session_of(&edge, &session).await;
+    expected.push("refused credential malformed");
+    let found = lines(&body["events"]);
+    assert_eq!(found[..expected.len()], expected, "{body}");
+    assert_eq!(found.last().unwrap(), "disconnected connection_lost 1006", "{body}");
+    let of_ended = ["user", "endpoint", "address", "complete", "session"].map(|name| body[name].clone());
+    assert_eq!(
+        of_ended,
+        [json!("alice"), json!("/ws"), json!("127.0.0.1"), json!(true), json!(session)],
+        "{body}"
+    );
+    assert_eq!(body["connected_at"], body["events"][0]["time"], "{body}");
+    let unknown = get(&address(&edge), "/connections/x-0-0", "Host: localhost\r\n").await;
+    assert_eq!((unknown.status, &unknown.json()["code"]), (404, &json!("not_found")), "{unknown:?}");
+}
+
+#[tokio::test]
+async fn why_a_user_was_refused_is_found_by_the_name_of_the_user() {
+    let edge = TestEdge::with(|config| {
+        on_loopback(config);
+        config.limits.connections_per_user = 1;
+    })
+    .await;
+    let expired = token_with(&json!({ "sub": "bob", "iat": 1, "exp": 2 }));
+    let main = edge.address();
+    for (token, status) in [(&expired, 401), (&expired, 401)] {
+        let bearer = format!("Authorization: Bearer {token}\r\n");
+        assert_eq!(ask(&main, handshake("/ws", &bearer)).await.status, status);
+    }
+    let (mut bob, session) = connected(&edge, "bob").await;
+    let (_alice, _) = connected(&edge, "alice").await;
+    let bearer = format!("Authorization: Bearer {}\r\n", token("bob"));
+    assert_eq!(ask(&main, handshake("/ws", &bearer)).await.status, 429);
+    bob.send(&json!({ "type": "subscribe", "id": 1, "channel": "admin.users" })).await;
+    bob.expect("error").await;
+    drop(bob);
+    let page = async |query: &str| json_of(&edge, &format!("/events?{query}")).await;
+    eventually("the events are there", async || page("user=bob").await["matching"] == 5).await;
+    let body = page("user=bob").await;
+    let mut found = lines(&body["events"]);
+    found.sort();
+    let expected = [
+        "connected",
+        "disconnected connection_lost 1006",
+        "refused handshake limit_exceeded too_many_connections 429",
+        "refused handshake token_expired expired 401 2",
+        "refused subscribe admin.users forbidden not_allowed",
+    ];
+    assert_eq!(found, expected, "{body}");
+    let events = body["events"].as_array().unwrap();
+    let times: Vec<_> = events.iter().map(|event| event["time"].as_str().unwrap()).collect();
+    assert!(times.is_sorted_by(|newer, older| newer >= older), "the newest first: {body}");
+    for event in events {
+        let is_request = event["operation"] == "handshake";
+        assert_eq!(event.get("session").is_none(), is_request, "{event}");
+        assert!(is_request || event["session"] == *session, "{event}");
+        assert_eq!(event["claimed_user"] == "bob", is_request, "who is refused proves nothing: {event}");
+    }
+    let limit = events.iter().find(|event| event["status"] == 429).unwrap();
+    assert_eq!(limit["limit"], "limits.connections_per_user", "{limit}");
+    assert_eq!((&body["since"], &body["lost"]), (&Value::Null, &json!(0)), "{body}");
+    let refused = page("user=bob&event=refused").await;
+    assert_eq!(refused["matching"], 3, "{refused}");
+    let one = page("user=bob&event=refused&limit=1&offset=2").await;
+    assert_eq!((&one["matching"], one["events"].as_array().unwrap().len()), (&json!(3), 1), "{one}");
+    assert_eq!(page("address=127.0.0.0/8").await["matching"], 6, "with alice");
+    assert_eq!(page("address=192.0.2.0/24").await["matching"], 0);
+    assert_eq!(page("user=carol").await["matching"], 0);
+    let text = page("").await.to_string();
+    assert!(!text.contains(&expired), "{text}");
+}
+
+#[tokio::test]
+async fn the_history_says_who_has_ended_a_session_and_what_was_missed() {
+    let mut edge = TestEdge::with(|config| {
+        on_loopback(config);
+        config.limits.outbox_bytes = 256 * 1024;
+        config.limits.send_buffer_bytes = 16 * 1024;
+        config.classes.push(Class { kind: Kind::Buffer, ..class("chat.>") });
+        config.roles[1].control = true;
+    })
+    .await;
+    let bearer = format!("Authorization: Bearer {}\r\n", token("alice"));
+    let stream = RawClient::connect_small(&edge.address()).await.stream;
+    let mut sleeper = RawClient::upgrade(stream, "/ws", &bearer).await;
+    let session = sleeper.message().await["session"].as_str().unwrap().to_owned();
+    sleeper.send(&raw::text(r#"{"type":"subscribe","id":1,"channel":"chat.flood"}"#)).await;
+    sleeper.message().await;
+    let (mut reader, _) = connected(&edge, "bob").await;
+    reader.subscribe("chat.flood").await;
+    let payload = format!("\"{}\"", "x".repeat(4000));
+    for _ in 0..30 {
+        let nats = edge.nats.client().await;
+        for _ in 0..20 {
+            nats.publish("chat.flood", payload.clone().into()).await.unwrap();
+        }
+        nats.flush().await.unwrap();
+        for _ in 0..20 {
+            reader.expect("message").await;
+        }
+    }
+    let (mut delivered, mut dropped) = (0, 0);
+    while delivered + dropped < 600 {
+        let message = sleeper.message().await;
+        match message["type"].as_str() {
+            Some("message") => delivered += 1,
+            Some("gap") => dropped += message["dropped"].as_u64().unwrap(),
+            _ => panic!("{message}"),
+        }
+    }
+    assert!(dropped > 0, "the flood was larger than all buffers");
+    let gaps = |body: &Value, cause: &str| {
+        let events = body["events"].as_array().unwrap();
+        let gaps = events.iter().filter(|event| event["event"] == "gap" && event["reason"] == cause);
+        gaps.map(|event| event["missing"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    let body = session_of(&edge, &session).await;
+    assert_eq!(gaps(&body, "slow").iter().sum::<u64>(), dropped, "{body}");
+    edge.lose_nats().await;
+    edge.nats.restart().await;
+    assert_eq!(sleeper.message().await["cause"], "nats");
+    let body = session_of(&edge, &session).await;
+    assert_eq!(gaps(&body, "nats"), [0], "how many is not known: {body}");
+    let operator = token_with(&json!({ "sub": "ops", "role": "admin" }));
+    let admin = address(&edge);
+    let post = format!(
+        "POST /users/alice/disconnect HTTP/1.1\r\nHost: {admin}\r\nAuthorization: Bearer {operator}\r\n\
+         Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}"
+    );
+    edge.readyz(200).await;
+    assert_eq!(ask(&admin, post).await.status, 200);
+    while sleeper.frame().await.is_some() {}
+    drop(sleeper);
+    eventually("the connection has ended", async || {
+        session_of(&edge, &session).await["ended_at"].is_string()
+    })
+    .await;
+    let body = session_of(&edge, &session).await;
+    let found = lines(&body["events"]);
+    let end = ["changed disconnect", "closing disconnected 4511", "disconnected disconnected 4511"];
+    assert_eq!(found[found.len() - 3..], end, "{body}");
+}
