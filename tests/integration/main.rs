@@ -14,6 +14,7 @@ mod acme;
 mod addresses;
 mod admin;
 mod admin_changes;
+mod admin_connections;
 mod admin_pages;
 mod admission;
 mod alerts;
