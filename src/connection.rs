@@ -3,6 +3,7 @@
 
 pub mod auditing;
 pub mod client_address;
+pub mod client_name;
 pub mod clock;
 pub mod context;
 mod counting;
@@ -67,6 +68,7 @@ use tracing::error;
 
 use crate::auth::policy::Policy;
 use crate::connection::client_address::ClientAddress;
+use crate::connection::client_name::ClientName;
 use crate::connection::context::Context;
 use crate::connection::deadlines::NextDeadlines;
 use crate::connection::deadlines::Scheduled;
@@ -89,6 +91,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// What a connection is created with, besides its transport.
 pub struct ConnectionSetup {
     pub client_address: ClientAddress,
+    /// What the client says of itself.
+    pub client_name: ClientName,
     /// The id of the handshake, for logs.
     pub request: Box<str>,
     /// The dialect of the endpoint.
@@ -156,10 +160,20 @@ impl Connection {
         setup: ConnectionSetup,
     ) -> Rc<Self> {
         let now = Instant::now();
-        let ConnectionSetup { client_address, request, dialect, policy, encoding, identity, guard, began } =
-            setup;
+        let ConnectionSetup {
+            client_address,
+            client_name,
+            request,
+            dialect,
+            policy,
+            encoding,
+            identity,
+            guard,
+            began,
+        } = setup;
         context.counts.count_opened(transport.kind(), now.saturating_duration_since(began));
-        let log_context = LogContext::new(client_address, identity.clone(), now);
+        let client_name = context.client_names.share(client_name);
+        let log_context = LogContext::new(client_address, client_name, identity.clone(), now);
         let settings = context.settings();
         let number = context.new_session();
         let session = Session::new(

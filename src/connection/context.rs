@@ -15,6 +15,7 @@ use tidegate_protocol::subject::Pattern;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+use crate::connection::client_name::ClientNames;
 use crate::connection::clock::Clock;
 use crate::connection::counts::ShardCounts;
 use crate::connection::deadlines::Deadlines;
@@ -74,6 +75,8 @@ pub struct Context {
     pub events: Events,
     /// The same for refused requests: those of all shards, on one of them.
     pub refused_requests: Events,
+    /// What the clients say of themselves.
+    pub(super) client_names: ClientNames,
     pub(super) sessions_created: Cell<u64>,
     pub(super) read_buffer: Cell<Vec<u8>>,
     pub(super) write_buffer: Cell<Vec<u8>>,
@@ -120,6 +123,7 @@ impl Context {
             lane_counts: Rc::default(),
             events: Events::of_connections(),
             refused_requests: Events::of_refused_requests(),
+            client_names: ClientNames::default(),
             sessions_created: Cell::new(0),
             read_buffer: Cell::default(),
             write_buffer: Cell::default(),

@@ -74,6 +74,10 @@ impl Connection {
         self.count_ended(self.subscriber.queued_publications());
         self.count_end();
         self.log_end();
+        self.log_context
+            .take_client_name()
+            .into_iter()
+            .for_each(|name| self.context.client_names.release(name));
     }
 
     fn replaced(self: &Rc<Self>, disconnect: Disconnect, now: Instant) {

@@ -1,7 +1,9 @@
-//! `LogContext`: what the log says about a connection: where the client is, who it is, and how the connection ended.
+//! `LogContext`: what operators learn of a connection: where the client is, who it is, and how the connection ended.
 
 use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 use std::time::Instant;
 
 use tidegate_protocol::disconnect::Disconnect;
@@ -10,11 +12,15 @@ use tidegate_protocol::identity::Identity;
 use tidegate_protocol::moment::Moment;
 
 use crate::connection::client_address::ClientAddress;
+use crate::connection::client_name::ClientName;
 
 /// The fields of a connection's log lines. The last line, at its end, has all of them.
 pub(super) struct LogContext {
     pub(super) client_address: ClientAddress,
+    /// When the client's last message came: in tenths of a second since the start, plus one; 0 if there is none.
+    last_message: Cell<u32>,
     pub(super) started: Moment,
+    client_name: Cell<Option<Rc<ClientName>>>,
     identity: Cell<Option<Arc<Identity>>>,
     /// `None` until there is something to say.
     end: Cell<Option<Box<LoggedEnd>>>,
@@ -32,11 +38,37 @@ pub(super) struct LoggedEnd {
 impl LogContext {
     pub(super) fn new(
         client_address: ClientAddress,
+        client_name: Option<Rc<ClientName>>,
         identity: Option<Arc<Identity>>,
         now: Instant,
     ) -> Box<Self> {
-        let (identity, end) = (Cell::new(identity), Cell::default());
-        Box::new(Self { client_address, started: now.into(), identity, end })
+        let (client_name, identity) = (Cell::new(client_name), Cell::new(identity));
+        let (last_message, started, end) = (Cell::default(), now.into(), Cell::default());
+        Box::new(Self { client_address, last_message, started, client_name, identity, end })
+    }
+
+    /// The client has sent a message.
+    pub(super) fn note_message(&self, now: Instant) {
+        let tenths = now.saturating_duration_since(self.started.into()).as_millis() / 100;
+        self.last_message.set(u32::try_from(tenths + 1).unwrap_or(u32::MAX));
+    }
+
+    /// When the client's last message came, up to a tenth of a second too early.
+    pub(super) fn last_message(&self) -> Option<Instant> {
+        let tenths = self.last_message.get().checked_sub(1)?;
+        Some(Instant::from(self.started) + Duration::from_millis(u64::from(tenths) * 100))
+    }
+
+    /// What the client says of itself. `None` if it says nothing, or has ended.
+    pub(super) fn client_name(&self) -> Option<Rc<ClientName>> {
+        let client_name = self.client_name.take();
+        self.client_name.set(client_name.clone());
+        client_name
+    }
+
+    /// The same at the end of the connection.
+    pub(super) fn take_client_name(&self) -> Option<Rc<ClientName>> {
+        self.client_name.take()
     }
 
     /// The client's identity, once it is known.

@@ -172,6 +172,7 @@ impl Connection {
         let limits = &self.settings.limits;
         match event {
             Event::Message(message) => {
+                self.log_context.note_message(now);
                 if ARE_ON
                     && let ClientMessage::Text(text) = &message
                     && !self.catch_panics(|| fault_point!("panic in decode", text.as_bytes()))

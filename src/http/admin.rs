@@ -2,6 +2,7 @@
 
 pub mod access;
 mod changes;
+mod class;
 mod config;
 mod connections;
 mod events;

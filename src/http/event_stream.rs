@@ -20,6 +20,7 @@ use warp::reply::Response;
 
 use crate::auth::policy::Via;
 use crate::connection::ConnectionSetup;
+use crate::connection::client_name::ClientName;
 use crate::connection::event_stream::EventStream;
 use crate::connection::transport::Transport;
 use crate::http::authorization::authorization;
@@ -100,6 +101,7 @@ async fn open(
     let user_slot = gate.acquire_user_slot(Some(&identity)).await?;
     let setup = ConnectionSetup {
         client_address: gate.trusted_proxies.client_address(connection.peer, headers),
+        client_name: ClientName::new(headers.get(header::USER_AGENT).map(HeaderValue::as_bytes), Some(query)),
         request: request_id::as_str(&connection.request_id).into(),
         dialect: Arc::new(Native),
         policy: Arc::clone(&endpoint.policy),

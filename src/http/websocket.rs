@@ -24,6 +24,7 @@ use warp::reply::Reply;
 use warp::reply::Response;
 
 use crate::connection::ConnectionSetup;
+use crate::connection::client_name::ClientName;
 use crate::connection::transport::Transport;
 use crate::connection::websocket::WebSocket;
 use crate::http::bare_lf_guard::BareLfGuard;
@@ -104,6 +105,7 @@ pub async fn open_fast_path(
             );
             let setup = ConnectionSetup {
                 client_address,
+                client_name: client_name(&first.headers, first.target.query()),
                 request,
                 dialect: vocabulary.dialect(),
                 policy: Arc::clone(endpoint.policy_for(&vocabulary)),
@@ -126,6 +128,11 @@ pub async fn open_fast_path(
             None
         }
     }
+}
+
+/// What the client says of itself.
+fn client_name(headers: &HeaderMap, query: Option<&str>) -> ClientName {
+    ClientName::new(headers.get(header::USER_AGENT).map(HeaderValue::as_bytes), query)
 }
 
 /// Admits, authenticates and counts a client.
@@ -236,6 +243,7 @@ async fn open(request: UpgradeRequest, endpoint: &Endpoint, gate: &Gate) -> Resu
     };
     let setup = ConnectionSetup {
         client_address,
+        client_name: client_name(&headers, query),
         request: request_id::as_str(request_id).into(),
         dialect: vocabulary.dialect(),
         policy: Arc::clone(endpoint.policy_for(&vocabulary)),

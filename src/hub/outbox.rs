@@ -164,9 +164,16 @@ impl Outbox {
         self.unfinished.as_ref().map_or(0, |rest| rest.len()) + self.queues.bytes()
     }
 
+    /// The publications that wait for the socket, and those that have become gaps, as they will count once they are
+    /// written.
+    pub fn waiting(&self) -> DeliveryCounts {
+        self.queues.waiting()
+    }
+
     /// The number of publications that wait for the socket, including those that have become gaps.
     pub fn queued_publications(&self) -> u64 {
-        self.queues.publications()
+        let DeliveryCounts { delivered, dropped } = self.waiting();
+        delivered + dropped
     }
 
     /// How many publications newer ones of their key have replaced since the last call.

@@ -405,6 +405,12 @@ impl Subscriber {
         self.outbox.borrow().bytes()
     }
 
+    /// The publications that wait for the socket, and those that have become gaps, as they will count once they are
+    /// written.
+    pub fn waiting(&self) -> DeliveryCounts {
+        self.outbox.borrow().waiting()
+    }
+
     /// The number of publications that wait for the socket, including those that have become gaps.
     pub fn queued_publications(&self) -> u64 {
         self.outbox.borrow().queued_publications()

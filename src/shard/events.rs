@@ -114,7 +114,7 @@ async fn select_sessions(connections: &Connections, filter: &EventFilter) -> Sel
     if by_user.is_some() || by_address.is_some() {
         let none = ConnectionFilter::default();
         let of_user = ConnectionFilter { user: filter.user.clone(), ..none.clone() };
-        let of_address = ConnectionFilter { address: filter.address.clone(), ..none };
+        let of_address = ConnectionFilter { address: filter.address, ..none };
         let mut stretch = Stretch::default();
         for connection in connections.all() {
             stretch.step().await;

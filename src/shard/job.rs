@@ -23,7 +23,6 @@ use crate::connection::events::report::SessionHistory;
 use crate::connection::report::ConnectionFilter;
 use crate::connection::report::ConnectionList;
 use crate::connection::report::ConnectionReport;
-use crate::connection::report::SubscriptionReport;
 use crate::connection::user_change::UserChange;
 use crate::lane::counts::LaneReport;
 use crate::nats::acknowledgement::Acknowledgement;
@@ -98,11 +97,11 @@ pub struct SessionDetails {
     pub history: SessionHistory,
 }
 
-/// A connection and all its subscriptions.
+/// A connection and the channels of all its subscriptions.
 #[derive(Debug)]
 pub struct ConnectionDetails {
     pub report: ConnectionReport,
-    pub subscriptions: Vec<SubscriptionReport>,
+    pub channels: Vec<Pattern>,
 }
 
 /// The numbers of a shard and of the lane on its thread, at one moment.

@@ -158,7 +158,7 @@ async fn describe_session(connections: &Connections, session: &str) -> SessionDe
         stretch.step().await;
         if open.has_session(session) {
             let report = open.report(connections.context.clock.at(Instant::now()));
-            connection = Some(ConnectionDetails { report, subscriptions: open.subscription_reports() });
+            connection = Some(ConnectionDetails { report, channels: open.channels() });
             break;
         }
     }

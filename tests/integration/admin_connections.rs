@@ -1,6 +1,8 @@
 //! `/connections` of the admin listener: who is connected, and whose outbox is the fullest.
 
 use serde_json::json;
+use tidegate_protocol::class::Class;
+use tidegate_protocol::class::Kind;
 
 use crate::support::admin::address;
 use crate::support::admin::get;
@@ -8,6 +10,7 @@ use crate::support::admin::json_of;
 use crate::support::admin::on_loopback;
 use crate::support::client::Client;
 use crate::support::edge::TestEdge;
+use crate::support::edge::class;
 use crate::support::edge::token;
 use crate::support::eventually;
 use crate::support::raw;
@@ -21,6 +24,7 @@ async fn connections_are_listed_by_user_channel_and_address() {
     let session = alice.expect("connected").await["session"].as_str().unwrap().to_owned();
     alice.subscribe("chat.a").await;
     alice.subscribe("user.alice.notifications").await;
+    alice.subscribe("prices.A").await;
     let mut bob = Client::open(&edge.address(), "/ws", Some(&token("bob"))).await;
     bob.expect("connected").await;
     bob.subscribe("chat.*").await;
@@ -51,11 +55,12 @@ async fn connections_are_listed_by_user_channel_and_address() {
     assert_eq!((matching, one.split(' ').count()), (2, 1), "{one}");
     let body = json_of(&edge, &format!("/connections/{session}")).await;
     assert_eq!((&body["user"], &body["transport"]), (&"alice".into(), &"websocket".into()), "{body}");
-    assert_eq!((&body["endpoint"], &body["subscriptions"]), (&"/ws".into(), &2.into()), "{body}");
+    assert_eq!((&body["endpoint"], &body["subscriptions"]), (&"/ws".into(), &3.into()), "{body}");
     assert_eq!((&body["roles"], &body["anonymous"]), (&json!(["user"]), &false.into()), "{body}");
     let channels = json!([
-        { "channel": "chat.a", "class": "buffer" },
-        { "channel": "user.alice.notifications", "class": "buffer" },
+        { "channel": "chat.a", "class": null },
+        { "channel": "user.alice.notifications", "class": null },
+        { "channel": "prices.A", "class": { "pattern": "prices.>", "kind": "latest", "snapshot": true } },
     ]);
     assert_eq!(body["channels"], channels, "{body}");
     drop(alice);
@@ -94,6 +99,63 @@ async fn the_connection_whose_client_reads_least_is_listed_first() {
     let worst = worst().await;
     assert_eq!(worst["user"], "bob", "{worst}");
     assert!(worst["queued_publications"].as_u64() > Some(0), "{worst}");
+}
+
+#[tokio::test]
+async fn a_connection_has_what_its_client_says_of_itself() {
+    let edge = TestEdge::with(on_loopback).await;
+    let bearer = format!("Bearer {}", token("alice"));
+    let headers = [("authorization", bearer.as_str()), ("user-agent", "dashboard/7 (wall)")];
+    let mut desk = Client::open_with(&edge.address(), "/ws?label=desk%207%0a", &headers).await;
+    desk.expect("connected").await;
+    let mut silent = edge.client("bob").await;
+    let of = async |query: &str| {
+        let body = json_of(&edge, &format!("/connections?{query}")).await;
+        assert_eq!(body["matching"], 1, "{body}");
+        body["connections"][0].clone()
+    };
+    let found = of("label=desk+7").await;
+    let names = ["user", "user_agent", "label", "last_message_at", "stalled_ms"];
+    let expected = json!(["alice", "dashboard/7 (wall)", "desk 7", null, null]);
+    assert_eq!(json!(names.map(|name| &found[name])), expected, "{found}");
+    silent.send(&json!({ "type": "ping", "id": 1 })).await;
+    silent.expect("pong").await;
+    let found = of("user=bob").await;
+    assert_eq!((&found["user_agent"], &found["label"]), (&json!(null), &json!(null)), "{found}");
+    let [connected, last] = ["connected_at", "last_message_at"].map(|name| found[name].as_str().unwrap());
+    assert!(connected <= last, "{found}");
+    assert_eq!(json_of(&edge, "/connections?label=desk").await["matching"], 0, "the whole label");
+}
+
+#[tokio::test]
+async fn the_report_of_a_client_that_reads_nothing_is_right() {
+    let edge = TestEdge::with(|config| {
+        on_loopback(config);
+        config.limits.outbox_bytes = 256 * 1024;
+        config.limits.send_buffer_bytes = 16 * 1024;
+        config.classes.push(Class { kind: Kind::Buffer, ..class("chat.>") });
+    })
+    .await;
+    let bearer = format!("Authorization: Bearer {}\r\n", token("alice"));
+    let stream = RawClient::connect_small(&edge.address()).await.stream;
+    let mut sleeper = RawClient::upgrade(stream, "/ws", &bearer).await;
+    sleeper.send(&raw::text(r#"{"type":"subscribe","id":1,"channel":"chat.flood"}"#)).await;
+    sleeper.message().await;
+    sleeper.message().await;
+    let nats = edge.nats.client().await;
+    let payload = format!("\"{}\"", "x".repeat(4000));
+    for _ in 0..600 {
+        nats.publish("chat.flood", payload.clone().into()).await.unwrap();
+    }
+    nats.flush().await.unwrap();
+    let counts = async || {
+        let found = json_of(&edge, "/connections").await["connections"][0].clone();
+        (["delivered", "queued_publications", "dropped"].map(|name| found[name].as_u64().unwrap()), found)
+    };
+    eventually("all are counted", async || counts().await.0.iter().sum::<u64>() == 600).await;
+    let ([_, queued, dropped], found) = counts().await;
+    assert!(dropped > 0 && queued > 0 && found["stalled_ms"].is_u64(), "{found}");
+    assert!(queued * 4000 <= 256 * 1024, "only what waits: {found}");
 }
 
 #[tokio::test]

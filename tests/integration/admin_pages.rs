@@ -253,10 +253,23 @@ async fn the_channels_with_the_most_subscriptions_are_listed_first_with_their_ra
     assert!(channels[0]["rate_per_s"].as_f64() > Some(0.0) && channels[0]["class"].is_null(), "{body}");
     assert_eq!(
         (&channels[1]["class"], channels[1]["rate_per_s"].as_f64()),
-        (&json!("prices.>"), Some(0.0)),
+        (&json!({ "pattern": "prices.>", "kind": "latest", "snapshot": true }), Some(0.0)),
         "{body}"
     );
     assert!(channels[1]["last_age_ms"].as_u64() >= body["sample_ms"].as_u64(), "{body}");
+    let publishing = async {
+        loop {
+            nats.publish("prices.B", "2".into()).await.unwrap();
+            nats.flush().await.unwrap();
+        }
+    };
+    let by_rate = tokio::select! {
+        body = json_of(&edge, "/subscriptions?sort=rate&limit=1") => body,
+        () = publishing => unreachable!("it never ends"),
+    };
+    let busiest = &by_rate["channels"][0];
+    assert_eq!((&busiest["channel"], &by_rate["exact"]), (&json!("prices.*"), &json!(true)), "{by_rate}");
+    assert_eq!(by_rate["channels"].as_array().unwrap().len(), 1, "{by_rate}");
     let wrong = get(&address(&edge), "/subscriptions?limit=0", "Host: localhost\r\n").await;
     assert_eq!((wrong.status, &wrong.json()["code"]), (400, &json!("bad_request")), "{wrong:?}");
 }

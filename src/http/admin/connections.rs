@@ -19,11 +19,12 @@ use crate::connection::events::report::SessionHistory;
 use crate::connection::report::ConnectionFilter;
 use crate::connection::report::ConnectionList;
 use crate::connection::report::ConnectionReport;
-use crate::connection::report::SubscriptionReport;
 use crate::http::admin::access::Admin;
+use crate::http::admin::class::class_object;
 use crate::http::admin::events;
 use crate::http::admin::parameters::ListPage;
 use crate::http::admin::parameters::bad;
+use crate::http::admin::parameters::millis;
 use crate::http::admin::parameters::parameters;
 use crate::http::admin::parameters::unknown;
 use crate::http::problem::Problem;
@@ -71,10 +72,11 @@ pub(super) async fn describe(admin: &Admin, session: &str) -> Result<Response, P
         return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", detail));
     };
     let mut body = match connection {
-        Some(ConnectionDetails { report, subscriptions }) => {
+        Some(ConnectionDetails { report, channels }) => {
             let mut body = object(&report);
-            let channels = subscriptions.iter().map(
-                |SubscriptionReport { channel, class }| json!({ "channel": channel.as_str(), "class": class.name() }),
+            let classes = &admin.view.get().classes;
+            let channels = channels.iter().map(
+                |channel| json!({ "channel": channel.as_str(), "class": class_object(classes, channel) }),
             );
             body["channels"] = channels.collect();
             body
@@ -118,10 +120,14 @@ fn object(report: &ConnectionReport) -> Value {
         "transport": report.transport,
         "peer": report.client_address.peer.to_string(),
         "forwarded": report.client_address.forwarded.map(|address| address.to_string()),
+        "user_agent": report.user_agent.as_deref(),
+        "label": report.label.as_deref(),
         "connected_at": time(report.connected_at),
+        "last_message_at": report.last_message_at.map(time),
         "subscriptions": report.subscriptions,
         "queued_bytes": report.queued_bytes,
         "queued_publications": report.queued_publications,
+        "stalled_ms": report.stalled_for.map(millis),
         "delivered": report.delivery_counts.delivered,
         "dropped": report.delivery_counts.dropped,
         "closing": report.is_closing,
@@ -149,8 +155,9 @@ impl ConnectionsQuery {
                     let network = Network::parse(&value);
                     filter.address = Some(network.map_err(|error| bad(format!("`address`: {error}")))?);
                 }
+                "label" => filter.label = Some(value),
                 name if page.take(name, &value)? => {}
-                _ => return Err(unknown(&name, "user, channel, address, limit, offset")),
+                _ => return Err(unknown(&name, "user, channel, address, label, limit, offset")),
             }
         }
         Ok(parsed)
@@ -171,15 +178,16 @@ mod tests {
             user: Some("a b".to_owned()),
             channel: Some(Pattern::parse("prices.*").unwrap()),
             address: Some(Network::parse("10.0.0.0/8").unwrap()),
+            label: Some("desk 7".to_owned()),
         };
-        let query = "user=a+b&channel=prices.*&address=10.0.0.0%2F8&limit=1000&offset=10000";
+        let query = "label=desk+7&user=a+b&channel=prices.*&address=10.0.0.0%2F8&limit=1000&offset=10000";
         assert_eq!(parse(query), ConnectionsQuery { filter, page: ListPage { limit: 1000, offset: 10_000 } });
     }
 
     #[test]
     fn a_query_with_a_mistake_says_what_is_wrong() {
         for (query, words) in [
-            ("usr=alice", "use user, channel, address, limit, offset"),
+            ("usr=alice", "use user, channel, address, label, limit, offset"),
             ("user=%ff", "UTF-8"),
             ("channel=a..b", "`channel`: "),
             ("address=localhost", "`address`: "),

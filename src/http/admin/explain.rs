@@ -27,13 +27,13 @@ use crate::auth::claim_argument;
 use crate::auth::error::AuthError;
 use crate::auth::explanation::ExplainedClient;
 use crate::auth::explanation::ExplanationError;
-use crate::auth::explanation::class_of;
 use crate::auth::policy::Policy;
 use crate::auth::policy::Via;
 use crate::auth::service::ClientFacts;
 use crate::config::auth::service::ServiceConfig;
 use crate::config::secret::Secret;
 use crate::http::admin::access::Admin;
+use crate::http::admin::class::class_object;
 use crate::http::admin::parameters::bad;
 use crate::http::admin::parameters::parameters;
 use crate::http::admin::parameters::unknown;
@@ -96,7 +96,7 @@ pub(super) async fn answer(
         "operation": name_of(question.operation),
         "subject": question.subject.as_str(),
         "endpoint": place.as_ref().map(|place| &*place.endpoint.policy.endpoint),
-        "class": class_of(&view.classes, &question.subject).map(class),
+        "class": class_object(&view.classes, &question.subject),
         "services": services(&view.classes, &question),
     });
     let answer = match &client {
@@ -170,10 +170,6 @@ fn rule(rule: &RenderedRule<'_>) -> Value {
         "rule": rule.template.as_str(),
         "patterns": rule.patterns.iter().map(Pattern::as_str).collect::<Vec<_>>(),
     })
-}
-
-fn class(class: &Class) -> Value {
-    json!({ "pattern": class.pattern.as_str(), "kind": class.kind.name(), "snapshot": class.snapshot })
 }
 
 fn name_of(operation: Operation) -> &'static str {

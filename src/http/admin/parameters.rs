@@ -1,5 +1,7 @@
 //! What the pages of the admin listener share: how they read parameters, and the error for a wrong one.
 
+use std::time::Duration;
+
 use tidegate_document::quote::plain;
 use tidegate_protocol::url;
 use warp::http::StatusCode;
@@ -66,6 +68,11 @@ pub(super) fn unknown(name: &str, known: &str) -> Problem {
 fn number(name: &str, value: &str, least: usize, most: usize) -> Result<usize, Problem> {
     let number = value.parse().ok().filter(|number| (least..=most).contains(number));
     number.ok_or_else(|| bad(format!("`{name}` is not a whole number from {least} to {most}")))
+}
+
+/// Whole milliseconds.
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The answer to a request that a page cannot understand.

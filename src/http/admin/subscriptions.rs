@@ -15,10 +15,11 @@ use tokio::time::sleep;
 use warp::reply::Reply as _;
 use warp::reply::Response;
 
-use crate::auth::explanation::class_of;
 use crate::http::admin::access::Admin;
+use crate::http::admin::class::class_object;
 use crate::http::admin::parameters::ListPage;
 use crate::http::admin::parameters::bad;
+use crate::http::admin::parameters::millis;
 use crate::http::admin::parameters::parameters;
 use crate::http::admin::parameters::unknown;
 use crate::http::problem::Problem;
@@ -31,12 +32,35 @@ use crate::shard::job::ShardJob;
 const SAMPLE: Duration = Duration::from_secs(1);
 /// Channels in one request to a lane, which handles it in one turn.
 const CHANNELS: usize = 256;
+/// The channels whose rates are compared: those with the most subscriptions.
+const RATED: usize = 11_000;
 
 /// What a request asks for.
 #[derive(Debug, PartialEq)]
 struct SubscriptionsQuery {
     filter: ChannelFilter,
+    sort: ChannelSort,
     page: ListPage,
+}
+
+/// Which channels come first.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum ChannelSort {
+    /// Those with the most subscriptions.
+    #[default]
+    Subscriptions,
+    /// Those with the most publications in a second.
+    Rate,
+}
+
+/// A channel of the answer.
+struct ListedChannel {
+    channel: Pattern,
+    subscriptions: usize,
+    /// Publications in a second; `None` without a feed.
+    rate: Option<f64>,
+    /// When the last one came.
+    last: Option<Instant>,
 }
 
 /// What the lanes know about a channel: `None` if none has a feed of it.
@@ -49,43 +73,71 @@ struct Found {
     subscriptions: usize,
     /// Whether no channel that is left out could have more subscriptions.
     exact: bool,
+    /// Whether no channel is left out.
+    is_whole: bool,
 }
 
 /// A page of the channels that the query selects.
 pub(super) async fn answer(admin: &Admin, query: Option<&str>) -> Result<Response, Problem> {
-    let SubscriptionsQuery { filter, page } = SubscriptionsQuery::parse(query.unwrap_or_default())?;
-    let Found { channels, subscriptions, exact } = find(admin, filter, page.most()).await?;
-    let shown: Vec<(Pattern, usize)> = page.of(channels).collect();
-    let names: Vec<Pattern> = shown.iter().map(|(channel, _)| channel.clone()).collect();
-    let (started, before) = (Instant::now(), activities(admin, &names).await?);
-    if !names.is_empty() {
-        sleep(SAMPLE).await;
+    let SubscriptionsQuery { filter, sort, page } = SubscriptionsQuery::parse(query.unwrap_or_default())?;
+    let most = match sort {
+        ChannelSort::Subscriptions => page.most(),
+        ChannelSort::Rate => RATED,
+    };
+    let Found { mut channels, subscriptions, exact, is_whole } = find(admin, filter, most).await?;
+    if sort == ChannelSort::Subscriptions {
+        channels = page.of(channels).collect();
     }
-    let (now, after) = (Instant::now(), activities(admin, &names).await?);
+    let (mut channels, now, elapsed) = sample(admin, channels).await?;
+    if sort == ChannelSort::Rate {
+        let rate = |channel: &ListedChannel| channel.rate.unwrap_or_default();
+        channels.sort_by(|one, other| rate(other).total_cmp(&rate(one)));
+        channels = page.of(channels).collect();
+    }
     let view = admin.view.get();
-    let elapsed = now.saturating_duration_since(started);
-    let channels =
-        shown.iter().zip(before.iter().zip(&after)).map(|((channel, subscriptions), (before, after))| {
-            let class = class_of(&view.classes, channel);
-            let last = after.and_then(|after| after.last).map(Instant::from);
-            json!({
-                "channel": channel.as_str(),
-                "class": class.map(|class| class.pattern.as_str()),
-                "subscriptions": subscriptions,
-                "rate_per_s": before.zip(*after).map(|(before, after)| after.rate_since(before, elapsed)),
-                "last_age_ms": last.map(|last| millis(now.saturating_duration_since(last))),
-            })
-        });
+    let channels = channels.iter().map(|ListedChannel { channel, subscriptions, rate, last }| {
+        json!({
+            "channel": channel.as_str(),
+            "class": class_object(&view.classes, channel),
+            "subscriptions": subscriptions,
+            "rate_per_s": rate,
+            "last_age_ms": last.map(|last| millis(now.saturating_duration_since(last))),
+        })
+    });
     let body = json!({
         "node": &*admin.node.name,
         "subscriptions": subscriptions,
-        "exact": exact,
+        "exact": match sort {
+            ChannelSort::Subscriptions => exact,
+            ChannelSort::Rate => is_whole,
+        },
         "limit": page.limit,
         "offset": page.offset,
         "sample_ms": millis(elapsed),
         "channels": channels.collect::<Vec<Value>>(),
     });
     Ok(warp::reply::json(&body).into_response())
+}
+
+/// Measures the rates of these channels. Also returns when, and for how long.
+async fn sample(
+    admin: &Admin,
+    channels: Vec<(Pattern, usize)>,
+) -> Result<(Vec<ListedChannel>, Instant, Duration), Problem> {
+    let names: Vec<Pattern> = channels.iter().map(|(channel, _)| channel.clone()).collect();
+    let (started, before) = (Instant::now(), activities(admin, &names).await?);
+    if !names.is_empty() {
+        sleep(SAMPLE).await;
+    }
+    let (now, after) = (Instant::now(), activities(admin, &names).await?);
+    let elapsed = now.saturating_duration_since(started);
+    let samples = before.into_iter().zip(after);
+    let listed = channels.into_iter().zip(samples).map(|((channel, subscriptions), (before, after))| {
+        let rate = before.zip(after).map(|(before, after)| after.rate_since(before, elapsed));
+        let last = after.and_then(|after| after.last).map(Instant::from);
+        ListedChannel { channel, subscriptions, rate, last }
+    });
+    Ok((listed.collect(), now, elapsed))
 }
 
 /// The channels with the most subscriptions on all shards. Each shard lists its own `most`; then all count what any has
@@ -111,9 +163,10 @@ async fn find(admin: &Admin, filter: ChannelFilter, most: usize) -> Result<Found
     // The last subscription may have ended meanwhile.
     channels.retain(|(_, count)| *count > 0);
     channels.sort_by_key(|(_, count)| Reverse(*count));
+    let is_whole = unlisted == 0 && channels.len() <= most;
     channels.truncate(most);
     let exact = unlisted == 0 || channels.last().is_some_and(|(_, fewest)| *fewest >= unlisted);
-    Ok(Found { channels, subscriptions, exact })
+    Ok(Found { channels, subscriptions, exact, is_whole })
 }
 
 /// What the lanes know about these channels.
@@ -137,14 +190,11 @@ async fn activities(admin: &Admin, channels: &[Pattern]) -> Result<Activities, P
     Ok(all)
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
 impl SubscriptionsQuery {
     fn parse(query: &str) -> Result<Self, Problem> {
-        let mut parsed = Self { filter: ChannelFilter::default(), page: ListPage::default() };
-        let Self { filter, page } = &mut parsed;
+        let (filter, sort, page) = Default::default();
+        let mut parsed = Self { filter, sort, page };
+        let Self { filter, sort, page } = &mut parsed;
         for parameter in parameters(query) {
             let (name, value) = parameter?;
             match name.as_str() {
@@ -153,8 +203,15 @@ impl SubscriptionsQuery {
                     let pattern = Pattern::parse(&value);
                     filter.pattern = Some(pattern.map_err(|error| bad(format!("`pattern`: {error}")))?);
                 }
+                "sort" => {
+                    *sort = match value.as_str() {
+                        "subscriptions" => ChannelSort::Subscriptions,
+                        "rate" => ChannelSort::Rate,
+                        _ => return Err(bad("`sort` is neither `subscriptions` nor `rate`")),
+                    }
+                }
                 name if page.take(name, &value)? => {}
-                _ => return Err(unknown(&name, "prefix, pattern, limit, offset")),
+                _ => return Err(unknown(&name, "prefix, pattern, sort, limit, offset")),
             }
         }
         Ok(parsed)
@@ -169,20 +226,21 @@ mod tests {
     fn a_query_names_conditions_and_a_page() {
         let parse = |query| SubscriptionsQuery::parse(query).unwrap();
         let page = ListPage { limit: 100, offset: 0 };
-        let none = SubscriptionsQuery { filter: ChannelFilter::default(), page };
+        let sort = ChannelSort::Subscriptions;
+        let none = SubscriptionsQuery { filter: ChannelFilter::default(), sort, page };
         assert_eq!(parse(""), none);
         let filter = ChannelFilter {
             prefix: Some("prices.A".to_owned()),
             pattern: Some(Pattern::parse("prices.*").unwrap()),
         };
-        let query = "prefix=prices.A&pattern=prices.*&limit=1000&offset=10000";
-        assert_eq!(
-            parse(query),
-            SubscriptionsQuery { filter, page: ListPage { limit: 1000, offset: 10_000 } }
-        );
+        let query = "prefix=prices.A&pattern=prices.*&sort=rate&limit=1000&offset=10000";
+        let (sort, page) = (ChannelSort::Rate, ListPage { limit: 1000, offset: 10_000 });
+        assert_eq!(parse(query), SubscriptionsQuery { filter, sort, page });
+        assert_eq!(parse("sort=subscriptions"), none);
         for (query, words) in [
-            ("channel=a", "use prefix, pattern, limit, offset"),
+            ("channel=a", "use prefix, pattern, sort, limit, offset"),
             ("pattern=a..b", "`pattern`: "),
+            ("sort=listeners", "neither `subscriptions` nor `rate`"),
             ("limit=1001", "from 1 to 1000"),
             ("offset=10001", "from 0 to 10000"),
         ] {

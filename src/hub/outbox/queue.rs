@@ -148,13 +148,12 @@ impl Queues {
         self.bytes
     }
 
-    /// The number of publications in the queues, including those that have become gaps.
-    pub fn publications(&self) -> u64 {
+    /// The publications in the queues, and those that have become gaps, as they will count once they are written.
+    pub fn waiting(&self) -> DeliveryCounts {
+        let mut waiting = DeliveryCounts::default();
         let entries = self.queues.iter().flat_map(|queue| &queue.entries);
-        entries
-            .map(QueueEntry::delivery_counts)
-            .map(|DeliveryCounts { delivered, dropped }| delivered + dropped)
-            .sum()
+        entries.for_each(|entry| waiting += entry.delivery_counts());
+        waiting
     }
 
     /// How many publications newer ones of their key have replaced since the last call. Only a slow client has some.
