@@ -222,3 +222,106 @@ async fn the_history_says_who_has_ended_a_session_and_what_was_missed() {
     let end = ["changed disconnect", "closing disconnected 4511", "disconnected disconnected 4511"];
     assert_eq!(found[found.len() - 3..], end, "{body}");
 }
+
+#[tokio::test]
+async fn the_history_says_what_others_have_done_to_a_session() {
+    let edge = TestEdge::with(|config| {
+        on_loopback(config);
+        config.roles[1].control = true;
+    })
+    .await;
+    let (mut alice, session) = connected(&edge, "alice").await;
+    alice.subscribe("chat.a").await;
+    let operator = token_with(&json!({ "sub": "ops", "role": "admin" }));
+    let (admin, body) = (address(&edge), r#"{"channels":["chat.>"]}"#);
+    let post = format!(
+        "POST /users/alice/unsubscribe HTTP/1.1\r\nHost: {admin}\r\nAuthorization: Bearer {operator}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    assert_eq!(ask(&admin, post).await.status, 200);
+    alice.expect("unsubscribed").await;
+    let narrowed = json!({ "user": "alice", "deny": { "publish": ["chat.b"] } }).to_string();
+    let operator = edge.nats.operator().await;
+    operator.request("tidegate.revoke", narrowed.into()).await.unwrap();
+    // Publishing follows the revocation at the node, which answers once all shards have applied it.
+    alice.send(&json!({ "type": "publish", "id": 1, "channel": "chat.b", "data": 1 })).await;
+    alice.expect("error").await;
+    let body = session_of(&edge, &session).await;
+    let expected = [
+        "connected",
+        "subscribed chat.a",
+        "changed unsubscribe",
+        "unsubscribed chat.a",
+        "changed permissions_withdrawn",
+        "refused publish chat.b forbidden denied",
+    ];
+    assert_eq!(lines(&body["events"]), expected, "{body}");
+}
+
+#[tokio::test]
+async fn a_call_that_is_denied_is_found_by_its_user() {
+    let edge = TestEdge::with(on_loopback).await;
+    let body = r#"{"channel":"prices.A","data":1}"#;
+    let post = format!(
+        "POST /v1/publish HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        token("alice"),
+        body.len()
+    );
+    assert_eq!(ask(&edge.address(), post).await.status, 403);
+    let page = async || json_of(&edge, "/events?user=alice&event=refused").await;
+    eventually("the events are there", async || page().await["matching"] == 2).await;
+    let body = page().await;
+    let mut found = lines(&body["events"]);
+    found.sort();
+    assert_eq!(
+        found,
+        ["refused publish forbidden forbidden 403", "refused publish prices.A forbidden not_allowed"]
+    );
+    let events = body["events"].as_array().unwrap();
+    assert!(events.iter().all(|event| event.get("session").is_none()), "{body}");
+}
+
+#[tokio::test]
+async fn the_history_says_that_a_client_was_too_fast_or_did_not_read() {
+    let edge = TestEdge::with(|config| {
+        on_loopback(config);
+        config.limits.outbox_bytes = 256 * 1024;
+        config.limits.send_buffer_bytes = 16 * 1024;
+        (config.limits.commands_per_s, config.limits.commands_burst) = (1, 2);
+        config.classes.push(Class { kind: Kind::Buffer, ..class("chat.>") });
+    })
+    .await;
+    let bearer = format!("Authorization: Bearer {}\r\n", token("alice"));
+    let stream = RawClient::connect_small(&edge.address()).await.stream;
+    let mut client = RawClient::upgrade(stream, "/ws", &bearer).await;
+    let session = client.message().await["session"].as_str().unwrap().to_owned();
+    let subscribe = raw::text(r#"{"type":"subscribe","id":1,"channel":"chat.flood"}"#);
+    let ping = raw::text(r#"{"type":"ping","id":2}"#);
+    client.send(&[subscribe, ping.clone(), ping.clone(), ping].concat()).await;
+    for _ in 0..4 {
+        client.message().await;
+    }
+    let payload = format!("\"{}\"", "x".repeat(4000));
+    let nats = edge.nats.client().await;
+    for _ in 0..200 {
+        nats.publish("chat.flood", payload.clone().into()).await.unwrap();
+    }
+    nats.flush().await.unwrap();
+    eventually("the client has read nothing for a second", async || {
+        session_of(&edge, &session).await["stalled_ms"].as_u64() >= Some(1000)
+    })
+    .await;
+    let mut counted = 0;
+    while counted < 200 {
+        let message = client.message().await;
+        counted += message["dropped"].as_u64().unwrap_or(1);
+    }
+    let body = session_of(&edge, &session).await;
+    let events = body["events"].as_array().unwrap();
+    let of = |name: &str| events.iter().filter(|event| event["event"] == name).collect::<Vec<_>>();
+    assert_eq!(of("rate_limited").len(), 1, "{body}");
+    assert!(of("resumed")[0]["duration_ms"].as_u64() >= Some(1000), "{body}");
+    assert!(body["stalled_ms"].is_null() && body["last_message_at"].is_string(), "{body}");
+}
