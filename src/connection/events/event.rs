@@ -85,7 +85,7 @@ pub struct StoredEvent<'r> {
     /// When the first of the equal events was noted.
     pub at: Instant,
     pub session: SessionNumber,
-    /// How many equal events it stands for.
+    /// How many equal events it is.
     pub count: u32,
     /// What it is, as it was noted. `amount` is the sum of all.
     pub event: NewEvent<'r>,

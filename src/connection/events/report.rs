@@ -17,7 +17,7 @@ use crate::connection::events::event::StoredEvent;
 pub struct EventReport {
     /// When the first of equal events happened.
     pub at: SystemTime,
-    /// How many equal events it stands for.
+    /// How many equal events it is.
     pub count: u32,
     /// The id of the session, if it is about one.
     pub session: Option<Arc<str>>,
