@@ -65,7 +65,7 @@ async fn the_history_of_a_session_stays_when_the_client_has_gone() {
     ];
     assert_eq!(
         (lines(&body["events"]), &body["complete"]),
-        (expected.iter().map(ToString::to_string).collect(), &json!(true))
+        (expected.iter().map(|line| (*line).to_owned()).collect(), &json!(true))
     );
     let first = &body["events"][0];
     assert_eq!(
