@@ -2,6 +2,7 @@
 //! without waiting.
 
 pub mod channel_listeners;
+pub mod class_counts;
 pub mod collections;
 pub mod conflation;
 pub mod delays;

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use tidegate::hub::Hub;
 use tidegate::hub::Subscribe;
+use tidegate::hub::class_counts::ClassCounts;
 use tidegate::hub::delivery_batch::DeliveryBatch;
 use tidegate::hub::effects::Effects;
 use tidegate::hub::outbox::InFlight;
@@ -333,7 +334,13 @@ impl Node {
         for subscriber in self.effects.changed.drain(..) {
             subscriber.clear_changed();
             loop {
-                subscriber.take(self.now, WRITE_FRAMES, WRITE_BYTES, &mut self.in_flight);
+                subscriber.take(
+                    self.now,
+                    WRITE_FRAMES,
+                    WRITE_BYTES,
+                    &mut self.in_flight,
+                    &mut ClassCounts::default(),
+                );
                 if self.in_flight.is_empty() {
                     break;
                 }
@@ -349,7 +356,13 @@ impl Node {
         self.effects.urgent.clear();
         for subscriber in self.effects.changed.drain(..) {
             subscriber.clear_changed();
-            subscriber.take(self.now, WRITE_FRAMES, WRITE_BYTES, &mut self.in_flight);
+            subscriber.take(
+                self.now,
+                WRITE_FRAMES,
+                WRITE_BYTES,
+                &mut self.in_flight,
+                &mut ClassCounts::default(),
+            );
             let whole = frames.min(self.in_flight.len());
             subscriber.put_back(self.in_flight.drain(whole..), 0);
             self.sent +=

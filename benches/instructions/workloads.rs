@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate::hub::class_counts::ClassCounts;
 use tidegate::hub::outbox::limits::OutboxLimits;
 use tidegate::nats::message::Message;
 use tidegate::nats::read_only::Reader;
@@ -83,7 +84,7 @@ fn clear_outboxes(node: &mut Node) {
     for client in &node.clients {
         let mut in_flight = Vec::new();
         while {
-            client.subscriber.take(node.now, 63, 1 << 20, &mut in_flight);
+            client.subscriber.take(node.now, 63, 1 << 20, &mut in_flight, &mut ClassCounts::default());
             !in_flight.is_empty()
         } {
             in_flight.clear();

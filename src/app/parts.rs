@@ -298,7 +298,9 @@ pub fn listener_routes(
 /// What the admin listener shows of this configuration.
 pub fn admin_view(config: &Config, report: ConfigReport, routes: &[ListenerRoutes]) -> AdminView {
     let gates = routes.iter().map(|routes| Arc::clone(&routes.gate)).collect();
-    AdminView { gates, classes: config.classes.clone(), report }
+    let classes = config.classes.clone();
+    let class_patterns = Classes::new(classes.clone()).patterns().cloned().collect();
+    AdminView { gates, classes, class_patterns, report }
 }
 
 /// What the gates of all listeners have in common.

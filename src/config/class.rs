@@ -5,6 +5,7 @@ use std::time::Duration;
 use tidegate_document::diagnostic::ValueError;
 use tidegate_document::section::choose;
 use tidegate_protocol::class::Class;
+use tidegate_protocol::class::ClassNumber;
 use tidegate_protocol::class::FeedBy;
 use tidegate_protocol::class::KeyScope;
 use tidegate_protocol::class::Kind;
@@ -76,6 +77,7 @@ fn class(table: &ConfigTable<'_>) -> Option<Class> {
     }
     let scopes = [("subject", KeyScope::Subject), ("channel", KeyScope::Channel)];
     Some(Class {
+        number: ClassNumber::default(),
         feed,
         lane,
         key_scope: table.choice("key_scope", KeyScope::Subject, &scopes),

@@ -8,6 +8,7 @@ use tidegate_protocol::session::refused::RefusedMessage;
 use crate::connection::Connection;
 use crate::connection::Stage;
 use crate::connection::counts::DropReason;
+use crate::hub::class_counts::ClassCounts;
 
 impl Connection {
     pub(super) fn count(&self, delivery_counts: DeliveryCounts) {
@@ -21,9 +22,11 @@ impl Connection {
     }
 
     /// Counts publications that are dropped because their subscription or the connection ends.
-    pub(super) fn count_ended(&self, dropped: u64) {
-        self.count(DeliveryCounts::dropped(dropped));
-        self.context.counts.count_dropped(DropReason::Ended, dropped);
+    pub(super) fn count_ended(&self, mut dropped: ClassCounts) {
+        self.count(DeliveryCounts::dropped(dropped.total()));
+        for (class, dropped) in dropped.drain() {
+            self.context.counts.count_dropped(class, DropReason::Ended, dropped);
+        }
     }
 
     /// Counts a message that was answered with an error.
@@ -35,18 +38,18 @@ impl Connection {
     /// Counts publications that newer ones have replaced in the outbox.
     #[inline]
     pub(super) fn count_conflated(&self) {
-        let conflated = self.subscriber.take_conflated();
-        if conflated > 0 {
-            self.context.counts.count_dropped(DropReason::Conflated, conflated);
-        }
+        self.subscriber.take_conflated(|(class, conflated)| {
+            self.context.counts.count_dropped(class, DropReason::Conflated, conflated);
+        });
     }
 
     /// The same, and those that newer ones have replaced while `max_rate_ms` delayed them.
     pub(super) fn count_all_conflated(&self) {
         self.count_conflated();
         if self.subscriber.is_rate_limited() {
-            let conflated = self.subscriber.take_delayed_conflated();
-            self.context.counts.count_dropped(DropReason::Conflated, conflated);
+            self.subscriber.take_delayed_conflated(|(class, conflated)| {
+                self.context.counts.count_dropped(class, DropReason::Conflated, conflated);
+            });
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
 
+use tidegate_protocol::class::ClassNumber;
 use tidegate_protocol::message::GapCause;
 
 use crate::connection::outbox_levels::OutboxLevels;
@@ -88,6 +89,9 @@ impl DropReason {
     }
 }
 
+/// The publications that clients did not get, in the order of [`DropReason::all`].
+pub type DroppedCounts = [u64; DropReason::COUNT];
+
 /// A number that one thread counts.
 #[derive(Debug, Default)]
 struct PlainCounter(Cell<u64>);
@@ -106,7 +110,8 @@ pub struct ShardCounts {
     ended: [PlainCounter; TransportKind::COUNT],
     closed: RefCell<BTreeMap<(u16, &'static str), u64>>,
     delivered: [PlainCounter; TransportKind::COUNT],
-    dropped: [PlainCounter; DropReason::COUNT],
+    /// By class.
+    dropped: RefCell<Vec<DroppedCounts>>,
     gaps: [PlainCounter; GapCause::ALL.len()],
     bytes_sent: PlainCounter,
     with_gaps: Cell<u64>,
@@ -133,7 +138,8 @@ pub struct ShardCountsReport {
     /// By close code and reason.
     pub closed: Vec<((u16, &'static str), u64)>,
     pub delivered: [u64; TransportKind::COUNT],
-    pub dropped: [u64; DropReason::COUNT],
+    /// By the number of their class.
+    pub dropped: Vec<DroppedCounts>,
     pub gaps: [u64; GapCause::ALL.len()],
     pub bytes_sent: u64,
     /// Open connections that have had a gap.
@@ -171,15 +177,19 @@ impl ShardCounts {
         self.delivered[transport as usize].add(delivered);
     }
 
-    /// Counts publications that a client did not get.
-    pub fn count_dropped(&self, reason: DropReason, dropped: u64) {
-        self.dropped[reason.place()].add(dropped);
+    /// Counts publications of a class that a client did not get.
+    pub fn count_dropped(&self, class: ClassNumber, reason: DropReason, dropped: u64) {
+        let (mut all, class) = (self.dropped.borrow_mut(), usize::from(class.0));
+        if all.len() <= class {
+            all.resize(class + 1, DroppedCounts::default());
+        }
+        all[class][reason.place()] += dropped;
     }
 
-    /// Counts a gap of a subscription and the publications that were dropped for it.
-    pub fn count_gap(&self, cause: GapCause, dropped: u64) {
+    /// Counts a gap of a subscription and the publications of its class that were dropped for it.
+    pub fn count_gap(&self, class: ClassNumber, cause: GapCause, dropped: u64) {
         self.gaps[cause as usize].add(1);
-        self.count_dropped(DropReason::Gap(cause), dropped);
+        self.count_dropped(class, DropReason::Gap(cause), dropped);
     }
 
     /// Counts bytes that were written to a socket.
@@ -258,7 +268,7 @@ impl ShardCounts {
             open,
             closed: self.closed.borrow().iter().map(|(end, count)| (*end, *count)).collect(),
             delivered: self.delivered.each_ref().map(number),
-            dropped: self.dropped.each_ref().map(number),
+            dropped: self.dropped.borrow().clone(),
             gaps: self.gaps.each_ref().map(number),
             bytes_sent: self.bytes_sent.0.get(),
             with_gaps: self.with_gaps.get(),
@@ -317,16 +327,19 @@ mod tests {
     #[test]
     fn each_reason_and_cause_has_its_own_counter() {
         let counts = ShardCounts::default();
+        let [plain, other] = [0, 2].map(ClassNumber);
         for (number, reason) in (1..).zip(DropReason::all()) {
-            counts.count_dropped(reason, number);
+            counts.count_dropped(other, reason, number);
         }
-        assert_eq!(counts.report().dropped, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+        let none = DroppedCounts::default();
+        assert_eq!(counts.report().dropped, [none, none, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]]);
         let names: BTreeSet<_> = DropReason::all().map(DropReason::name).collect();
         assert_eq!(names.len(), DropReason::COUNT);
-        counts.count_gap(GapCause::Nats, 5);
-        counts.count_gap(GapCause::Nats, 0);
+        counts.count_gap(other, GapCause::Nats, 5);
+        counts.count_gap(plain, GapCause::Nats, 7);
         let report = counts.report();
-        assert_eq!((report.gaps, report.dropped[2]), ([0, 0, 2, 0, 0, 0, 0], 3 + 5));
+        let of_nats = [plain, other].map(|class| report.dropped[usize::from(class.0)][2]);
+        assert_eq!((report.gaps, of_nats), ([0, 0, 2, 0, 0, 0, 0], [7, 3 + 5]));
     }
 
     #[test]

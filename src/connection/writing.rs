@@ -17,6 +17,7 @@ use crate::connection::Stage;
 use crate::connection::counts::DropReason;
 use crate::connection::websocket::MAX_FRAMES;
 use crate::hooks::fault_point;
+use crate::hub::class_counts::ClassCounts;
 use crate::hub::outbox::InFlight;
 use crate::hub::outbox::split;
 
@@ -67,10 +68,12 @@ impl Connection {
         self.count_conflated();
         let mut taken = self.context.taken.take();
         taken.clear();
-        let mut delivery_counts = self.subscriber.take(now, WRITE_FRAMES, WRITE_BYTES, &mut taken);
+        let mut unannounced = ClassCounts::default();
+        let mut delivery_counts =
+            self.subscriber.take(now, WRITE_FRAMES, WRITE_BYTES, &mut taken, &mut unannounced);
+        self.count_unannounced(unannounced);
         if taken.is_empty() {
             self.context.taken.set(taken);
-            self.count_unannounced(delivery_counts.dropped);
             self.count(delivery_counts);
             return self.on_outbox_empty(now);
         }
@@ -78,14 +81,14 @@ impl Connection {
         let mut joined = self.context.write_buffer.take();
         let written = self.transport.write(&taken, &mut joined);
         self.context.write_buffer.set(joined);
-        let (mut has_more, mut announced) = (written.is_ok(), 0);
+        let mut has_more = written.is_ok();
         match written {
             Ok(written) => {
                 let (whole, offset) = split(taken.iter().map(|taken| taken.bytes().len()), written);
                 self.context.counts.count_sent(written);
                 let is_full = whole < taken.len();
                 if delivery_counts.dropped > 0 {
-                    announced = self.count_gaps(&taken[..whole + usize::from(offset > 0)]);
+                    self.count_gaps(&taken[..whole + usize::from(offset > 0)]);
                 }
                 if is_full {
                     delivery_counts -= self.subscriber.put_back(taken.drain(whole..), offset);
@@ -105,29 +108,26 @@ impl Connection {
                 self.on_write_error(&error, now);
             }
         }
-        self.count_unannounced(delivery_counts.dropped - announced);
         self.count(delivery_counts);
         taken.clear();
         self.context.taken.set(taken);
         has_more
     }
 
-    /// Counts the gaps among these entries. Returns how many publications are missing in them.
+    /// Counts the gaps among these entries.
     #[cold]
-    fn count_gaps(&self, written: &[InFlight]) -> u64 {
-        let gaps = written.iter().filter_map(InFlight::gap);
-        gaps.map(|(cause, dropped)| {
-            self.context.counts.count_gap(cause, dropped);
+    fn count_gaps(&self, written: &[InFlight]) {
+        for (class, cause, dropped) in written.iter().filter_map(InFlight::gap) {
+            self.context.counts.count_gap(class, cause, dropped);
             self.note_gap(cause, dropped);
-            dropped
-        })
-        .sum()
+        }
     }
 
     /// Counts publications in gaps that the client's vocabulary has no message for.
-    fn count_unannounced(&self, dropped: u64) {
-        if dropped > 0 {
-            self.context.counts.count_dropped(DropReason::Unannounced, dropped);
+    #[inline]
+    fn count_unannounced(&self, mut unannounced: ClassCounts) {
+        for (class, dropped) in unannounced.drain() {
+            self.context.counts.count_dropped(class, DropReason::Unannounced, dropped);
         }
     }
 

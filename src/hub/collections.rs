@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use std::time::Instant;
 
+use tidegate_protocol::class::ClassNumber;
 use tidegate_protocol::class::Priority;
 use tidegate_protocol::elements::CollectionId;
 use tidegate_protocol::elements::select::Sent;
@@ -27,8 +28,9 @@ struct Collection {
     number: u32,
     id: CollectionId,
     group: Box<str>,
-    /// The subscription that changed last, for gaps.
+    /// The subscription that changed last, for gaps, and its class, for counts.
     subscription: SubscriptionId,
+    class: ClassNumber,
     /// The most urgent one of what has changed.
     priority: Priority,
     state: CollectionState,
@@ -67,6 +69,7 @@ pub struct Change<'c> {
     pub id: CollectionId,
     pub group: &'c str,
     pub subscription: SubscriptionId,
+    pub class: ClassNumber,
     pub priority: Priority,
     /// The shortest time between two messages.
     pub interval: Option<Duration>,
@@ -78,7 +81,7 @@ pub struct Change<'c> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
     /// Append an entry with this number to the outbox.
-    Now(u32, Priority),
+    Now(u32, ClassNumber, Priority),
     /// Wait until then.
     At(Instant),
     /// The collection is due already.
@@ -91,6 +94,7 @@ pub struct DueCollection {
     pub id: CollectionId,
     pub group: Box<str>,
     pub subscription: SubscriptionId,
+    pub class: ClassNumber,
     /// Whether to send the elements even if none of them is new.
     pub is_forced: bool,
     /// Whether the client is still to be told of lost elements.
@@ -117,7 +121,7 @@ impl Collections {
         let at = known.unwrap_or_else(|| self.add(change));
         let Some(collection) = self.all.get_mut(at) else { return Due::Already };
         collection.is_forced |= change.is_forced;
-        collection.subscription = change.subscription;
+        (collection.subscription, collection.class) = (change.subscription, change.class);
         let due = change.interval.zip(collection.last).map(|(interval, last)| last + interval);
         let due = due.filter(|due| *due > now);
         let is_more_urgent =
@@ -134,7 +138,7 @@ impl Collections {
             }
             (CollectionState::Queued, _) | (CollectionState::Idle | CollectionState::Delayed(_), None) => {
                 match collection.queue() {
-                    Some((number, priority)) => Due::Now(number, priority),
+                    Some((number, class, priority)) => Due::Now(number, class, priority),
                     None => Due::Already,
                 }
             }
@@ -149,6 +153,7 @@ impl Collections {
             id: change.id,
             group: change.group.into(),
             subscription: change.subscription,
+            class: change.class,
             priority: change.priority,
             state: CollectionState::Idle,
             entries: [false; 3],
@@ -170,9 +175,10 @@ impl Collections {
         collection.state = CollectionState::Idle;
         let is_forced = std::mem::take(&mut collection.is_forced);
         collection.last = Some(now);
-        let Collection { id, ref group, subscription, progress: Progress { sent, untold }, .. } = *collection;
+        let Collection { id, ref group, subscription, class, progress: Progress { sent, untold }, .. } =
+            *collection;
         let has_untold = untold != LostElements::default();
-        Some(DueCollection { id, group: group.clone(), subscription, is_forced, has_untold, sent })
+        Some(DueCollection { id, group: group.clone(), subscription, class, is_forced, has_untold, sent })
     }
 
     /// None of the elements up to the number `newest` is for this client: no message is sent.
@@ -224,7 +230,11 @@ impl Collections {
     }
 
     /// The entries of delayed collections that are due. With `group`, all of that group are.
-    pub fn release(&mut self, now: Option<Instant>, group: Option<&str>) -> Vec<(u32, Priority)> {
+    pub fn release(
+        &mut self,
+        now: Option<Instant>,
+        group: Option<&str>,
+    ) -> Vec<(u32, ClassNumber, Priority)> {
         let mut released = Vec::new();
         for collection in &mut self.all {
             let CollectionState::Delayed(due) = collection.state else { continue };
@@ -244,10 +254,10 @@ impl Collections {
         delayed.min()
     }
 
-    /// How many collections `max_rate_ms` holds back.
-    pub fn delayed(&self) -> usize {
+    /// The classes of the collections that `max_rate_ms` holds back.
+    pub fn delayed(&self) -> impl Iterator<Item = ClassNumber> {
         let is_delayed = |collection: &&Collection| matches!(collection.state, CollectionState::Delayed(_));
-        self.all.iter().filter(is_delayed).count()
+        self.all.iter().filter(is_delayed).map(|collection| collection.class)
     }
 
     /// The client has left all channels of a group. Returns its entries, which are to be removed from the outbox.
@@ -270,9 +280,9 @@ impl Collections {
 
 impl Collection {
     /// An entry is due. Returns it if the outbox does not have it.
-    fn queue(&mut self) -> Option<(u32, Priority)> {
+    fn queue(&mut self) -> Option<(u32, ClassNumber, Priority)> {
         self.state = CollectionState::Queued;
         let has_entry = std::mem::replace(&mut self.entries[self.priority as usize], true);
-        (!has_entry).then_some((self.number, self.priority))
+        (!has_entry).then_some((self.number, self.class, self.priority))
     }
 }

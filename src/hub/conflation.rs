@@ -29,8 +29,15 @@ pub struct ConflationSize {
     pub keys: usize,
     /// Bytes of the keys and of the waiting frames.
     pub bytes: usize,
-    /// Publications that newer ones have replaced, since this was read last.
-    pub conflated: u64,
+}
+
+/// The outcome of [`Conflation::offer`].
+#[derive(Debug)]
+pub struct Offered {
+    /// The publication, if it may be sent now.
+    pub delivery: Option<Rc<Delivery>>,
+    /// Whether an older one of its key is not sent any more.
+    pub has_replaced: bool,
 }
 
 impl Conflation {
@@ -43,35 +50,35 @@ impl Conflation {
         self.interval
     }
 
-    /// Returns the publication if it may be sent now. Otherwise it waits, and replaces an older one of its key. Updates
-    /// `size`. If there is no room up to `most`, the publication is not delayed.
+    /// Returns the publication if it may be sent now. Otherwise it waits. It replaces an older one of its key that waits.
+    /// Updates `size`. If there is no room up to `most`, the publication is not delayed.
     pub fn offer(
         &mut self,
         delivery: Rc<Delivery>,
         now: Instant,
         size: &mut ConflationSize,
         most: ConflationSize,
-    ) -> Option<Rc<Delivery>> {
+    ) -> Offered {
         if let Some(waiting) = self.keys.get_mut(&delivery.key) {
-            size.conflated += u64::from(waiting.is_some());
+            let has_replaced = waiting.is_some();
             let without = size.bytes - waiting.as_ref().map_or(0, |older| older.frame.len());
             let with = without + delivery.frame.len();
             if with > most.bytes {
                 size.bytes = without;
                 *waiting = None;
-                return Some(delivery);
+                return Offered { delivery: Some(delivery), has_replaced };
             }
             size.bytes = with;
             *waiting = Some(delivery);
-            return None;
+            return Offered { delivery: None, has_replaced };
         }
         let bytes = size.bytes + KEY_BYTES + delivery.key.len();
         if size.keys < most.keys && bytes <= most.bytes {
             self.keys.insert(Arc::clone(&delivery.key), None);
             self.releases.push_back((now + self.interval, Arc::clone(&delivery.key)));
-            *size = ConflationSize { keys: size.keys + 1, bytes, ..*size };
+            *size = ConflationSize { keys: size.keys + 1, bytes };
         }
-        Some(delivery)
+        Offered { delivery: Some(delivery), has_replaced: false }
     }
 
     /// The next waiting publication that is due.
@@ -87,7 +94,7 @@ impl Conflation {
                 None => {
                     self.keys.remove(&key);
                     let bytes = size.bytes - KEY_BYTES - key.len();
-                    *size = ConflationSize { keys: size.keys - 1, bytes, ..*size };
+                    *size = ConflationSize { keys: size.keys - 1, bytes };
                 }
             }
         }
@@ -124,7 +131,7 @@ impl Conflation {
     pub fn clear(mut self, size: &mut ConflationSize) {
         self.drop_waiting(size);
         let bytes: usize = self.keys.keys().map(|key| KEY_BYTES + key.len()).sum();
-        *size = ConflationSize { keys: size.keys - self.keys.len(), bytes: size.bytes - bytes, ..*size };
+        *size = ConflationSize { keys: size.keys - self.keys.len(), bytes: size.bytes - bytes };
     }
 
     /// How many publications wait.
@@ -144,7 +151,7 @@ mod tests {
     use tidegate_protocol::class::Priority;
     use tidegate_protocol::frame::Frame;
 
-    const ROOM: ConflationSize = ConflationSize { keys: 10, bytes: 10_000, conflated: 0 };
+    const ROOM: ConflationSize = ConflationSize { keys: 10, bytes: 10_000 };
 
     fn delivery(key: &str, text: &str) -> Rc<Delivery> {
         let frame = Frame::text(text.len(), |out| out.extend_from_slice(text.as_bytes()));
@@ -159,10 +166,12 @@ mod tests {
     fn the_newest_publication_of_each_key_is_sent_after_the_interval() {
         let (start, mut held) = (Instant::now(), ConflationSize::default());
         let mut conflation = Conflation::new(Duration::from_millis(100));
-        assert!(conflation.offer(delivery("a", "a1"), start, &mut held, ROOM).is_some());
-        assert!(conflation.offer(delivery("b", "b1"), start, &mut held, ROOM).is_some());
-        assert!(conflation.offer(delivery("a", "a2"), start, &mut held, ROOM).is_none());
-        assert!(conflation.offer(delivery("a", "a3"), start, &mut held, ROOM).is_none());
+        assert!(conflation.offer(delivery("a", "a1"), start, &mut held, ROOM).delivery.is_some());
+        assert!(conflation.offer(delivery("b", "b1"), start, &mut held, ROOM).delivery.is_some());
+        for (text, has_replaced) in [("a2", false), ("a3", true)] {
+            let offered = conflation.offer(delivery("a", text), start, &mut held, ROOM);
+            assert_eq!((offered.delivery.is_none(), offered.has_replaced), (true, has_replaced), "{text}");
+        }
         assert!(conflation.release(start + Duration::from_millis(99), &mut held).is_none());
         let later = start + Duration::from_millis(100);
         assert_eq!(conflation.waiting(), 1, "the newest of its key");
@@ -170,15 +179,15 @@ mod tests {
         assert_eq!(conflation.waiting(), 0);
         assert!(conflation.release(later, &mut held).is_none());
         assert!(
-            conflation.offer(delivery("b", "b2"), later, &mut held, ROOM).is_some(),
+            conflation.offer(delivery("b", "b2"), later, &mut held, ROOM).delivery.is_some(),
             "b was quiet for its interval"
         );
-        assert!(conflation.offer(delivery("a", "a4"), later, &mut held, ROOM).is_none());
+        assert!(conflation.offer(delivery("a", "a4"), later, &mut held, ROOM).delivery.is_none());
         let later = later + Duration::from_millis(100);
         assert_eq!(conflation.release(later, &mut held).map(|d| text(&d)), Some("a4".into()));
         assert!(conflation.release(later + Duration::from_secs(1), &mut held).is_none());
         assert_eq!(conflation.next_release(), None, "nothing is kept of keys that are quiet");
-        assert_eq!(held, ConflationSize { conflated: 1, ..ConflationSize::default() }, "a3 has replaced a2");
+        assert_eq!(held, ConflationSize::default());
     }
 
     #[test]
@@ -186,10 +195,10 @@ mod tests {
         let (start, mut held) = (Instant::now(), ConflationSize::default());
         let mut conflation = Conflation::new(Duration::from_secs(1));
         let most = ConflationSize { keys: 1, ..ROOM };
-        assert!(conflation.offer(delivery("a", "1"), start, &mut held, most).is_some());
-        assert!(conflation.offer(delivery("b", "1"), start, &mut held, most).is_some());
-        assert!(conflation.offer(delivery("b", "2"), start, &mut held, most).is_some());
-        assert!(conflation.offer(delivery("a", "2"), start, &mut held, most).is_none());
+        assert!(conflation.offer(delivery("a", "1"), start, &mut held, most).delivery.is_some());
+        assert!(conflation.offer(delivery("b", "1"), start, &mut held, most).delivery.is_some());
+        assert!(conflation.offer(delivery("b", "2"), start, &mut held, most).delivery.is_some());
+        assert!(conflation.offer(delivery("a", "2"), start, &mut held, most).delivery.is_none());
     }
 
     #[test]
@@ -198,19 +207,19 @@ mod tests {
         let mut conflation = Conflation::new(Duration::from_secs(1));
         let key = KEY_BYTES + 1;
         let mut offer = |text: &str, bytes| {
-            let offered = conflation
-                .offer(delivery("a", text), start, &mut held, ConflationSize { bytes, ..ROOM })
-                .is_some();
-            (offered, held)
+            let most = ConflationSize { bytes, ..ROOM };
+            let Offered { delivery, has_replaced } =
+                conflation.offer(delivery("a", text), start, &mut held, most);
+            (delivery.is_some(), has_replaced, held)
         };
-        let load = |bytes, conflated| ConflationSize { keys: 1, bytes, conflated };
-        assert_eq!(offer("1", key - 1), (true, ConflationSize::default()), "no room for the key");
-        assert_eq!(offer("1", key), (true, load(key, 0)));
-        assert_eq!(offer("two", key + 4), (true, load(key, 0)), "its frame has five bytes");
-        assert_eq!(offer("two", key + 5), (false, load(key + 5, 0)));
-        assert_eq!(offer("four", key + 5), (true, load(key, 1)), "what waited is older");
-        assert_eq!(offer("x", key + 5), (false, load(key + 3, 1)));
-        assert_eq!(offer("y", key + 3), (false, load(key + 3, 2)), "it takes the place of x");
+        let load = |bytes| ConflationSize { keys: 1, bytes };
+        assert_eq!(offer("1", key - 1), (true, false, ConflationSize::default()), "no room for the key");
+        assert_eq!(offer("1", key), (true, false, load(key)));
+        assert_eq!(offer("two", key + 4), (true, false, load(key)), "its frame has five bytes");
+        assert_eq!(offer("two", key + 5), (false, false, load(key + 5)));
+        assert_eq!(offer("four", key + 5), (true, true, load(key)), "what waited is older");
+        assert_eq!(offer("x", key + 5), (false, false, load(key + 3)));
+        assert_eq!(offer("y", key + 3), (false, true, load(key + 3)), "it takes the place of x");
         let turn = start + Duration::from_secs(1);
         assert_eq!(conflation.release(turn, &mut held).map(|d| text(&d)), Some("y".into()));
         assert!(conflation.release(turn + Duration::from_secs(1), &mut held).is_none());
@@ -227,9 +236,9 @@ mod tests {
         let later = start + Duration::from_secs(4);
         let released: Vec<_> = conflation.release_all(later, &mut held).iter().map(|d| text(d)).collect();
         assert_eq!(released, ["3", "2"], "in the order of their turns");
-        assert_eq!(held, ConflationSize { keys: 3, bytes: 3 * (KEY_BYTES + 1), conflated: 1 });
+        assert_eq!(held, ConflationSize { keys: 3, bytes: 3 * (KEY_BYTES + 1) });
         assert!(conflation.release_all(later, &mut held).is_empty());
-        assert!(conflation.offer(delivery("a", "4"), later, &mut held, ROOM).is_none());
+        assert!(conflation.offer(delivery("a", "4"), later, &mut held, ROOM).delivery.is_none());
         assert!(conflation.release(later + Duration::from_secs(9), &mut held).is_none());
         let turn = later + Duration::from_secs(10);
         assert_eq!(conflation.release(turn, &mut held).map(|d| text(&d)), Some("4".into()));
@@ -246,8 +255,8 @@ mod tests {
         }
         assert_eq!(conflation.drop_waiting(&mut held), 2);
         assert_eq!((conflation.drop_waiting(&mut held), conflation.waiting()), (0, 0));
-        assert_eq!(held, ConflationSize { keys: 3, bytes: 3 * (KEY_BYTES + 1), conflated: 1 });
-        assert!(conflation.offer(delivery("a", "3"), start, &mut held, ROOM).is_none());
+        assert_eq!(held, ConflationSize { keys: 3, bytes: 3 * (KEY_BYTES + 1) });
+        assert!(conflation.offer(delivery("a", "3"), start, &mut held, ROOM).delivery.is_none());
         let turn = start + Duration::from_secs(1);
         assert_eq!(conflation.release(turn, &mut held).map(|d| text(&d)), Some("3".into()));
         assert!(conflation.release(turn, &mut held).is_none());

@@ -4,18 +4,23 @@ use std::cell::Cell;
 use std::fmt;
 use std::time::Instant;
 
+use tidegate_protocol::class::ClassNumber;
+
+use crate::hub::class_counts::ClassCounts;
 use crate::hub::conflation::ConflationSize;
 
 /// What the subscriptions with a `max_rate_ms` have together. One word, because most subscribers have none.
 #[derive(Default)]
 pub struct Delays(Cell<Option<Box<State>>>);
 
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 struct State {
     /// Their earliest release, so that a flush does not search all of them.
     next_release: NextRelease,
     /// The size of what they delay. The outbox may use that many bytes less.
     size: ConflationSize,
+    /// Publications that newer ones have replaced, until they are counted.
+    conflated: ClassCounts,
 }
 
 /// When the first delayed publication is released.
@@ -62,6 +67,22 @@ impl Delays {
         let bytes = state.size.bytes;
         self.0.set(Some(state));
         (result, bytes)
+    }
+
+    /// A newer publication of a class has replaced one that was delayed.
+    pub fn count_conflated(&self, class: ClassNumber) {
+        if let Some(mut state) = self.0.take() {
+            state.conflated.add(class, 1);
+            self.0.set(Some(state));
+        }
+    }
+
+    /// Calls `count` with the publications that newer ones have replaced since the last call.
+    pub fn take_conflated(&self, count: impl FnMut((ClassNumber, u64))) {
+        if let Some(mut state) = self.0.take() {
+            state.conflated.drain().for_each(count);
+            self.0.set(Some(state));
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tidegate_protocol::class::Class;
+use tidegate_protocol::class::ClassNumber;
 use tidegate_protocol::class::Priority;
 use tidegate_protocol::delivery_counts::DeliveryCounts;
 use tidegate_protocol::frame::Frame;
@@ -16,6 +17,7 @@ use tidegate_protocol::message::GapCause;
 use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::session::subscription::SubscriptionId;
 
+use crate::hub::class_counts::ClassCounts;
 use crate::hub::delivery_batch::DeliveryBatch;
 use crate::hub::outbox::entry::QueueEntry;
 use crate::hub::outbox::limits::OutboxLimits;
@@ -36,6 +38,7 @@ pub struct Outbox {
 #[derive(Clone, Copy, Debug)]
 pub struct Missing {
     pub subscription: SubscriptionId,
+    pub class: ClassNumber,
     /// How many publications are missing.
     pub dropped: u64,
     /// Why they are missing.
@@ -69,11 +72,13 @@ impl InFlight {
         }
     }
 
-    /// Why publications are missing here, and how many, if the entry is a gap.
-    pub fn gap(&self) -> Option<(GapCause, u64)> {
+    /// Of which class publications are missing here, why, and how many, if the entry is a gap.
+    pub fn gap(&self) -> Option<(ClassNumber, GapCause, u64)> {
         match &self.entry {
-            QueueEntry::Gap { cause, dropped, .. } => Some((*cause, *dropped)),
-            QueueEntry::Collected { lost, .. } => *lost,
+            QueueEntry::Gap { class, cause, dropped, .. } => Some((class.number, *cause, *dropped)),
+            QueueEntry::Collected { class, lost, .. } => {
+                lost.map(|(cause, dropped)| (*class, cause, dropped))
+            }
             QueueEntry::Reply(_)
             | QueueEntry::Delivery { .. }
             | QueueEntry::LastValue { .. }
@@ -170,16 +175,15 @@ impl Outbox {
         self.queues.waiting()
     }
 
-    /// The number of publications that wait for the socket, including those that have become gaps.
-    pub fn queued_publications(&self) -> u64 {
-        let DeliveryCounts { delivered, dropped } = self.waiting();
-        delivered + dropped
+    /// The publications that wait for the socket, including those that have become gaps.
+    pub fn queued_publications(&self) -> ClassCounts {
+        self.queues.publications()
     }
 
-    /// How many publications newer ones of their key have replaced since the last call.
+    /// The publications that newer ones of their key have replaced. Only for a slow client.
     #[inline]
-    pub fn take_conflated(&mut self) -> u64 {
-        self.queues.take_conflated()
+    pub fn conflated(&mut self) -> Option<&mut ClassCounts> {
+        self.queues.conflated()
     }
 
     /// Appends a reply of the session. Returns false if the outbox is full of replies: the client does not read, and
@@ -211,8 +215,8 @@ impl Outbox {
     }
 
     /// Appends the entry of a collection.
-    pub fn push_collected(&mut self, collection: u32, priority: Priority) {
-        self.queues.push_collected(collection, priority);
+    pub fn push_collected(&mut self, collection: u32, class: ClassNumber, priority: Priority) {
+        self.queues.push_collected(collection, class, priority);
     }
 
     /// Removes the entry of a collection.
@@ -258,8 +262,8 @@ impl Outbox {
             if expired.is_some() {
                 push_gap(expired.take(), taken, &render);
             }
-            if let QueueEntry::Collected { collection, .. } = entry {
-                let counts = take_collected(collection, priority, taken, &collect, &render);
+            if let QueueEntry::Collected { collection, class, .. } = entry {
+                let counts = take_collected((collection, class), priority, taken, &collect, &render);
                 bytes += counts.bytes;
                 delivery_counts += counts.delivery_counts;
                 continue;
@@ -301,9 +305,10 @@ impl Outbox {
             delivery_counts += entry.delivery_counts();
             match entry {
                 QueueEntry::Rest(rest) => self.unfinished = Some(rest),
-                QueueEntry::Collected { collection, lost } => {
+                QueueEntry::Collected { collection, class, lost } => {
                     if give_back(collection, lost, priority) {
-                        self.queues.push_front(QueueEntry::Collected { collection, lost: None }, priority);
+                        let entry = QueueEntry::Collected { collection, class, lost: None };
+                        self.queues.push_front(entry, priority);
                     }
                 }
                 entry @ (QueueEntry::Reply(_)
@@ -343,7 +348,7 @@ struct TakenCollection {
 #[cold]
 #[inline(never)]
 fn take_collected(
-    collection: u32,
+    (collection, class): (u32, ClassNumber),
     priority: Priority,
     taken: &mut Vec<InFlight>,
     collect: &Collect<'_>,
@@ -354,13 +359,15 @@ fn take_collected(
     if let Some(frame) = collect(collection, priority, &mut missing) {
         counts.bytes = frame.len();
         counts.delivery_counts.delivered = 1;
-        let (entry, rendered) = (QueueEntry::Collected { collection, lost: None }, Some(Box::new(frame)));
+        let (entry, rendered) =
+            (QueueEntry::Collected { collection, class, lost: None }, Some(Box::new(frame)));
         taken.push(InFlight { entry, rendered, priority });
     }
-    for Missing { subscription, dropped, cause } in missing {
+    for missing in missing {
+        let Missing { class, dropped, cause, .. } = missing;
         counts.delivery_counts.dropped += dropped;
-        if let Some(frame) = render(Missing { subscription, dropped, cause }) {
-            let entry = QueueEntry::Collected { collection, lost: Some((cause, dropped)) };
+        if let Some(frame) = render(missing) {
+            let entry = QueueEntry::Collected { collection, class, lost: Some((cause, dropped)) };
             taken.push(InFlight { entry, rendered: Some(Box::new(frame)), priority });
         }
     }
@@ -374,15 +381,15 @@ fn push_gap(
     render: &impl Fn(Missing) -> Option<Frame>,
 ) {
     let Some((entry, priority)) = gap else { return };
-    let QueueEntry::Gap { subscription, dropped, cause, .. } = entry else { return };
-    let Some(frame) = render(Missing { subscription, dropped, cause }) else { return };
+    let QueueEntry::Gap { subscription, dropped, cause, class, .. } = entry else { return };
+    let Some(frame) = render(Missing { subscription, class: class.number, dropped, cause }) else { return };
     taken.push(InFlight { entry, rendered: Some(Box::new(frame)), priority });
 }
 
 /// Puts back the unwritten publications of a partly written entry. Returns how many they are, and the rest of the frame
 /// that is partly written.
 fn put_back_partial(queues: &mut Queues, partial: &InFlight, offset: usize) -> (u64, Bytes) {
-    let QueueEntry::Coalesced { coalesced, subscription, overflow, home } = &partial.entry else {
+    let QueueEntry::Coalesced { coalesced, subscription, class } = &partial.entry else {
         return (0, partial.rest(offset));
     };
     let (whole, offset) = split(coalesced.deliveries().iter().map(|delivery| delivery.frame.len()), offset);
@@ -390,8 +397,8 @@ fn put_back_partial(queues: &mut Queues, partial: &InFlight, offset: usize) -> (
     let unwritten = &coalesced.deliveries()[whole + usize::from(cut.is_some())..];
     for delivery in unwritten.iter().rev() {
         let delivery = Rc::clone(delivery);
-        let (subscription, overflow, home) = (*subscription, *overflow, *home);
-        queues.push_front(QueueEntry::Delivery { delivery, subscription, overflow, home }, partial.priority);
+        let (subscription, class) = (*subscription, *class);
+        queues.push_front(QueueEntry::Delivery { delivery, subscription, class }, partial.priority);
     }
     let unfinished = cut.map(|delivery| Bytes::copy_from_slice(&delivery.frame.as_bytes()[offset..]));
     (unwritten.len() as u64, unfinished.unwrap_or_default())

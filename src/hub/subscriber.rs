@@ -8,6 +8,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use tidegate_protocol::class::Class;
+use tidegate_protocol::class::ClassNumber;
 use tidegate_protocol::class::Priority;
 use tidegate_protocol::delivery_counts::DeliveryCounts;
 use tidegate_protocol::dialect::Dialect;
@@ -19,9 +20,11 @@ use tidegate_protocol::session::subscription::SubscriptionId;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::subscription_context::SubscriptionContext;
 
+use crate::hub::class_counts::ClassCounts;
 use crate::hub::collections::Collections;
 use crate::hub::conflation::Conflation;
 use crate::hub::conflation::ConflationSize;
+use crate::hub::conflation::Offered;
 use crate::hub::delays::Delays;
 use crate::hub::delays::NextRelease;
 use crate::hub::delivery_batch::DeliveryBatch;
@@ -224,6 +227,11 @@ impl Subscriber {
         self.members.borrow().iter().any(is_wanted)
     }
 
+    /// The number of a subscription's class. That of the default class if it does not exist.
+    pub fn class_of(&self, id: SubscriptionId) -> ClassNumber {
+        self.with_member(id, |member| member.class.number).unwrap_or_default()
+    }
+
     /// The ids of all subscriptions.
     pub fn member_ids(&self) -> Vec<SubscriptionId> {
         self.map_members(|member| member.id)
@@ -256,10 +264,14 @@ impl Subscriber {
             match &mut extras.conflation {
                 Some(conflation) => {
                     let OutboxLimits { bytes, frames } = self.outbox.borrow().limits();
-                    let most = ConflationSize { keys: frames, bytes: bytes / 2, conflated: 0 };
-                    let offered = self.with_conflation_size(|size| conflation.offer(own, now, size, most));
+                    let most = ConflationSize { keys: frames, bytes: bytes / 2 };
+                    let offer = |size: &mut _| conflation.offer(own, now, size, most);
+                    let Offered { delivery, has_replaced } = self.with_conflation_size(offer);
+                    if has_replaced {
+                        self.delays.count_conflated(class.number);
+                    }
                     self.note_release(conflation.next_release());
-                    offered
+                    delivery
                 }
                 None => Some(own),
             }
@@ -317,15 +329,17 @@ impl Subscriber {
 
     /// Drops the delayed publications of a subscription: they would arrive after the gap of a loss that happened later.
     /// Returns how many they were.
-    pub fn drop_delayed(&self, id: SubscriptionId) -> u64 {
-        if !self.is_rate_limited() {
-            return 0;
+    pub fn drop_delayed(&self, id: SubscriptionId) -> ClassCounts {
+        let mut dropped = ClassCounts::default();
+        if self.is_rate_limited() {
+            self.with_member(id, |member| {
+                let class = member.class.number;
+                let Some(conflation) = member.conflation_mut() else { return };
+                let waiting = self.with_conflation_size(|size| conflation.drop_waiting(size));
+                dropped.add(class, waiting as u64);
+            });
         }
-        let forgotten = self.with_member(id, |member| {
-            let conflation = member.conflation_mut()?;
-            Some(self.with_conflation_size(|size| conflation.drop_waiting(size)) as u64)
-        });
-        forgotten.flatten().unwrap_or_default()
+        dropped
     }
 
     /// Whether a subscription has a `max_rate_ms`. If so, a publication may change [`Subscriber::next_release`].
@@ -370,24 +384,32 @@ impl Subscriber {
         }
     }
 
-    /// The number of publications that `max_rate_ms` delays.
-    pub fn delayed(&self) -> u64 {
-        let members = self.members.borrow();
-        let collected = self.collections.borrow().as_ref().map_or(0, |collections| collections.delayed());
-        let waiting: usize = members.iter().filter_map(Member::conflation).map(Conflation::waiting).sum();
-        (waiting + collected) as u64
+    /// The publications that `max_rate_ms` delays.
+    pub fn delayed(&self) -> ClassCounts {
+        let mut counts = ClassCounts::default();
+        for member in self.members.borrow().iter() {
+            if let Some(conflation) = member.conflation() {
+                counts.add(member.class.number, conflation.waiting() as u64);
+            }
+        }
+        if let Some(collections) = &*self.collections.borrow() {
+            collections.delayed().for_each(|class| counts.add(class, 1));
+        }
+        counts
     }
 
-    /// How many publications newer ones of their key have replaced in the outbox since the last call. Elements of
-    /// collections do not count.
+    /// Calls `count` with the publications that newer ones of their key have replaced in the outbox since the last call.
+    /// Elements of collections do not count.
     #[inline]
-    pub fn take_conflated(&self) -> u64 {
-        self.outbox.borrow_mut().take_conflated()
+    pub fn take_conflated(&self, count: impl FnMut((ClassNumber, u64))) {
+        if let Some(conflated) = self.outbox.borrow_mut().conflated() {
+            conflated.drain().for_each(count);
+        }
     }
 
     /// The same while `max_rate_ms` delayed them. Only for subscribers with [`Subscriber::is_rate_limited`].
-    pub fn take_delayed_conflated(&self) -> u64 {
-        self.delays.with_size(|size| std::mem::take(&mut size.conflated)).0
+    pub fn take_delayed_conflated(&self, count: impl FnMut((ClassNumber, u64))) {
+        self.delays.take_conflated(count);
     }
 
     /// Whether the outbox is half full although the client keeps up.
@@ -411,21 +433,31 @@ impl Subscriber {
         self.outbox.borrow().waiting()
     }
 
-    /// The number of publications that wait for the socket, including those that have become gaps.
-    pub fn queued_publications(&self) -> u64 {
+    /// The publications that wait for the socket, including those that have become gaps.
+    pub fn queued_publications(&self) -> ClassCounts {
         self.outbox.borrow().queued_publications()
     }
 
-    /// Moves the next frames to `taken`, as [`Outbox::take`] does, and encodes gaps in the client's dialect.
+    /// Moves the next frames to `taken`, as [`Outbox::take`] does, and encodes gaps in the client's dialect. Counts the
+    /// publications of gaps that it has no message for in `unannounced`.
     pub fn take(
         &self,
         now: Instant,
         max_frames: usize,
         max_bytes: usize,
         taken: &mut Vec<InFlight>,
+        unannounced: &mut ClassCounts,
     ) -> DeliveryCounts {
         self.collect_joined(now);
-        let render = |missing| self.render_gap(missing);
+        let unannounced = RefCell::new(unannounced);
+        let render = |missing: Missing| {
+            let (class, dropped) = (missing.class, missing.dropped);
+            let frame = self.render_gap(missing);
+            if frame.is_none() {
+                unannounced.borrow_mut().add(class, dropped);
+            }
+            frame
+        };
         let collect = |number, priority, missing: &mut Vec<Missing>| {
             self.render_collected(number, priority, now, missing)
         };

@@ -23,6 +23,7 @@ use tidegate_protocol::subject::Pattern;
 
 use crate::hub::Hub;
 use crate::hub::Subscribe;
+use crate::hub::class_counts::ClassCounts;
 use crate::hub::delivery_batch::DeliveryBatch;
 use crate::hub::effects::Effects;
 use crate::hub::outbox::limits::OutboxLimits;
@@ -85,7 +86,7 @@ fn text(frame: &[u8]) -> String {
 fn written(subscriber: &Subscriber) -> Vec<String> {
     let mut taken = Vec::new();
     subscriber.clear_changed();
-    subscriber.take(Instant::now(), 64, 100_000, &mut taken);
+    subscriber.take(Instant::now(), 64, 100_000, &mut taken, &mut ClassCounts::default());
     taken.iter().map(|taken| text(taken.bytes())).collect()
 }
 
@@ -217,7 +218,7 @@ fn a_half_full_outbox_is_urgent_unless_its_client_is_slow() {
     publish(&mut effects);
     assert_eq!(effects.urgent.drain(..).map(|subscriber| subscriber.owner.0).collect::<Vec<_>>(), [0]);
     let mut taken = Vec::new();
-    a.take(Instant::now(), 1, 100_000, &mut taken);
+    a.take(Instant::now(), 1, 100_000, &mut taken, &mut ClassCounts::default());
     a.put_back(taken.drain(..), 0);
     (0..1000).for_each(|_| publish(&mut effects));
     assert!(effects.urgent.is_empty(), "its socket has no room: it is flushed when it has");

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::cell::RefCell;
 use std::time::Duration;
 
-use tidegate_protocol::class::Kind;
+use tidegate_protocol::class::ClassNumber;
 use tidegate_protocol::moment::Moment;
 
 use crate::lane::shard_index::ShardIndex;
@@ -12,8 +12,8 @@ use crate::lane::shard_index::ShardIndex;
 /// The counts of one lane.
 #[derive(Debug, Default)]
 pub struct LaneCounts {
-    latest: Cell<u64>,
-    buffer: Cell<u64>,
+    /// By class.
+    publications: RefCell<Vec<u64>>,
     frames: Cell<u64>,
     connects: Cell<u64>,
     subscriptions: Cell<usize>,
@@ -40,8 +40,8 @@ impl FeedActivity {
 /// The numbers of a lane at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LaneReport {
-    /// Publications of NATS, by the kind of their class.
-    pub publications: [(Kind, u64); 2],
+    /// Publications of NATS, by the number of their class.
+    pub publications: Vec<u64>,
     /// Frames that were made of publications.
     pub frames: u64,
     /// How often both connections to NATS were up after they were not.
@@ -53,13 +53,13 @@ pub struct LaneReport {
 }
 
 impl LaneCounts {
-    /// Counts a publication of a class of this kind.
-    pub fn count_publication(&self, kind: Kind) {
-        let counter = match kind {
-            Kind::Latest => &self.latest,
-            Kind::Buffer => &self.buffer,
-        };
-        counter.set(counter.get() + 1);
+    /// Counts a publication of this class.
+    pub fn count_publication(&self, class: ClassNumber) {
+        let (mut all, class) = (self.publications.borrow_mut(), usize::from(class.0));
+        if all.len() <= class {
+            all.resize(class + 1, 0);
+        }
+        all[class] += 1;
     }
 
     /// Counts frames of one publication.
@@ -89,7 +89,7 @@ impl LaneCounts {
     /// The numbers of this moment.
     pub fn report(&self) -> LaneReport {
         LaneReport {
-            publications: [(Kind::Latest, self.latest.get()), (Kind::Buffer, self.buffer.get())],
+            publications: self.publications.borrow().clone(),
             frames: self.frames.get(),
             connects: self.connects.get(),
             subscriptions: self.subscriptions.get() as u64,
@@ -114,9 +114,7 @@ mod tests {
     #[test]
     fn a_report_has_what_was_counted() {
         let counts = LaneCounts::default();
-        [Kind::Latest, Kind::Buffer, Kind::Latest]
-            .into_iter()
-            .for_each(|kind| counts.count_publication(kind));
+        [2, 0, 2].map(ClassNumber).into_iter().for_each(|class| counts.count_publication(class));
         counts.count_frames(2);
         counts.count_frames(3);
         counts.count_connect();
@@ -125,7 +123,7 @@ mod tests {
         counts.count_lost(ShardIndex(0), 1);
         counts.count_lost(ShardIndex(2), 4);
         let expected = LaneReport {
-            publications: [(Kind::Latest, 2), (Kind::Buffer, 1)],
+            publications: vec![1, 0, 2],
             frames: 5,
             connects: 1,
             subscriptions: 7,

@@ -285,7 +285,7 @@ impl Feed {
             **silence = Silence { since: now, reported: false };
         }
         self.gap_reported = false;
-        encoder.counts().count_publication(self.class.kind);
+        encoder.counts().count_publication(self.class.number);
         self.messages = self.messages.wrapping_add(1);
         self.last_message = Some(now.0.into());
         if self.readers.is_empty() && !self.class.snapshot {

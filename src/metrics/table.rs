@@ -78,10 +78,10 @@ metrics! {
     ORIGIN_REJECTED: Counter "tidegate_origin_rejected_total" [] "Requests of pages whose origin is not allowed.";
     RATE_LIMITED: Counter "tidegate_rate_limited_total" ["limit"] "What limits have refused.";
 
-    PUBLICATIONS: Counter "tidegate_publications_total" ["class"] "Publications that NATS has sent to this node, by the kind of their class.";
+    PUBLICATIONS: Counter "tidegate_publications_total" ["class"] "Publications that NATS has sent to this node, by their class.";
     FRAMES_ENCODED: Counter "tidegate_frames_encoded_total" [] "Publications as they were encoded: once for each format, however many clients get them.";
     DELIVERED: Counter "tidegate_messages_delivered_total" ["transport"] "Publications that were written to sockets, once for each client.";
-    DROPPED: Counter "tidegate_messages_dropped_total" ["reason"] "Publications that a client did not get, once for each client.";
+    DROPPED: Counter "tidegate_messages_dropped_total" ["class", "reason"] "Publications that a client did not get, once for each client.";
     GAPS: Counter "tidegate_gaps_total" ["cause"] "Gaps: places where publications are missing in a subscription.";
     BYTES_SENT: Counter "tidegate_bytes_sent_total" [] "Bytes that were written to the sockets of connections, without TLS.";
     DELIVERY_LATENCY: Histogram "tidegate_delivery_latency_seconds" [] "From reading publications from NATS to the writes to all clients that have room: a sample of one in 16 batches.";

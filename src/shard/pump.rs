@@ -252,10 +252,10 @@ impl PumpTurn<'_> {
         // dropped too.
         self.notify(members, |member| {
             let subscription = member.subscription;
-            let forgotten = member.subscriber.drop_delayed(subscription);
+            let forgotten = member.subscriber.drop_delayed(subscription).total();
             let lost = dropped.unwrap_or_default() + forgotten;
             let delivery_counts = DeliveryCounts::dropped(lost);
-            self.context.counts.count_gap(cause, lost);
+            self.context.counts.count_gap(member.subscriber.class_of(subscription), cause, lost);
             if let Some(connection) = self.connections.of(&member.subscriber) {
                 connection.note_gap(cause, lost);
             }

@@ -214,11 +214,11 @@ async fn metrics_count_exactly_what_clients_get() {
             ("tidegate_connections{transport=\"websocket\"}", 2.0),
             ("tidegate_connections_opened_total{transport=\"websocket\"}", 2.0),
             ("tidegate_subscriptions", 3.0),
-            ("tidegate_publications_total{class=\"buffer\"}", 5.0),
-            ("tidegate_publications_total{class=\"latest\"}", 1.0),
+            ("tidegate_publications_total{class=\">\"}", 5.0),
+            ("tidegate_publications_total{class=\"prices.>\"}", 1.0),
             ("tidegate_frames_encoded_total", 6.0),
             ("tidegate_messages_delivered_total{transport=\"websocket\"}", 11.0),
-            ("tidegate_messages_dropped_total{reason=\"slow\"}", 0.0),
+            ("tidegate_messages_dropped_total{class=\">\",reason=\"slow\"}", 0.0),
             ("tidegate_handshake_duration_seconds_count", 2.0),
             ("tidegate_sockets", 2.0),
             ("tidegate_ready", 1.0),
@@ -273,7 +273,7 @@ async fn metrics_count_what_a_slow_client_does_not_get() {
         nats.publish("chat.flood", payload.clone().into()).await.unwrap();
     }
     nats.flush().await.unwrap();
-    has(&edge, &[("tidegate_publications_total{class=\"buffer\"}", 600.0)]).await;
+    has(&edge, &[("tidegate_publications_total{class=\"chat.>\"}", 600.0)]).await;
     let (mut delivered, mut dropped, mut gaps) = (0, 0, 0);
     while delivered + dropped < count {
         let message = sleeper.message().await;
@@ -293,8 +293,8 @@ async fn metrics_count_what_a_slow_client_does_not_get() {
         &edge,
         &[
             ("tidegate_messages_delivered_total{transport=\"websocket\"}", delivered),
-            ("tidegate_messages_dropped_total{reason=\"slow\"}", dropped),
-            ("tidegate_messages_dropped_total{reason=\"unannounced\"}", 0.0),
+            ("tidegate_messages_dropped_total{class=\"chat.>\",reason=\"slow\"}", dropped),
+            ("tidegate_messages_dropped_total{class=\"chat.>\",reason=\"unannounced\"}", 0.0),
             ("tidegate_gaps_total{cause=\"slow\"}", gaps),
         ],
     )

@@ -76,7 +76,7 @@ async fn alerts_fire_for_slow_clients_and_for_lost_publications() {
         nats.publish("chat.flood", payload.clone().into()).await.unwrap();
     }
     nats.flush().await.unwrap();
-    has(&edge, &[("tidegate_publications_total{class=\"buffer\"}", 600.0)]).await;
+    has(&edge, &[("tidegate_publications_total{class=\"chat.>\"}", 600.0)]).await;
     while reader.message().await["type"] != "gap" {}
     prometheus.fires("TidegateSlowClients", &instance, nothing).await;
     prometheus.fires("TidegateOutboxesFull", &instance, nothing).await;

@@ -65,7 +65,7 @@ async fn what_newer_publications_replace_is_counted_apart_from_losses() {
     let edge = TestEdge::with(small).await;
     let mut sleeper = sleeper(&edge, "prices.*").await;
     flood(&edge, "prices.A", "prices.B").await;
-    has(&edge, &[("tidegate_publications_total{class=\"latest\"}", f64::from(FLOOD + 1))]).await;
+    has(&edge, &[("tidegate_publications_total{class=\"prices.>\"}", f64::from(FLOOD + 1))]).await;
     let blocked = text(&edge).await;
     let (bytes, p99) = (waiting(&blocked), value(&blocked, "tidegate_outbox_p99_bytes"));
     assert!(bytes > 0.0 && (bytes..2.0 * bytes).contains(&p99), "{bytes} {p99}");
@@ -78,8 +78,11 @@ async fn what_newer_publications_replace_is_counted_apart_from_losses() {
         &edge,
         &[
             ("tidegate_messages_delivered_total{transport=\"websocket\"}", f64::from(delivered)),
-            ("tidegate_messages_dropped_total{reason=\"conflated\"}", f64::from(FLOOD + 1 - delivered)),
-            ("tidegate_messages_dropped_total{reason=\"slow\"}", 0.0),
+            (
+                "tidegate_messages_dropped_total{class=\"prices.>\",reason=\"conflated\"}",
+                f64::from(FLOOD + 1 - delivered),
+            ),
+            ("tidegate_messages_dropped_total{class=\"prices.>\",reason=\"slow\"}", 0.0),
             ("tidegate_connections_with_gaps", 0.0),
             ("tidegate_outbox_bytes{shard=\"0\"}", 0.0),
             ("tidegate_outbox_bytes{shard=\"1\"}", 0.0),
@@ -94,7 +97,7 @@ async fn a_client_with_a_gap_is_counted_as_long_as_it_is_connected() {
     let edge = TestEdge::with(small).await;
     let mut sleeper = sleeper(&edge, "chat.*").await;
     flood(&edge, "chat.a", "chat.b").await;
-    has(&edge, &[("tidegate_publications_total{class=\"buffer\"}", f64::from(FLOOD + 1))]).await;
+    has(&edge, &[("tidegate_publications_total{class=\"chat.>\"}", f64::from(FLOOD + 1))]).await;
     while sleeper.message().await["type"] != "gap" {}
     has(&edge, &[("tidegate_connections_with_gaps", 1.0)]).await;
     drop(sleeper);
@@ -110,7 +113,33 @@ async fn a_client_with_a_gap_is_counted_as_long_as_it_is_connected() {
 }
 
 #[tokio::test]
-async fn a_gap_of_an_outage_counts_too() {
+async fn drops_are_counted_by_class() {
+    let edge = TestEdge::with(|config| {
+        small(config);
+        config.classes.push(Class { kind: Kind::Latest, ..class("chat.calm.*") });
+    })
+    .await;
+    let mut sleepers = [sleeper(&edge, "chat.a").await, sleeper(&edge, "chat.calm.a").await];
+    flood(&edge, "chat.a", "chat.calm.a").await;
+    let received = |class: &str| format!("tidegate_publications_total{{class=\"{class}\"}}");
+    has(&edge, &[(&received("chat.>"), f64::from(FLOOD)), (&received("chat.calm.*"), 1.0)]).await;
+    let dropped = |class: &str, reason: &str| {
+        format!("tidegate_messages_dropped_total{{class=\"{class}\",reason=\"{reason}\"}}")
+    };
+    while sleepers[0].message().await["type"] != "gap" {}
+    eventually("the gap is counted", async || value(&text(&edge).await, &dropped("chat.>", "slow")) > 0.0)
+        .await;
+    drop(sleepers);
+    has(&edge, &[("tidegate_connections{transport=\"websocket\"}", 0.0)]).await;
+    let text = text(&edge).await;
+    for (class, reason) in [(">", "slow"), ("prices.>", "slow"), ("chat.calm.*", "slow"), (">", "ended")] {
+        assert!(value(&text, &dropped(class, reason)) == 0.0, "{class} {reason}: {text}");
+    }
+    assert!(value(&text, &dropped("chat.>", "ended")) > 0.0, "{text}");
+}
+
+#[tokio::test]
+async fn an_outage_is_no_slow_consumer_and_its_gap_counts_too() {
     let mut edge = TestEdge::with(on_loopback).await;
     let mut alice = edge.client("alice").await;
     alice.subscribe("chat.room").await;

@@ -121,10 +121,16 @@ pub enum KeyScope {
     Channel,
 }
 
+/// The number of a class in [`Classes`], for counts by class. The default class has 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClassNumber(pub u16);
+
 /// A delivery class, and the pattern that it applies to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Class {
     pub pattern: Pattern,
+    /// Set by [`Classes::new`].
+    pub number: ClassNumber,
     pub kind: Kind,
     /// Whether a new subscription receives the last values.
     pub snapshot: bool,
@@ -156,6 +162,7 @@ impl Class {
     pub fn plain(pattern: Pattern) -> Self {
         Self {
             pattern,
+            number: ClassNumber::default(),
             kind: Kind::Buffer,
             snapshot: false,
             priority: Priority::Normal,
@@ -254,12 +261,20 @@ impl Default for Classes {
 impl Classes {
     pub fn new(mut classes: Vec<Class>) -> Self {
         classes.sort_by_cached_key(|class| Reverse(class.pattern.specificity()));
+        for (class, number) in classes.iter_mut().zip(1..=u16::MAX) {
+            class.number = ClassNumber(number);
+        }
         let configured = classes.into_iter().map(Arc::new).collect();
         Self { configured, plain: Arc::new(Class::plain(Pattern::everything())) }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Class>> {
         self.configured.iter()
+    }
+
+    /// The patterns of all classes, by their numbers: that of the default class first.
+    pub fn patterns(&self) -> impl Iterator<Item = &Pattern> {
+        std::iter::once(&self.plain).chain(&self.configured).map(|class| &class.pattern)
     }
 
     /// The most specific class whose pattern covers all of `pattern`; the default class if there is none.

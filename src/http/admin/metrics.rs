@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tidegate_protocol::message::GapCause;
 use warp::http::HeaderMap;
+use tidegate_protocol::subject::Pattern;
 use warp::http::HeaderValue;
 use warp::http::header;
 use warp::reply::Reply as _;
@@ -12,6 +13,7 @@ use warp::reply::Response;
 
 use crate::connection::counts::DropReason;
 use crate::connection::counts::ShardCountsReport;
+use crate::connection::counts::DroppedCounts;
 use crate::connection::counts::TransportKind;
 use crate::connection::outbox_levels::OutboxLevels;
 use crate::http::admin::access::Admin;
@@ -44,6 +46,7 @@ pub(super) async fn answer(admin: &Admin, headers: &HeaderMap) -> Result<Respons
     add_credentials(admin, &mut samples);
     add_shards(&reports, &mut samples);
     process::add(&mut samples).await;
+    add_classes(&reports, &admin.view.get().class_patterns, &mut samples);
     let text = format.encode(samples).map_err(|_| Problem::overloaded())?;
     let mut answer = text.into_response();
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
@@ -155,9 +158,6 @@ fn add_connections(counts: &ShardCountsReport, samples: &mut Samples) {
     for ((code, reason), count) in &counts.closed {
         samples.add(&table::CONNECTIONS_CLOSED, &[&code.to_string(), reason], *count);
     }
-    for (reason, count) in DropReason::all().zip(counts.dropped) {
-        samples.add(&table::DROPPED, &[reason.name()], count);
-    }
     for (cause, count) in GapCause::ALL.into_iter().zip(counts.gaps) {
         samples.add(&table::GAPS, &[cause.name()], count);
     }
@@ -170,11 +170,24 @@ fn add_runtime(number: &str, runtime: &RuntimeReport, samples: &mut Samples) {
     samples.set_labelled(&table::TOKIO_BUSY, &[number], Value::Time(runtime.busy.as_secs_f64()));
     samples.add(&table::TOKIO_PARKS, &[number], runtime.parks);
 }
+/// What is counted for each class. Classes have the numbers of their patterns.
+fn add_classes(reports: &[ShardReport], patterns: &[Pattern], samples: &mut Samples) {
+    for (number, pattern) in patterns.iter().enumerate() {
+        let class = pattern.as_str();
+        let received = |report: &ShardReport| report.lane.publications.get(number).copied();
+        samples.add(&table::PUBLICATIONS, &[class], reports.iter().filter_map(received).sum());
+        let mut dropped = DroppedCounts::default();
+        for of_shard in reports.iter().filter_map(|report| report.counts.dropped.get(number)) {
+            dropped.iter_mut().zip(of_shard).for_each(|(sum, count)| *sum += count);
+        }
+        for (reason, count) in DropReason::all().zip(dropped) {
+            samples.add(&table::DROPPED, &[class, reason.name()], count);
+        }
+    }
+}
+
 
 fn add_lane(number: &str, lane: &LaneReport, samples: &mut Samples) {
-    for (kind, count) in lane.publications {
-        samples.add(&table::PUBLICATIONS, &[kind.name()], count);
-    }
     samples.add(&table::FRAMES_ENCODED, &[], lane.frames);
     samples.add(&table::NATS_RECONNECTS, &[number], lane.connects.saturating_sub(1));
     samples.add(&table::NATS_SUBSCRIPTIONS, &[number], lane.subscriptions);

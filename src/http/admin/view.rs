@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tidegate_protocol::class::Class;
+use tidegate_protocol::subject::Pattern;
 
 use crate::config::report::ConfigReport;
 use crate::http::gate::Gate;
@@ -13,6 +14,8 @@ pub struct AdminView {
     /// The gate of each listener.
     pub gates: Vec<Arc<Gate>>,
     pub classes: Vec<Class>,
+    /// Their patterns, by the numbers of the classes.
+    pub class_patterns: Vec<Pattern>,
     /// Every setting and where it is from.
     pub report: ConfigReport,
 }

@@ -4,6 +4,8 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use tidegate_protocol::class::Class;
+use tidegate_protocol::class::ClassNumber;
 use tidegate_protocol::class::Overflow;
 use tidegate_protocol::class::Priority;
 use tidegate_protocol::delivery_counts::DeliveryCounts;
@@ -19,26 +21,37 @@ use crate::hub::delivery_batch::CoalescedDeliveries;
 pub enum QueueEntry {
     /// A reply of the session. Never dropped.
     Reply(Box<Frame>),
-    /// A publication. Here and below, `home` is the priority of its class, and so of messages about its channel.
-    Delivery { delivery: Rc<Delivery>, subscription: SubscriptionId, overflow: Overflow, home: Priority },
+    /// A publication.
+    Delivery { delivery: Rc<Delivery>, subscription: SubscriptionId, class: EntryClass },
     /// A last value for a subscription that has just joined, in the queue of its class. It is not counted as delivered.
-    LastValue { delivery: Rc<Delivery>, subscription: SubscriptionId, overflow: Overflow, home: Priority },
+    LastValue { delivery: Rc<Delivery>, subscription: SubscriptionId, class: EntryClass },
     /// Publications of one priority in one piece. Only while the client keeps up.
-    Coalesced {
-        coalesced: Rc<CoalescedDeliveries>,
-        subscription: SubscriptionId,
-        overflow: Overflow,
-        home: Priority,
-    },
+    Coalesced { coalesced: Rc<CoalescedDeliveries>, subscription: SubscriptionId, class: EntryClass },
     /// In the place of dropped publications of one priority.
-    Gap { subscription: SubscriptionId, dropped: u64, cause: GapCause, priority: Priority, home: Priority },
+    Gap { subscription: SubscriptionId, dropped: u64, cause: GapCause, priority: Priority, class: EntryClass },
     /// A message with the client's current elements, which is put together when it is taken: the number of the
-    /// collection. When it is taken, also a gap of that collection: why the client does not get how many elements.
-    Collected { collection: u32, lost: Option<(GapCause, u64)> },
+    /// collection, and the class of one of its channels. When it is taken, also a gap of that collection: why the client
+    /// does not get how many elements.
+    Collected { collection: u32, class: ClassNumber, lost: Option<(GapCause, u64)> },
     /// The rest of a frame that is partly written.
     Rest(Box<Bytes>),
     /// The place of an entry that was removed.
     Vacant,
+}
+
+/// What an entry needs to know of its class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryClass {
+    pub number: ClassNumber,
+    pub overflow: Overflow,
+    /// The priority of the class, and so of messages about its channels.
+    pub home: Priority,
+}
+
+impl EntryClass {
+    pub fn of(class: &Class) -> Self {
+        Self { number: class.number, overflow: class.overflow(), home: class.priority }
+    }
 }
 
 impl QueueEntry {
@@ -66,18 +79,18 @@ impl QueueEntry {
 
     /// A gap for the publications, if they have expired.
     pub fn expired(&self, now: Instant) -> Option<Self> {
-        let gap = |subscription, dropped, priority, home| {
-            Some(Self::Gap { subscription, dropped, cause: GapCause::Expired, priority, home })
+        let gap = |subscription, dropped, priority, class| {
+            Some(Self::Gap { subscription, dropped, cause: GapCause::Expired, priority, class })
         };
         match self {
-            Self::Delivery { delivery, subscription, home, .. }
-            | Self::LastValue { delivery, subscription, home, .. }
+            Self::Delivery { delivery, subscription, class }
+            | Self::LastValue { delivery, subscription, class }
                 if delivery.is_expired(now) =>
             {
-                gap(*subscription, 1, delivery.priority, *home)
+                gap(*subscription, 1, delivery.priority, *class)
             }
-            Self::Coalesced { coalesced, subscription, home, .. } if coalesced.is_expired(now) => {
-                gap(*subscription, coalesced.deliveries().len() as u64, coalesced.priority(), *home)
+            Self::Coalesced { coalesced, subscription, class } if coalesced.is_expired(now) => {
+                gap(*subscription, coalesced.deliveries().len() as u64, coalesced.priority(), *class)
             }
             Self::Delivery { .. }
             | Self::LastValue { .. }
@@ -118,24 +131,46 @@ impl QueueEntry {
     #[inline]
     pub fn irregular(&self, place: Priority) -> Option<(bool, Priority)> {
         let (priority, home) = match self {
-            Self::Delivery { delivery, home, .. } => (delivery.priority, *home),
-            Self::Coalesced { coalesced, home, .. } => (coalesced.priority(), *home),
-            Self::Gap { priority, home, .. } => (*priority, *home),
+            Self::Delivery { delivery, class, .. } => (delivery.priority, class.home),
+            Self::Coalesced { coalesced, class, .. } => (coalesced.priority(), class.home),
+            Self::Gap { priority, class, .. } => (*priority, class.home),
             Self::Reply(_) | Self::LastValue { .. } => return Some((true, place)),
             Self::Collected { .. } | Self::Rest(_) | Self::Vacant => return None,
         };
         ((priority, home) != (place, place)).then_some((priority < place, home))
     }
 
+    /// The class of its publications. `None` if it has none.
+    pub fn class(&self) -> Option<ClassNumber> {
+        match self {
+            Self::Delivery { class, .. }
+            | Self::LastValue { class, .. }
+            | Self::Coalesced { class, .. }
+            | Self::Gap { class, .. } => Some(class.number),
+            Self::Collected { class, .. } => Some(*class),
+            Self::Reply(_) | Self::Rest(_) | Self::Vacant => None,
+        }
+    }
+
     /// The priorities of a publication or gap: its own, and that of its class.
     pub fn priorities(&self) -> Option<(Priority, Priority)> {
         match self {
-            Self::Delivery { delivery, home, .. } | Self::LastValue { delivery, home, .. } => {
-                Some((delivery.priority, *home))
+            Self::Delivery { delivery, class, .. } | Self::LastValue { delivery, class, .. } => {
+                Some((delivery.priority, class.home))
             }
-            Self::Coalesced { coalesced, home, .. } => Some((coalesced.priority(), *home)),
-            Self::Gap { priority, home, .. } => Some((*priority, *home)),
+            Self::Coalesced { coalesced, class, .. } => Some((coalesced.priority(), class.home)),
+            Self::Gap { priority, class, .. } => Some((*priority, class.home)),
             Self::Reply(_) | Self::Collected { .. } | Self::Rest(_) | Self::Vacant => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_costs_24_bytes() {
+        assert_eq!(size_of::<QueueEntry>(), 24, "an outbox has thousands of them when its client is slow");
     }
 }

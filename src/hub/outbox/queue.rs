@@ -1,12 +1,14 @@
 //! `Queues`: the queues of an outbox, one per priority. While the client keeps up, entries are only appended; once it
 //! is slow, an index finds publications to replace or to drop.
 
-use std::collections::HashMap;
+mod index;
+
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use tidegate_protocol::class::Class;
+use tidegate_protocol::class::ClassNumber;
 use tidegate_protocol::class::Overflow;
 use tidegate_protocol::class::Priority;
 use tidegate_protocol::delivery_counts::DeliveryCounts;
@@ -15,16 +17,18 @@ use tidegate_protocol::message::GapCause;
 use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::session::subscription::SubscriptionId;
 
+use crate::hub::class_counts::ClassCounts;
 use crate::hub::delivery_batch::CoalescedDeliveries;
+use crate::hub::outbox::entry::EntryClass;
 use crate::hub::outbox::entry::QueueEntry;
 use crate::hub::outbox::limits::OutboxLimits;
+use crate::hub::outbox::queue::index::Index;
+use crate::hub::outbox::queue::index::NOWHERE;
 
 /// Empty queues free capacity beyond this.
 const KEPT_CAPACITY: usize = 16;
 /// A queue with more vacant entries than this is compacted.
 const COMPACT_ABOVE: usize = 1024;
-/// The number of no entry.
-const NOWHERE: i64 = i64::MIN;
 
 /// A queue whose entries keep their numbers when entries before them are removed.
 #[derive(Debug, Default)]
@@ -49,12 +53,12 @@ impl Queue {
     /// The number of the first publication with this overflow rule, from `number` on.
     fn oldest(&mut self, overflow: Overflow, number: i64) -> Option<i64> {
         (number.max(self.base)..self.end()).find(|number| {
-            let (Some(QueueEntry::Delivery { overflow: of, .. })
-            | Some(QueueEntry::LastValue { overflow: of, .. })) = self.at(*number)
+            let (Some(QueueEntry::Delivery { class, .. }) | Some(QueueEntry::LastValue { class, .. })) =
+                self.at(*number)
             else {
                 return false;
             };
-            *of == overflow
+            class.overflow == overflow
         })
     }
 
@@ -74,44 +78,6 @@ impl Queue {
                 return Some(entry);
             }
             self.vacancies -= 1;
-        }
-    }
-}
-
-/// Finds the entries to replace, merge or drop. Only a slow client has one, or one for whom publications of a key with
-/// several priorities wait. Numbers may be outdated: if the entry is gone or is another one now, it counts as not
-/// found.
-#[derive(Debug, Default)]
-struct Index {
-    /// The queue and the number.
-    newest: HashMap<(SubscriptionId, Arc<str>), (Priority, i64)>,
-    /// By queue.
-    gaps: HashMap<SubscriptionId, [i64; 3]>,
-    /// Where to begin the search for a publication to drop, by priority: with `DropOldest`, and with `KeepNewest`.
-    oldest: [[i64; 2]; 3],
-    /// Publications that newer ones have replaced since [`Queues::take_conflated`].
-    conflated: u64,
-}
-
-impl Index {
-    /// Notes the number of an entry.
-    fn note(&mut self, entry: &QueueEntry, place: Priority, number: i64) {
-        match entry {
-            QueueEntry::Delivery { delivery, subscription, overflow: Overflow::KeepNewest, .. }
-            | QueueEntry::LastValue { delivery, subscription, overflow: Overflow::KeepNewest, .. } => {
-                self.newest.insert((*subscription, Arc::clone(&delivery.key)), (place, number));
-            }
-            QueueEntry::Gap { subscription, cause: GapCause::Slow, .. } => {
-                self.gaps.entry(*subscription).or_insert([NOWHERE; 3])[place as usize] = number;
-            }
-            QueueEntry::Delivery { overflow: Overflow::DropOldest, .. }
-            | QueueEntry::LastValue { overflow: Overflow::DropOldest, .. }
-            | QueueEntry::Coalesced { .. }
-            | QueueEntry::Gap { .. }
-            | QueueEntry::Reply(_)
-            | QueueEntry::Collected { .. }
-            | QueueEntry::Rest(_)
-            | QueueEntry::Vacant => {}
         }
     }
 }
@@ -156,9 +122,22 @@ impl Queues {
         waiting
     }
 
-    /// How many publications newer ones of their key have replaced since the last call. Only a slow client has some.
-    pub fn take_conflated(&mut self) -> u64 {
-        self.index.as_mut().map_or(0, |index| std::mem::take(&mut index.conflated))
+    /// The publications in the queues, including those that have become gaps.
+    pub fn publications(&self) -> ClassCounts {
+        let mut counts = ClassCounts::default();
+        for entry in self.queues.iter().flat_map(|queue| &queue.entries) {
+            let DeliveryCounts { delivered, dropped } = entry.delivery_counts();
+            if let Some(class) = entry.class() {
+                counts.add(class, delivered + dropped);
+            }
+        }
+        counts
+    }
+
+    /// The publications that newer ones of their key have replaced. Only for a slow client.
+    #[inline]
+    pub fn conflated(&mut self) -> Option<&mut ClassCounts> {
+        self.index.as_mut().map(|index| &mut index.conflated)
     }
 
     /// Appends a reply, and drops publications if there is no room. Returns false if that was not enough. The reply may
@@ -179,8 +158,8 @@ impl Queues {
         class: &Class,
         limits: OutboxLimits,
     ) {
-        let (place, overflow) = (self.place(delivery.priority, class), class.overflow());
-        if overflow == Overflow::KeepNewest {
+        let (place, of) = (self.place(delivery.priority, class), EntryClass::of(class));
+        if of.overflow == Overflow::KeepNewest {
             if self.index.is_none() && self.may_overtake(place, class) {
                 self.reindex();
             }
@@ -188,7 +167,7 @@ impl Queues {
                 return self.shrink(limits);
             }
         }
-        let entry = QueueEntry::Delivery { delivery, subscription, overflow, home: class.priority };
+        let entry = QueueEntry::Delivery { delivery, subscription, class: of };
         self.append_noted(entry, place, limits);
     }
 
@@ -201,8 +180,8 @@ impl Queues {
         class: &Class,
         limits: OutboxLimits,
     ) {
-        let (overflow, home) = (class.overflow(), class.priority);
-        self.append_noted(QueueEntry::LastValue { delivery, subscription, overflow, home }, home, limits);
+        let class = EntryClass::of(class);
+        self.append_noted(QueueEntry::LastValue { delivery, subscription, class }, class.home, limits);
     }
 
     /// Appends an entry, notes it in the index, and makes room for it.
@@ -232,8 +211,7 @@ impl Queues {
         let entry = QueueEntry::Coalesced {
             coalesced: Rc::clone(coalesced),
             subscription,
-            overflow: class.overflow(),
-            home: class.priority,
+            class: EntryClass::of(class),
         };
         let place = self.place(coalesced.priority(), class);
         let may_replace = class.overflow() == Overflow::KeepNewest && self.may_overtake(place, class);
@@ -248,8 +226,8 @@ impl Queues {
     }
 
     /// Appends the entry of a collection.
-    pub fn push_collected(&mut self, collection: u32, priority: Priority) {
-        self.append(QueueEntry::Collected { collection, lost: None }, priority);
+    pub fn push_collected(&mut self, collection: u32, class: ClassNumber, priority: Priority) {
+        self.append(QueueEntry::Collected { collection, class, lost: None }, priority);
     }
 
     /// Removes the entry of a collection.
@@ -440,33 +418,33 @@ impl Queues {
             return false;
         };
         let queue = &mut self.queues[of as usize];
-        let (overflow, home) = match queue.at(number) {
-            Some(QueueEntry::Delivery { delivery: older, subscription: whose, overflow, home })
+        let class = match queue.at(number) {
+            Some(QueueEntry::Delivery { delivery: older, subscription: whose, class })
                 if *whose == subscription && older.key == newer.key =>
             {
                 if (of, older.priority) == (place, newer.priority) {
                     self.bytes = self.bytes - older.frame.len() + newer.frame.len();
                     std::mem::swap(older, newer);
-                    index.conflated += 1;
+                    index.conflated.add(class.number, 1);
                     return true;
                 }
-                (*overflow, *home)
+                *class
             }
-            Some(QueueEntry::LastValue { delivery: older, subscription: whose, overflow, home })
+            Some(QueueEntry::LastValue { delivery: older, subscription: whose, class })
                 if *whose == subscription && older.key == newer.key =>
             {
-                (*overflow, *home)
+                *class
             }
             Some(_) | None => return false,
         };
         let Some(older) = queue.vacate(number) else { return false };
-        index.conflated += 1;
+        index.conflated.add(class.number, 1);
         self.uncount(&older, of);
         if of != place {
             self.compact();
             return false;
         }
-        let entry = QueueEntry::Delivery { delivery: Rc::clone(newer), subscription, overflow, home };
+        let entry = QueueEntry::Delivery { delivery: Rc::clone(newer), subscription, class };
         self.occupy(entry, place, number);
         true
     }
@@ -508,8 +486,8 @@ impl Queues {
     fn drop_into_gap(&mut self, place: Priority, number: i64, index: &mut Index) {
         let Some(entry) = self.queues[place as usize].vacate(number) else { return };
         self.uncount(&entry, place);
-        let (QueueEntry::Delivery { delivery, subscription: id, home, .. }
-        | QueueEntry::LastValue { delivery, subscription: id, home, .. }) = entry
+        let (QueueEntry::Delivery { delivery, subscription: id, class }
+        | QueueEntry::LastValue { delivery, subscription: id, class }) = entry
         else {
             return;
         };
@@ -524,7 +502,7 @@ impl Queues {
         }
         index.gaps.entry(id).or_insert([NOWHERE; 3])[place as usize] = number;
         let (priority, cause) = (delivery.priority, GapCause::Slow);
-        self.occupy(QueueEntry::Gap { subscription: id, dropped: 1, cause, priority, home }, place, number);
+        self.occupy(QueueEntry::Gap { subscription: id, dropped: 1, cause, priority, class }, place, number);
     }
 
     /// Splits coalesced entries into single publications.
@@ -535,14 +513,14 @@ impl Queues {
                 continue;
             }
             for entry in std::mem::take(entries) {
-                let QueueEntry::Coalesced { coalesced, subscription, overflow, home } = entry else {
+                let QueueEntry::Coalesced { coalesced, subscription, class } = entry else {
                     self.queues[place as usize].entries.push_back(entry);
                     continue;
                 };
                 for delivery in coalesced.deliveries().iter().map(Rc::clone) {
-                    self.append(QueueEntry::Delivery { delivery, subscription, overflow, home }, place);
+                    self.append(QueueEntry::Delivery { delivery, subscription, class }, place);
                 }
-                self.uncount(&QueueEntry::Coalesced { coalesced, subscription, overflow, home }, place);
+                self.uncount(&QueueEntry::Coalesced { coalesced, subscription, class }, place);
             }
         }
     }
@@ -551,21 +529,19 @@ impl Queues {
     /// queue. Of several queues, the least urgent has the newest publication of a key: see [`Queues::may_overtake`].
     fn reindex(&mut self) {
         self.split_coalesced();
-        let mut index = Box::new(Index { conflated: self.take_conflated(), ..Index::default() });
+        let conflated = self.conflated().map(std::mem::take).unwrap_or_default();
+        let mut index = Box::new(Index { conflated, ..Index::default() });
         for place in Priority::ALL {
             index.oldest[place as usize] = [self.queues[place as usize].base; 2];
             for number in self.queues[place as usize].base..self.queues[place as usize].end() {
                 let Some(entry) = self.queues[place as usize].at(number) else { continue };
                 let older = match entry {
-                    QueueEntry::Delivery {
-                        delivery, subscription, overflow: Overflow::KeepNewest, ..
+                    QueueEntry::Delivery { delivery, subscription, class }
+                    | QueueEntry::LastValue { delivery, subscription, class } => {
+                        let newest = index.newest.get(&(*subscription, Arc::clone(&delivery.key)));
+                        newest.filter(|_| class.overflow == Overflow::KeepNewest).copied()
                     }
-                    | QueueEntry::LastValue {
-                        delivery, subscription, overflow: Overflow::KeepNewest, ..
-                    } => index.newest.get(&(*subscription, Arc::clone(&delivery.key))).copied(),
-                    QueueEntry::Delivery { overflow: Overflow::DropOldest, .. }
-                    | QueueEntry::LastValue { overflow: Overflow::DropOldest, .. }
-                    | QueueEntry::Coalesced { .. }
+                    QueueEntry::Coalesced { .. }
                     | QueueEntry::Gap { .. }
                     | QueueEntry::Reply(_)
                     | QueueEntry::Collected { .. }
@@ -580,7 +556,7 @@ impl Queues {
                     index.note(entry, place, number);
                 }
                 if let Some(older) = self.queues[of as usize].vacate(older) {
-                    index.conflated += 1;
+                    index.conflated.add(older.class().unwrap_or_default(), 1);
                     self.uncount(&older, of);
                 }
                 if of == place

@@ -151,14 +151,23 @@ impl Subscriber {
     ) -> bool {
         let found = self.with_member(id, |member| {
             let interval = member.conflation().map(Conflation::interval);
-            Some((member.subscription_context()?, member.class.priority, interval))
+            Some((member.subscription_context()?, Arc::clone(&member.class), interval))
         });
-        let Some(Some((context, priority, interval))) = found else { return false };
-        let change =
-            Change { id: collection, group: &context.group, subscription: id, priority, interval, is_forced };
+        let Some(Some((context, class, interval))) = found else { return false };
+        let change = Change {
+            id: collection,
+            group: &context.group,
+            subscription: id,
+            class: class.number,
+            priority: class.priority,
+            interval,
+            is_forced,
+        };
         let mut collections = self.collections.borrow_mut();
         match collections.get_or_insert_default().change(change, now) {
-            Due::Now(number, priority) => self.outbox.borrow_mut().push_collected(number, priority),
+            Due::Now(number, class, priority) => {
+                self.outbox.borrow_mut().push_collected(number, class, priority);
+            }
             // The flush schedules it.
             Due::At(due) => self.note_release(Some(due)),
             Due::Already => return false,
@@ -216,8 +225,8 @@ impl Subscriber {
             return;
         }
         if let Some(collections) = &mut *self.collections.borrow_mut() {
-            for (number, priority) in collections.release(now, group) {
-                self.outbox.borrow_mut().push_collected(number, priority);
+            for (number, class, priority) in collections.release(now, group) {
+                self.outbox.borrow_mut().push_collected(number, class, priority);
             }
         }
     }
@@ -237,8 +246,8 @@ impl Subscriber {
             }
         } else if gone.conflation().is_some() {
             // Without its `max_rate_ms`, nothing may release them.
-            for (number, priority) in collections.release(None, Some(&context.group)) {
-                self.outbox.borrow_mut().push_collected(number, priority);
+            for (number, class, priority) in collections.release(None, Some(&context.group)) {
+                self.outbox.borrow_mut().push_collected(number, class, priority);
             }
         }
     }
@@ -283,9 +292,9 @@ impl Subscriber {
         let selection = select(due.id, &collecting, due.sent, now);
         let lost = [selection.expired, selection.removed, selection.left_out];
         let lost = collections.end(number, selection.newest, lost);
-        let subscription = due.subscription;
+        let (subscription, class) = (due.subscription, due.class);
         let gaps = lost.into_iter().zip(CAUSES).filter(|(dropped, _)| *dropped > 0);
-        missing.extend(gaps.map(|(dropped, cause)| Missing { subscription, dropped, cause }));
+        missing.extend(gaps.map(|(dropped, cause)| Missing { subscription, class, dropped, cause }));
         if selection.elements.is_empty() || !(selection.has_new || due.is_forced) {
             return None;
         }

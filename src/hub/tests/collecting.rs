@@ -38,6 +38,7 @@ use super::pattern;
 use super::text;
 use crate::hub::Hub;
 use crate::hub::Subscribe;
+use crate::hub::class_counts::ClassCounts;
 use crate::hub::effects::Effects;
 use crate::hub::outbox::limits::OutboxLimits;
 use crate::hub::subscriber::ConnectionId;
@@ -163,7 +164,7 @@ impl Page {
     /// Takes what waits, of which the socket has room for `room` messages.
     fn drain(&self, room: usize) -> Vec<String> {
         let mut taken = Vec::new();
-        self.subscriber.take(self.now, 64, 1 << 20, &mut taken);
+        self.subscriber.take(self.now, 64, 1 << 20, &mut taken, &mut ClassCounts::default());
         let whole = room.min(taken.len());
         self.subscriber.put_back(taken.drain(whole..), 0);
         taken.iter().map(|taken| text(taken.bytes())).collect()
@@ -178,9 +179,9 @@ fn a_slow_client_has_one_message_that_is_always_current() {
     assert!(page.publish("s.a", &[("s.a", "a", "1")]));
     assert!(!page.publish("s.a", &[("s.a", "a", "2")]), "one is waiting");
     assert!(!page.publish("s.b", &[("s.b", "b", "3")]));
-    assert_eq!((page.subscriber.bytes(), page.subscriber.queued_publications()), (0, 1));
+    assert_eq!((page.subscriber.bytes(), page.subscriber.queued_publications().total()), (0, 1));
     assert_eq!(page.drain(0), [""; 0], "the socket is full");
-    assert_eq!(page.subscriber.queued_publications(), 1);
+    assert_eq!(page.subscriber.queued_publications().total(), 1);
     for number in 0..10_000 {
         page.publish("s.a", &[("s.a", "a", &number.to_string())]);
     }
@@ -194,11 +195,11 @@ fn a_message_that_is_partly_written_is_finished_and_the_next_is_current() {
     page.join("s.a");
     page.publish("s.a", &[("s.a", "a", "1")]);
     let mut taken = Vec::new();
-    page.subscriber.take(page.now, 64, 1 << 20, &mut taken);
+    page.subscriber.take(page.now, 64, 1 << 20, &mut taken, &mut ClassCounts::default());
     let whole = taken[0].bytes().to_vec();
     page.subscriber.put_back(taken.drain(..), 3);
     page.publish("s.a", &[("s.a", "a", "2")]);
-    page.subscriber.take(page.now, 64, 1 << 20, &mut taken);
+    page.subscriber.take(page.now, 64, 1 << 20, &mut taken, &mut ClassCounts::default());
     assert_eq!(taken[0].bytes(), &whole[3..]);
     assert_eq!(text(taken[1].bytes()), "[2]");
 }
@@ -275,7 +276,7 @@ fn max_rate_permits_one_message_per_interval() {
     assert_eq!(page.drain(9), ["[1]"]);
     assert!(page.publish("s.a", &[("s.a", "a", "2")]), "the flush schedules the deadline");
     assert!(!page.publish("s.a", &[("s.a", "b", "3")]));
-    assert_eq!((page.drain(9), page.subscriber.delayed()), (vec![], 1));
+    assert_eq!((page.drain(9), page.subscriber.delayed().total()), (vec![], 1));
     assert_eq!(page.subscriber.next_release(), Some(page.now + INTERVAL));
     page.now += INTERVAL;
     page.subscriber.release_due(page.now);
@@ -301,12 +302,12 @@ fn what_is_left_out_is_announced_once() {
     let large = format!("\"{}\"", "x".repeat(40_000));
     page.publish("s.a", &[("s.a", "a", &large), ("s.a", "b", &large)]);
     let mut taken = Vec::new();
-    page.subscriber.take(page.now, 64, 1 << 20, &mut taken);
+    page.subscriber.take(page.now, 64, 1 << 20, &mut taken, &mut ClassCounts::default());
     assert_eq!(taken.len(), 2);
     assert_eq!(text(taken[1].bytes()), "too_large 1");
     page.publish("s.a", &[("s.a", "b", &large)]);
     taken.clear();
-    page.subscriber.take(page.now, 64, 1 << 20, &mut taken);
+    page.subscriber.take(page.now, 64, 1 << 20, &mut taken, &mut ClassCounts::default());
     assert_eq!(taken.len(), 1);
 }
 
@@ -337,11 +338,11 @@ fn a_client_whose_socket_is_full_is_told_once_of_each_lost_element() {
     page.now += INTERVAL;
     page.publish("s.a", &[("s.a", "b", "2")]);
     for _ in 0..20 {
-        assert_eq!((page.drain(0), page.subscriber.queued_publications()), (vec![], 1));
+        assert_eq!((page.drain(0), page.subscriber.queued_publications().total()), (vec![], 1));
     }
     assert_eq!(page.drain(1), ["[2]"], "there was no room for the gap");
     for _ in 0..20 {
-        assert_eq!((page.drain(0), page.subscriber.queued_publications()), (vec![], 1));
+        assert_eq!((page.drain(0), page.subscriber.queued_publications().total()), (vec![], 1));
     }
     assert_eq!(page.drain(9), ["expired 1"]);
     assert_eq!((page.drain(9), page.subscriber.is_empty()), (vec![], true));
@@ -355,7 +356,7 @@ fn what_is_lost_while_the_socket_is_full_is_one_gap() {
     for number in 0..20 {
         page.publish("s.a", &[("s.a", &number.to_string(), "1")]);
         page.now += INTERVAL;
-        assert_eq!((page.drain(0), page.subscriber.queued_publications()), (vec![], 1));
+        assert_eq!((page.drain(0), page.subscriber.queued_publications().total()), (vec![], 1));
     }
     assert_eq!(page.drain(9), ["expired 20"]);
     assert_eq!((page.drain(9), page.subscriber.is_empty()), (vec![], true));
@@ -492,9 +493,9 @@ fn the_shortest_interval_and_the_most_urgent_priority_of_the_changed_channels_co
         }
         page.publish("s.fast", &[("s.fast", "c", "6")]);
         let mut taken = Vec::new();
-        page.subscriber.take(page.now, 1, 1 << 20, &mut taken);
+        page.subscriber.take(page.now, 1, 1 << 20, &mut taken, &mut ClassCounts::default());
         assert_eq!(text(taken[0].bytes()), "[5,3,6]", "before the reply");
-        assert!(page.subscriber.queued_publications() <= 1);
+        assert!(page.subscriber.queued_publications().total() <= 1);
         page.now += 10 * INTERVAL;
     }
     assert_eq!(page.drain(9), ["reply"]);
@@ -517,9 +518,9 @@ fn who_leaves_and_joins_again_leaves_nothing_in_the_outbox() {
     for number in 0..100 {
         let id = page.join("s.a");
         page.publish("s.a", &[("s.a", "a", &number.to_string())]);
-        assert_eq!((page.drain(0), page.subscriber.queued_publications()), (vec![], 1));
+        assert_eq!((page.drain(0), page.subscriber.queued_publications().total()), (vec![], 1));
         page.hub.leave(&page.subscriber, id);
-        assert_eq!((page.subscriber.queued_publications(), page.subscriber.is_empty()), (0, true));
+        assert_eq!((page.subscriber.queued_publications().total(), page.subscriber.is_empty()), (0, true));
     }
 }
 
@@ -550,7 +551,7 @@ proptest! {
                 let list: Vec<_> = numbered.iter().map(|(channel, key, json)| (*channel, &**key, &**json)).collect();
                 page.now += Duration::from_millis(u64::from(at % 2 == 0));
                 page.publish(topic, &list);
-                prop_assert!(page.subscriber.queued_publications() <= 1, "at most one is pending");
+                prop_assert!(page.subscriber.queued_publications().total() <= 1, "at most one is pending");
             } else {
                 shown.extend(page.drain(*room));
             }

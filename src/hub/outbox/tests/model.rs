@@ -212,7 +212,7 @@ impl Model {
 
     /// Lets the socket take everything.
     pub(super) fn drain(&mut self) {
-        let queued_publications = self.outbox.queued_publications();
+        let queued_publications = self.outbox.queued_publications().total();
         let all = self.delivery_counts.delivered + self.delivery_counts.dropped + queued_publications;
         self.flush(usize::MAX, 64, 256 * 1024);
         assert!(self.outbox.is_empty());
@@ -227,7 +227,13 @@ impl Model {
         }
         assert_eq!(self.delivery_counts, outgoing, "what is counted is what the client was told");
         assert_eq!(outgoing.delivered + outgoing.dropped, all, "{queued_publications} waited");
-        assert_eq!(self.outbox.queued_publications(), 0);
+        assert_eq!(self.outbox.queued_publications().total(), 0);
+    }
+
+    /// How many publications newer ones have replaced since the last call.
+    pub(super) fn take_conflated(&mut self) -> u64 {
+        let conflated = self.outbox.conflated();
+        conflated.map_or(0, |conflated| conflated.drain().map(|(_, count)| count).sum())
     }
 
     pub(super) fn elapse(&mut self, time: Duration) {
