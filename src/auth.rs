@@ -50,6 +50,7 @@ use crate::auth::service::ConnectService;
 use crate::auth::setup_error::AuthSetupError;
 use crate::auth::setup_error::wrong_role;
 use crate::config::auth::AuthConfig;
+use crate::config::auth::issuer::IssuerConfig;
 
 /// Built once and shared by all threads. Its roles and rules never change; of its keys, only those that issuers publish.
 /// To change them, build another authenticator, whose token cache is empty, and replace this one
@@ -108,6 +109,11 @@ impl Authenticator {
     /// Copies these claims of each token into the `Identity`, because vocabularies use them.
     pub fn with_exposed_claims(self, claims: Vec<Box<str>>) -> Self {
         Self { exposed_claims: claims, ..self }
+    }
+
+    /// The configurations of all issuers, without their keys.
+    pub fn issuer_configs(&self) -> impl Iterator<Item = &IssuerConfig> + Clone {
+        self.issuers.configs()
     }
 
     /// The sources of published keys. `key_fetcher::run` must run for each.

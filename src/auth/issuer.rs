@@ -74,6 +74,11 @@ impl Issuers {
         Ok(Self { issuers, encoding, user_claim: config.user_claim.clone() })
     }
 
+    /// The configurations of all issuers, without their keys.
+    pub fn configs(&self) -> impl Iterator<Item = &IssuerConfig> + Clone {
+        self.issuers.iter().map(|issuer| &issuer.config)
+    }
+
     /// The issuer of a token: the only one, or the one that the token names. The token is not verified yet.
     pub fn of_token(&self, token: &Jws<'_>) -> Result<&Issuer, AuthError> {
         if let [only] = self.issuers.as_slice() {

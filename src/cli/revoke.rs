@@ -22,7 +22,6 @@ use crate::cli::common::block_on;
 use crate::cli::login;
 use crate::cli::output::print_line;
 use crate::config::Config;
-use crate::config::auth::AuthConfig;
 use crate::config::nats::NatsConfig;
 use crate::config::nats::login::NatsLogin;
 use crate::nats::client::Client;
@@ -89,7 +88,7 @@ pub fn run(args: &RevokeArgs) -> ExitCode {
         Ok(loaded) => loaded.config,
         Err(code) => return code,
     };
-    if let Err(error) = complete(&mut message.target, &auth) {
+    if let Err(error) = message.target.complete(auth.all_issuers().iter()) {
         return refuse(error);
     }
     let login = args.nats_user.as_ref().or(args.nats_creds.as_ref()).cloned();
@@ -128,27 +127,6 @@ pub fn run(args: &RevokeArgs) -> ExitCode {
     })
 }
 
-/// Adds the prefix of an issuer to the name of its user, and refuses an issuer that the configuration does not have.
-fn complete(target: &mut RevocationTarget, auth: &AuthConfig) -> Result<(), String> {
-    let Some(name) = target.issuer.as_deref() else { return Ok(()) };
-    let issuers = auth.all_issuers();
-    let known: Vec<&str> =
-        issuers.iter().map(|issuer| &*issuer.issuer).filter(|name| !name.is_empty()).collect();
-    let Some(issuer) = issuers.iter().find(|issuer| issuer.issuer == name) else {
-        // Without a configured issuer, tokens of any issuer are accepted.
-        return match known[..] {
-            [] => Ok(()),
-            [..] => Err(format!("there is no issuer \"{name}\": the configuration has {}", known.join(", "))),
-        };
-    };
-    if let TargetKind::User(user) | TargetKind::Permissions(user) = &mut target.kind
-        && !user.starts_with(&issuer.user_prefix)
-    {
-        *user = format!("{}{user}", issuer.user_prefix).into();
-    }
-    Ok(())
-}
-
 /// What to publish at the time `now`, in seconds since 1970.
 fn message(args: &RevokeArgs, now: u64) -> Result<RevocationMessage, String> {
     let denied = |patterns: &[String]| {
@@ -164,6 +142,7 @@ fn message(args: &RevokeArgs, now: u64) -> Result<RevocationMessage, String> {
         publish: denied(&args.deny_publish)?,
         request: denied(&args.deny_request)?,
     };
+    rule.check_times().map_err(|error| format!("--keep-s is too long: {error}"))?;
     if args.user.is_none() && (args.for_good || rule.denies()) {
         return Err(
             "only the permissions of one user can be withdrawn, or revoked for good: add --user".to_owned()
@@ -208,7 +187,6 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::config::auth::issuer::IssuerConfig;
 
     #[derive(Debug, Parser)]
     struct Line {
@@ -252,32 +230,6 @@ mod tests {
         assert!(message(&line.args, 0).unwrap_err().contains("say what to revoke"));
         let line = Line::try_parse_from(["revoke", "--user", "a", "--deny-subscribe", "a..b"]).unwrap();
         assert!(message(&line.args, 0).unwrap_err().contains("no subject or pattern"));
-    }
-
-    #[test]
-    fn rev_01_the_prefix_of_the_issuer_is_added_once() {
-        let issuer = |name: &str, prefix: &str| IssuerConfig {
-            issuer: name.to_owned(),
-            user_prefix: prefix.to_owned(),
-            ..AuthConfig::default().all_issuers().remove(0)
-        };
-        let issuers = vec![issuer("https://jobs", "job:"), issuer("https://people", "")];
-        let auth = AuthConfig { issuers, ..AuthConfig::default() };
-        for (flags, expected) in [
-            ("--user nightly --issuer https://jobs", Ok("user.https=3A=2F=2Fjobs.job=3Anightly")),
-            ("--user job:nightly --issuer https://jobs", Ok("user.https=3A=2F=2Fjobs.job=3Anightly")),
-            ("--user ann --issuer https://people", Ok("user.https=3A=2F=2Fpeople.ann")),
-            ("--user ann", Ok("user.ann")),
-            ("--user ann --issuer https://other", Err("the configuration has https://jobs, https://people")),
-        ] {
-            let line = Line::try_parse_from(std::iter::once("revoke").chain(flags.split(' '))).unwrap();
-            let mut target = message(&line.args, 1000).unwrap().target;
-            match (complete(&mut target, &auth), expected) {
-                (Ok(()), Ok(key)) => assert_eq!(target.key(), key, "{flags}"),
-                (Err(error), Err(part)) => assert!(error.contains(part), "{error}"),
-                (found, _) => panic!("{flags}: {found:?}"),
-            }
-        }
     }
 
     #[test]

@@ -81,6 +81,7 @@ impl RevocationMessage {
             }
         };
         (rule.issued_before, rule.until) = (issued_before, until);
+        rule.check_times()?;
         rule.check_size()?;
         Ok(Self { target: RevocationTarget { kind, issuer }, rule })
     }
@@ -134,6 +135,8 @@ mod tests {
             (r#"{"user":7}"#, "not valid"),
             (r#"{"usr":"a"}"#, "unknown field `usr`"),
             (r#"{"everyone":true}"#, "needs \"issued_before\""),
+            (r#"{"everyone":true,"issued_before":1796083200000}"#, "write 1796083200"),
+            (r#"{"user":"a","until":1796083200000}"#, "write 1796083200"),
             (r#"{"everyone":true,"issued_before":5,"deny":{"subscribe":["a"]}}"#, "\"deny\" needs \"user\""),
             (r#"{"user":"a","deny":{}}"#, "names no pattern"),
             (r#"{"user":"a","deny":{"until":5,"subscribe":["a"]}}"#, "move \"until\" out of it"),

@@ -35,6 +35,9 @@ pub struct RevocationRule {
 /// The most patterns of one rule. Each handshake of the user is checked against all of them.
 pub const MAX_PATTERNS: usize = 1000;
 
+/// The year 5138 in seconds, and 1973 in milliseconds.
+const FIRST_OF_MILLISECONDS: u64 = 100_000_000_000;
+
 /// A time that never comes.
 const NEVER: u64 = u64::MAX;
 
@@ -119,6 +122,20 @@ impl RevocationRule {
                 Self { subscribe: all.clone(), publish: all.clone(), request: all, ..Self::default() }
             }
         }
+    }
+
+    /// Refuses a rule with a time in milliseconds: it would revoke tokens for thousands of years.
+    pub fn check_times(&self) -> Result<(), String> {
+        for (name, time) in [("issued_before", self.issued_before), ("until", self.until)] {
+            if let Some(time) = time.filter(|time| *time >= FIRST_OF_MILLISECONDS) {
+                return Err(format!(
+                    "\"{name}\" is {time}, which is no time in seconds since 1970 (a NumericDate of RFC 7519): if it is in \
+                     milliseconds, write {}",
+                    time / 1000
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Refuses a rule with too many patterns.
@@ -239,6 +256,18 @@ mod tests {
             assert_eq!(both.revokes(true, Some(second(issued)), second(now)), expected, "{issued} at {now}");
         }
         assert!(!both.has_ended(second(9000)));
+    }
+
+    #[test]
+    fn rev_01_a_time_in_milliseconds_is_refused_with_the_seconds() {
+        for name in ["issued_before", "until"] {
+            let at = |time: u64| rule(&format!(r#"{{"{name}":{time}}}"#)).check_times();
+            assert_eq!((at(1_796_083_200), at(FIRST_OF_MILLISECONDS - 1)), (Ok(()), Ok(())));
+            let error = at(1_796_083_200_500).unwrap_err();
+            assert!(error.starts_with(&format!("\"{name}\" is 1796083200500")), "{error}");
+            assert!(error.ends_with("write 1796083200"), "{error}");
+            assert!(at(FIRST_OF_MILLISECONDS).is_err());
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::fmt;
 
 use tidegate_protocol::user_token;
 
+use crate::config::auth::issuer::IssuerConfig;
+
 /// Whom a revocation concerns.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RevocationTarget {
@@ -26,6 +28,32 @@ pub enum TargetKind {
 }
 
 impl RevocationTarget {
+    /// Adds the prefix of the target's issuer to the name of its user, if the name has none yet. The error says that the
+    /// configuration has no such issuer.
+    pub fn complete<'i>(
+        &mut self,
+        issuers: impl Iterator<Item = &'i IssuerConfig> + Clone,
+    ) -> Result<(), String> {
+        let Some(name) = self.issuer.as_deref() else { return Ok(()) };
+        let Some(IssuerConfig { user_prefix, .. }) = issuers.clone().find(|known| known.issuer == name)
+        else {
+            let known: Vec<_> = issuers.map(|known| &*known.issuer).filter(|name| !name.is_empty()).collect();
+            // Without a configured issuer, tokens of any issuer are accepted.
+            return match known[..] {
+                [] => Ok(()),
+                [..] => {
+                    Err(format!("there is no issuer \"{name}\": the configuration has {}", known.join(", ")))
+                }
+            };
+        };
+        if let TargetKind::User(user) | TargetKind::Permissions(user) = &mut self.kind
+            && !user.starts_with(user_prefix.as_str())
+        {
+            *user = format!("{user_prefix}{user}").into();
+        }
+        Ok(())
+    }
+
     /// The key in the bucket `tidegate_revoked`: `token.<jti>`, `user.<user>`, `everyone` or `permissions.<user>`, with the
     /// issuer before the name if there is one. Different targets have different keys.
     pub fn key(&self) -> String {
@@ -87,6 +115,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config::auth::AuthConfig;
 
     fn target(kind: TargetKind, issuer: Option<&str>) -> RevocationTarget {
         RevocationTarget { kind, issuer: issuer.map(Into::into) }
@@ -130,6 +159,39 @@ mod tests {
         ] {
             assert_eq!(RevocationTarget::from_key(key), None, "{key:?}");
         }
+    }
+
+    #[test]
+    fn rev_01_the_prefix_of_the_issuer_is_added_once() {
+        let issuers = [("https://jobs", "job:"), ("https://people", "")];
+        let [any] = AuthConfig::default().all_issuers().try_into().unwrap();
+        let issuers = issuers.map(|(issuer, user_prefix)| IssuerConfig {
+            issuer: issuer.to_owned(),
+            user_prefix: user_prefix.to_owned(),
+            ..any.clone()
+        });
+        let complete = |kind, issuer, issuers: &[IssuerConfig]| {
+            let mut target = target(kind, issuer);
+            target.complete(issuers.iter()).map(|()| target.key())
+        };
+        let user = |name: &str| TargetKind::User(name.into());
+        for (kind, issuer, expected) in [
+            (user("nightly"), Some("https://jobs"), "user.https=3A=2F=2Fjobs.job=3Anightly"),
+            (user("job:nightly"), Some("https://jobs"), "user.https=3A=2F=2Fjobs.job=3Anightly"),
+            (
+                TargetKind::Permissions("nightly".into()),
+                Some("https://jobs"),
+                "permissions.https=3A=2F=2Fjobs.job=3Anightly",
+            ),
+            (TargetKind::Token("f00d".into()), Some("https://jobs"), "token.https=3A=2F=2Fjobs.f00d"),
+            (user("ann"), Some("https://people"), "user.https=3A=2F=2Fpeople.ann"),
+            (user("ann"), None, "user.ann"),
+        ] {
+            assert_eq!(complete(kind, issuer, &issuers).as_deref(), Ok(expected));
+        }
+        let error = complete(user("ann"), Some("https://other"), &issuers).unwrap_err();
+        assert!(error.ends_with("the configuration has https://jobs, https://people"), "{error}");
+        assert!(complete(user("ann"), Some("https://other"), &[any]).is_ok(), "any issuer is accepted");
     }
 
     proptest! {
