@@ -7,8 +7,10 @@
 
 mod answers;
 mod calls;
+mod changes;
 pub mod discovery;
 mod fair_queue;
+mod gather;
 mod local_node;
 mod peer_request;
 mod replacements;
@@ -23,6 +25,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_util::future::join4;
+use futures_util::future::join5;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::VocabularyId;
@@ -34,12 +37,11 @@ use crate::auth::revocation::message::RevocationMessage;
 use crate::connection::context::Context;
 use crate::connection::user_change::UserChange;
 use crate::shard::cluster::calls::CALLS;
+use crate::shard::cluster::calls::ChangeCall;
 use crate::shard::cluster::calls::StatisticsCall;
-use crate::shard::cluster::calls::UserCall;
 use crate::shard::cluster::calls::ValuesCall;
 use crate::shard::cluster::discovery::FoundNodes;
 use crate::shard::cluster::discovery::NodesCall;
-use crate::shard::cluster::local_node::KnownPeers;
 use crate::shard::cluster::local_node::LocalNode;
 use crate::shard::cluster::values::Values;
 use crate::shard::handle::Shards;
@@ -56,7 +58,7 @@ pub struct Cluster {
     statistics: mpsc::Sender<StatisticsCall>,
     values: mpsc::Sender<ValuesCall>,
     nodes: mpsc::Sender<NodesCall>,
-    users: mpsc::Sender<UserCall>,
+    changes: mpsc::Sender<ChangeCall>,
 }
 
 /// Sends the queries of a node and answers those of other nodes, on one of its shards.
@@ -64,7 +66,7 @@ pub struct ClusterWorker {
     statistics: mpsc::Receiver<StatisticsCall>,
     values: mpsc::Receiver<ValuesCall>,
     nodes: mpsc::Receiver<NodesCall>,
-    users: mpsc::Receiver<UserCall>,
+    changes: mpsc::Receiver<ChangeCall>,
     local: LocalNode,
 }
 
@@ -74,15 +76,15 @@ impl Cluster {
         let (statistics, statistics_calls) = mpsc::channel(CALLS);
         let (values, values_calls) = mpsc::channel(CALLS);
         let (nodes, nodes_calls) = mpsc::channel(NODES_CALLS);
-        let (users, user_calls) = mpsc::channel(CALLS);
-        let local = LocalNode { id: id.into(), shards, known: KnownPeers::default() };
+        let (changes, change_calls) = mpsc::channel(CALLS);
+        let local = LocalNode::new(id, shards);
         (
-            Self { statistics, values, nodes, users },
+            Self { statistics, values, nodes, changes },
             ClusterWorker {
                 statistics: statistics_calls,
                 values: values_calls,
                 nodes: nodes_calls,
-                users: user_calls,
+                changes: change_calls,
                 local,
             },
         )
@@ -104,9 +106,22 @@ impl Cluster {
 
     /// Changes the sessions of a user on all nodes. The error says that nothing was done.
     pub async fn change_user(&self, change: UserChange) -> Result<UserChanged, ClientError> {
+        self.change(|answer| ChangeCall::User { change, answer }).await
+    }
+
+    /// Revokes credentials or permissions on all nodes. The error says that nothing was done, or that the outcome is
+    /// unknown.
+    pub async fn revoke(&self, message: Box<RevocationMessage>) -> Result<Revoked, ClientError> {
+        self.change(|answer| ChangeCall::Revoke { message, answer }).await
+    }
+
+    async fn change<T>(
+        &self,
+        call: impl FnOnce(oneshot::Sender<Result<T, ClientError>>) -> ChangeCall,
+    ) -> Result<T, ClientError> {
         let (answer, changed) = oneshot::channel();
         let busy = || ClientError::new(ErrorCode::TryAgain, "this node is overloaded: try again later");
-        self.users.try_send(UserCall { change, answer }).map_err(|_| busy())?;
+        self.changes.try_send(call(answer)).map_err(|_| busy())?;
         changed.await.unwrap_or_else(|_| Err(busy()))
     }
 
@@ -152,12 +167,8 @@ impl ClusterWorker {
             .await;
         };
         let discovery = discovery::run(context, local, self.nodes);
-        let users = user_changes::run(context, local, self.users);
-        join4(revocations::follow(context, local), discovery, users, others).await;
+        let changes = changes::serve(context, local, self.changes);
+        let made = user_changes::make(context, local);
+        join5(revocations::follow(context, local), made, changes, discovery, others).await;
     }
-}
-
-/// Revokes credentials or permissions on all nodes. The error says that nothing was done, or that the outcome is unknown.
-pub async fn revoke(context: &Context, message: &RevocationMessage) -> Result<Revoked, ClientError> {
-    revoke::revoke(context, message).await
 }

@@ -81,12 +81,23 @@ pub struct UserChanged {
 }
 
 /// What a revocation has changed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Revoked {
-    /// The connections that have ended, or may do less.
-    pub connections: usize,
-    /// The nodes that have answered.
-    pub nodes: usize,
+    /// The nodes that have answered, at least one.
+    pub nodes: Vec<NodeRevocation>,
+    /// The nodes that answered before, and not this time.
+    pub missing_nodes: usize,
+}
+
+/// What a revocation has changed on one node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeRevocation {
+    /// The name of the node.
+    pub node: Box<str>,
+    /// The connections that have ended, or may do less; or why the node has refused it.
+    pub outcome: Result<usize, String>,
+    /// Where it is kept: `bucket`, or only in `memory`.
+    pub kept_in: Option<Box<str>>,
 }
 
 /// What is known of a session on its shard.

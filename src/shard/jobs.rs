@@ -30,7 +30,6 @@ use crate::connection::table::Connections;
 use crate::connection::upstream;
 use crate::connection::user_change::UserChange;
 use crate::shard::channels;
-use crate::shard::cluster;
 use crate::shard::cluster::Cluster;
 use crate::shard::events;
 use crate::shard::job::CallAnswer;
@@ -76,7 +75,7 @@ pub(super) async fn run(connections: Rc<Connections>, cluster: Cluster, job: Sha
             let _ = answer.send(cluster.change_user(change).await);
         }
         ShardJob::Revoke { message, answer } => {
-            let _ = answer.send(cluster::revoke(&connections.context, &message).await);
+            let _ = answer.send(cluster.revoke(message).await);
         }
         ShardJob::ListConnections { filter, most, answer } => {
             let _ = answer.send(list_connections(&connections, &filter, most).await);

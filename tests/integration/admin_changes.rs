@@ -1,5 +1,6 @@
 //! Changes over the admin listener: who may make them, and what they do.
 
+use futures_util::StreamExt as _;
 use serde_json::Value;
 use serde_json::json;
 
@@ -10,6 +11,7 @@ use crate::support::edge::token;
 use crate::support::edge::token_with;
 use crate::support::raw::Answer;
 use crate::support::raw::ask;
+use crate::support::within;
 
 const JSON: &str = "Content-Type: application/json\r\n";
 
@@ -55,11 +57,98 @@ async fn an_operator_ends_sessions_and_subscriptions_and_revokes() {
     assert_eq!((answer.status, answer.json()), (200, one), "{answer:?}");
     assert_eq!(alice.until_closed().await.1, Some(4511));
     let answer = post(&edge, "/revoke", &headers, r#"{"user":"bob"}"#).await;
-    assert_eq!((answer.status, answer.json()), (200, json!({ "connections": 1, "nodes": 1 })), "{answer:?}");
+    let name = &*edge.app.node.name;
+    let done = json!({
+        "connections": 1, "nodes": 1, "missing_nodes": 0, "refused_nodes": 0,
+        "results": [{ "node": name, "connections": 1, "kept_in": "memory" }],
+    });
+    assert_eq!((answer.status, answer.json()), (200, done), "{answer:?}");
     assert_eq!(bob.until_closed().await.1, Some(4505));
     is_open(&mut carol).await;
     let answer = post(&edge, "/revoke", &headers, r#"{"usr":"carol"}"#).await;
     assert_eq!((answer.status, &answer.json()["code"]), (400, &json!("bad_request")), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_revocation_over_http_says_what_each_node_has_done_and_which_are_missing() {
+    let edge = edge().await;
+    let second = edge.another_node().await;
+    let headers = format!("{}{JSON}", bearer("operator"));
+    let revoke = async |user: &str| {
+        let answer = post(&edge, "/revoke", &headers, &json!({ "user": user }).to_string()).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    };
+    // The nodes subscribe to revocations when they start. Before that, one of them is not there for the other.
+    let both = within("both nodes", async {
+        loop {
+            let answer = revoke("nobody").await;
+            if answer["nodes"] == 2 {
+                return answer;
+            }
+        }
+    })
+    .await;
+    assert_eq!(both["results"].as_array().unwrap().len(), 2, "{both}");
+    // Another service that answers, in the words of a node that knows another version of the message.
+    let operator = edge.nats.operator().await;
+    let mut messages = operator.subscribe("tidegate.revoke").await.unwrap();
+    operator.flush().await.unwrap();
+    let newer = tokio::spawn(async move {
+        let message = messages.next().await.unwrap();
+        let refusal = json!({ "id": "x", "node": "newer", "error": "cannot read it" });
+        operator.publish(message.reply.unwrap(), refusal.to_string().into()).await.unwrap();
+        operator.flush().await.unwrap();
+    });
+    edge.nats.until_subscribed("operator", "tidegate.revoke").await;
+    let mut alice = Client::connect(&second.address.to_string(), &token("alice")).await;
+    let answer = revoke("alice").await;
+    let counts = |answer: &Value| {
+        ["connections", "nodes", "missing_nodes", "refused_nodes"].map(|name| answer[name].as_u64().unwrap())
+    };
+    assert_eq!(counts(&answer), [1, 2, 0, 1], "{answer}");
+    let refusal = json!({ "node": "newer", "error": "cannot read it" });
+    assert!(answer["results"].as_array().unwrap().contains(&refusal), "{answer}");
+    assert_eq!(alice.until_closed().await.1, Some(4505));
+    newer.await.unwrap();
+    second.drain().await;
+    for _ in 0..2 {
+        let answer = revoke("carol").await;
+        assert_eq!(counts(&answer), [0, 1, 2, 0], "both are expected for a while: {answer}");
+    }
+    let answer = post(&edge, "/users/carol/disconnect", &headers, "{}").await;
+    assert_eq!(answer.json(), json!({ "sessions": 0, "nodes": 1, "missing_nodes": 2 }), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_revocation_over_http_needs_a_known_issuer_and_seconds() {
+    let edge = TestEdge::with(|config| {
+        config.admin.listen = Some("127.0.0.1:0".parse().unwrap());
+        let mut operator = role("operator", &[], &[], &[]);
+        operator.control = true;
+        config.roles.push(operator);
+        let mut people = config.auth.all_issuers().remove(0);
+        people.issuer = "https://people".to_owned();
+        people.user_prefix = "person:".to_owned();
+        config.auth.issuers = vec![people];
+    })
+    .await;
+    let token = token_with(&json!({ "sub": "ops", "role": "operator", "iss": "https://people" }));
+    let headers = format!("Authorization: Bearer {token}\r\n{JSON}");
+    for (body, problem) in [
+        (json!({ "user": "ann", "issuer": "https://other" }), "the configuration has https://people"),
+        (json!({ "user": "ann", "issued_before": 1_796_083_200_000_u64 }), "write 1796083200"),
+        (json!({ "user": "ann", "until": 1_796_083_200_000_u64 }), "write 1796083200"),
+    ] {
+        let answer = post(&edge, "/revoke", &headers, &body.to_string()).await;
+        assert_eq!((answer.status, &answer.json()["code"]), (400, &json!("bad_request")), "{answer:?}");
+        assert!(answer.json()["detail"].as_str().unwrap().contains(problem), "{answer:?}");
+    }
+    let ann = token_with(&json!({ "sub": "ann", "role": "user", "iss": "https://people" }));
+    let mut ann = Client::connect(&edge.address(), &ann).await;
+    let body = r#"{"user":"ann","issuer":"https://people"}"#;
+    assert_eq!(post(&edge, "/revoke", &headers, body).await.json()["connections"], 1);
+    assert_eq!(ann.until_closed().await.1, Some(4505));
 }
 
 #[tokio::test]

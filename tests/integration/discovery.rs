@@ -52,15 +52,12 @@ async fn each_node_knows_which_nodes_there_are_and_which_have_gone() {
         "{body}"
     );
     other.drain().await;
-    let body = json_of(&edge, "/nodes").await;
-    assert_eq!((ids(&body["missing"]), &body["complete"]), ([of_other].into(), &json!(false)), "{body}");
-    assert!(body["waited_ms"].as_u64() > Some(0), "{body}");
-    let body = json_of(&edge, "/nodes").await;
-    assert_eq!(
-        (&body["missing"], &body["complete"]),
-        (&json!([]), &json!(true)),
-        "it is not expected again: {body}"
-    );
+    for _ in 0..2 {
+        let body = json_of(&edge, "/nodes").await;
+        let missing = (ids(&body["missing"]), &body["complete"]);
+        assert_eq!(missing, ([of_other.clone()].into(), &json!(false)), "it is expected for a while: {body}");
+        assert!(body["waited_ms"].as_u64() > Some(0), "{body}");
+    }
 }
 
 #[tokio::test]

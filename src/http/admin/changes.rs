@@ -9,6 +9,7 @@ use warp::http::HeaderMap;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
+use crate::auth::Authenticator;
 use crate::auth::revocation::message::RevocationMessage;
 use crate::http::admin::access::Admin;
 use crate::http::calls::json_answer;
@@ -19,6 +20,7 @@ use crate::http::problem::Problem;
 use crate::http::request_id;
 use crate::http::user_change::UserCallKind;
 use crate::http::user_change::change_user;
+use crate::shard::job::NodeRevocation;
 use crate::shard::job::Revoked;
 use crate::shard::job::ShardJob;
 use crate::telemetry::limit::LogLimit;
@@ -60,31 +62,71 @@ impl AdminChange {
         let body = body.as_deref();
         match self {
             Self::User(user, kind) => change_user((*kind, user), body, &operator, connection).await,
-            Self::Revoke => revoke(body.unwrap_or_default(), &operator, connection).await,
+            Self::Revoke => {
+                let message = revocation(body.unwrap_or_default(), &admin.node.authenticator())?;
+                revoke(message, &operator, connection).await
+            }
         }
     }
 }
 
-/// Revokes what the body names, in the words of a message on `tidegate.revoke`.
-async fn revoke(body: &str, operator: &Identity, connection: &ConnectionInfo) -> Result<Response, Problem> {
-    let message = RevocationMessage::parse(body.as_bytes())
-        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad_request", error))?;
+/// What the body revokes, in the words of a message on `tidegate.revoke`.
+fn revocation(body: &str, authenticator: &Authenticator) -> Result<Box<RevocationMessage>, Problem> {
+    let mut message = RevocationMessage::parse(body.as_bytes()).map_err(bad_request)?;
+    message.target.complete(authenticator.issuer_configs()).map_err(bad_request)?;
+    Ok(Box::new(message))
+}
+
+fn bad_request(detail: String) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail)
+}
+
+/// Revokes on all nodes, and answers what each of them has done.
+async fn revoke(
+    message: Box<RevocationMessage>,
+    operator: &Identity,
+    connection: &ConnectionInfo,
+) -> Result<Response, Problem> {
     let target = message.target.to_string();
-    let message = Box::new(message);
     let revoked = connection.shard.run(|answer| ShardJob::Revoke { message, answer }).await;
-    let Revoked { connections, nodes } = revoked.ok_or_else(Problem::overloaded)?.map_err(refused)?;
+    let revoked = revoked.ok_or_else(Problem::overloaded)?.map_err(refused)?;
+    let accepted = revoked.nodes.iter().filter_map(|node| node.outcome.as_ref().ok());
+    let (nodes, connections): (usize, usize) = (accepted.clone().count(), accepted.sum());
+    let (missing_nodes, refused_nodes) = (revoked.missing_nodes, revoked.nodes.len() - nodes);
     if let Some(suppressed) = REVOKED.pass() {
         info!(
             revoked = target,
             by = &*operator.user,
             connections,
             nodes,
+            missing_nodes,
+            refused_nodes,
             request = request_id::as_str(&connection.request_id),
             suppressed,
             "an operator has revoked over HTTP"
         );
     }
-    let body = json!({ "connections": connections, "nodes": nodes });
+    revoked_answer(&revoked, nodes, connections)
+}
+
+/// What each node has done. An error if all nodes have refused it.
+fn revoked_answer(revoked: &Revoked, nodes: usize, connections: usize) -> Result<Response, Problem> {
+    let Revoked { nodes: results, missing_nodes } = revoked;
+    if nodes == 0 {
+        let error = results.iter().find_map(|node| node.outcome.as_ref().err());
+        return Err(bad_request(error.cloned().unwrap_or_default()));
+    }
+    let result = |NodeRevocation { node, outcome, kept_in }: &NodeRevocation| match outcome {
+        Ok(connections) => json!({ "node": node, "connections": connections, "kept_in": kept_in }),
+        Err(error) => json!({ "node": node, "error": error }),
+    };
+    let body = json!({
+        "connections": connections,
+        "nodes": nodes,
+        "missing_nodes": missing_nodes,
+        "refused_nodes": results.len() - nodes,
+        "results": results.iter().map(result).collect::<Vec<_>>(),
+    });
     Ok(json_answer(200, Some(body.to_string().into())))
 }
 

@@ -1,4 +1,4 @@
-//! Calls for statistics and last values of all nodes, as they wait to be sent.
+//! Calls for statistics, last values and changes of all nodes, as they wait to be sent.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,8 +9,10 @@ use tidegate_protocol::subject::Pattern;
 use tidegate_vocabulary::statistics::Statistics;
 use tokio::sync::oneshot;
 
+use crate::auth::revocation::message::RevocationMessage;
 use crate::connection::user_change::UserChange;
 use crate::shard::cluster::values::Values;
+use crate::shard::job::Revoked;
 use crate::shard::job::UserChanged;
 
 /// Calls that may wait, of each kind.
@@ -32,9 +34,11 @@ pub(super) struct ValuesCall {
     pub(super) answer: oneshot::Sender<Arc<BTreeMap<Box<str>, Values>>>,
 }
 
-/// A call that changes the sessions of a user.
+/// A call that changes something on all nodes.
 #[derive(Debug)]
-pub(super) struct UserCall {
-    pub(super) change: UserChange,
-    pub(super) answer: oneshot::Sender<Result<UserChanged, ClientError>>,
+pub(super) enum ChangeCall {
+    /// The sessions of a user.
+    User { change: UserChange, answer: oneshot::Sender<Result<UserChanged, ClientError>> },
+    /// Credentials or permissions are revoked.
+    Revoke { message: Box<RevocationMessage>, answer: oneshot::Sender<Result<Revoked, ClientError>> },
 }

@@ -6,7 +6,6 @@
 use std::cell::Cell;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -23,18 +22,21 @@ use tracing::debug;
 use crate::connection::context::Context;
 use crate::nats::micro::SERVICE;
 use crate::nats::micro::Verb;
+use crate::nats::scatter_gather::PeerReply;
 use crate::nats::scatter_gather::Query;
+use crate::shard::cluster::gather::KnownNodes;
+use crate::shard::cluster::gather::NodeAnswer;
+use crate::shard::cluster::gather::NodeAnswers;
+use crate::shard::cluster::gather::Patience;
+use crate::shard::cluster::gather::ReplyPart;
 use crate::shard::cluster::local_node::LocalNode;
 use crate::shard::job::ShardJob;
 
-/// How long to wait for nodes that are not known yet.
-const DISCOVERY_TIMEOUT: Duration = Duration::from_millis(250);
-/// How long to wait for nodes that have answered before.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long to wait for answers.
+const PATIENCE: Patience = Patience { known: Duration::from_secs(1), unknown: Duration::from_millis(250) };
 /// Numbers this young are not collected again, however many ask.
 const FRESH: Duration = Duration::from_millis(50);
-/// More nodes than there are, and a longer answer than any of them gives.
-const MAX_NODES: usize = 1024;
+/// A longer answer than any node gives.
 const MAX_ANSWER: usize = 4096;
 
 /// What a node says about itself.
@@ -57,7 +59,7 @@ pub struct NodeReport {
 #[derive(Debug, Default)]
 pub struct FoundNodes {
     pub nodes: Vec<NodeReport>,
-    /// The nodes that answered an earlier question, but not this one.
+    /// The nodes that answered a question in the last ten minutes, but not this one, and did not drain then.
     pub missing: Vec<NodeReport>,
     pub waited: Duration,
     /// Why the other nodes could not be asked.
@@ -67,8 +69,28 @@ pub struct FoundNodes {
 /// A call for all nodes.
 pub(super) type NodesCall = oneshot::Sender<FoundNodes>;
 
-/// The nodes that answered earlier.
-type KnownNodes = RefCell<BTreeMap<Box<str>, NodeReport>>;
+/// The nodes that answered in the last ten minutes, and what they said last.
+#[derive(Debug, Default)]
+struct EarlierReports {
+    known: KnownNodes,
+    reports: RefCell<BTreeMap<Box<str>, NodeReport>>,
+}
+
+impl EarlierReports {
+    /// What these nodes said last. A node that drained has ended as it should.
+    fn of(&self, missing: &[Box<str>]) -> Vec<NodeReport> {
+        let reports = self.reports.borrow();
+        let found = missing.iter().filter_map(|id| reports.get(id));
+        found.filter(|report| !report.draining).cloned().collect()
+    }
+
+    /// Replaces the reports of nodes that have answered, and forgets those of nodes that are not expected any more.
+    fn replace(&self, answers: &BTreeMap<Box<str>, NodeReport>, missing: &[Box<str>]) {
+        let mut reports = self.reports.borrow_mut();
+        reports.retain(|id, _| missing.contains(id));
+        reports.extend(answers.iter().map(|(id, report)| (id.clone(), report.clone())));
+    }
+}
 
 /// Answers what others ask, and serves calls for all nodes, until the connection to NATS ends.
 pub(super) async fn run(context: &Context, local: &LocalNode, calls: mpsc::Receiver<NodesCall>) {
@@ -110,10 +132,10 @@ fn reply(request: &Query, body: &str) {
 }
 
 async fn serve_calls(context: &Context, local: &LocalNode, mut calls: mpsc::Receiver<NodesCall>) {
-    let (last, known) = (LastConnections::default(), KnownNodes::default());
+    let (last, earlier) = (LastConnections::default(), EarlierReports::default());
     while let Some(call) = calls.recv().await {
         // An error means that the caller has gone.
-        let _ = call.send(find(context, local, &last, &known).await);
+        let _ = call.send(find(context, local, &last, &earlier).await);
     }
 }
 
@@ -122,47 +144,35 @@ async fn find(
     context: &Context,
     local: &LocalNode,
     last: &LastConnections,
-    known: &KnownNodes,
+    earlier: &EarlierReports,
 ) -> FoundNodes {
     let started = Instant::now();
     let mut found = FoundNodes {
         nodes: report(context, local, last).await.into_iter().collect(),
         ..FoundNodes::default()
     };
-    let mut answers = match context.nats.scatter_gather(&Verb::Stats.subject_of_all(), &[]) {
-        Ok(answers) => answers,
+    let replies = match context.nats.scatter_gather(&Verb::Stats.subject_of_all(), &[]) {
+        Ok(replies) => replies,
         Err(error) => {
-            found.missing = known.borrow().values().cloned().collect();
+            found.missing = earlier.of(&earlier.known.expected(started));
             return FoundNodes { error: Some(error.to_string()), ..found };
         }
     };
     let own = service_id(local);
-    let mut waiting: BTreeSet<Box<str>> = known.borrow().keys().cloned().collect();
+    let read = |reply: &PeerReply| {
+        let report = NodeReport::decode(&reply.data())?;
+        Some(NodeAnswer { node: report.id.clone(), content: ReplyPart::Last(report) })
+    };
     // It also answers itself, over NATS: that shows that questions and answers arrive.
-    waiting.insert((*own).into());
-    while found.nodes.len() < MAX_NODES {
-        // When all known nodes have answered, wait a little for unknown ones.
-        let timeout = if waiting.is_empty() { DISCOVERY_TIMEOUT } else { ANSWER_TIMEOUT };
-        let Some(answer) = answers.next(timeout.saturating_sub(started.elapsed())).await else { break };
-        let Some(node) = NodeReport::decode(&answer.data()) else { continue };
-        waiting.remove(&node.id);
-        if *node.id != *own && found.nodes.iter().all(|earlier| earlier.id != node.id) {
-            found.nodes.push(node);
-        }
-    }
-    if waiting.remove(&*own) {
+    let NodeAnswers { mut answers, missing } =
+        earlier.known.gather(replies, Some(&own), PATIENCE, read).await;
+    if answers.remove(&*own).is_none() {
         let help = "NATS must allow this node what nats/server.conf has for $SRV";
         found.error = Some(format!("the question has not come back to this node: {help}"));
     }
-    let mut known = known.borrow_mut();
-    found.missing = waiting.iter().filter_map(|id| known.get(id).cloned()).collect();
-    // A node that has not answered is gone; if not, it becomes known again with its next answer.
-    *known = found
-        .nodes
-        .iter()
-        .filter(|node| *node.id != *own)
-        .map(|node| (node.id.clone(), node.clone()))
-        .collect();
+    found.missing = earlier.of(&missing);
+    earlier.replace(&answers, &missing);
+    found.nodes.extend(answers.into_values());
     found.waited = started.elapsed();
     found
 }

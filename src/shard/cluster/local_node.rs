@@ -1,7 +1,5 @@
 //! `LocalNode`: this node in the cluster: its id, its shards, and the other nodes that it knows.
 
-use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -10,6 +8,7 @@ use tidegate_vocabulary::vocabularies::Vocabularies;
 use tidegate_vocabulary::vocabularies::VocabularyPlace;
 
 use crate::node::refused_by_vocabulary::RefusedByVocabulary;
+use crate::shard::cluster::gather::KnownNodes;
 use crate::shard::cluster::peer_request::StatisticsQuery;
 use crate::shard::handle::Shards;
 use crate::shard::job::ShardJob;
@@ -21,15 +20,18 @@ pub(super) const SUBJECT: &str = "tidegate.nodes";
 pub(super) struct LocalNode {
     pub(super) id: Box<str>,
     pub(super) shards: Shards,
-    /// The other nodes.
-    pub(super) known: KnownPeers,
+    /// The nodes that answer queries for statistics and last values. They do so only if their configuration needs it.
+    pub(super) peers: KnownNodes,
+    /// The nodes that make changes of users, and revoke.
+    pub(super) changers: KnownNodes,
 }
 
-/// The ids of nodes that have answered lately. A query waits for the answers of these.
-#[derive(Debug, Default)]
-pub(super) struct KnownPeers(pub(super) RefCell<BTreeSet<Box<str>>>);
-
 impl LocalNode {
+    /// This node, which knows no others yet.
+    pub(super) fn new(id: &str, shards: Shards) -> Self {
+        Self { id: id.into(), shards, peers: KnownNodes::default(), changers: KnownNodes::default() }
+    }
+
     /// Statistics of this node, in pieces that fit into a NATS message; no pieces if this node does not have the
     /// vocabulary. `None` if a shard is overloaded.
     pub(super) async fn pieces(

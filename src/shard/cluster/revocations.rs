@@ -32,6 +32,7 @@ use crate::nats::scatter_gather::Query;
 use crate::shard::cluster::local_node::LocalNode;
 use crate::shard::cluster::revocation_bucket;
 use crate::shard::cluster::revocation_bucket::BucketChange;
+use crate::shard::cluster::revoke::RevocationAnswer;
 use crate::shard::handle::ShardRequest;
 use crate::shard::job::ShardJob;
 use crate::telemetry::limit::LogLimit;
@@ -148,7 +149,7 @@ async fn on_message(context: &Context, local: &LocalNode, known: &mut KnownBucke
                     error, suppressed, "cannot read a revocation, so it has no effect"
                 );
             }
-            return reply(context, query, serde_json::json!({ "error": error }));
+            return refuse(context, local, query, error);
         }
     };
     let merged = context.node.revocations.change(|table| {
@@ -160,7 +161,7 @@ async fn on_message(context: &Context, local: &LocalNode, known: &mut KnownBucke
         Ok::<_, String>(table.put(target.clone(), merged))
     });
     if let Err(error) = merged {
-        return reply(context, query, serde_json::json!({ "error": error }));
+        return refuse(context, local, query, error);
     }
     context.node.forget_decisions();
     let changed = sweep(local).await;
@@ -169,7 +170,12 @@ async fn on_message(context: &Context, local: &LocalNode, known: &mut KnownBucke
     }
     let kept_in = if known.is_there { "bucket" } else { "memory" };
     known.unstored.insert(target);
-    reply(context, query, serde_json::json!({ "connections": changed, "kept_in": kept_in }));
+    let answer = RevocationAnswer {
+        connections: Some(changed),
+        kept_in: Some(kept_in.into()),
+        ..RevocationAnswer::default()
+    };
+    reply(context, local, query, answer);
 }
 
 /// Puts what the bucket does not have into it.
@@ -208,10 +214,15 @@ async fn store(context: &Context, known: &mut KnownBucket) {
     }
 }
 
-fn reply(context: &Context, query: &Query, mut answer: serde_json::Value) {
-    answer["node"] = (*context.node.name).into();
+fn refuse(context: &Context, local: &LocalNode, query: &Query, error: String) {
+    reply(context, local, query, RevocationAnswer { error: Some(error), ..RevocationAnswer::default() });
+}
+
+fn reply(context: &Context, local: &LocalNode, query: &Query, answer: RevocationAnswer) {
+    let node = (*context.node.name).into();
+    let answer = RevocationAnswer { id: local.id.clone(), node, ..answer };
     // While NATS is away, no one waits for it.
-    let _ = query.reply(answer.to_string().as_bytes(), &[]);
+    let _ = query.reply(&serde_json::to_vec(&answer).unwrap_or_default(), &[]);
 }
 
 /// A change in the bucket.

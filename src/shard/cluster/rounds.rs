@@ -2,10 +2,8 @@
 //! answered by a request that was sent after it arrived, so its answer is never older than the call.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use std::time::Instant;
 
 use futures_util::future::join;
 use futures_util::future::join_all;
@@ -22,6 +20,9 @@ use crate::shard::cluster::calls::CALLS;
 use crate::shard::cluster::calls::StatisticsCall;
 use crate::shard::cluster::calls::ValuesCall;
 use crate::shard::cluster::fair_queue::FairQueue;
+use crate::shard::cluster::gather::NodeAnswer;
+use crate::shard::cluster::gather::Patience;
+use crate::shard::cluster::gather::ReplyPart;
 use crate::shard::cluster::local_node::LocalNode;
 use crate::shard::cluster::local_node::SUBJECT;
 use crate::shard::cluster::peer_request::PeerQuery;
@@ -31,10 +32,8 @@ use crate::shard::cluster::peer_request::origin;
 use crate::shard::cluster::values::Values;
 use crate::telemetry::limit::LogLimit;
 
-/// How long to wait for nodes that are not known yet.
-const DISCOVERY_TIMEOUT: Duration = Duration::from_millis(250);
-/// How long to wait for nodes that have answered before.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long to wait for answers.
+const PATIENCE: Patience = Patience { known: Duration::from_secs(1), unknown: Duration::from_millis(250) };
 /// Channels in one request, unless a single call has more.
 const CHANNELS: usize = 2000;
 
@@ -148,33 +147,17 @@ async fn ask(
     mut take: impl FnMut(&PeerReply, bool) -> bool,
 ) -> Result<(), NatsError> {
     let request = PeerRequest { from: local.id.clone(), what };
-    let mut answers = context.nats.scatter_gather(SUBJECT, &request.encode())?;
-    let mut waiting = local.known.0.borrow().clone();
-    let mut answered = BTreeSet::new();
-    let sent = Instant::now();
-    let mut is_complete = true;
-    loop {
-        // When all known nodes have answered, wait a little for unknown ones.
-        let timeout = if waiting.is_empty() { DISCOVERY_TIMEOUT } else { ANSWER_TIMEOUT };
-        let Some(answer) = answers.next(timeout.saturating_sub(sent.elapsed())).await else { break };
-        let Some((node, follow)) = origin(&answer) else { continue };
-        if follow > 0 {
-            waiting.insert(node.into());
-        } else {
-            waiting.remove(node);
-            answered.insert(node.into());
-        }
-        if !take(&answer, follow == 0) {
-            is_complete = false;
-            break;
-        }
-    }
-    let mut known = local.known.0.borrow_mut();
-    if is_complete {
-        // A node that has not answered is gone; if not, it becomes known again with its next answer.
-        *known = answered;
-    } else {
-        known.extend(answered);
-    }
+    let replies = context.nats.scatter_gather(SUBJECT, &request.encode())?;
+    let read = |reply: &PeerReply| {
+        let (node, follow) = origin(reply)?;
+        let (node, is_last) = (node.into(), follow == 0);
+        let content = match (take(reply, is_last), is_last) {
+            (true, true) => ReplyPart::Last(()),
+            (false, true) => ReplyPart::Enough(()),
+            (_, false) => ReplyPart::More,
+        };
+        Some(NodeAnswer { node, content })
+    };
+    local.peers.gather(replies, None, PATIENCE, read).await;
     Ok(())
 }

@@ -1,30 +1,27 @@
 //! Changes the sessions of users on all nodes: each node, this one too, gets the change over NATS and answers how many
 //! sessions it had.
 
-use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use std::time::Instant;
 
-use futures_util::StreamExt;
-use futures_util::future::join;
 use futures_util::future::join_all;
-use futures_util::stream;
 use serde::Deserialize;
 use serde::Serialize;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::subject::Pattern;
-use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::connection::context::Context;
 use crate::connection::upstream::client_error;
 use crate::connection::user_change::UserAction;
 use crate::connection::user_change::UserChange;
+use crate::nats::scatter_gather::PeerReply;
 use crate::nats::scatter_gather::Query;
-use crate::shard::cluster::calls::UserCall;
+use crate::shard::cluster::gather::NodeAnswer;
+use crate::shard::cluster::gather::NodeAnswers;
+use crate::shard::cluster::gather::Patience;
+use crate::shard::cluster::gather::ReplyPart;
 use crate::shard::cluster::local_node::LocalNode;
 use crate::shard::handle::ShardRequest;
 use crate::shard::job::ShardJob;
@@ -33,12 +30,8 @@ use crate::telemetry::limit::LogLimit;
 
 /// The NATS subject of changes.
 const SUBJECT: &str = "tidegate.users";
-/// How long to wait for nodes that are not known yet.
-const DISCOVERY_TIMEOUT: Duration = Duration::from_millis(250);
-/// How long to wait for nodes that have answered before.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-/// Calls that wait for answers at a time. Others wait for them.
-const CONCURRENT_CALLS: usize = 64;
+/// How long to wait for answers.
+const PATIENCE: Patience = Patience { known: Duration::from_secs(2), unknown: Duration::from_millis(250) };
 
 static BAD_MESSAGE: LogLimit = LogLimit::per_second(1);
 
@@ -84,27 +77,13 @@ impl ChangeMessage {
     }
 }
 
-/// Sends the changes of calls, and makes those that nodes send, until the connection to NATS ends.
-pub(super) async fn run(context: &Context, local: &LocalNode, mut calls: mpsc::Receiver<UserCall>) {
+/// Makes the changes that nodes send, until the connection to NATS ends.
+pub(super) async fn make(context: &Context, local: &LocalNode) {
     let Ok(subject) = Pattern::parse(SUBJECT) else { return };
     let mut messages = context.nats.responder(subject);
-    let make = async {
-        while let Some(message) = messages.next().await {
-            on_message(context, local, &message).await;
-        }
-    };
-    let known = RefCell::new(BTreeSet::new());
-    let send = stream::poll_fn(|task| calls.poll_recv(task)).for_each_concurrent(
-        CONCURRENT_CALLS,
-        |UserCall { change, answer }| {
-            let known = &known;
-            async move {
-                // An error means that the caller has gone.
-                let _ = answer.send(change_on_all_nodes(context, local, known, &change).await);
-            }
-        },
-    );
-    join(make, send).await;
+    while let Some(message) = messages.next().await {
+        on_message(context, local, &message).await;
+    }
 }
 
 /// Makes a change of another node or of this one, on all shards.
@@ -135,38 +114,26 @@ async fn on_message(context: &Context, local: &LocalNode, message: &Query) {
 }
 
 /// Sends a change to all nodes, and counts their answers.
-async fn change_on_all_nodes(
+pub(super) async fn change_on_all_nodes(
     context: &Context,
     local: &LocalNode,
-    known: &RefCell<BTreeSet<Box<str>>>,
     change: &UserChange,
 ) -> Result<UserChanged, ClientError> {
     let message = serde_json::to_vec(&ChangeMessage::of(change)).unwrap_or_default();
-    let answers = context.nats.scatter_gather(SUBJECT, &message);
-    let mut answers = answers.map_err(|error| client_error(&error))?;
-    let (sent, mut changed) = (Instant::now(), UserChanged::default());
-    let mut waiting: BTreeSet<Box<str>> = known.borrow().clone();
-    waiting.insert(local.id.clone());
-    let mut answered = BTreeSet::new();
-    loop {
-        // When all known nodes have answered, wait a little for unknown ones.
-        let timeout = if waiting.is_empty() { DISCOVERY_TIMEOUT } else { ANSWER_TIMEOUT };
-        let Some(answer) = answers.next(timeout.saturating_sub(sent.elapsed())).await else { break };
-        let Ok(ChangeAnswer { node, sessions }) = serde_json::from_slice(&answer.data()) else { continue };
-        waiting.remove(&node);
-        if answered.insert(node) {
-            changed.sessions += sessions;
-        }
-    }
-    if !answered.contains(&local.id) {
+    let replies = context.nats.scatter_gather(SUBJECT, &message);
+    let replies = replies.map_err(|error| client_error(&error))?;
+    let read = |reply: &PeerReply| {
+        let ChangeAnswer { node, sessions } = serde_json::from_slice(&reply.data()).ok()?;
+        Some(NodeAnswer { node, content: ReplyPart::Last(sessions) })
+    };
+    let gathered = local.changers.gather(replies, Some(&local.id), PATIENCE, read).await;
+    let NodeAnswers { answers, missing } = gathered;
+    if !answers.contains_key(&local.id) {
         let message =
             "this node cannot receive its own messages from NATS now, so the outcome is unknown: try again";
         return Err(ClientError::new(ErrorCode::Unavailable, message));
     }
-    (changed.nodes, changed.missing_nodes) = (answered.len(), waiting.len());
-    // A node that has not answered is gone; if not, it becomes known again with its next answer.
-    *known.borrow_mut() = answered;
-    Ok(changed)
+    Ok(UserChanged { sessions: answers.values().sum(), nodes: answers.len(), missing_nodes: missing.len() })
 }
 
 #[cfg(test)]
