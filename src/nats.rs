@@ -18,6 +18,7 @@ pub mod key_value;
 mod link;
 mod link_driver;
 mod login;
+mod login_help;
 pub mod message;
 mod message_queue;
 pub mod micro;

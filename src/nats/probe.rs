@@ -16,6 +16,9 @@ use crate::nats::connect::ConnectError;
 use crate::nats::connect::ServerConnection;
 use crate::nats::finding::Finding;
 use crate::nats::finding::Verdict;
+use crate::nats::login_help::LoginSource;
+use crate::nats::login_help::login_help;
+use crate::nats::login_help::login_keys;
 use crate::nats::other_users;
 use crate::nats::permissions::Access;
 use crate::nats::permissions::USER_INFO;
@@ -172,7 +175,8 @@ async fn connect_and_log_in(
         }
         Err(reason) => {
             let text = format!("{url}: login refused: {reason}");
-            findings.push(Finding::failed(text, login_help(&config.login, &reason)));
+            findings
+                .push(Finding::failed(text, login_help(&config.login, LoginSource::Configuration, &reason)));
             None
         }
     }
@@ -232,36 +236,6 @@ fn connect_failure(url: &str, error: &ConnectError) -> Finding {
         }
     };
     Finding::failed(format!("{url}: cannot connect: {reason}"), help)
-}
-
-fn login_keys(login: &NatsLogin) -> &'static str {
-    match login {
-        NatsLogin::None => "without a login",
-        NatsLogin::CredsFile(_) => "nats.creds_file",
-        NatsLogin::NkeyFile(_) => "nats.nkey_file",
-        NatsLogin::Password { .. } => "nats.user and nats.password",
-        NatsLogin::Token(_) => "nats.token",
-    }
-}
-
-fn login_help(login: &NatsLogin, reason: &str) -> String {
-    if reason.to_ascii_lowercase().contains("expired") {
-        return "the credentials have expired: create new ones, for example with `nsc generate creds`"
-            .to_owned();
-    }
-    match login {
-        NatsLogin::None => {
-            "this server requires a login: set nats.creds_file, nats.nkey_file, nats.user and nats.password, or nats.token"
-                .to_owned()
-        }
-        NatsLogin::Password { .. } => {
-            "check nats.user and nats.password (or NATS_USER and NATS_PASSWORD, or the login in nats.url) against the server's configuration"
-                .to_owned()
-        }
-        NatsLogin::CredsFile(_) | NatsLogin::NkeyFile(_) | NatsLogin::Token(_) => {
-            format!("check {} against the server's configuration", login_keys(login))
-        }
-    }
 }
 
 /// Checks what the login of Tidegate may do.

@@ -11,6 +11,8 @@ use crate::nats::buckets::BUCKETS;
 use crate::nats::buckets::KvBucket;
 use crate::nats::buckets::comparison::BucketPlan;
 use crate::nats::connect;
+use crate::nats::login_help::LoginSource;
+use crate::nats::login_help::login_help;
 use crate::nats::probe_connection::ProbeConnection;
 use crate::nats::probe_connection::RequestOutcome;
 use crate::nats::servers::Server;
@@ -60,7 +62,8 @@ impl Streams {
                 Ok(server) => {
                     let logged_in = ProbeConnection::log_in(server, &config.login, NAME).await;
                     logged_in.map_err(|reason| {
-                        let (shown, help) = (login_shown(&config.login), login_help(&config.login));
+                        let help = login_help(&config.login, LoginSource::Flags, &reason);
+                        let shown = login_shown(&config.login);
                         format!("NATS refuses {shown}: {reason}; {help}")
                     })
                 }
@@ -139,20 +142,6 @@ fn login_shown(login: &NatsLogin) -> String {
         NatsLogin::Token(_) => "the token".to_owned(),
         NatsLogin::NkeyFile(file) => format!("the key in {}", file.display()),
         NatsLogin::CredsFile(file) => format!("the credentials in {}", file.display()),
-    }
-}
-
-/// What to check if the server refuses the login.
-fn login_help(login: &NatsLogin) -> &'static str {
-    match login {
-        NatsLogin::None => "log in as an operator, with --user or --creds",
-        NatsLogin::Password { .. } => {
-            "check its password, and that the configuration of nats-server has this user"
-        }
-        NatsLogin::Token(_) => "check nats.token against the configuration of nats-server",
-        NatsLogin::NkeyFile(_) | NatsLogin::CredsFile(_) => {
-            "check that the configuration of nats-server has this user, and that it has not expired"
-        }
     }
 }
 
