@@ -21,6 +21,7 @@ use crate::http::extensions::Agreed;
 use crate::http::extensions::Compression;
 use crate::http::handshake;
 use crate::http::origin::Sender;
+use crate::http::presented::Carrier;
 use crate::http::presented::PresentedCredential;
 use crate::http::problem::Problem;
 use crate::node::connection_counts::CountedConnection;
@@ -80,6 +81,11 @@ impl ValidHandshake {
             None => PresentedCredential::in_cookie(&endpoint.origins, &sender, headers)?,
         };
         Ok(Self { answer, vocabulary, encoding, sender, credential })
+    }
+
+    /// Whether its credential is a ticket, which connecting uses up.
+    pub fn uses_ticket(&self) -> bool {
+        self.credential.as_ref().is_some_and(|credential| credential.carrier == Carrier::Ticket)
     }
 
     /// The parameters of path and query, if the vocabulary is loaded from a file.

@@ -227,21 +227,17 @@ impl Gate {
         Ok(())
     }
 
-    /// Whether the credential of a valid handshake is a ticket, which connecting uses up.
-    pub fn uses_ticket(&self, endpoint: &Endpoint, handshake_request: &HandshakeRequest<'_>) -> bool {
-        let valid = ValidHandshake::evaluate(endpoint, self.compression, handshake_request);
-        let credential = valid.ok().and_then(|valid| valid.credential);
-        credential.is_some_and(|credential| credential.carrier == Carrier::Ticket)
-    }
-
-    /// Checks the request and the credential of a client that was admitted, at the time `now`.
+    /// Checks the request and the credential of a client that was admitted, at the time `now`. `check` may refuse a valid
+    /// handshake before its credential is used.
     pub async fn evaluate(
         &self,
         endpoint: &Endpoint,
         handshake_request: &HandshakeRequest<'_>,
         now: SystemTime,
+        check: impl FnOnce(&ValidHandshake) -> Result<(), Problem>,
     ) -> Result<Accepted, Problem> {
         let valid = ValidHandshake::evaluate(endpoint, self.compression, handshake_request)?;
+        check(&valid)?;
         let (binding, credential) = (valid.binding(), valid.credential.as_ref());
         let HandshakeRequest { headers, peer, .. } = *handshake_request;
         let requester = Requester { policy: &endpoint.origins, sender: &valid.sender, headers, peer };

@@ -21,6 +21,7 @@ use crate::http::connection_info::ConnectionInfo;
 use crate::http::cors;
 use crate::http::endpoint::Endpoint;
 use crate::http::endpoint::HandshakeRequest;
+use crate::http::evaluate::ValidHandshake;
 use crate::http::filters::Routes;
 use crate::http::filters::headers_unless_upgrade;
 use crate::http::filters::query;
@@ -151,15 +152,20 @@ impl PreflightCall {
             peer,
             is_first,
         };
-        if gate.uses_ticket(endpoint, &handshake_request) {
-            return Err(bad_request(
-                "a ticket is for one connect, and this call would use it up: send the token in `Authorization`",
-            ));
-        }
         // What it takes is free again at once.
-        websocket::admit(gate, endpoint, &handshake_request).await?;
+        websocket::admit(gate, endpoint, &handshake_request, refuse_ticket).await?;
         Ok(StatusCode::NO_CONTENT.into_response())
     }
+}
+
+/// Connecting uses a ticket up, and no one connects.
+fn refuse_ticket(handshake: &ValidHandshake) -> Result<(), Problem> {
+    if handshake.uses_ticket() {
+        return Err(bad_request(
+            "a ticket is for one connect, and this call would use it up: send the token in `Authorization`",
+        ));
+    }
+    Ok(())
 }
 
 /// The path and query of the handshake.

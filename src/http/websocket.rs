@@ -32,6 +32,7 @@ use crate::http::connection_info::ConnectionInfo;
 use crate::http::endpoint::Endpoint;
 use crate::http::endpoint::HandshakeRequest;
 use crate::http::evaluate::Accepted;
+use crate::http::evaluate::ValidHandshake;
 use crate::http::fast_path::FastPathRequest;
 use crate::http::filters::Routes;
 use crate::http::filters::query;
@@ -135,15 +136,16 @@ fn client_name(headers: &HeaderMap, query: Option<&str>) -> ClientName {
     ClientName::new(headers.get(header::USER_AGENT).map(HeaderValue::as_bytes), query)
 }
 
-/// Admits, authenticates and counts a client.
+/// Admits, authenticates and counts a client. `check` may refuse a valid handshake before its credential is used.
 pub async fn admit(
     gate: &Gate,
     endpoint: &Endpoint,
     handshake_request: &HandshakeRequest<'_>,
+    check: impl FnOnce(&ValidHandshake) -> Result<(), Problem>,
 ) -> Result<(Accepted, Option<Slot<UserKey>>, Permit), Problem> {
     let HandshakeRequest { peer, headers, is_first, .. } = *handshake_request;
     let connection_permit = gate.admit(peer, headers, RequestKind::handshake(is_first)).await?;
-    let accepted = gate.evaluate(endpoint, handshake_request, SystemTime::now()).await?;
+    let accepted = gate.evaluate(endpoint, handshake_request, SystemTime::now(), check).await?;
     // Where users have one connection, it replaces the earlier one when it starts, and needs no slot.
     let counted = accepted.identity.as_deref().filter(|_| endpoint.policy.one_connection_at.is_none());
     let user_slot = gate.acquire_user_slot(counted).await?;
@@ -157,7 +159,7 @@ async fn admit_handshake(
     handshake_request: &HandshakeRequest<'_>,
     id: &HeaderValue,
 ) -> Result<(Accepted, Option<Slot<UserKey>>, Permit), Problem> {
-    admit(gate, endpoint, handshake_request).await.inspect_err(|problem| {
+    admit(gate, endpoint, handshake_request, |_| Ok(())).await.inspect_err(|problem| {
         let HandshakeRequest { headers, peer, .. } = *handshake_request;
         let (what, handshake) = ("handshake", Some(handshake_request));
         RejectedRequest { what, endpoint, peer, headers, handshake, id }.log(problem, gate);
