@@ -71,6 +71,9 @@ struct CommonArgs {
     /// Set one key of Tidegate's configuration, as `tidegate serve --set` does. May be repeated.
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Read `/metrics` of each node of Tidegate once a second while it is measured, as Prometheus does.
+    #[arg(long, global = true)]
+    scrape: bool,
     /// Measurements of each server; the servers take turns. Default: 3; in `all` fewer for slow workloads.
     #[arg(long, global = true, value_name = "N")]
     rounds: Option<usize>,
@@ -172,6 +175,7 @@ impl CommonArgs {
             targets,
             shards: self.shards,
             set: self.set.clone(),
+            scrape: self.scrape,
             tls: None,
             rounds,
             seconds: Duration::from_secs_f64(seconds),
@@ -266,8 +270,9 @@ impl Job {
 
     /// Why the results cannot be compared with the goals, which are for the default configuration.
     fn why_unjudged(&self) -> Option<&'static str> {
-        let CommonArgs { shards, set, .. } = &self.common;
-        (*shards != 0 || !set.is_empty()).then_some("they are for a node without --shards and --set")
+        let CommonArgs { shards, set, scrape, .. } = &self.common;
+        let is_other = *shards != 0 || !set.is_empty() || *scrape;
+        is_other.then_some("they are for a node without --shards, --set and --scrape")
     }
 
     /// The settings for one entry. `--rounds` and `--seconds` override the entry's own.

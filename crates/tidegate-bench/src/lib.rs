@@ -63,6 +63,8 @@ pub struct Bench {
     pub shards: usize,
     /// `KEY=VALUE` arguments for `tidegate serve --set`.
     pub set: Vec<String>,
+    /// Whether the metrics of nodes are read once a second.
+    pub scrape: bool,
     /// The certificate of the servers, if clients connect over TLS.
     pub tls: Option<Tls>,
     /// Number of measurements of each target.
@@ -81,7 +83,13 @@ impl Bench {
     pub fn settings(&self) -> Settings {
         let mut set = vec![UNLIMITED_HANDSHAKES.to_owned()];
         set.extend(self.set.iter().cloned());
-        Settings { shards: self.shards, set, tls: self.tls.clone(), ..Settings::default() }
+        Settings {
+            shards: self.shards,
+            set,
+            scrape: self.scrape,
+            tls: self.tls.clone(),
+            ..Settings::default()
+        }
     }
 
     /// Measures all targets. They take turns in each round, so that a slow phase of the machine affects all of them.

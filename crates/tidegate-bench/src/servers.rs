@@ -1,6 +1,7 @@
 //! The servers under load, as child processes: nats-server, Tidegate in front of it, or the baseline.
 
 pub mod process;
+pub mod scraper;
 pub mod settings;
 pub mod vocabulary;
 
@@ -33,6 +34,7 @@ use crate::client::dialect::Dialect;
 use crate::process_usage;
 use crate::producer::Destination;
 use crate::servers::process::Process;
+use crate::servers::scraper::Scraper;
 use crate::servers::settings::Settings;
 use crate::servers::vocabulary::Vocabulary;
 use crate::tls;
@@ -142,6 +144,8 @@ pub struct Servers {
     target: Target,
     programs: Programs,
     nats: Option<Process>,
+    /// Reads the metrics of Tidegate's nodes.
+    scraper: Option<Scraper>,
     /// The servers in front of nats-server: Tidegate's nodes, or the baseline.
     fronts: Vec<Process>,
     /// The addresses that clients connect to.
@@ -174,6 +178,7 @@ impl Servers {
             target: target.clone(),
             programs: programs.clone(),
             nats: None,
+            scraper: None,
             fronts: Vec::new(),
             addresses: vec![websocket],
             nats_address,
@@ -236,8 +241,15 @@ impl Servers {
             endpoint = format!("[[endpoint]]\nvocabulary = \"{}\"\n", file.display());
         }
         self.addresses.clear();
+        let mut admins = Vec::new();
         for node in 1..=settings.nodes.max(1) {
-            let [listen] = free_addresses()?;
+            let [listen, admin] = free_addresses()?;
+            let mut settings = settings.clone();
+            if settings.scrape {
+                settings.set.push(format!("admin.listen={admin}"));
+                admins.push(admin);
+            }
+            let settings = &settings;
             let configuration =
                 settings::tidegate(listen, self.nats_address, &self.key, settings) + &endpoint;
             let name = if node == 1 { "tidegate".to_owned() } else { format!("tidegate-{node}") };
@@ -245,7 +257,15 @@ impl Servers {
             self.fronts.push(self.start_node(program, settings, &name, listen)?);
             self.addresses.push(listen);
         }
+        // On loopback, the admin listener has no TLS.
+        let scrape = |node| matches!(http_get(node, "/metrics", None), Ok((200, _)));
+        self.scraper = settings.scrape.then(|| Scraper::start(admins, scrape)).transpose()?;
         Ok(())
+    }
+
+    /// How many scrapes of Tidegate's metrics were answered, and how many were not. `None` without `--scrape`.
+    pub fn scrapes(&self) -> Option<(u64, u64)> {
+        self.scraper.as_ref().map(Scraper::counts)
     }
 
     /// Starts a node with the configuration file of this name, and waits until `/readyz` is 200 at this address.

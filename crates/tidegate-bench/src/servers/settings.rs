@@ -18,6 +18,8 @@ pub struct Settings {
     pub extra_toml: String,
     /// `KEY=VALUE` arguments for `tidegate serve --set`.
     pub set: Vec<String>,
+    /// Whether Tidegate's metrics are read once a second.
+    pub scrape: bool,
     /// The `feed` key of the class `bench.user.*.notifications`, or `own` for its `lane` key; left out if empty.
     pub feed: String,
     /// The `max_rate_ms` key of the class `bench.latest.>`; 0 means no limit.

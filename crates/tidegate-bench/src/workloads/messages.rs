@@ -344,6 +344,9 @@ impl MessagesRun<'_> {
             round.add(metric, quantile_ms(&self.tracker.latency, quantile));
         }
         // The kernel counts `write` and `writev`; Tidegate nearly always calls `send`.
+        if let Some((answered, failed)) = self.servers.scrapes() {
+            round.expect("each scrape of /metrics is answered", answered > 0 && failed == 0);
+        }
         if !self.servers.is_tidegate() {
             round.add(&PER_WRITE, deliveries / (after.writes - before.writes) as f64);
         }
