@@ -31,6 +31,7 @@ mod probe_connection;
 pub mod publish;
 #[cfg(feature = "instructions")]
 pub mod read_only;
+mod read_pace;
 pub mod request;
 mod requests;
 pub mod scatter_gather;

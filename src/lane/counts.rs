@@ -8,6 +8,7 @@ use tidegate_protocol::class::ClassNumber;
 use tidegate_protocol::moment::Moment;
 
 use crate::lane::shard_index::ShardIndex;
+use crate::metrics::histogram::Histogram;
 
 /// The counts of one lane.
 #[derive(Debug, Default)]
@@ -16,6 +17,8 @@ pub struct LaneCounts {
     publications: RefCell<Vec<u64>>,
     frames: Cell<u64>,
     connects: Cell<u64>,
+    slow_ends: Cell<u64>,
+    round_trips: RefCell<Histogram>,
     subscriptions: Cell<usize>,
     inbox_lost: RefCell<Vec<u64>>,
 }
@@ -46,6 +49,10 @@ pub struct LaneReport {
     pub frames: u64,
     /// How often both connections to NATS were up after they were not.
     pub connects: u64,
+    /// How often NATS ended the connection for subscriptions because the lane read too slowly.
+    pub slow_ends: u64,
+    /// From a `PING` on that connection to its `PONG`.
+    pub round_trips: Histogram,
     /// Subscriptions on NATS.
     pub subscriptions: u64,
     /// By shard: publications that its inbox had no room for.
@@ -72,6 +79,16 @@ impl LaneCounts {
         self.connects.set(self.connects.get() + 1);
     }
 
+    /// Counts the round trip of a `PING` and its `PONG`.
+    pub fn count_round_trip(&self, took: Duration) {
+        self.round_trips.borrow_mut().record(took);
+    }
+
+    /// Sets how often NATS ended the connection for subscriptions because the lane read too slowly.
+    pub fn set_slow_ends(&self, slow_ends: u64) {
+        self.slow_ends.set(slow_ends);
+    }
+
     /// Sets the number of subscriptions on NATS.
     pub fn set_subscriptions(&self, subscriptions: usize) {
         self.subscriptions.set(subscriptions);
@@ -92,6 +109,8 @@ impl LaneCounts {
             publications: self.publications.borrow().clone(),
             frames: self.frames.get(),
             connects: self.connects.get(),
+            slow_ends: self.slow_ends.get(),
+            round_trips: *self.round_trips.borrow(),
             subscriptions: self.subscriptions.get() as u64,
             inbox_lost: self.inbox_lost.borrow().clone(),
         }
@@ -118,6 +137,10 @@ mod tests {
         counts.count_frames(2);
         counts.count_frames(3);
         counts.count_connect();
+        counts.count_round_trip(Duration::from_millis(2));
+        counts.set_slow_ends(3);
+        let mut round_trips = Histogram::default();
+        round_trips.record(Duration::from_millis(2));
         counts.set_subscriptions(7);
         counts.count_lost(ShardIndex(2), 4);
         counts.count_lost(ShardIndex(0), 1);
@@ -126,6 +149,8 @@ mod tests {
             publications: vec![1, 0, 2],
             frames: 5,
             connects: 1,
+            slow_ends: 3,
+            round_trips,
             subscriptions: 7,
             inbox_lost: vec![1, 0, 8],
         };

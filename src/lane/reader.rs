@@ -157,6 +157,10 @@ impl Lane {
     /// Reports whether both connections are up: the one for feeds, and the one for requests.
     pub(super) fn report_links(&mut self) {
         self.counts.set_subscriptions(self.feeds.subscriptions());
+        if let Some(round_trip) = self.subscriptions.take_round_trip() {
+            self.counts.count_round_trip(round_trip);
+        }
+        self.counts.set_slow_ends(self.subscriptions.slow_ends());
         let connected = self.subscriptions.is_answering() && self.nats.is_ready();
         let server = self.subscriptions.server_version();
         let was = self.reported.connected;

@@ -94,6 +94,8 @@ metrics! {
 
     NATS_CONNECTED: Gauge "tidegate_nats_connected" ["lane"] "1 if both connections of a lane to NATS work.";
     NATS_RECONNECTS: Counter "tidegate_nats_reconnects_total" ["lane"] "How often a lane was connected to NATS again.";
+    NATS_SLOW_CONSUMER: Counter "tidegate_nats_slow_consumer_total" ["lane"] "How often NATS ended the connection of a lane that had not read everything: a slow consumer.";
+    NATS_RTT: Histogram "tidegate_nats_rtt_seconds" ["lane"] "From a PING of a lane to the PONG of NATS, which comes after all publications that the lane has not read.";
     LANE_REQUESTS: Gauge "tidegate_lane_requests" ["lane"] "Joins and leaves of shards that a lane has not handled.";
     NATS_SUBSCRIPTIONS: Gauge "tidegate_nats_subscriptions" ["lane"] "Subscriptions of a lane on NATS.";
 

@@ -78,6 +78,10 @@ struct Keepalive {
     next: Instant,
     unanswered: u32,
     has_received: bool,
+    /// The number of a `PING` whose round trip is measured, and when it was sent.
+    measured: Option<(u64, Instant)>,
+    /// When the last of these was sent that the server has answered.
+    answered: Option<Instant>,
 }
 
 impl Link {
@@ -97,7 +101,14 @@ impl Link {
             confirmations: VecDeque::new(),
             info: ServerInfo::default(),
             has_new_info: false,
-            keepalive: Keepalive { interval: ping_interval, next: now, unanswered: 0, has_received: false },
+            keepalive: Keepalive {
+                interval: ping_interval,
+                next: now,
+                unanswered: 0,
+                has_received: false,
+                measured: None,
+                answered: None,
+            },
             retry: None,
             has_more: false,
         }
@@ -154,6 +165,12 @@ impl Link {
     /// Whether the server answers `PING`s: it may have stopped without closing the connection.
     pub(super) fn is_answering(&self) -> bool {
         self.is_up() && self.keepalive.unanswered < 2
+    }
+
+    /// When the `PING` was sent that the server has answered last, of those that are sent in each interval. Returned once.
+    /// The answer comes after everything that the server had to send before it.
+    pub(super) fn take_answered_ping(&mut self) -> Option<Instant> {
+        self.keepalive.answered.take()
     }
 
     /// Why the connection ended, once everything that it received has been delivered. Returned once.
@@ -274,6 +291,7 @@ impl Link {
                 self.table.ping_sent();
                 self.outbound.extend_from_slice(PING);
                 self.keepalive.unanswered += 1;
+                self.keepalive.measured.get_or_insert_with(|| (self.table.last_ping(), now));
             }
             LinkState::Connected if is_silent => {
                 self.disconnect("the server sent nothing and answered no PING")
@@ -300,6 +318,10 @@ impl Link {
                 self.confirmations
                     .extend(self.table.published_before_next_pong().map(Confirmation::Confirmed));
                 self.pending.extend(self.table.on_pong());
+                let answered = self.table.last_answered();
+                if let Some((_, sent)) = self.keepalive.measured.take_if(|(ping, _)| *ping <= answered) {
+                    self.keepalive.answered = Some(sent);
+                }
             }
             (ServerOp::Info(json), _) => match ServerInfo::parse(&json) {
                 Some(info) => {
@@ -351,6 +373,7 @@ impl Link {
         self.outbound = Vec::new();
         self.sent = 0;
         self.retry = None;
+        self.keepalive.measured = None;
         self.end_reason = self.disconnecting.take();
     }
 }

@@ -26,6 +26,7 @@ use crate::nats::connect::ServerConnection;
 use crate::nats::incoming::Incoming;
 use crate::nats::link::Link;
 use crate::nats::login;
+use crate::nats::read_pace::ReadPace;
 use crate::nats::servers::Server;
 use crate::nats::servers::Servers;
 use crate::nats::version::OLDEST_SERVER;
@@ -71,6 +72,11 @@ pub(super) struct LinkDriver {
     connected_since: Option<Instant>,
     /// Whether the last read was so large that there may be more to read.
     may_read_more: bool,
+    pace: ReadPace,
+    /// How often a connection has ended that read more slowly than the server sent.
+    slow_ends: u64,
+    /// The last round trip of a `PING`, until it is taken.
+    round_trip: Option<Duration>,
     failure_log: FailureLog,
     /// The version of the server, if it is too old to be used.
     too_old: Option<String>,
@@ -135,6 +141,9 @@ impl LinkDriver {
             server: None,
             connected_since: None,
             may_read_more: false,
+            pace: ReadPace::new(Instant::now()),
+            slow_ends: 0,
+            round_trip: None,
             failure_log: FailureLog::default(),
             too_old: None,
             refresh: InfoRefresh::default(),
@@ -169,7 +178,20 @@ impl LinkDriver {
     /// Moves events to `batch` until it has `max`.
     pub(super) fn take(&mut self, max: usize, batch: &mut Vec<Incoming>) {
         self.link.take(max, batch);
+        if let Some(sent) = self.link.take_answered_ping() {
+            self.round_trip = Some(sent.elapsed());
+        }
         self.on_link_change();
+    }
+
+    /// The last round trip of a `PING`, with everything that the server sent before its answer. Returned once.
+    pub(super) fn take_round_trip(&mut self) -> Option<Duration> {
+        self.round_trip.take()
+    }
+
+    /// How often the server has ended a connection because this node read too slowly, as far as the node can tell.
+    pub(super) fn slow_ends(&self) -> u64 {
+        self.slow_ends
     }
 
     /// Ready when there is something to take, or when the state of the connection has changed. Connects, reads, writes
@@ -214,7 +236,12 @@ impl LinkDriver {
                     match write_and_read(&mut self.link, socket, context) {
                         Poll::Ready(Ok(bytes)) => {
                             self.may_read_more = bytes >= LARGE_READ;
+                            self.pace.on_read(bytes, now);
                             self.link.received();
+                        }
+                        Poll::Ready(Err(error)) if self.pace.is_behind(now) => {
+                            self.slow_ends += 1;
+                            self.link.disconnect(format!("{error}: this node has read too slowly"));
                         }
                         Poll::Ready(Err(error)) => self.link.disconnect(error.to_string()),
                         Poll::Pending => is_drained = true,
@@ -289,6 +316,7 @@ impl LinkDriver {
         match login::connect_command(&self.config.login, &self.name, &info.nonce, socket.is_tls()) {
             Ok(connect) => {
                 self.link.open(info, &connect, unread, now);
+                self.pace = ReadPace::new(now);
                 self.socket = SocketState::Connected(socket);
             }
             Err(error) => self.retry_later(Failure::Unreachable(error.to_string()), now),

@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidegate_protocol::subject::Pattern;
 
@@ -47,6 +48,17 @@ impl Subscriptions {
     /// Whether the server answers `PING`s.
     pub fn is_answering(&self) -> bool {
         self.driver.link.is_answering()
+    }
+
+    /// The last round trip of a `PING`, which is sent in each `nats.ping_interval_s`. It is as long as what the lane has not
+    /// read yet, because that comes before the answer. Returned once.
+    pub fn take_round_trip(&mut self) -> Option<Duration> {
+        self.driver.take_round_trip()
+    }
+
+    /// How often the server has ended the connection because the lane read too slowly, as far as the lane can tell.
+    pub fn slow_ends(&self) -> u64 {
+        self.driver.slow_ends()
     }
 
     /// The version of the connected server, or of one that is too old to be used: `"2.15.1"`.

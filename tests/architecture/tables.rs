@@ -44,7 +44,7 @@ pub(crate) const LAYERS: [(&str, &[&str]); 16] = [
         &["node", "lane", "auth", "nats", "hub", "net", "telemetry", "metrics", "config", "hooks"],
     ),
     ("node", &["lane", "auth", "nats", "hub", "telemetry", "config", "hooks"]),
-    ("lane", &["nats", "telemetry", "config", "hooks"]),
+    ("lane", &["nats", "telemetry", "metrics", "config", "hooks"]),
     ("auth", &["net", "telemetry", "config"]),
     ("nats", &["net", "telemetry", "config", "hooks"]),
     ("hub", &[]),

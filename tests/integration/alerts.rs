@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::json;
+use tidegate::config::Config;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Kind;
 use tidegate_protocol::subject::Subject;
@@ -26,6 +27,8 @@ use crate::support::nats_server::NatsServer;
 use crate::support::process::Process;
 use crate::support::prometheus::Prometheus;
 use crate::support::prometheus::RULES;
+use crate::support::proxy::Fault;
+use crate::support::proxy::Proxy;
 use crate::support::raw;
 use crate::support::raw::RawClient;
 use crate::support::raw::ask;
@@ -87,6 +90,68 @@ async fn alerts_fire_for_slow_clients_and_for_lost_publications() {
     edge.nats.restart().await;
     prometheus.fires("TidegateNatsReconnects", &instance, nothing).await;
     prometheus.fires("TidegatePublicationsLost", &instance, nothing).await;
+}
+
+#[tokio::test]
+async fn an_alert_fires_for_clients_that_are_closed_because_they_read_nothing() {
+    let edge = TestEdge::with(|config| {
+        on_loopback(config);
+        config.limits.outbox_bytes = 128 * 1024;
+        config.limits.send_buffer_bytes = 16 * 1024;
+        config.limits.write_timeout = Duration::from_secs(1);
+    })
+    .await;
+    let mut sleepers = Vec::new();
+    for _ in 0..20 {
+        sleepers.push(sleeper(&edge).await);
+    }
+    let instance = address(&edge);
+    let prometheus = observe(&[&instance]).await;
+    let (nats, payload) = (edge.nats.client().await, format!("\"{}\"", "x".repeat(4000)));
+    for _ in 0..600 {
+        nats.publish("chat.flood", payload.clone().into()).await.unwrap();
+    }
+    nats.flush().await.unwrap();
+    prometheus.fires("TidegateSlowClientsClosed", &instance, nothing).await;
+    drop(sleepers);
+}
+
+#[tokio::test]
+async fn an_alert_fires_for_late_answers_of_nats() {
+    let nats = NatsServer::start().await;
+    let proxy = Proxy::start(&nats).await;
+    let url = proxy.url();
+    let change = |config: &mut Config| {
+        on_loopback(config);
+        config.nats.urls = vec![url];
+        config.nats.ping_interval = Duration::from_secs(1);
+    };
+    let edge = TestEdge::with_nats(nats, change, false).await;
+    let instance = address(&edge);
+    let prometheus = observe(&[&instance]).await;
+    proxy.does(Fault::Delay(Duration::from_millis(700)));
+    prometheus.fires("TidegateNatsSlow", &instance, nothing).await;
+}
+
+#[tokio::test]
+async fn an_alert_fires_for_a_lane_that_nats_ends_as_a_slow_consumer() {
+    let nats = NatsServer::with("max_pending: 1MB").await;
+    let edge = TestEdge::with_nats(nats, on_loopback, false).await;
+    let (instance, subject) = (address(&edge), edge.subjects_of(0, "chat").next().unwrap());
+    let mut client = edge.client("alice").await;
+    client.subscribe(&subject).await;
+    let prometheus = observe(&[&instance]).await;
+    let lane = format!("tidegate/{}/0", edge.app.node.name);
+    edge.hooks.reader.close(0);
+    let (producer, payload) = (edge.nats.client().await, format!("\"{}\"", "x".repeat(4000)));
+    while edge.nats.connections(&lane).await == 2 {
+        for _ in 0..250 {
+            producer.publish(subject.clone(), payload.clone().into()).await.unwrap();
+        }
+        producer.flush().await.unwrap();
+    }
+    edge.hooks.reader.open();
+    prometheus.fires("TidegateSlowConsumer", &instance, nothing).await;
 }
 
 #[tokio::test]

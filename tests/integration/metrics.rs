@@ -146,7 +146,8 @@ async fn an_outage_is_no_slow_consumer_and_its_gap_counts_too() {
     edge.lose_nats().await;
     edge.nats.restart().await;
     alice.expect("gap").await;
-    has(&edge, &[("tidegate_connections_with_gaps", 1.0)]).await;
+    let slow = |lane: u32| format!("tidegate_nats_slow_consumer_total{{lane=\"{lane}\"}}");
+    has(&edge, &[("tidegate_connections_with_gaps", 1.0), (&slow(0), 0.0), (&slow(1), 0.0)]).await;
 }
 
 #[tokio::test]
@@ -201,6 +202,21 @@ async fn round_trips_and_confirmed_publications_are_measured() {
     let text = text(&edge).await;
     assert!(value(&text, "tidegate_publish_duration_seconds_count") == 1.0, "{text}");
     assert!(value(&text, "tidegate_users") == 2.0, "{text}");
+}
+
+#[tokio::test]
+async fn the_round_trip_to_nats_is_measured_for_each_lane() {
+    let edge = TestEdge::with(|config| {
+        on_loopback(config);
+        config.nats.ping_interval = Duration::from_secs(1);
+    })
+    .await;
+    eventually("both lanes were answered", async || {
+        let text = text(&edge).await;
+        let count = |lane| value(&text, &format!("tidegate_nats_rtt_seconds_count{{lane=\"{lane}\"}}"));
+        count(0) >= 1.0 && count(1) >= 1.0
+    })
+    .await;
 }
 
 #[tokio::test]

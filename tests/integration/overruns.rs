@@ -1,6 +1,8 @@
 //! NATS sends messages faster than the node reads them. They wait at the server; if the server drops the connection,
 //! clients get a gap.
 
+use crate::admin::has;
+use crate::support::admin::on_loopback;
 use crate::support::edge::TestEdge;
 use crate::support::eventually;
 use crate::support::ledger::Gap;
@@ -67,7 +69,7 @@ async fn nat_02_a_stalled_reader_loses_nothing_and_other_lanes_continue() {
 #[tokio::test]
 async fn nat_02_a_reader_stalled_for_too_long_causes_one_gap_at_the_right_place() {
     let nats = NatsServer::with("max_pending: 1MB").await;
-    let edge = TestEdge::with_nats(nats, |_| {}, false).await;
+    let edge = TestEdge::with_nats(nats, on_loopback, false).await;
     let subjects = three_subjects(&edge);
     let [flooded, neighbour, other] = &subjects;
     let mut recorders = listeners(&edge, &subjects).await;
@@ -93,6 +95,8 @@ async fn nat_02_a_reader_stalled_for_too_long_causes_one_gap_at_the_right_place(
     for recorder in &mut recorders {
         recorder.until("a gap", |log| log.gaps(flooded) > 0 && log.gaps(neighbour) > 0).await;
     }
+    let slow = |lane: u32| format!("tidegate_nats_slow_consumer_total{{lane=\"{lane}\"}}");
+    has(&edge, &[(&slow(0), 1.0), (&slow(1), 0.0)]).await;
     eventually("all subscriptions are back", || async { edge.nats.subscriptions("chat.").await == 3 }).await;
     edge.publish_numbers(std::slice::from_ref(flooded), number + 1..=number + 1).await;
     edge.publish_numbers(std::slice::from_ref(neighbour), 2..=2).await;

@@ -3,17 +3,18 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::message::GapCause;
-use warp::http::HeaderMap;
 use tidegate_protocol::subject::Pattern;
+use warp::http::HeaderMap;
 use warp::http::HeaderValue;
 use warp::http::header;
 use warp::reply::Reply as _;
 use warp::reply::Response;
 
 use crate::connection::counts::DropReason;
-use crate::connection::counts::ShardCountsReport;
 use crate::connection::counts::DroppedCounts;
+use crate::connection::counts::ShardCountsReport;
 use crate::connection::counts::TransportKind;
 use crate::connection::outbox_levels::OutboxLevels;
 use crate::http::admin::access::Admin;
@@ -45,8 +46,8 @@ pub(super) async fn answer(admin: &Admin, headers: &HeaderMap) -> Result<Respons
     add_node(admin, &mut samples);
     add_credentials(admin, &mut samples);
     add_shards(&reports, &mut samples);
-    process::add(&mut samples).await;
     add_classes(&reports, &admin.view.get().class_patterns, &mut samples);
+    process::add(&mut samples).await;
     let text = format.encode(samples).map_err(|_| Problem::overloaded())?;
     let mut answer = text.into_response();
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
@@ -155,6 +156,10 @@ fn add_connections(counts: &ShardCountsReport, samples: &mut Samples) {
         samples.add(&table::CONNECTIONS_OPENED, &labels, counts.opened[at]);
         samples.add(&table::DELIVERED, &labels, counts.delivered[at]);
     }
+    // A rate needs a 0 before the first one.
+    for disconnect in Disconnect::ALL {
+        samples.add(&table::CONNECTIONS_CLOSED, &[&disconnect.code().to_string(), disconnect.name()], 0);
+    }
     for ((code, reason), count) in &counts.closed {
         samples.add(&table::CONNECTIONS_CLOSED, &[&code.to_string(), reason], *count);
     }
@@ -165,11 +170,6 @@ fn add_connections(counts: &ShardCountsReport, samples: &mut Samples) {
     samples.add(&table::CONNECTIONS_WITH_GAPS, &[], counts.with_gaps);
 }
 
-fn add_runtime(number: &str, runtime: &RuntimeReport, samples: &mut Samples) {
-    samples.add(&table::TOKIO_TASKS, &[number], runtime.tasks);
-    samples.set_labelled(&table::TOKIO_BUSY, &[number], Value::Time(runtime.busy.as_secs_f64()));
-    samples.add(&table::TOKIO_PARKS, &[number], runtime.parks);
-}
 /// What is counted for each class. Classes have the numbers of their patterns.
 fn add_classes(reports: &[ShardReport], patterns: &[Pattern], samples: &mut Samples) {
     for (number, pattern) in patterns.iter().enumerate() {
@@ -186,9 +186,16 @@ fn add_classes(reports: &[ShardReport], patterns: &[Pattern], samples: &mut Samp
     }
 }
 
+fn add_runtime(number: &str, runtime: &RuntimeReport, samples: &mut Samples) {
+    samples.add(&table::TOKIO_TASKS, &[number], runtime.tasks);
+    samples.set_labelled(&table::TOKIO_BUSY, &[number], Value::Time(runtime.busy.as_secs_f64()));
+    samples.add(&table::TOKIO_PARKS, &[number], runtime.parks);
+}
 
 fn add_lane(number: &str, lane: &LaneReport, samples: &mut Samples) {
     samples.add(&table::FRAMES_ENCODED, &[], lane.frames);
     samples.add(&table::NATS_RECONNECTS, &[number], lane.connects.saturating_sub(1));
+    samples.add(&table::NATS_SLOW_CONSUMER, &[number], lane.slow_ends);
+    samples.set_labelled(&table::NATS_RTT, &[number], Value::Durations(lane.round_trips));
     samples.add(&table::NATS_SUBSCRIPTIONS, &[number], lane.subscriptions);
 }

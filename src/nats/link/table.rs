@@ -124,6 +124,16 @@ impl SubscriptionTable {
         self.pending_pongs.push_back(PendingPong { sids, published, next: 0 });
     }
 
+    /// The number of the last `PING` that was sent: the first of all has 1.
+    pub(super) fn last_ping(&self) -> u64 {
+        self.pings_sent
+    }
+
+    /// The number of the last `PING` that was answered, or whose connection has ended.
+    pub(super) fn last_answered(&self) -> u64 {
+        self.pings_sent - self.pending_pongs.len() as u64
+    }
+
     /// Records that something is published. Returns the number of the `PING` that will follow it.
     pub(super) fn mark_published(&mut self) -> u64 {
         self.published = true;
