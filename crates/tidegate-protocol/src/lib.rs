@@ -26,6 +26,7 @@ pub mod scratch;
 pub mod slots;
 pub mod timestamp;
 pub mod topic_id;
+pub mod trace_context;
 pub mod websocket;
 pub mod writer;
 
