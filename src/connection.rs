@@ -355,9 +355,9 @@ impl Connection {
                 self.note_channel(AuditKind::Published, subject.as_str(), Some(data.len()));
                 self.publish(request, subject, data, headers)
             }
-            Output::Request { request, subject, data, timeout } => {
+            Output::Request { request, subject, data, headers, timeout } => {
                 self.note_channel(AuditKind::Requested, subject.as_str(), Some(data.len()));
-                self.request(request, subject, data, timeout)
+                self.request(request, subject, (data, headers), timeout)
             }
             Output::Query { request, .. } => return Some(upstream::unsupported(request)),
             Output::Denied(denied) => self.log_denied(&denied),
@@ -406,9 +406,17 @@ impl Connection {
         self.spawn(async move { upstream::publish(&context, request, &subject, data, &headers).await });
     }
 
-    fn request(self: &Rc<Self>, request: u32, subject: Subject, data: Bytes, timeout: Duration) {
+    fn request(
+        self: &Rc<Self>,
+        request: u32,
+        subject: Subject,
+        (data, headers): (Bytes, Vec<(String, String)>),
+        timeout: Duration,
+    ) {
         let context = Rc::clone(&self.context);
-        self.spawn(async move { upstream::request(&context, request, &subject, data, timeout).await });
+        self.spawn(
+            async move { upstream::request(&context, request, &subject, data, &headers, timeout).await },
+        );
     }
 
     /// Runs work that takes time, and passes its result to the session.

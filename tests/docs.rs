@@ -268,7 +268,8 @@ fn said() -> Vec<Frame> {
     let chat = |payload: &[u8], at: &str| publication("chat.general", payload, at);
     let (scratch, general) = (&mut Scratch::default(), "chat.general");
     let mut text = chat(b"plain text", "12.177");
-    text.headers = [("traceparent", "00-1")].into_iter().collect();
+    text.headers =
+        [("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")].into_iter().collect();
     frames.push(encode::publication(scratch, general, &chat(br#"{"text":"hello"}"#, "12.802")));
     frames.push(encode::publication(scratch, general, &text));
     frames.push(encode::publication(scratch, general, &chat(b"\xff\x00", "12.219")));

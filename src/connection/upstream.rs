@@ -35,9 +35,10 @@ pub async fn request(
     request: u32,
     subject: &Subject,
     data: Bytes,
+    headers: &[(String, String)],
     timeout: Duration,
 ) -> Input {
-    Input::Replied { request, result: reply(context, subject, data, timeout).await }
+    Input::Replied { request, result: reply(context, subject, data, headers, timeout).await }
 }
 
 /// Rejects a query. Only HTTP calls can answer one: dialects of sockets have no message for it.
@@ -51,9 +52,11 @@ async fn reply(
     context: &Context,
     subject: &Subject,
     data: Bytes,
+    headers: &[(String, String)],
     timeout: Duration,
 ) -> Result<Payload, ClientError> {
-    let reply = context.nats.request(subject, data, timeout).await.map_err(|error| client_error(&error))?;
+    let reply =
+        context.nats.request(subject, data, headers, timeout).await.map_err(|error| client_error(&error))?;
     let (size, max) = (reply.len(), context.settings().limits.reply_max);
     if size > max {
         let text = format!("the reply has {size} bytes; this node forwards at most {max}");

@@ -8,6 +8,13 @@ pub(super) struct OutgoingMessage<'m> {
     pub(super) data: &'m [u8],
 }
 
+impl<'m> OutgoingMessage<'m> {
+    /// A message without headers.
+    pub(super) fn plain(subject: &'m str, data: &'m [u8]) -> Self {
+        Self { subject, reply: None, headers: &[], data }
+    }
+}
+
 /// What the server says about published messages. A denial comes before the confirmation of its `PING`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Confirmation {

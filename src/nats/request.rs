@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use crate::nats::Nats;
 use crate::nats::error::NatsError;
+use crate::nats::outgoing::OutgoingMessage;
 
 /// The header of an error reply (NATS ADR-32).
 pub(super) const SERVICE_ERROR: &str = "Nats-Service-Error";
@@ -20,9 +21,13 @@ impl Nats {
         &self,
         subject: &Subject,
         data: Bytes,
+        headers: &[(String, String)],
         time_limit: Duration,
     ) -> Result<Bytes, NatsError> {
-        let (_guard, reply) = self.requests.request(subject.as_str(), &data)?;
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let message =
+            OutgoingMessage { subject: subject.as_str(), reply: None, headers: &headers, data: &data };
+        let (_guard, reply) = self.requests.request(&message)?;
         let reply = match timeout(time_limit, reply).await {
             Ok(reply) => reply.unwrap_or(Err(NatsError::ConnectionLost))?,
             Err(_) => return Err(NatsError::Timeout),

@@ -250,12 +250,10 @@ impl Requests {
     /// Sends a request for one reply.
     pub(super) fn request(
         self: &Rc<Self>,
-        subject: &str,
-        data: &[u8],
+        message: &OutgoingMessage<'_>,
     ) -> Result<(ReplyGuard, oneshot::Receiver<Result<Message, NatsError>>), NatsError> {
         let (sender, answer) = oneshot::channel();
-        let message = OutgoingMessage { subject, reply: None, headers: &[], data };
-        Ok((self.send_request(&message, PendingReply::Request(sender))?, answer))
+        Ok((self.send_request(message, PendingReply::Request(sender))?, answer))
     }
 
     /// Publishes for one acknowledgement of the stream that stores the subject.
@@ -277,7 +275,7 @@ impl Requests {
         data: &[u8],
     ) -> Result<(ReplyGuard, Rc<MessageQueue>), NatsError> {
         let queue = Rc::new(MessageQueue::default());
-        let message = OutgoingMessage { subject, reply: None, headers: &[], data };
+        let message = OutgoingMessage::plain(subject, data);
         Ok((self.send_request(&message, PendingReply::ScatterGather(Rc::clone(&queue)))?, queue))
     }
 
@@ -295,7 +293,7 @@ impl Requests {
     pub(super) fn warn_if_partly_denied(&self, pattern: &Pattern) {
         let state = &mut *self.state.borrow_mut();
         if state.is_ready() && state.partial_denials.check(pattern, Instant::now()) {
-            let message = OutgoingMessage { subject: USER_INFO, reply: None, headers: &[], data: &[] };
+            let message = OutgoingMessage::plain(USER_INFO, &[]);
             if state.send_request(&message, PendingReply::UserInfo).is_err() {
                 state.partial_denials.on_user_info(None, Instant::now());
             }

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use crate::nats::Nats;
 use crate::nats::api_error::ApiError;
 use crate::nats::error::NatsError;
+use crate::nats::outgoing::OutgoingMessage;
 use crate::nats::storage_answers::Storage;
 
 /// Where JetStream says which streams store a subject.
@@ -32,7 +33,8 @@ impl Nats {
                 return Ok(storage);
             }
             let question = json!({ "subject": subject.as_str() }).to_string();
-            let (_guard, answer) = self.requests.request(STREAM_NAMES, question.as_bytes())?;
+            let question = OutgoingMessage::plain(STREAM_NAMES, question.as_bytes());
+            let (_guard, answer) = self.requests.request(&question)?;
             match answer.await.unwrap_or(Err(NatsError::ConnectionLost)) {
                 Ok(answer) => storage_in(&answer.payload()),
                 // Without JetStream, or without the right to ask, no stream can confirm anything.

@@ -231,8 +231,9 @@ async fn answer_message(
                 let published = upstream::publish(context, request, &subject, data, &headers);
                 for_caller(answer, published).await?
             }
-            Output::Request { request, subject, data, timeout } => {
-                for_caller(answer, upstream::request(context, request, &subject, data, timeout)).await?
+            Output::Request { request, subject, data, headers, timeout } => {
+                let replied = upstream::request(context, request, &subject, data, &headers, timeout);
+                for_caller(answer, replied).await?
             }
             Output::Query { request, query } => {
                 let result = match query {

@@ -15,6 +15,8 @@ use crate::support::edge::token_with;
 use crate::support::eventually;
 use crate::support::within;
 
+const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
 /// Subscribes on NATS, as a producer or consumer does.
 async fn subscribe(edge: &TestEdge, subject: &'static str) -> Subscriber {
     edge.nats.subscribe(subject).await.1
@@ -111,7 +113,7 @@ async fn sub_07_only_allowed_headers_of_clients_reach_nats() {
         assert_eq!((&answer["type"], &answer["code"]), (&json!("error"), &json!("bad_data")), "{headers}");
     }
     let harmless =
-        json!({ "Nats-Msg-Id": "1", "Tidegate-Key": "k", "traceparent": "00-1", "Content-Type": "a b" });
+        json!({ "Nats-Msg-Id": "1", "Tidegate-Key": "k", "traceparent": PARENT, "Content-Type": "a b" });
     assert_eq!(answer_to(&mut client, publish(harmless.clone())).await["type"], "published");
     let headers = next_message(&mut subscriber).await.headers.unwrap();
     assert_eq!(headers.len(), 4);

@@ -243,6 +243,7 @@ pub enum Command {
         request_context: Option<RequestContext>,
         channel: String,
         data: Bytes,
+        headers: Vec<(String, String)>,
         timeout: Option<Duration>,
     },
     /// Get the last values of channels without subscribing.

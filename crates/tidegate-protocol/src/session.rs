@@ -162,7 +162,7 @@ pub enum Output {
     /// Publish on NATS; reply with [`Input::Published`].
     Publish { request: u32, subject: Subject, data: Bytes, headers: Vec<(String, String)> },
     /// Send a request on NATS; reply with [`Input::Replied`].
-    Request { request: u32, subject: Subject, data: Bytes, timeout: Duration },
+    Request { request: u32, subject: Subject, data: Bytes, headers: Vec<(String, String)>, timeout: Duration },
     /// Answer the query from what the lanes or nodes know; reply with [`Input::Queried`].
     Query { request: u32, query: Query },
     /// Log an operation that the client's permissions do not allow. The session sends the error to the client itself.

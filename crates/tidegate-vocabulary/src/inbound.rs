@@ -240,11 +240,12 @@ pub(super) fn command_for(
             let headers = headers_of(headers, &known)?;
             Command::Publish { request_context, channel, data, headers }
         }
-        RuleAction::Request { subject, data, timeout } => {
+        RuleAction::Request { subject, data, headers, timeout } => {
             let channel = subject.fill(&known).map_err(fill_error)?;
             let data = Bytes::from(json_of(data, &known)?);
+            let headers = headers_of(headers, &known)?;
             let timeout = timeout.as_ref().map(|timeout| millis(timeout, &known)).transpose()?;
-            Command::Request { request_context, channel, data, timeout }
+            Command::Request { request_context, channel, data, headers, timeout }
         }
         RuleAction::Auth(placeholder) => {
             let token = match placeholder.value(&known) {

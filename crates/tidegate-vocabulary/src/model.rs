@@ -195,16 +195,40 @@ pub(super) enum Literal {
 #[derive(Debug)]
 pub(super) enum RuleAction {
     Subscribe(SubscribeSpec),
-    Unsubscribe { each: Option<Each>, channels: Box<[Channel]>, group: Option<JsonTemplate> },
-    Filter { channel: Channel, field: FieldIndex, tests: Box<FilterTests>, change: FilterChange },
-    Publish { subject: Channel, data: JsonTemplate, headers: Box<[(Box<str>, JsonTemplate)]> },
-    Request { subject: Channel, data: JsonTemplate, timeout: Option<Millis> },
+    Unsubscribe {
+        each: Option<Each>,
+        channels: Box<[Channel]>,
+        group: Option<JsonTemplate>,
+    },
+    Filter {
+        channel: Channel,
+        field: FieldIndex,
+        tests: Box<FilterTests>,
+        change: FilterChange,
+    },
+    Publish {
+        subject: Channel,
+        data: JsonTemplate,
+        headers: Box<[(Box<str>, JsonTemplate)]>,
+    },
+    Request {
+        subject: Channel,
+        data: JsonTemplate,
+        headers: Box<[(Box<str>, JsonTemplate)]>,
+        timeout: Option<Millis>,
+    },
     Auth(Placeholder),
     Send,
     Pong,
     Ignore,
-    Error { code: ErrorCode, message: JsonTemplate },
-    Close { code: u16, reason: Box<str> },
+    Error {
+        code: ErrorCode,
+        message: JsonTemplate,
+    },
+    Close {
+        code: u16,
+        reason: Box<str>,
+    },
 }
 
 /// What a filter compares a field with. At least one is there.

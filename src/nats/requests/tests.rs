@@ -53,7 +53,7 @@ impl TestRequests {
     }
 
     fn publish(&self, subject: &str) -> oneshot::Receiver<Result<(), NatsError>> {
-        self.requests.publish(&OutgoingMessage { subject, reply: None, headers: &[], data: b"1" }).unwrap()
+        self.requests.publish(&OutgoingMessage::plain(subject, b"1")).unwrap()
     }
 
     fn receive_reply(&self, subject: &str, headers: &str, payload: &str) {
@@ -73,7 +73,7 @@ fn reply_of(sent: &str) -> String {
 async fn each_publish_gets_its_own_outcome_with_the_pong() {
     let test = TestRequests::new();
     let (mut good, mut bad) = (test.publish("a"), test.publish("no"));
-    let (_guard, mut pending) = test.requests.request("no", b"1").unwrap();
+    let (_guard, mut pending) = test.requests.request(&OutgoingMessage::plain("no", b"1")).unwrap();
     test.take_sent();
     let mut later = test.publish("no");
     test.take_sent();
@@ -92,10 +92,10 @@ async fn each_publish_gets_its_own_outcome_with_the_pong() {
 #[tokio::test]
 async fn a_reply_reaches_its_request_and_late_or_foreign_ones_are_dropped() {
     let test = TestRequests::new();
-    let (gone, _) = test.requests.request("svc", b"1").unwrap();
+    let (gone, _) = test.requests.request(&OutgoingMessage::plain("svc", b"1")).unwrap();
     let late = reply_of(&test.take_sent());
     drop(gone);
-    let (_guard, mut pending) = test.requests.request("svc", b"2").unwrap();
+    let (_guard, mut pending) = test.requests.request(&OutgoingMessage::plain("svc", b"2")).unwrap();
     let reply = reply_of(&test.take_sent());
     test.receive("PONG\r\nPONG\r\n");
     for foreign in [late.as_str(), "_INBOX_tidegate.x", "a", &format!("{reply}0"), &reply[..reply.len() - 1]]
@@ -105,7 +105,7 @@ async fn a_reply_reaches_its_request_and_late_or_foreign_ones_are_dropped() {
     assert!(pending.try_recv().is_err());
     test.receive_reply(&reply, "what is this\r\n\r\n", "good");
     assert_eq!(pending.try_recv().unwrap().unwrap().payload(), "good");
-    let (_guard, mut unserved) = test.requests.request("svc", b"3").unwrap();
+    let (_guard, mut unserved) = test.requests.request(&OutgoingMessage::plain("svc", b"3")).unwrap();
     test.receive_reply(&reply_of(&test.take_sent()), "NATS/1.0 503\r\n\r\n", "");
     assert!(matches!(unserved.try_recv().unwrap(), Err(NatsError::NoResponders)));
     assert!(test.requests.state.borrow().pending_replies.is_empty());
@@ -115,7 +115,7 @@ async fn a_reply_reaches_its_request_and_late_or_foreign_ones_are_dropped() {
 async fn messages_in_flight_when_the_link_is_lost_have_an_unknown_outcome() {
     let test = TestRequests::new();
     let mut published = test.publish("a");
-    let (_guard, mut pending) = test.requests.request("svc", b"1").unwrap();
+    let (_guard, mut pending) = test.requests.request(&OutgoingMessage::plain("svc", b"1")).unwrap();
     let (_other, answers) = test.requests.scatter_gather("nodes", b"1").unwrap();
     test.take_sent();
     test.link(|link| link.disconnect("test"));
@@ -124,7 +124,10 @@ async fn messages_in_flight_when_the_link_is_lost_have_an_unknown_outcome() {
     assert!(matches!(pending.try_recv().unwrap(), Err(NatsError::ConnectionLost)));
     assert!(answers.next().await.is_none(), "nothing more comes");
     assert!(!test.requests.is_ready());
-    assert!(matches!(test.requests.request("svc", b"1"), Err(NatsError::Disconnected)));
+    assert!(matches!(
+        test.requests.request(&OutgoingMessage::plain("svc", b"1")),
+        Err(NatsError::Disconnected)
+    ));
     test.connect();
     let mut again = test.publish("a");
     test.take_sent();
@@ -141,7 +144,7 @@ async fn a_denied_inbox_is_retried_and_publishing_continues() {
         "-ERR 'Permissions Violation for Subscription to \"{pattern}\" (sid \"{sid}\")'\r\n"
     ));
     assert!(!test.requests.is_ready());
-    assert!(matches!(test.requests.request("svc", b"1"), Err(NatsError::NoInbox)));
+    assert!(matches!(test.requests.request(&OutgoingMessage::plain("svc", b"1")), Err(NatsError::NoInbox)));
     let mut published = test.publish("a");
     test.take_sent();
     test.receive("PONG\r\n");

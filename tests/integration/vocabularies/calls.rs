@@ -139,7 +139,7 @@ async fn sub_07_a_header_value_cannot_break_its_line() {
     for message in published(&mut stage).await {
         let headers = message.headers.unwrap();
         assert_eq!(headers.get("Nats-Msg-Id").unwrap().as_str(), "alice|7");
-        assert_eq!((headers.get("traceparent").unwrap().as_str(), headers.len()), ("none", 2));
+        assert_eq!(headers.len(), 1, "a `traceparent` that is none is left out");
     }
 }
 

@@ -57,6 +57,7 @@ fn read(members: &Members<'_>, request_context: Option<RequestContext>) -> Resul
             request_context,
             channel: members.required("channel", "a string")?,
             data: members.data()?,
+            headers: members.headers()?,
             timeout: members.millis("timeout_ms")?,
         }),
         "ping" => Ok(Command::Ping { request_context }),

@@ -15,10 +15,12 @@ use crate::session::denied::Denied;
 use crate::session::settings::Settings;
 use crate::subject::Pattern;
 use crate::subject::Subject;
+use crate::trace_context::TRACEPARENT;
+use crate::trace_context::TRACESTATE;
+use crate::trace_context::TraceContext;
 
 /// The headers that a client may set when it publishes. Others control NATS or belong to Tidegate.
-pub const CLIENT_HEADERS: [&str; 5] =
-    [MESSAGE_ID, "Tidegate-Key", "traceparent", "tracestate", "Content-Type"];
+pub const CLIENT_HEADERS: [&str; 5] = [MESSAGE_ID, "Tidegate-Key", TRACEPARENT, TRACESTATE, "Content-Type"];
 
 /// JetStream detects duplicates by this header.
 pub(crate) const MESSAGE_ID: &str = "Nats-Msg-Id";
@@ -95,7 +97,8 @@ pub(super) fn check_permission(
     Err(CheckError { error: ClientError::new(ErrorCode::Forbidden, message), denied })
 }
 
-/// Checks a client's headers and spells their names as NATS does. A message id gets the user name as a prefix, so that
+/// Checks a client's headers and spells their names as NATS does. A malformed trace context is left out, and is no
+/// mistake (W3C Trace Context §2.3). A message id gets the user name as a prefix, so that
 /// NATS never treats one user's message as a duplicate of another's. User names cannot contain `|`.
 pub(super) fn check_headers(
     identity: &Identity,
@@ -126,6 +129,9 @@ pub(super) fn check_headers(
         };
         checked.push(((*known).to_owned(), value));
     }
+    if checked.iter().any(|(name, _)| name == TRACEPARENT || name == TRACESTATE) {
+        TraceContext::replace(TraceContext::of(&checked).as_ref(), &mut checked);
+    }
     Ok(checked)
 }
 
@@ -133,6 +139,8 @@ pub(super) fn check_headers(
 mod tests {
     use super::*;
     use crate::template::is_token_value;
+
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     fn sent(user: &str, pairs: &[(&str, &str)]) -> Result<Vec<(String, String)>, ClientError> {
         let identity = Identity { user: user.into(), anonymous: user.is_empty(), ..Identity::default() };
@@ -144,11 +152,29 @@ mod tests {
     fn headers_are_written_one_way_whatever_the_case_in_which_they_come() {
         for name in CLIENT_HEADERS {
             for written in [name.to_owned(), name.to_ascii_lowercase(), name.to_ascii_uppercase()] {
-                assert_eq!(sent("", &[(&written, "")]).unwrap(), [(name.to_owned(), String::new())]);
+                let value = if name == TRACEPARENT { PARENT } else { "" };
+                let others: &[_] =
+                    if name == TRACESTATE { &[(TRACEPARENT, PARENT), (&written, "a")] } else { &[] };
+                let headers = if others.is_empty() { &[(&*written, value)][..] } else { others };
+                let names: Vec<_> = sent("", headers).unwrap().into_iter().map(|(name, _)| name).collect();
+                assert_eq!(names.last().map(String::as_str), Some(name), "{written}");
                 let twice = sent("", &[(name, "1"), (&written, "1")]);
                 assert_eq!(twice.unwrap_err().code, ErrorCode::BadRequest, "{name} {written}");
             }
         }
+    }
+
+    #[test]
+    fn a_malformed_trace_context_is_left_out_and_is_no_mistake() {
+        let others = [("Tidegate-Key".to_owned(), "k".to_owned())];
+        for (parent, state) in [("00-1", "a=1"), ("", ""), (&*PARENT.to_ascii_uppercase(), "a=1")] {
+            let headers = [("TraceParent", parent), ("tidegate-key", "k"), ("tracestate", state)];
+            assert_eq!(sent("", &headers).unwrap(), others, "{parent} {state}");
+        }
+        assert_eq!(sent("", &[("tidegate-key", "k"), ("tracestate", "a=1")]).unwrap(), others);
+        let long = "a".repeat(513);
+        let kept = sent("", &[("tracestate", &long), ("traceparent", PARENT)]).unwrap();
+        assert_eq!(kept, [(TRACEPARENT.to_owned(), PARENT.to_owned())]);
     }
 
     #[test]

@@ -115,8 +115,8 @@ impl Session {
             Command::Publish { request_context, channel, data, headers } => {
                 self.publish(request_context, channel, data, headers)
             }
-            Command::Request { request_context, channel, data, timeout } => {
-                self.request(request_context, channel, data, timeout)
+            Command::Request { request_context, channel, data, headers, timeout } => {
+                self.request(request_context, channel, data, headers, timeout)
             }
             Command::LastValues { request_context, channels } => self.last_values(request_context, &channels),
             Command::Statistics { request_context } => self.statistics(request_context),

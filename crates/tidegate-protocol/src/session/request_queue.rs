@@ -16,7 +16,7 @@ const OVERHEAD: usize = 256;
 #[derive(Debug)]
 pub(super) enum RequestKind {
     Publish { subject: Subject, data: Bytes, headers: Vec<(String, String)> },
-    Request { subject: Subject, data: Bytes, timeout: Duration },
+    Request { subject: Subject, data: Bytes, headers: Vec<(String, String)>, timeout: Duration },
     Query(Query),
 }
 
@@ -35,11 +35,11 @@ impl QueuedRequest {
     pub(super) fn bytes(&self) -> usize {
         let sized = |subject: &Subject, data: &Bytes| subject.as_str().len() + data.len();
         let bytes = match &self.kind {
-            RequestKind::Publish { subject, data, headers } => {
+            RequestKind::Publish { subject, data, headers }
+            | RequestKind::Request { subject, data, headers, .. } => {
                 let headers = headers.iter().map(|(name, value)| name.len() + value.len());
                 sized(subject, data) + headers.sum::<usize>()
             }
-            RequestKind::Request { subject, data, .. } => sized(subject, data),
             RequestKind::Query(Query::LastValues { channels }) => {
                 channels.iter().map(|channel| OVERHEAD + channel.as_str().len()).sum()
             }

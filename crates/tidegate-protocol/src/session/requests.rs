@@ -25,14 +25,7 @@ impl Session {
         data: Bytes,
         headers: Vec<(String, String)>,
     ) {
-        let headers = match self.identity() {
-            Some(identity) => checks::check_headers(identity, headers),
-            // `checked_subject` rejects a publish without an identity.
-            None => Ok(Vec::new()),
-        };
-        let checked = headers
-            .and_then(|headers| Ok((self.checked_subject(Operation::Publish, &channel, &data)?, headers)));
-        match checked {
+        match self.checked_message(Operation::Publish, &channel, &data, headers) {
             Ok((subject, headers)) => {
                 self.enqueue_request(QueuedRequest {
                     request_context,
@@ -48,30 +41,37 @@ impl Session {
         request_context: Option<RequestContext>,
         channel: String,
         data: Bytes,
+        headers: Vec<(String, String)>,
         timeout: Option<Duration>,
     ) {
-        match self.checked_subject(Operation::Request, &channel, &data) {
-            Ok(subject) => {
+        match self.checked_message(Operation::Request, &channel, &data, headers) {
+            Ok((subject, headers)) => {
                 let timeout = timeout.unwrap_or(self.settings.request_timeout);
                 let timeout = timeout.min(self.settings.request_timeout_max);
                 self.enqueue_request(QueuedRequest {
                     request_context,
-                    kind: RequestKind::Request { subject, data, timeout },
+                    kind: RequestKind::Request { subject, data, headers, timeout },
                 });
             }
             Err(error) => self.refuse(request_context, Some(channel), error),
         }
     }
 
-    /// Checks the subject and data of a publish or request.
-    fn checked_subject(
+    /// Checks a publish or request. Returns its subject, and its headers as NATS gets them.
+    fn checked_message(
         &mut self,
         operation: Operation,
         channel: &str,
         data: &Bytes,
-    ) -> Result<Subject, ClientError> {
+        headers: Vec<(String, String)>,
+    ) -> Result<(Subject, Vec<(String, String)>), ClientError> {
+        let headers = match self.identity() {
+            Some(identity) => checks::check_headers(identity, headers)?,
+            // `permissions` rejects a message without an identity.
+            None => Vec::new(),
+        };
         let checked = checks::checked_subject(&self.settings, self.permissions()?, operation, channel, data);
-        checked.map_err(|error| self.note_denied(error))
+        Ok((checked.map_err(|error| self.note_denied(error))?, headers))
     }
 
     /// Passes on what the operator should know, and returns the error for the client.
@@ -94,8 +94,8 @@ impl Session {
                 RequestKind::Publish { subject, data, headers } => {
                     Output::Publish { request, subject, data, headers }
                 }
-                RequestKind::Request { subject, data, timeout } => {
-                    Output::Request { request, subject, data, timeout }
+                RequestKind::Request { subject, data, headers, timeout } => {
+                    Output::Request { request, subject, data, headers, timeout }
                 }
                 RequestKind::Query(query) => Output::Query { request, query },
             });

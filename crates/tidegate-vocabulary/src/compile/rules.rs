@@ -285,14 +285,14 @@ impl Compiler<'_> {
         let data = self.json_template(section, "data", place, paths);
         let timeout =
             (word == "request").then(|| self.millis(section, "timeout_ms", MAX_MILLIS, context)).flatten();
-        let headers = if word == "publish" { self.headers(section, context) } else { Box::default() };
+        let headers = self.headers(section, context);
         let (subject, data) = (subject?, data?);
         if subject.is_wild() {
             section.error("subject", "has a wildcard, and a message goes to one subject", "name the tokens");
         }
         Some(match word {
             "publish" => RuleAction::Publish { subject, data, headers },
-            _ => RuleAction::Request { subject, data, timeout },
+            _ => RuleAction::Request { subject, data, headers, timeout },
         })
     }
 

@@ -58,7 +58,7 @@ pub(crate) const RECEIVE_ACTIONS: &[ActionSpec] = &[
     ActionSpec { name: "unsubscribe", doc: "Leaves channels, or all channels of the group.", keys: &["confirm", "set", "channel", "channels", "each", "group"], required: &[], takes_channels: false },
     ActionSpec { name: "filter", doc: "Receives only some publications of a channel from now on.", keys: &["confirm", "set", "channel", "field", "in", "not", "min", "max", "change"], required: &["channel", "field"], takes_channels: false },
     ActionSpec { name: "publish", doc: "Publishes on NATS.", keys: &["confirm", "set", "subject", "data", "headers"], required: &["subject", "data"], takes_channels: false },
-    ActionSpec { name: "request", doc: "Sends a request to a service on NATS. send may read its {reply}.", keys: &["set", "subject", "data", "timeout_ms", "send"], required: &["subject", "data", "send"], takes_channels: false },
+    ActionSpec { name: "request", doc: "Sends a request to a service on NATS. send may read its {reply}.", keys: &["set", "subject", "data", "headers", "timeout_ms", "send"], required: &["subject", "data", "send"], takes_channels: false },
     ActionSpec { name: "auth", doc: "Authenticates with a credential.", keys: &["confirm", "set", "token"], required: &["token"], takes_channels: false },
     ActionSpec { name: "send", doc: "Only answers.", keys: &["set", "send"], required: &["send"], takes_channels: false },
     ActionSpec { name: "pong", doc: "Answers a ping. The client needs no identity.", keys: &["set", "send"], required: &[], takes_channels: false },
@@ -95,7 +95,7 @@ pub const HTTP: &[Key] = &[
 #[rustfmt::skip]
 pub(crate) const HTTP_ACTIONS: &[ActionSpec] = &[
     ActionSpec { name: "publish", doc: "Publishes on NATS.", keys: &["subject", "data", "headers"], required: &["subject", "data"], takes_channels: false },
-    ActionSpec { name: "request", doc: "Sends a request to a service on NATS. send may read its {reply}.", keys: &["subject", "data", "timeout_ms"], required: &["subject", "data"], takes_channels: false },
+    ActionSpec { name: "request", doc: "Sends a request to a service on NATS. send may read its {reply}.", keys: &["subject", "data", "headers", "timeout_ms"], required: &["subject", "data"], takes_channels: false },
     ActionSpec { name: "last", doc: "Returns the last values of channels: {list} and {count}, or {data} of one channel.", keys: &["channel", "channels", "each"], required: &[], takes_channels: true },
     ActionSpec { name: "stats", doc: "Returns statistics of this vocabulary on all nodes: {stats.x}.", keys: &[], required: &[], takes_channels: false },
     ActionSpec { name: "receive", doc: "Handles the body as a message of a client, by [[receive]].", keys: &[], required: &[], takes_channels: false },

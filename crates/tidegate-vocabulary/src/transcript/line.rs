@@ -205,6 +205,12 @@ fn payload(text: &str) -> Result<Bytes, LineError> {
     }
 }
 
+/// Headers, as a step writes them after the subject; nothing if there are none.
+pub(super) fn headers_text(headers: &[(String, String)]) -> String {
+    let written: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    if written.is_empty() { String::new() } else { format!(" ({})", written.join("; ")) }
+}
+
 /// A payload in the words of a transcript, after a space.
 pub(super) fn payload_text(data: &[u8]) -> String {
     match std::str::from_utf8(data) {

@@ -49,6 +49,7 @@ use crate::transcript::Persona;
 use crate::transcript::Published;
 use crate::transcript::ShellInput;
 use crate::transcript::Transcript;
+use crate::transcript::line::headers_text;
 use crate::transcript::line::payload_text;
 use crate::transcript::shell_elements::ShellElements;
 
@@ -346,16 +347,14 @@ impl Shell {
                 self.channel(output)?
             }
             Output::Publish { request, subject, data, headers } => {
-                let headers: Vec<String> =
-                    headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
-                let headers =
-                    if headers.is_empty() { String::new() } else { format!(" ({})", headers.join("; ")) };
+                let headers = headers_text(&headers);
                 self.outputs.push(format!("publish {subject}{headers}{}", payload_text(&data)));
                 self.waiting.push((request, subject));
             }
-            Output::Request { request, subject, data, timeout } => {
-                let timeout = humantime::format_duration(timeout);
-                self.outputs.push(format!("request {subject} within {timeout}{}", payload_text(&data)));
+            Output::Request { request, subject, data, headers, timeout } => {
+                let (timeout, headers) = (humantime::format_duration(timeout), headers_text(&headers));
+                self.outputs
+                    .push(format!("request {subject} within {timeout}{headers}{}", payload_text(&data)));
                 self.waiting.push((request, subject));
             }
             Output::Query { .. } => return broken("it has an output that only HTTP requests can have"),

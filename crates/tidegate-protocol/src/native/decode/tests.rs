@@ -51,11 +51,12 @@ fn commands_are_decoded() {
         }
     );
     assert_eq!(
-        decode(r#"{"type":"request","id":1,"channel":"c","data":null,"timeout_ms":5}"#).unwrap(),
+        decode(r#"{"type":"request","id":1,"channel":"c","data":null,"headers":{"Content-Type":"a"},"timeout_ms":5}"#).unwrap(),
         Command::Request {
             request_context,
             channel: "c".into(),
             data: Bytes::from_static(b"null"),
+            headers: vec![("Content-Type".into(), "a".into())],
             timeout: Some(Duration::from_millis(5))
         }
     );

@@ -75,11 +75,10 @@ fn uses<'r>(action: &'r RuleAction, names: &'static str) -> Uses<'r> {
             vec![of_channels(channels), of_each(each), ("group", all(group.iter()))]
         }
         RuleAction::Filter { channel, .. } => vec![of_channels(std::slice::from_ref(channel))],
-        RuleAction::Publish { subject, headers, .. } => vec![
+        RuleAction::Publish { subject, headers, .. } | RuleAction::Request { subject, headers, .. } => vec![
             of_channels(std::slice::from_ref(subject)),
             ("headers", all(headers.iter().map(|(_, template)| template))),
         ],
-        RuleAction::Request { subject, .. } => vec![of_channels(std::slice::from_ref(subject))],
         RuleAction::Auth(_)
         | RuleAction::Send
         | RuleAction::Pong
