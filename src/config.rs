@@ -10,6 +10,7 @@ pub mod audit;
 pub mod auth;
 pub mod endpoint;
 pub mod http;
+pub mod http_url;
 pub mod limits;
 pub mod listen_address;
 pub mod log;

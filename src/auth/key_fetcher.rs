@@ -116,10 +116,10 @@ async fn fetch_keys(source: &KeySource, discovered: &mut Option<KeyUrl>) -> Resu
 
 async fn document(source: &KeySource, url: &KeyUrl) -> Result<Vec<u8>, RefreshError> {
     let target = FetchTarget {
-        is_tls: url.is_tls,
-        host: &url.host,
-        port: url.port,
-        path: &url.path,
+        is_tls: url.0.is_tls,
+        host: &url.0.host,
+        port: url.0.port,
+        path: &url.0.path,
         ca_file: source.settings.remote.ca_file.as_deref(),
     };
     fetch(target, MAX_DOCUMENT).await.map_err(|problem| RefreshError::Fetch { url: url.clone(), problem })

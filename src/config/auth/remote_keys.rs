@@ -1,12 +1,12 @@
 //! Keys that an issuer publishes: the URL of its JSON Web Key Set (JWKS), or its OpenID Connect discovery.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use tidegate_document::diagnostic::ValueError;
 
 use crate::config::auth::algorithm::KeyAlgorithm;
+use crate::config::http_url::HttpUrl;
 use crate::config::table::ConfigTable;
 
 /// Where an issuer publishes its keys, and which of them are used.
@@ -30,42 +30,16 @@ pub enum KeysLocation {
 
 /// A URL to fetch keys from: `https`, or `http` to this machine.
 #[derive(Clone, PartialEq, Eq)]
-pub struct KeyUrl {
-    pub is_tls: bool,
-    /// A name, an IPv4 address, or an IPv6 address without brackets.
-    pub host: String,
-    pub port: u16,
-    /// Path and query.
-    pub path: String,
-    text: String,
-}
+pub struct KeyUrl(pub HttpUrl);
 
 impl KeyUrl {
     /// The error continues the sentence "the URL …".
     pub fn parse(text: &str) -> Result<Self, &'static str> {
-        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err("has blanks or characters that are not ASCII");
-        }
-        let (is_tls, rest) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
-            (Some(rest), _) => (true, rest),
-            (None, Some(rest)) => (false, rest),
-            (None, None) => return Err("does not begin with https://"),
-        };
-        if rest.contains('#') {
-            return Err("has a fragment (#)");
-        }
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (authority, path) = rest.split_at(end);
-        if authority.contains('@') {
-            return Err("contains a login");
-        }
-        let (host, port) = host_and_port(authority).ok_or("has no valid host and port")?;
-        let port = port.unwrap_or(if is_tls { 443 } else { 80 });
-        if !is_tls && !is_loopback(host) {
+        let url = HttpUrl::parse(text)?;
+        if !url.is_tls && !url.is_loopback() {
             return Err("is not https, so anyone on the way could replace the keys");
         }
-        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-        Ok(Self { is_tls, host: host.to_owned(), port, path, text: text.to_owned() })
+        Ok(Self(url))
     }
 
     /// The URL of the discovery document of an issuer (OpenID Connect Discovery 1.0 §4).
@@ -80,49 +54,20 @@ impl KeyUrl {
     }
 
     pub fn as_str(&self) -> &str {
-        &self.text
+        self.0.as_str()
     }
 }
 
 impl fmt::Debug for KeyUrl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.text)
+        formatter.write_str(self.as_str())
     }
 }
 
 impl fmt::Display for KeyUrl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.text)
+        formatter.write_str(self.as_str())
     }
-}
-
-/// Splits `host`, `host:port` or `[v6]:port`.
-fn host_and_port(authority: &str) -> Option<(&str, Option<u16>)> {
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(rest) => {
-            let (host, rest) = rest.split_once(']')?;
-            host.parse::<std::net::Ipv6Addr>().ok()?;
-            (host, rest)
-        }
-        None => {
-            let end = authority.find(':').unwrap_or(authority.len());
-            let (host, rest) = authority.split_at(end);
-            let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
-            (Some(host).filter(|host| !host.is_empty() && host.chars().all(is_name))?, rest)
-        }
-    };
-    match port.strip_prefix(':') {
-        None => port.is_empty().then_some((host, None)),
-        Some(port) => {
-            let digits = port.bytes().all(|byte| byte.is_ascii_digit());
-            let port = port.parse().ok().filter(|port| digits && *port != 0)?;
-            Some((host, Some(port)))
-        }
-    }
-}
-
-fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 /// The keys are wrong, and that is reported.
@@ -188,7 +133,7 @@ mod tests {
             ("http://127.0.0.2/k", "127.0.0.2", 80, "/k"),
             ("http://[::1]:5/k", "::1", 5, "/k"),
         ] {
-            let url = KeyUrl::parse(text).unwrap();
+            let url = KeyUrl::parse(text).unwrap().0;
             assert_eq!((url.host.as_str(), url.port, url.path.as_str()), (host, port, path), "{text}");
             assert_eq!((url.is_tls, url.as_str()), (text.starts_with("https"), text));
         }
