@@ -8,6 +8,7 @@ mod key_fetching;
 pub mod options;
 pub mod parts;
 pub mod reload;
+pub mod span_export;
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use tracing::info;
 use tracing::warn;
 
 use crate::app::options::AppOptions;
+use crate::app::span_export::SpanExport;
 use crate::config::Config;
 use crate::config::endpoint;
 use crate::config::listen_address::ListenAddress;
@@ -92,6 +94,7 @@ pub struct App {
     /// Asks for a reload of the certificates, if there are any.
     certificates: Option<Arc<Notify>>,
     threads: Vec<JoinHandle<()>>,
+    span_export: SpanExport,
 }
 
 impl App {
@@ -160,6 +163,7 @@ impl App {
             failed,
             certificates,
             threads,
+            span_export: built.span_export,
         };
         app.check_nats(&nats).await?;
         tokio::spawn(app.node.readiness.clone().watch(log_readiness));

@@ -19,6 +19,7 @@ pub mod network;
 pub mod origin;
 pub mod server;
 pub mod tls;
+pub mod traces;
 
 mod class;
 mod role;
@@ -51,6 +52,7 @@ use crate::config::log::LogConfig;
 use crate::config::nats::NatsConfig;
 use crate::config::server::ServerConfig;
 use crate::config::tls::TlsConfig;
+use crate::config::traces::TracesConfig;
 
 /// The whole configuration of a node. Each module receives only its section.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +60,7 @@ pub struct Config {
     pub http: HttpConfig,
     pub admin: AdminConfig,
     pub audit: AuditConfig,
+    pub traces: TracesConfig,
     pub tls: TlsConfig,
     pub nats: NatsConfig,
     pub auth: AuthConfig,
@@ -113,6 +116,7 @@ impl Default for Config {
             http: HttpConfig::default(),
             admin: AdminConfig::default(),
             audit: AuditConfig::default(),
+            traces: TracesConfig::default(),
             tls: TlsConfig::default(),
             nats: NatsConfig::default(),
             auth: AuthConfig::default(),

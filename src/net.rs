@@ -8,6 +8,8 @@ pub mod fetch;
 pub mod http_exchange;
 pub mod listen;
 pub mod listener;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 pub mod peer;
 mod read;
 pub mod socket;

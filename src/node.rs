@@ -68,6 +68,7 @@ use crate::node::revocations::Revocations;
 use crate::node::services::SubscribeServices;
 use crate::node::tickets::Tickets;
 use crate::node::user_slots::UserSlots;
+use crate::telemetry::spans::Spans;
 
 /// State shared by all threads. A shard keeps its own state in its `Context`, in plain cells.
 #[derive(Debug)]
@@ -125,6 +126,8 @@ pub struct Node {
     pub nats: NatsConfig,
     /// Records what happens to clients, if there is an audit feed.
     pub audit: Option<Audit>,
+    /// Records spans, if they are exported.
+    pub spans: Option<Arc<Spans>>,
     /// Fault injection for tests.
     pub hooks: Hooks,
 }

@@ -1,7 +1,8 @@
-//! Logging: the output, its format, and limits on the number of lines.
+//! Logging: the output, its format, and limits on the number of lines. Also the spans of traces.
 
 pub mod limit;
 pub mod panics;
+pub mod spans;
 mod text_fields;
 
 use std::io::IsTerminal;

@@ -69,6 +69,7 @@ impl App {
             Ok(_) => warn!("a shard has panicked: report this as a bug"),
             Err(_) => warn!("a shard does not stop: the process exits without it; report this as a bug"),
         }
+        self.span_export.finish().await;
     }
 }
 

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::descriptors::DescriptorBudget;
 use crate::app::options::AppOptions;
+use crate::app::span_export::SpanExport;
 use crate::auth::Authenticator;
 use crate::auth::key_source::KeySource;
 use crate::auth::setup_error::AuthSetupError;
@@ -89,6 +90,7 @@ use crate::shard::ShardParts;
 use crate::shard::cluster::Cluster;
 use crate::shard::handle::ShardHandle;
 use crate::shard::handle::Shards;
+use crate::telemetry::spans::Spans;
 
 /// Requests that may wait for a shard.
 const REQUESTS: usize = 1024;
@@ -109,6 +111,8 @@ pub struct Built {
     pub routes: watch::Sender<Vec<ListenerRoutes>>,
     /// What the admin listener shows, if there is one.
     pub admin: Option<Arc<Admin>>,
+    /// The export of its spans.
+    pub span_export: SpanExport,
 }
 
 /// Builds the node and the parts of its shards, and connects them.
@@ -131,8 +135,10 @@ pub fn build(
     let (audit, mut audit_receiver) = audit.unzip();
     let (refused_requests, refused_request_receiver) = RefusedRequests::new();
     let mut refused_request_receiver = Some(refused_request_receiver);
-    let records = (audit, refused_requests);
-    let node = Arc::new(node(options, Lanes::new(lanes), Readiness::new(watched), budget, records)?);
+    let name = node_name(config)?;
+    let (spans, span_export) = SpanExport::start(&config.traces, &name);
+    let own = OwnParts { name, budget, audit, refused_requests, spans };
+    let node = Arc::new(node(options, Lanes::new(lanes), Readiness::new(watched), own)?);
     let shards = Shards::new(handles.clone());
     let (cluster, worker) = Cluster::new(&node.session_prefix, shards.clone());
     let mut worker = Some(worker);
@@ -177,7 +183,16 @@ pub fn build(
         }
     });
     let parts = parts.collect();
-    Ok(Built { node, shards, inboxes: senders, parts, routes, admin })
+    Ok(Built { node, shards, inboxes: senders, parts, routes, admin, span_export })
+}
+
+/// The parts of a node that do not follow from its configuration alone.
+struct OwnParts {
+    name: Arc<str>,
+    budget: DescriptorBudget,
+    audit: Option<Audit>,
+    refused_requests: RefusedRequests,
+    spans: Option<Arc<Spans>>,
 }
 
 /// Builds what all shards share.
@@ -185,14 +200,12 @@ fn node(
     options: &AppOptions,
     lanes: Lanes,
     readiness: Readiness,
-    budget: DescriptorBudget,
-    (audit, refused_requests): (Option<Audit>, RefusedRequests),
+    OwnParts { name, budget, audit, refused_requests, spans }: OwnParts,
 ) -> anyhow::Result<Node> {
     let config = &options.config;
     let authenticator = authenticator(config, &[])?;
     let limits = &config.limits;
     let session_prefix = session_prefix()?;
-    let name = node_name(config)?;
     let control = ControlConnection::new(&config.nats, &format!("tidegate/{name}/control"));
     let address = options.listener.local_address().ok().map(|address| address.to_string().into());
     Ok(Node {
@@ -227,6 +240,7 @@ fn node(
         http: config.http.clone(),
         nats: config.nats.clone(),
         audit,
+        spans,
         hooks: options.hooks.clone(),
     })
 }

@@ -127,7 +127,21 @@ const LIMITS: &str = "[limits]";
 
 /// What differs: keys of sections of which only a part can change while the node runs, and other sections as a whole.
 fn differences(one: &Config, other: &Config) -> Vec<&'static str> {
-    let Config { http, admin, audit, tls, nats, auth, roles, classes, endpoints, server, limits, log } = one;
+    let Config {
+        http,
+        admin,
+        audit,
+        traces,
+        tls,
+        nats,
+        auth,
+        roles,
+        classes,
+        endpoints,
+        server,
+        limits,
+        log,
+    } = one;
     let mut names = http_differences(http, &other.http);
     names.extend(tls_differences(tls, &other.tls));
     names.extend(nats_differences(nats, &other.nats));
@@ -136,6 +150,7 @@ fn differences(one: &Config, other: &Config) -> Vec<&'static str> {
     names.extend(named([
         ("[admin]", *admin != other.admin),
         ("[audit]", *audit != other.audit),
+        ("[traces]", *traces != other.traces),
         ("[[role]]", *roles != other.roles),
         ("[[endpoint]]", *endpoints != other.endpoints),
         ("[[class]]", *classes != other.classes),

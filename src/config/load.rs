@@ -27,6 +27,7 @@ use crate::config::source;
 use crate::config::source::Sources;
 use crate::config::table::ConfigTable;
 use crate::config::tls::TlsConfig;
+use crate::config::traces::TracesConfig;
 
 /// A valid configuration.
 #[derive(Clone, Debug)]
@@ -97,6 +98,7 @@ fn read(reader: &ConfigReader<'_>) -> Config {
             http,
             admin: root.section("admin", AdminConfig::read),
             audit: root.section("audit", AuditConfig::read),
+            traces: root.section("traces", TracesConfig::read),
             tls: root.section("tls", TlsConfig::read),
             roles,
             server: root.section("server", ServerConfig::read),

@@ -35,13 +35,22 @@ const DEFAULT_FILE: &str = "config.toml";
 const MAX_FILE_BYTES: u64 = 1_048_576;
 
 /// Common variables that set a key. Tidegate's own variable for the same key overrides them; an empty one is ignored.
-const COMMON_VARIABLES: [(&str, &str); 5] = [
+const COMMON_VARIABLES: [(&str, &str); 10] = [
     ("NATS_URL", "nats.url"),
     ("NATS_CREDS", "nats.creds_file"),
     ("NATS_USER", "nats.user"),
     ("NATS_PASSWORD", "nats.password"),
     ("RUST_LOG", "log.filter"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "traces.endpoint"),
+    ("OTEL_EXPORTER_OTLP_CERTIFICATE", "traces.ca_file"),
+    ("OTEL_EXPORTER_OTLP_HEADERS", "traces.headers"),
+    ("OTEL_SERVICE_NAME", "traces.service_name"),
+    ("OTEL_BSP_SCHEDULE_DELAY", "traces.export_interval_ms"),
 ];
+
+/// What the variables of OpenTelemetry begin with. All programs of a machine may share them, so a build that exports no
+/// spans does not read them.
+const OTEL: &str = "OTEL_";
 
 /// The sources of a configuration. Each field overrides the ones above it. There is no `Debug`, because it contains
 /// secrets.
@@ -182,7 +191,8 @@ fn variables(
 ) -> Map<String, Value> {
     let mut entries = Map::new();
     for (name, value) in environment {
-        let common = COMMON_VARIABLES.iter().find(|(common, _)| common == name);
+        let is_used = cfg!(feature = "otlp") || !name.starts_with(OTEL);
+        let common = COMMON_VARIABLES.iter().find(|(common, _)| common == name && is_used);
         if let Some((_, key)) = common.filter(|_| !value.is_empty()) {
             insert(&mut entries, key, name, value, errors);
         }

@@ -102,6 +102,9 @@ metrics! {
     AUDIT_EVENTS: Counter "tidegate_audit_events_total" [] "Events of the audit feed that NATS has confirmed.";
     AUDIT_LOST: Counter "tidegate_audit_lost_total" [] "Events of the audit feed that were lost: NATS was away for too long, or refused them.";
 
+    SPANS_EXPORTED: Counter "tidegate_spans_exported_total" [] "Spans of traces that the collector has accepted.";
+    SPANS_DROPPED: Counter "tidegate_spans_dropped_total" [] "Spans that were lost: too many at once, or the collector was away or refused them.";
+
     TICKETS_ISSUED: Counter "tidegate_tickets_issued_total" [] "Tickets that this node has issued.";
     TICKETS_REDEEMED: Counter "tidegate_tickets_redeemed_total" [] "Tickets with which clients have connected here.";
     TICKETS_REFUSED: Counter "tidegate_tickets_refused_total" [] "Tickets that were unknown, expired, or used before.";

@@ -55,6 +55,11 @@ impl TraceParent {
         is_valid.then_some(Self { trace_id, span_id, flags: flags & KNOWN_FLAGS })
     }
 
+    /// The id of the trace, as logs and tracing systems write it.
+    pub fn trace_id_text(self) -> String {
+        format!("{:032x}", self.trace_id)
+    }
+
     /// Whether the sender records the trace.
     pub fn is_sampled(self) -> bool {
         self.flags & SAMPLED != 0

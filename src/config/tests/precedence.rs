@@ -219,3 +219,32 @@ fn without_a_file_config_toml_in_the_working_directory_is_read() {
     let loaded = load(&Sources::default()).unwrap();
     assert_eq!((loaded.origin.as_str(), loaded.config), ("config.toml", Config::default()));
 }
+
+#[test]
+fn variables_of_opentelemetry_set_the_collector() {
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "Authorization=Basic%20YTpi, x-team = edge"),
+        ("OTEL_SERVICE_NAME", "edge"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "1000"),
+        ("OTEL_TRACES_SAMPLER", "always_on"),
+    ];
+    let traces = |variables: &[(&str, &str)]| load_all("", variables, &[]).unwrap().config.traces;
+    let read = traces(&variables);
+    assert_eq!(read.endpoint.unwrap().as_str(), "http://collector:4318");
+    let headers: Vec<_> = read.headers.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
+    assert_eq!(headers, [("Authorization", "Basic YTpi"), ("x-team", "edge")]);
+    assert_eq!((read.service_name.as_str(), read.export_interval), ("edge", Duration::from_secs(1)));
+    let own = [variables[0], ("TIDEGATE_TRACES__ENDPOINT", "https://other.example.com")];
+    assert_eq!(traces(&own).endpoint.unwrap().as_str(), "https://other.example.com");
+    for (name, value) in [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "Authorization"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a b=c"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a=b%0D%0Ac: d"),
+    ] {
+        let [error] = &load_all("", &[(name, value)], &[]).unwrap_err().0[..] else { panic!("{value}") };
+        assert!(error.origin == name && error.key.starts_with("traces."), "{error}");
+        assert!(!error.to_string().contains("%0D"), "a header may be a secret: {error}");
+    }
+}

@@ -30,6 +30,7 @@ fn a_configuration_that_is_right_prints_none() {
         format!("[auth]\nhmac_secret = \"{long}\""),
         format!("[[auth.key]]\nsecret = \"{long}\""),
         format!("[[auth.key]]\nsecret_file = \"{path}\""),
+        format!("[traces]\nheaders = \"Authorization={SENTINEL}\""),
     ];
     for file in files {
         let printed = printed(Ok(load_file(&file).expect(&file)));
@@ -62,6 +63,8 @@ fn jwt_09_a_mistake_prints_none() {
         format!("[[auth.key]]\nsecret = \"{SENTINEL}\"\nsecret = \"{SENTINEL}\""),
         format!("[[auth.key]]\nsecret = '''\n{SENTINEL}\n"),
         format!("hmac_secret = \"{SENTINEL}\""),
+        format!("[traces]\nheaders = \"{SENTINEL}\""),
+        format!("[traces]\nendpoint = \"http://ann:{SENTINEL}@collector\""),
     ];
     for file in files {
         let errors = load_file(&file).expect_err(&file);

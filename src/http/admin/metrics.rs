@@ -1,5 +1,6 @@
 //! `GET /metrics`: asks each shard what it and its lane have counted, and adds the numbers of the node.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -79,6 +80,10 @@ fn add_node(admin: &Admin, samples: &mut Samples) {
     if let Some(audit) = &node.audit {
         samples.add(&table::AUDIT_EVENTS, &[], audit.published.get());
         samples.add(&table::AUDIT_LOST, &[], audit.lost.get());
+    }
+    if let Some(spans) = &node.spans {
+        samples.add(&table::SPANS_EXPORTED, &[], spans.exported.load(Ordering::Relaxed));
+        samples.add(&table::SPANS_DROPPED, &[], spans.dropped.load(Ordering::Relaxed));
     }
     if let Some(users) = node.user_slots.users() {
         samples.add(&table::USERS, &[], users as u64);

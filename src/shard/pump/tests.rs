@@ -112,6 +112,7 @@ fn shard(capacity: usize) -> (Rc<Connections>, mpsc::Receiver<LaneRequest>) {
         http: config.http,
         nats: config.nats,
         audit: None,
+        spans: None,
         hooks: Hooks::default(),
     };
     let nats = Nats::new(&node.nats, "tidegate/test").unwrap();
