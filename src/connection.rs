@@ -3,6 +3,7 @@
 
 pub mod auditing;
 pub mod client_address;
+pub mod client_error;
 pub mod client_name;
 pub mod clock;
 pub mod context;
@@ -25,6 +26,7 @@ mod pending_input;
 mod reading;
 pub mod report;
 mod revoking;
+pub mod sending;
 pub mod settings;
 pub mod table;
 pub mod transport;
@@ -403,7 +405,9 @@ impl Connection {
 
     fn publish(self: &Rc<Self>, request: u32, subject: Subject, data: Bytes, headers: Vec<(String, String)>) {
         let context = Rc::clone(&self.context);
-        self.spawn(async move { upstream::publish(&context, request, &subject, data, &headers).await });
+        self.spawn(
+            async move { upstream::publish(&context, request, &subject, (data, headers), None).await },
+        );
     }
 
     fn request(
@@ -414,9 +418,10 @@ impl Connection {
         timeout: Duration,
     ) {
         let context = Rc::clone(&self.context);
-        self.spawn(
-            async move { upstream::request(&context, request, &subject, data, &headers, timeout).await },
-        );
+        let work = async move {
+            upstream::request(&context, request, &subject, (data, headers), timeout, None).await
+        };
+        self.spawn(work);
     }
 
     /// Runs work that takes time, and passes its result to the session.

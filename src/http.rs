@@ -39,6 +39,7 @@ pub mod socket_gate;
 pub mod target;
 pub mod test_page;
 pub mod ticket;
+pub mod trace;
 pub mod trusted_proxies;
 pub mod user_change;
 pub mod users;

@@ -3,6 +3,7 @@
 
 mod bell;
 pub mod counts;
+mod delivery_spans;
 mod directory;
 pub mod encoder;
 pub mod feed;
@@ -48,6 +49,7 @@ use crate::hooks::Hooks;
 use crate::lane::bell::Bell;
 use crate::lane::counts::FeedActivity;
 use crate::lane::counts::LaneCounts;
+use crate::lane::delivery_spans::DeliverySpans;
 use crate::lane::directory::LaneDirectory;
 use crate::lane::encoder::Encoder;
 use crate::lane::feed::ShardItem;
@@ -66,6 +68,7 @@ use crate::nats::Nats;
 use crate::nats::incoming::SubscriptionKey;
 use crate::nats::subscription::Subscriptions;
 use crate::telemetry::limit::LogLimit;
+use crate::telemetry::spans::Spans;
 
 /// Events from NATS handled at a time.
 const MESSAGE_BATCH: usize = 256;
@@ -257,6 +260,8 @@ pub struct LaneParts {
     /// The classes whose last values it keeps from its start.
     pub kept: Vec<Arc<Class>>,
     pub encoder: Encoder,
+    /// Records spans, if they are exported.
+    pub spans: Option<Arc<Spans>>,
     /// Test hooks.
     pub hooks: Hooks,
 }
@@ -289,6 +294,8 @@ pub struct Lane {
     sampler: Sampler,
     /// When one of the messages that have not been flushed was produced.
     produced: Option<Produced>,
+    /// Only with `traces.deliveries`.
+    delivery_spans: Option<Box<DeliverySpans>>,
     malformed_log: MalformedLog,
     /// Limits the log lines about the connections.
     link_log: LogLimit,
@@ -314,6 +321,7 @@ impl Lane {
             settings,
             kept,
             encoder,
+            spans,
             hooks,
         } = parts;
         Self {
@@ -338,6 +346,7 @@ impl Lane {
             encoder,
             sampler: Sampler::default(),
             produced: None,
+            delivery_spans: DeliverySpans::new(spans.as_ref()),
             malformed_log: MalformedLog::default(),
             link_log: LogLimit::per_second(1),
         }

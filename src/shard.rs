@@ -183,6 +183,7 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
         settings: node.lane.clone(),
         kept: node.lanes.kept_by(index, &context.settings().session.classes),
         encoder,
+        spans: node.spans.clone(),
         hooks: node.hooks.clone(),
     };
     let nats_requests = tasks.spawn_local(nats_work);

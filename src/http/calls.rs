@@ -12,6 +12,7 @@ use tidegate_protocol::dialect::SessionScope;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::VocabularyId;
+use tidegate_protocol::trace_context::TraceContext;
 use tidegate_vocabulary::http::AcceptedRequest;
 use tidegate_vocabulary::http::Handler;
 use tidegate_vocabulary::http::Lookup;
@@ -88,8 +89,8 @@ pub fn route(endpoint: Endpoint, gate: Arc<Gate>) -> Routes {
                   connection: ConnectionInfo| {
                 let (endpoint, gate) = (Arc::clone(&endpoint), Arc::clone(&gate));
                 async move {
-                    let ConnectionInfo { peer, shard, request_id: id, .. } = connection;
-                    let request = CallRequest { path, query, headers, method, peer, shard };
+                    let ConnectionInfo { peer, shard, request_id: id, trace, .. } = connection;
+                    let request = CallRequest { path, query, headers, method, peer, shard, trace };
                     let answer = answer(&request, body, &endpoint, &gate).await;
                     if let Err(problem) = &answer
                         && [401, 403, 429, 503].contains(&problem.status.as_u16())
@@ -114,6 +115,7 @@ struct CallRequest {
     method: Method,
     peer: Peer,
     shard: ShardHandle,
+    trace: Option<TraceContext>,
 }
 
 async fn answer<S, B>(
@@ -174,7 +176,7 @@ where
             let held = gate.node.answer_budget.begin(address).map_err(no_room)?;
             let address = gate.trusted_proxies.client_address(request.peer, &request.headers).ip();
             let reader = ChannelReader { identity, endpoint: endpoint.policy.endpoint.clone(), address };
-            run_session(accepted, reader, counted, held, &request.shard).await
+            run_session(accepted, reader, counted, held, request).await
         }
         Handler::Health => health(&accepted, scope, &gate.node),
         Handler::Console if gate.node.http.console => Ok(test_page::answer(vocabulary, query)),
@@ -260,11 +262,11 @@ async fn run_session(
     reader: ChannelReader,
     caller: Caller,
     held: HeldAnswer,
-    shard: &ShardHandle,
+    request: &CallRequest,
 ) -> Result<Response, Problem> {
     let (dialect, text) = accepted.into_message();
-    let message = Box::new(OneMessage { reader, caller, held, dialect, text });
-    let answer = shard.run(|answer| ShardJob::Message { message, answer }).await;
+    let message = Box::new(OneMessage { reader, caller, held, dialect, text, trace: request.trace.clone() });
+    let answer = request.shard.run(|answer| ShardJob::Message { message, answer }).await;
     let CallAnswer { frames, held, limited } = answer.ok_or_else(Problem::overloaded)?;
     let answer = HttpAnswer::of(&frames);
     drop(frames);

@@ -13,10 +13,10 @@ use crate::http::origin::RequestOrigin;
 use crate::http::origin::Sender;
 use crate::http::problem::Problem;
 
-/// What pages may send. MCP clients send the last two.
+/// What pages may send. Tracing libraries send `traceparent` and `tracestate`, and MCP clients the last two.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE");
-const HEADERS: &str =
-    "authorization, content-type, last-event-id, x-request-id, mcp-protocol-version, mcp-session-id";
+const HEADERS: &str = "authorization, content-type, last-event-id, x-request-id, traceparent, tracestate, \
+                       mcp-protocol-version, mcp-session-id";
 /// What pages may read besides the body, the media type and the length.
 const EXPOSED: HeaderValue = HeaderValue::from_static("retry-after, www-authenticate, x-request-id");
 /// How long a browser remembers a preflight, in seconds.

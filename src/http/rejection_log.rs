@@ -16,6 +16,7 @@ use crate::http::endpoint::HandshakeRequest;
 use crate::http::gate::Gate;
 use crate::http::problem::Problem;
 use crate::http::request_id;
+use crate::http::trace;
 use crate::net::peer::Peer;
 use crate::node::audit::event::AuditEvent;
 use crate::node::audit::event::AuditKind;
@@ -82,6 +83,7 @@ impl RejectedRequest<'_> {
             endpoint = &*self.endpoint.policy.endpoint,
             node = &*gate.node.name,
             request = request_id::as_str(self.id),
+            trace_id = trace::id_of(self.headers),
             suppressed,
             "{} rejected", self.what
         );

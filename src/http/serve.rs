@@ -274,7 +274,8 @@ async fn serve_with_hyper<S>(
         let version = request.version();
         request.extensions_mut().insert(version);
         let id = request_id::from_headers(request.headers());
-        request.extensions_mut().insert(info.of_request(id.clone(), is_first));
+        let info = info.of_request(request.headers(), id.clone(), is_first);
+        request.extensions_mut().insert(info);
         let route = route_label::of(&service.gate, request.uri().path());
         let method = request.method().clone();
         let checked = if bare_lf { Err(bare_lf_rejected()) } else { check(&request) };

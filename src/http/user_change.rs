@@ -74,6 +74,7 @@ pub async fn change_user(
             nodes,
             missing_nodes,
             request = request_id::as_str(&connection.request_id),
+            trace_id = connection.trace_id(),
             suppressed,
             "sessions of a user changed"
         );

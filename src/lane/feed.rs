@@ -222,6 +222,10 @@ impl Feed {
         Arc::clone(&self.class)
     }
 
+    pub fn class_pattern(&self) -> &Pattern {
+        &self.class.pattern
+    }
+
     pub fn pattern(&self) -> &Pattern {
         &self.pattern
     }

@@ -335,6 +335,14 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         self.sources.get(&key).map(|source| &source.pattern)
     }
 
+    /// The pattern of the class of a subscription's channels.
+    pub fn class_pattern_of(&self, key: K) -> Option<&Pattern> {
+        let source = self.sources.get(&key)?;
+        let own = source.own.and_then(|own| self.entries.get(own));
+        // A subscription without a feed of its own is one on the pattern of its class.
+        Some(own.map_or(&source.pattern, |own| own.feed.class_pattern()))
+    }
+
     /// Whether [`Feeds::sweep`] has anything to check.
     pub fn needs_sweep(&self) -> bool {
         !self.watched.is_empty()

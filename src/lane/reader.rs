@@ -69,6 +69,9 @@ impl Lane {
                 if self.sampler.is_sample() {
                     self.produced = Produced::of(&message);
                 }
+                if let Some(spans) = &mut self.delivery_spans {
+                    spans.begin(&message, self.feeds.class_pattern_of(key));
+                }
                 if self.feeds.publish(key, &message, now, &mut self.encoder, outgoing).is_err() {
                     self.malformed_log.record(self.index, self.feeds.pattern_of(key), now.0);
                 }
@@ -215,6 +218,9 @@ impl Lane {
             (self.local_shard.0)(&mut self.local_batch, self.subscriptions.may_have_more());
             self.local_batch.items.shrink_to(KEPT_ITEMS);
             self.outgoing.shrink_to(KEPT_ITEMS);
+        }
+        if let Some(spans) = &mut self.delivery_spans {
+            spans.end();
         }
     }
 

@@ -1,5 +1,8 @@
 //! A message to publish, and the server's answers to published messages.
 
+use tidegate_protocol::trace_context::TRACEPARENT;
+use tidegate_protocol::trace_context::TraceParent;
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OutgoingMessage<'m> {
     pub(super) subject: &'m str,
@@ -12,6 +15,12 @@ impl<'m> OutgoingMessage<'m> {
     /// A message without headers.
     pub(super) fn plain(subject: &'m str, data: &'m [u8]) -> Self {
         Self { subject, reply: None, headers: &[], data }
+    }
+
+    /// The trace that it belongs to.
+    pub(super) fn trace(&self) -> Option<TraceParent> {
+        let (_, value) = self.headers.iter().find(|(name, _)| *name == TRACEPARENT)?;
+        TraceParent::parse(value)
     }
 }
 

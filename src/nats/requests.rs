@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::trace_context::TraceParent;
 use tokio::sync::Notify;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -115,6 +116,7 @@ struct ReplyInbox {
 struct Unconfirmed {
     ping: u64,
     subject: Box<str>,
+    trace: Option<TraceParent>,
     origin: Origin,
 }
 
@@ -235,7 +237,7 @@ impl Requests {
         let state = &mut *self.state.borrow_mut();
         let ping = state.driver.link.flush_roundtrip()?;
         let origin = Origin::Publish(sender);
-        state.unconfirmed.push_back(Unconfirmed { ping, subject: Box::default(), origin });
+        state.unconfirmed.push_back(Unconfirmed { ping, subject: Box::default(), trace: None, origin });
         self.to_send.notify_one();
         Ok(seen)
     }
@@ -337,7 +339,9 @@ impl RequestsState {
             }
             Ok(ping) => ping,
         };
-        let unconfirmed = origin.map(|origin| Unconfirmed { ping, subject: message.subject.into(), origin });
+        let trace = message.trace();
+        let unconfirmed =
+            origin.map(|origin| Unconfirmed { ping, subject: message.subject.into(), trace, origin });
         self.unconfirmed.extend(unconfirmed);
         Ok(())
     }
@@ -471,7 +475,8 @@ impl RequestsState {
             if is_denied && let Some(suppressed) = PUBLISH_DENIED.pass() {
                 let message =
                     "nats denied a publish: allow it for this node's nats user, or forbid it in [[role]]";
-                warn!(subject = &*sent.subject, suppressed, "{message}");
+                let trace_id = sent.trace.map(TraceParent::trace_id_text);
+                warn!(subject = &*sent.subject, trace_id, suppressed, "{message}");
             }
             match sent.origin {
                 Origin::Publish(publisher) => {

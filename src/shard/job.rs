@@ -11,6 +11,7 @@ use tidegate_protocol::frame::VocabularyId;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::native::publish_call::PublishCall;
 use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::trace_context::TraceContext;
 use tidegate_vocabulary::model::CompiledVocabulary;
 use tidegate_vocabulary::statistics::Statistics;
 use tokio::sync::oneshot;
@@ -148,6 +149,8 @@ pub struct OneMessage {
     /// Decodes the message and encodes the answer.
     pub dialect: Arc<dyn Dialect>,
     pub text: String,
+    /// The trace of the call.
+    pub trace: Option<TraceContext>,
 }
 
 /// The messages of an HTTP call that publishes.
@@ -157,6 +160,8 @@ pub struct PublishMessages {
     pub identity: Arc<Identity>,
     /// The messages: texts, and what decodes them.
     pub messages: Vec<(PublishCall, String)>,
+    /// The trace of the call, for messages without one.
+    pub trace: Option<TraceContext>,
 }
 
 /// What has become of one message: the acknowledgement of its stream, or `None` if no stream stores its subject.

@@ -211,7 +211,7 @@ async fn answer_message(
     message: OneMessage,
     answer: &mut oneshot::Sender<CallAnswer>,
 ) -> Option<CallAnswer> {
-    let OneMessage { reader, caller, mut held, dialect, text } = message;
+    let OneMessage { reader, caller, mut held, dialect, text, trace } = message;
     let identity = Arc::clone(&reader.identity);
     let now = context.clock.at(Instant::now());
     let (vocabulary, user) = (dialect.number(), Arc::clone(&identity.user));
@@ -228,11 +228,13 @@ async fn answer_message(
                 continue;
             }
             Output::Publish { request, subject, data, headers } => {
-                let published = upstream::publish(context, request, &subject, data, &headers);
+                let published =
+                    upstream::publish(context, request, &subject, (data, headers), trace.as_ref());
                 for_caller(answer, published).await?
             }
             Output::Request { request, subject, data, headers, timeout } => {
-                let replied = upstream::request(context, request, &subject, data, &headers, timeout);
+                let message = (data, headers);
+                let replied = upstream::request(context, request, &subject, message, timeout, trace.as_ref());
                 for_caller(answer, replied).await?
             }
             Output::Query { request, query } => {

@@ -23,20 +23,28 @@ use tidegate_protocol::subject::Subject;
 use tidegate_vocabulary::http::answer::HttpAnswer;
 
 use crate::connection::auditing::note_call;
+use crate::connection::client_error::client_error;
 use crate::connection::context::Context;
-use crate::connection::upstream::client_error;
+use crate::connection::sending::Sending;
 use crate::nats::error::NatsError;
 use crate::nats::stored_publish::SentMessage;
 use crate::shard::job::PublishError;
 use crate::shard::job::PublishMessages;
 use crate::shard::job::PublishResult;
 use crate::shard::stretch::Stretch;
+use crate::telemetry::spans::SpanKind;
 
 /// A message that its session has allowed.
 struct AllowedMessage {
     subject: Subject,
     data: Bytes,
     headers: Vec<(String, String)>,
+}
+
+/// A message that was passed to NATS, or an error if it was not.
+struct Sent {
+    message: Result<SentMessage, NatsError>,
+    sending: Sending,
 }
 
 /// Publishes the messages, each at most once, and returns the result of each. If the caller goes before they are sent, none
@@ -54,17 +62,25 @@ pub(super) async fn publish(context: &Context, call: PublishMessages) -> Vec<Pub
         (subject, storage.map_err(|error| client_error(&error)))
     });
     let storage: HashMap<_, _> = join_all(asked).await.into_iter().collect();
-    let send = |AllowedMessage { subject, data, headers }| {
+    let send = |AllowedMessage { subject, data, mut headers }| {
         let storage = storage.get(&subject).cloned().unwrap_or_else(|| Err(internal()));
         let storage = storage.map_err(PublishError::Refused)?;
-        context.nats.send_to(storage, subject, &data, &headers).map_err(outcome_error)
+        let sending = Sending::begin(context, SpanKind::Publish, &subject, &mut headers, call.trace.as_ref());
+        Ok(Sent { message: context.nats.send_to(storage, subject, &data, &headers), sending })
     };
     // All are sent before the first outcome is awaited, so that they keep their order and wait together.
-    let sent: Vec<Result<SentMessage, PublishError>> =
+    let sent: Vec<Result<Sent, PublishError>> =
         checked.into_iter().map(|message| message.map_err(PublishError::Refused).and_then(send)).collect();
     let time_limit = context.nats.time_limit();
-    let outcomes =
-        sent.into_iter().map(|sent| async move { sent?.outcome(time_limit).await.map_err(outcome_error) });
+    let outcomes = sent.into_iter().map(|sent| async move {
+        let Sent { message, sending } = sent?;
+        let outcome = match message {
+            Ok(message) => message.outcome(time_limit).await,
+            Err(error) => Err(error),
+        };
+        sending.end(&outcome);
+        outcome.map_err(outcome_error)
+    });
     join_all(outcomes).await
 }
 

@@ -85,6 +85,7 @@ mod test_page;
 mod tickets;
 mod tls;
 mod tokens;
+mod traces;
 mod transcripts;
 mod unix_sockets;
 mod user_calls;

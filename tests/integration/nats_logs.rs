@@ -123,14 +123,19 @@ async fn a_publish_that_nats_forbids_is_logged() {
     let nats = NatsServer::with(&users("publish: { deny: \"chat.no\" }")).await;
     let node = Process::serve(&nats.node_url(), LOGIN).await;
     let mut client = Client::connect(&node.address, &token("alice")).await;
-    client.send(&json!({ "type": "publish", "id": 1, "channel": "chat.no", "data": 1 })).await;
+    let headers = json!({ "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00" });
+    let publish = json!({ "type": "publish", "id": 1, "channel": "chat.no", "data": 1, "headers": headers });
+    client.send(&publish).await;
     assert_eq!(client.expect("error").await["code"], "forbidden");
     let line = node
         .logged("nats denied a publish: allow it for this node's nats user, or forbid it in [[role]]", |_| {
             true
         })
         .await;
-    assert_eq!(line["subject"], "chat.no");
+    assert_eq!(
+        (&line["subject"], &line["trace_id"]),
+        (&json!("chat.no"), &json!("4bf92f3577b34da6a3ce929d0e0e4736"))
+    );
 }
 
 #[tokio::test]

@@ -261,6 +261,7 @@ async fn cors_01_pages_may_send_the_headers_that_a_vocabulary_reads() {
     let answer = request(&stage.edge, "OPTIONS /orders", &preflight, "").await;
     let allowed = answer.header("access-control-allow-headers").unwrap();
     assert!(allowed.starts_with("authorization, ") && allowed.ends_with(", x-api-version"), "{allowed}");
+    assert!(allowed.contains("traceparent, tracestate"), "{allowed}");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ pub(crate) mod admin;
 pub(crate) mod browser;
 pub(crate) mod certificates;
 pub(crate) mod client;
+pub(crate) mod collector;
 pub(crate) mod command;
 pub(crate) mod decider;
 pub(crate) mod dialect;

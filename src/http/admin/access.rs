@@ -164,6 +164,7 @@ impl Admin {
             peer = %connection.peer,
             node = &*self.node.name,
             request = request_id::as_str(&connection.request_id),
+            trace_id = connection.trace_id(),
             suppressed,
             "admin request rejected"
         );

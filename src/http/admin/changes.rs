@@ -102,6 +102,7 @@ async fn revoke(
             missing_nodes,
             refused_nodes,
             request = request_id::as_str(&connection.request_id),
+            trace_id = connection.trace_id(),
             suppressed,
             "an operator has revoked over HTTP"
         );

@@ -9,8 +9,8 @@ use tidegate_protocol::error::ErrorCode;
 
 use crate::auth::revocation::message;
 use crate::auth::revocation::message::RevocationMessage;
+use crate::connection::client_error::client_error;
 use crate::connection::context::Context;
-use crate::connection::upstream::client_error;
 use crate::nats::scatter_gather::PeerReply;
 use crate::shard::cluster::gather::NodeAnswer;
 use crate::shard::cluster::gather::NodeAnswers;

@@ -12,8 +12,8 @@ use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::subject::Pattern;
 use tracing::warn;
 
+use crate::connection::client_error::client_error;
 use crate::connection::context::Context;
-use crate::connection::upstream::client_error;
 use crate::connection::user_change::UserAction;
 use crate::connection::user_change::UserChange;
 use crate::nats::scatter_gather::PeerReply;
