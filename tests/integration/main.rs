@@ -75,6 +75,7 @@ mod replacement;
 mod request;
 mod revocation;
 mod sentinel;
+mod service_changes;
 mod services;
 mod shared_feeds;
 mod slow_clients;

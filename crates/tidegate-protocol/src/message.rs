@@ -43,8 +43,22 @@ impl RequestContext {
     pub fn join_ended(&self, join: JoinOutcome) -> JoinReply {
         match (self, join) {
             (Self::Id(_), JoinOutcome::Joined) => JoinReply::Confirm,
-            (Self::Id(_), JoinOutcome::Failed) => JoinReply::Nothing,
+            (Self::Id(_), JoinOutcome::Left | JoinOutcome::Refused) => JoinReply::Nothing,
             (Self::Message(original), join) => original.join_ended(join),
+        }
+    }
+
+    /// The message is all or nothing: it is not confirmed if one of its joins is refused.
+    pub(crate) fn join_all_or_nothing(&self) {
+        if let Self::Message(original) = self {
+            original.progress.update(|progress| Progress { is_all_or_nothing: true, ..progress });
+        }
+    }
+
+    /// One of its channels was refused without a join.
+    pub(crate) fn refuse_join(&self) {
+        if let Self::Message(original) = self {
+            original.progress.update(Progress::refused);
         }
     }
 
@@ -101,6 +115,9 @@ pub struct Progress {
     joining: u32,
     /// Whether one of them succeeded.
     is_any_joined: bool,
+    is_all_or_nothing: bool,
+    /// Whether the message is all or nothing, and one of them was refused.
+    is_refused: bool,
     /// Whether the client was told that they are delayed.
     is_overdue: bool,
     /// Errors that were sent.
@@ -112,8 +129,10 @@ pub struct Progress {
 pub enum JoinOutcome {
     /// The channel is live.
     Joined,
-    /// The join failed, or the client unsubscribed first.
-    Failed,
+    /// The client left the channel first.
+    Left,
+    /// The channel was refused, or all channels of its message were, because another one was.
+    Refused,
 }
 
 /// Which reply is due after a join has ended.
@@ -123,12 +142,18 @@ pub enum JoinReply {
     NotYet,
     /// Confirm the message.
     Confirm,
-    /// None: all its channels failed, each with its own error.
+    /// None: all its channels failed, each with its own error, or one of a message that is all or nothing.
     Nothing,
 }
 
 /// Errors that one message may cause. More would add nothing, and each may repeat the message.
 const MAX_ERRORS: u32 = 64;
+
+impl Progress {
+    fn refused(self) -> Self {
+        Self { is_refused: self.is_all_or_nothing, ..self }
+    }
+}
 
 impl OriginalMessage {
     fn join_started(&self) -> bool {
@@ -138,13 +163,16 @@ impl OriginalMessage {
     }
 
     fn join_ended(&self, join: JoinOutcome) -> JoinReply {
-        self.progress.update(|progress| Progress {
-            joining: progress.joining.saturating_sub(1),
-            is_any_joined: progress.is_any_joined || join == JoinOutcome::Joined,
-            ..progress
+        self.progress.update(|progress| {
+            let progress = Progress { joining: progress.joining.saturating_sub(1), ..progress };
+            match join {
+                JoinOutcome::Joined => Progress { is_any_joined: true, ..progress },
+                JoinOutcome::Left => progress,
+                JoinOutcome::Refused => progress.refused(),
+            }
         });
         match self.progress.get() {
-            Progress { joining: 0, is_any_joined: true, .. } => JoinReply::Confirm,
+            Progress { joining: 0, is_any_joined: true, is_refused: false, .. } => JoinReply::Confirm,
             Progress { joining: 0, .. } => JoinReply::Nothing,
             Progress { .. } => JoinReply::NotYet,
         }

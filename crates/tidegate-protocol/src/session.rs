@@ -1,6 +1,8 @@
 //! The session of one client, on any transport: a state machine that takes [`Input`] and returns [`Output`].
 
 mod authentication;
+mod change;
+mod changing;
 mod channels;
 pub mod checks;
 mod command;
@@ -8,6 +10,7 @@ pub mod denied;
 mod ending;
 mod heartbeat;
 pub mod joined_channels;
+mod joins;
 mod leaving;
 pub mod limits;
 mod names;

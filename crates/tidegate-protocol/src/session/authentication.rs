@@ -12,6 +12,7 @@ use crate::identity::Identity;
 use crate::message::Command;
 use crate::message::Connected;
 use crate::message::JoinMode;
+use crate::message::JoinOutcome;
 use crate::message::Push;
 use crate::message::Reply;
 use crate::message::SubscribeRequest;
@@ -188,13 +189,14 @@ impl Session {
         let lost = self.subscriptions.extract_if(|subscription| ends(&subscription.pattern));
         self.emit_leaves(&lost);
         for lost in lost {
+            self.fail_change_of(&lost);
             let error = ClientError::new(ErrorCode::Forbidden, message);
             let channel = lost.pattern.as_str();
             match lost.state {
                 State::Joining(join) => {
                     let (request_context, named) = (join.request_context.clone(), Some(channel.to_owned()));
                     self.reply(&Reply::Error { request_context, channel: named, error }, Priority::High);
-                    self.end_failed_joins(join.request_context, join.also_waiting);
+                    self.end_joins_as(JoinOutcome::Refused, join.request_context, join.also_waiting);
                 }
                 State::Held | State::Live => {
                     let push = Push::Unsubscribed { channel: channel.into(), error };

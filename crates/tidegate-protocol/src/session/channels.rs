@@ -5,27 +5,23 @@ use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use std::time::SystemTime;
 
 use crate::class::Class;
 use crate::class::Kind;
-use crate::class::Priority;
 use crate::error::ClientError;
 use crate::error::ErrorCode;
 use crate::list_element::ListElement;
 use crate::message::JoinMode;
 use crate::message::JoinOutcome;
-use crate::message::JoinReply;
-use crate::message::Push;
-use crate::message::Reply;
 use crate::message::RequestContext;
 use crate::message::SubscribeRequest;
 use crate::permissions::Operation;
-use crate::publication::Delivery;
-use crate::session::Output;
 use crate::session::Session;
+use crate::session::change::ChangeId;
+use crate::session::change::ChangeKind;
 use crate::session::checks;
-use crate::session::denied::Denied;
+use crate::session::joins::MAX_JOINS_IN_FLIGHT;
+use crate::session::joins::error_of;
 use crate::session::limits::VALUES_PER_COMMAND;
 use crate::session::names::Names;
 use crate::session::phase::Phase;
@@ -37,10 +33,6 @@ use crate::session::surplus::Surplus;
 use crate::session::wildcards::MAX_STEPS;
 use crate::session::wildcards::Wildcards;
 use crate::subject::Pattern;
-
-/// Joins that one session may have in flight to the lanes. Further joins wait in the session, in order, so that a
-/// client with many channels does not delay clients with few.
-const MAX_JOINS_IN_FLIGHT: u32 = 256;
 
 /// A message with several channels counts as one more command per this many of them.
 const CHANNELS_PER_COMMAND: usize = 16;
@@ -82,14 +74,6 @@ fn named_channels(wanted: &mut SubscribeRequest) -> (Vec<NamedChannel>, HashSet<
     (named, repeated)
 }
 
-/// The error for one channel of an element, which it names. `None` if the client was told about the element already.
-fn error_of(element: Option<&ListElement>, error: ClientError) -> Option<ClientError> {
-    match element {
-        Some(element) => element.refuse().then(|| element.error(&error)),
-        None => Some(error),
-    }
-}
-
 /// A channel that the client may subscribe to.
 struct CheckedChannel {
     pattern: Pattern,
@@ -107,6 +91,8 @@ struct GroupLookup {
     wildcards: Wildcards,
     /// Steps that remain for comparing wildcards.
     steps: usize,
+    /// The change of a message that is all or nothing.
+    change: Option<ChangeId>,
 }
 
 impl Session {
@@ -143,14 +129,25 @@ impl Session {
             if let Some(error) = surplus.error(max, wanted.joining) {
                 return self.refuse(request_context, None, error);
             }
-            if !self.leave_unnamed(request_context.as_ref(), &channels, &wanted) {
+            if !self.may_join_all(request_context.as_ref(), &channels, &wanted) {
                 return;
             }
         }
         let accepted = channels.is_empty();
         let mut lookup = self.look_up_group(&channels, &wanted);
+        if wanted.joining == JoinMode::Replace {
+            let unnamed = self.unnamed(&channels, &wanted);
+            match self.begin_change(ChangeKind::Replace, &unnamed) {
+                Ok(change) => {
+                    request_context.iter().for_each(RequestContext::join_all_or_nothing);
+                    lookup.change = Some(change);
+                }
+                Err(error) => return self.refuse(request_context, None, error),
+            }
+        }
         let joined = self.join_each(request_context.as_ref(), channels, &wanted, &mut lookup, &mut surplus);
         let Some((is_any_accepted, joins)) = joined else { return };
+        self.end_join_of(lookup.change, JoinOutcome::Joined);
         if let Some(error) = surplus.error(max, wanted.joining) {
             self.refuse(request_context.clone(), None, error);
         }
@@ -163,7 +160,7 @@ impl Session {
     }
 
     /// Subscribes to the permitted channels. Returns whether there are some, and whether the client waits for some;
-    /// `None` if the session has ended.
+    /// `None` if the session has ended, or if the message is all or nothing and a channel was refused.
     fn join_each(
         &mut self,
         request_context: Option<&RequestContext>,
@@ -184,11 +181,19 @@ impl Session {
                 Err(error)
                     if matches!(request_context, Some(RequestContext::Message(_)))
                         && error.code == ErrorCode::LimitExceeded
+                        && lookup.change.is_none()
                         && self.subscriptions.channels() >= self.settings.max_subscriptions =>
                 {
                     channel.has_no_room(surplus);
                 }
-                Err(error) => self.refuse_channel(request_context, channel, error),
+                Err(error) => {
+                    self.refuse_channel(request_context, channel, error);
+                    if let Some(change) = lookup.change {
+                        request_context.into_iter().for_each(RequestContext::refuse_join);
+                        self.undo_change(change, None);
+                        return None;
+                    }
+                }
             }
             if !matches!(self.phase, Phase::Open(_)) {
                 return None;
@@ -244,12 +249,18 @@ impl Session {
             _ => self.subscriptions.by_channel(&wanted.group),
         };
         let wildcards = Wildcards::of(&self.subscriptions, channels.len());
-        GroupLookup { existing: there, is_batch: channels.len() > 1, wildcards, steps: MAX_STEPS }
+        GroupLookup {
+            existing: there,
+            is_batch: channels.len() > 1,
+            wildcards,
+            steps: MAX_STEPS,
+            change: None,
+        }
     }
 
-    /// Leaves the channels of a group that the message does not name, if it may subscribe to all those that it names.
-    /// Otherwise sends the error of the first that it may not, and returns false.
-    fn leave_unnamed(
+    /// Whether the message may subscribe to all channels that it names. Otherwise sends the error of the first that it may
+    /// not.
+    fn may_join_all(
         &mut self,
         request_context: Option<&RequestContext>,
         channels: &[NamedChannel],
@@ -262,14 +273,17 @@ impl Session {
                 return false;
             }
         }
-        if !matches!(self.phase, Phase::Open(_)) {
-            return false;
-        }
+        matches!(self.phase, Phase::Open(_))
+    }
+
+    /// The subscriptions of the group that the message does not name.
+    fn unnamed(&self, channels: &[NamedChannel], wanted: &SubscribeRequest) -> Vec<SubscriptionId> {
         let named = Names::all(channels.iter().filter_map(|channel| channel.name.as_deref().ok()));
-        self.leave_where(|subscription| {
-            subscription.group() == &*wanted.group && !named.contains(subscription.pattern.as_str())
-        });
-        true
+        let in_group = self.subscriptions.in_group(&wanted.group);
+        in_group
+            .filter(|subscription| !named.contains(subscription.pattern.as_str()))
+            .map(|subscription| subscription.id)
+            .collect()
     }
 
     /// Checks permissions and options of one channel.
@@ -306,18 +320,21 @@ impl Session {
         let CheckedChannel { pattern, class, max_rate } = self.check_channel(channel, wanted)?;
         let there = lookup.existing.get(&pattern).copied();
         let (replaces, covered) = if wanted.joining == JoinMode::Again {
-            (there, Vec::new())
+            (there, HashSet::new())
         } else {
             // A group gets each publication once. A repeated subscribe is confirmed when the channel is live.
-            if let Some(there) =
-                there.or_else(|| lookup.wildcards.covering(&self.subscriptions, &wanted.group, &pattern))
-            {
+            let stays = |there: &SubscriptionId| {
+                self.subscriptions.get(*there).is_some_and(|there| there.left_by().is_none())
+            };
+            let covering = || lookup.wildcards.covering(&self.subscriptions, &wanted.group, &pattern);
+            if let Some(there) = there.filter(stays).or_else(covering).or(there) {
+                self.subscriptions.take_back(there, lookup.change);
                 return Ok(self.wait_for_existing(there, request_context));
             }
             let covered = if pattern.is_literal() {
-                Vec::new()
+                HashSet::new()
             } else {
-                lookup.existing.keys().filter(|other| pattern.covers(other)).cloned().collect()
+                lookup.existing.iter().filter(|(other, _)| pattern.covers(other)).map(|(_, id)| *id).collect()
             };
             (None, covered)
         };
@@ -329,10 +346,7 @@ impl Session {
             let GroupLookup { wildcards, steps, .. } = lookup;
             wildcards.check(&self.subscriptions, &pattern, leaves, &self.settings, steps)?;
         }
-        if !covered.is_empty() {
-            let ids: HashSet<_> = covered.iter().filter_map(|other| lookup.existing.remove(other)).collect();
-            self.leave_where(|subscription| ids.contains(&subscription.id));
-        }
+        let change = self.leave_covered(covered, lookup)?;
         let format = self.dialect.format(&pattern);
         let subscription_context =
             self.dialect.subscription_context(self.scope(), &pattern, format.route, wanted).map(Rc::new);
@@ -341,6 +355,12 @@ impl Session {
         let (since, element) = (self.now.instant, element.cloned());
         let join = Join { request_context, also_waiting, since, format, max_rate, replaces, element };
         let subscription = self.subscriptions.add(pattern.clone(), class, subscription_context, join);
+        match (change, lookup.change) {
+            // Its join counts already.
+            (Some(change), _) => self.subscriptions.make_part_of(subscription, change),
+            (None, Some(change)) => self.subscriptions.add_to_change(subscription, change),
+            (None, None) => {}
+        }
         if replaces.is_none()
             && let Some(subscription) = self.subscriptions.find(subscription)
         {
@@ -350,6 +370,43 @@ impl Session {
             lookup.existing.insert(pattern, subscription);
         }
         Ok(true)
+    }
+
+    /// Leaves the channels that a new wildcard covers once it is joined. Returns the change that does so, unless that of the
+    /// message does.
+    fn leave_covered(
+        &mut self,
+        covered: HashSet<SubscriptionId>,
+        lookup: &mut GroupLookup,
+    ) -> Result<Option<ChangeId>, ClientError> {
+        if covered.is_empty() {
+            return Ok(None);
+        }
+        // Those that the same message joins, all or nothing, and those that are about to replace another one, go at once.
+        let goes_now = |id: &SubscriptionId| {
+            self.subscriptions.get(*id).is_some_and(|covered| {
+                covered.replaces().is_some()
+                    || covered.join().is_some()
+                        && lookup.change.is_some()
+                        && covered.part_of() == lookup.change
+            })
+        };
+        let (now, later): (Vec<_>, Vec<_>) = covered.iter().partition(|id| goes_now(id));
+        let change = match lookup.change {
+            Some(change) => {
+                self.check_leaving(&later)?;
+                self.leave_by(change, &later);
+                None
+            }
+            None if later.is_empty() => None,
+            None => Some(self.begin_change(ChangeKind::Widen, &later)?),
+        };
+        if !now.is_empty() {
+            let now: HashSet<_> = now.into_iter().collect();
+            self.leave_where(|subscription| now.contains(&subscription.id));
+        }
+        lookup.existing.retain(|_, id| !covered.contains(id));
+        Ok(change)
     }
 
     /// Makes a message wait for an existing subscription. Returns false if it need not wait: the subscription is live,
@@ -375,15 +432,6 @@ impl Session {
         }
     }
 
-    /// Counts one join of a message as done. Returns true if the message is to be confirmed now.
-    fn end_join(&mut self, request_context: &RequestContext, end: JoinOutcome) -> bool {
-        let reply = request_context.join_ended(end);
-        if matches!(request_context, RequestContext::Message(_)) && reply != JoinReply::NotYet {
-            self.waiting_message_bytes -= request_context.bytes();
-        }
-        reply == JoinReply::Confirm
-    }
-
     /// Checks the limits for one more subscription, if `leaving` others are removed first.
     fn check_room(&self, is_again: bool, leaving: usize) -> Result<(), ClientError> {
         let max = self.settings.max_subscriptions;
@@ -397,147 +445,5 @@ impl Session {
             return Err(ClientError::new(ErrorCode::LimitExceeded, message));
         }
         Ok(())
-    }
-
-    /// Requests waiting joins from the lanes, up to the limit.
-    pub(super) fn request_joins(&mut self) {
-        while let Some(next) = self.subscriptions.next_to_request(MAX_JOINS_IN_FLIGHT) {
-            let State::Joining(join) = &next.state else { continue };
-            self.outputs.push_back(Output::Join {
-                subscription: next.id,
-                pattern: next.pattern.clone(),
-                format: join.format,
-                class: Arc::clone(&next.class),
-                max_rate: join.max_rate,
-                subscription_context: next.subscription_context.clone(),
-            });
-        }
-    }
-
-    /// Replaces the pattern of a subscription by an equal one that others use too, to save memory.
-    pub fn share_pattern(&mut self, id: SubscriptionId, shared: Pattern) {
-        if let Some(subscription) = self.subscriptions.find(id)
-            && subscription.pattern == shared
-        {
-            subscription.pattern = shared;
-        }
-    }
-
-    /// Tells the client about joins that take long; their confirmations follow later.
-    pub(super) fn report_overdue_joins(&mut self) {
-        while self
-            .subscriptions
-            .oldest_wait()
-            .is_some_and(|since| since + self.settings.join_notice_after <= self.now.instant)
-            && let Some(Subscription { pattern, state: State::Joining(join), .. }) =
-                self.subscriptions.take_overdue()
-        {
-            let (request_context, channel) = (join.request_context.clone(), Arc::clone(pattern.text()));
-            if request_context.as_ref().is_none_or(RequestContext::mark_overdue) {
-                let message = "this node cannot read the channel from NATS yet: the subscription waits, and is confirmed when it is live";
-                let error = ClientError::new(ErrorCode::Unavailable, message);
-                match self.dialect.error_close_code(error.code) {
-                    Some(code) => self.end(code, error.code.name()),
-                    None => self.reply(&Reply::Delayed { request_context, channel, error }, Priority::High),
-                }
-            }
-        }
-    }
-
-    pub(super) fn joined(&mut self, id: SubscriptionId, snapshot: Vec<Delivery>, stale: Option<SystemTime>) {
-        let Some(Join { request_context, also_waiting, replaces, .. }) = self.subscriptions.complete_join(id)
-        else {
-            return;
-        };
-        // The last values are in the reply, or come after it.
-        let (shown, separate) = if self.dialect.traits().answers_with_snapshot {
-            (snapshot.into_iter().map(|value| value.frame).collect(), Vec::new())
-        } else {
-            (Vec::new(), snapshot)
-        };
-        let mut older = replaces;
-        self.outputs.extend(older.map(|subscription| Output::Release { subscription }));
-        while let Some(gone) = older.and_then(|older| self.leave(older)) {
-            older = gone.replaces();
-            if let State::Joining(join) = gone.state {
-                let (request_context, channel) = (join.request_context, Arc::clone(gone.pattern.text()));
-                self.reply(
-                    &Reply::Subscribed { request_context, channel, snapshot: shown.clone() },
-                    Priority::High,
-                );
-            }
-        }
-        let Some(subscription) = self.subscriptions.find(id) else {
-            return;
-        };
-        let channel = Arc::clone(subscription.pattern.text());
-        let priority = subscription.class.priority;
-        let subscription_context = subscription.subscription_context.clone();
-        if request_context
-            .as_ref()
-            .is_none_or(|request_context| self.end_join(request_context, JoinOutcome::Joined))
-        {
-            self.reply(
-                &Reply::Subscribed { request_context, channel: Arc::clone(&channel), snapshot: shown },
-                priority,
-            );
-        }
-        for request_context in also_waiting {
-            if self.end_join(&request_context, JoinOutcome::Joined) {
-                self.reply(&Reply::Acknowledged { request_context: Some(request_context) }, Priority::High);
-            }
-        }
-        if !separate.is_empty() {
-            self.outputs.push_back(Output::DeliverSnapshot { subscription: id, snapshot: separate });
-        }
-        if let Some(since) = stale {
-            self.push_to_channel(&Push::Stale { channel, since }, subscription_context.as_deref(), priority);
-        }
-        if self.settings.hold {
-            return;
-        }
-        if let Some(subscription) = self.subscriptions.find(id) {
-            subscription.state = State::Live;
-            self.outputs.push_back(Output::GoLive { subscription: id });
-        }
-    }
-
-    pub(super) fn join_failed(
-        &mut self,
-        id: SubscriptionId,
-        error: ClientError,
-        denied: Option<Box<Denied>>,
-    ) {
-        let Some(subscription) = self.subscriptions.remove(id) else {
-            return;
-        };
-        self.outputs.push_back(Output::Leave { subscription: id });
-        self.outputs.extend(denied.map(Output::Denied));
-        let channel = subscription.pattern.as_str().to_owned();
-        let (request_context, also_waiting, element) = match subscription.state {
-            State::Joining(join) => (join.request_context, join.also_waiting, join.element),
-            State::Held | State::Live => (None, Vec::new(), None),
-        };
-        if let Some(error) = error_of(element.as_deref(), error.clone()) {
-            self.send_error(request_context.clone(), Some(channel.clone()), error);
-        }
-        for request_context in &also_waiting {
-            self.send_error(Some(request_context.clone()), Some(channel.clone()), error.clone());
-        }
-        self.end_failed_joins(request_context, also_waiting);
-    }
-
-    /// Joins of a channel failed: confirms each message that waits for no other join, if at least one of its joins
-    /// succeeded.
-    pub(super) fn end_failed_joins(
-        &mut self,
-        request_context: Option<RequestContext>,
-        also_waiting: Vec<RequestContext>,
-    ) {
-        for request_context in request_context.into_iter().chain(also_waiting) {
-            if self.end_join(&request_context, JoinOutcome::Failed) {
-                self.reply(&Reply::Acknowledged { request_context: Some(request_context) }, Priority::High);
-            }
-        }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::class::Priority;
 use crate::error::ClientError;
 use crate::error::ErrorCode;
+use crate::message::JoinOutcome;
 use crate::message::Reply;
 use crate::message::RequestContext;
 use crate::session::Output;
@@ -101,15 +102,23 @@ impl Session {
         self.emit_leaves(&gone);
         for gone in &gone {
             let State::Joining(join) = &gone.state else { continue };
-            if !matches!(join.request_context, Some(RequestContext::Message(_))) {
-                let error =
-                    ClientError::new(ErrorCode::NotSubscribed, "unsubscribed before the channel was live");
-                let (request_context, channel) =
-                    (join.request_context.clone(), Some(gone.pattern.as_str().to_owned()));
-                self.reply(&Reply::Error { request_context, channel, error }, Priority::High);
-            }
-            self.end_failed_joins(join.request_context.clone(), join.also_waiting.clone());
+            self.tell_left(gone);
+            let (request_context, also_waiting) = (join.request_context.clone(), join.also_waiting.clone());
+            self.end_joins_as(JoinOutcome::Left, request_context, also_waiting);
+            self.end_join_of(gone.part_of(), JoinOutcome::Left);
         }
         gone
+    }
+
+    /// The error for the client whose subscription ends before it was live, unless its dialect answers whole messages.
+    pub(super) fn tell_left(&mut self, gone: &Subscription) {
+        let State::Joining(join) = &gone.state else { return };
+        if !matches!(join.request_context, Some(RequestContext::Message(_))) {
+            let error =
+                ClientError::new(ErrorCode::NotSubscribed, "unsubscribed before the channel was live");
+            let (request_context, channel) =
+                (join.request_context.clone(), Some(gone.pattern.as_str().to_owned()));
+            self.reply(&Reply::Error { request_context, channel, error }, Priority::High);
+        }
     }
 }

@@ -10,6 +10,10 @@ use crate::class::Class;
 use crate::frame::Format;
 use crate::list_element::ListElement;
 use crate::message::RequestContext;
+use crate::session::change::ChangeId;
+use crate::session::change::ChangeKind;
+use crate::session::change::ChangeProgress;
+use crate::session::change::Changes;
 use crate::subject::Pattern;
 use crate::subscription_context::SubscriptionContext;
 
@@ -72,6 +76,10 @@ pub struct Subscription {
     pub is_wild: bool,
     /// Whether a newer subscription replaces it when that is live.
     is_replaced: bool,
+    /// The pending change that joins it.
+    part_of: Option<ChangeId>,
+    /// The pending change that ends it.
+    left_by: Option<ChangeId>,
     /// How its publications are delivered.
     pub class: Arc<Class>,
     /// What the vocabulary keeps for this subscription, if anything.
@@ -88,6 +96,16 @@ impl Subscription {
     /// The subscription on the same channel that this one replaces when it is live.
     pub fn replaces(&self) -> Option<SubscriptionId> {
         self.join()?.replaces
+    }
+
+    /// The pending change that joins it.
+    pub(super) fn part_of(&self) -> Option<ChangeId> {
+        self.part_of
+    }
+
+    /// The pending change that ends it.
+    pub(super) fn left_by(&self) -> Option<ChangeId> {
+        self.left_by
     }
 
     pub(crate) fn join(&self) -> Option<&Join> {
@@ -113,6 +131,9 @@ pub struct Subscriptions {
     overdue_from: u32,
     /// Subscriptions that replace another one when they are live.
     replacing: u32,
+    /// Subscriptions that a pending change ends.
+    leaving: u32,
+    changes: Changes,
 }
 
 /// The entry of a subscription; vacant once it is removed.
@@ -123,9 +144,15 @@ struct Entry {
 }
 
 impl Subscriptions {
-    /// The number of channels. A subscription that replaces another one does not count.
+    /// The number of channels. A subscription that replaces another one does not count, nor one that a pending change
+    /// ends.
     pub fn channels(&self) -> usize {
-        self.entries.len() - self.vacant() - self.replacing()
+        (self.entries.len() - self.vacant()).saturating_sub(self.surplus())
+    }
+
+    /// How many subscriptions the session has for a time besides its channels.
+    pub(crate) fn surplus(&self) -> usize {
+        self.replacing() + usize::try_from(self.leaving).unwrap_or(usize::MAX)
     }
 
     /// How many subscriptions replace another one when they are live.
@@ -159,8 +186,17 @@ impl Subscriptions {
             older.is_replaced = true;
         }
         let (is_wild, state) = (!pattern.is_literal(), State::Joining(Box::new(join)));
-        let subscription =
-            Subscription { id, pattern, is_wild, is_replaced: false, class, subscription_context, state };
+        let subscription = Subscription {
+            id,
+            pattern,
+            is_wild,
+            is_replaced: false,
+            part_of: None,
+            left_by: None,
+            class,
+            subscription_context,
+            state,
+        };
         self.entries.push(Entry { id, subscription: Some(subscription) });
         id
     }
@@ -233,6 +269,7 @@ impl Subscriptions {
         let at = self.position(id.0);
         let removed = self.entries.get_mut(at).filter(|entry| entry.id == id)?.subscription.take()?;
         self.vacant += 1;
+        self.leaving -= u32::from(removed.left_by.is_some());
         if removed.is_replaced {
             self.pass_on_replacement(id, removed.replaces());
         }
@@ -263,9 +300,117 @@ impl Subscriptions {
             entries.filter_map(|entry| entry.subscription.take_if(|subscription| is_gone(subscription)));
         let gone: Vec<_> = gone.collect();
         self.vacant += u32::try_from(gone.len()).unwrap_or(u32::MAX);
-        gone.iter().for_each(|gone| self.forget_join_of(gone));
+        for gone in &gone {
+            self.leaving -= u32::from(gone.left_by.is_some());
+            self.forget_join_of(gone);
+        }
         self.skip_answered();
         gone
+    }
+
+    /// Begins a change, whose first join counts already.
+    pub(super) fn begin_change(&mut self, kind: ChangeKind) -> ChangeId {
+        self.changes.begin(kind)
+    }
+
+    /// Makes a subscription that is joining part of a change, which counts its join already.
+    pub(super) fn make_part_of(&mut self, id: SubscriptionId, change: ChangeId) {
+        if let Some(subscription) = self.find(id) {
+            subscription.part_of = Some(change);
+        }
+    }
+
+    /// Makes a subscription that is joining part of a change, and counts its join.
+    pub(super) fn add_to_change(&mut self, id: SubscriptionId, change: ChangeId) {
+        self.make_part_of(id, change);
+        self.changes.add_join(change);
+    }
+
+    /// Makes a change end a subscription, unless an earlier one does.
+    pub(super) fn leave_by(&mut self, id: SubscriptionId, change: ChangeId) {
+        if let Some(subscription) = self.find(id).filter(|subscription| subscription.left_by.is_none()) {
+            subscription.left_by = Some(change);
+            self.leaving += 1;
+        }
+    }
+
+    /// A message names a subscription that there is: no pending change ends it, and it does not end with the change that
+    /// has joined it. One that is joining becomes part of this change.
+    pub(super) fn take_back(&mut self, id: SubscriptionId, change: Option<ChangeId>) {
+        let Some(subscription) = self.find(id) else { return };
+        let was_leaving = subscription.left_by.take().is_some();
+        let earlier = match subscription.state {
+            State::Joining(_) if change.is_none() => None,
+            State::Joining(_) => std::mem::replace(&mut subscription.part_of, change),
+            State::Held | State::Live => {
+                subscription.part_of = None;
+                None
+            }
+        };
+        let is_joining = matches!(subscription.state, State::Joining(_));
+        self.leaving -= u32::from(was_leaving);
+        if let Some(change) = change.filter(|_| is_joining) {
+            self.changes.add_join(change);
+            // The earlier change has no other join left: it depends on this one, so the two are one.
+            if let Some(earlier) = earlier
+                && let ChangeProgress::Complete(_) = self.changes.end_join(earlier)
+            {
+                self.pass_on_change(earlier, Some(change));
+                let joined = self.all_mut().filter(|subscription| subscription.part_of == Some(earlier));
+                joined.for_each(|subscription| subscription.part_of = Some(change));
+            }
+        }
+    }
+
+    /// Counts one join of a change as ended.
+    pub(super) fn end_join_of_change(&mut self, change: ChangeId) -> ChangeProgress {
+        self.changes.end_join(change)
+    }
+
+    /// All channels of a change are joined: removes and returns the subscriptions that it ends.
+    pub(super) fn complete_change(&mut self, change: ChangeId) -> Vec<Subscription> {
+        let gone = self.extract_if(|subscription| subscription.left_by == Some(change));
+        self.forget_change(change);
+        gone
+    }
+
+    /// A change failed: what it would have ended stays, or is ended by the change that ends the `failed` subscription.
+    /// Returns the kind, unless the change has ended already.
+    pub(super) fn fail_change(&mut self, change: ChangeId, left_by: Option<ChangeId>) -> Option<ChangeKind> {
+        let kind = self.changes.fail(change)?;
+        self.pass_on_change(change, left_by);
+        Some(kind)
+    }
+
+    /// Removes and returns what a failed change has joined, or waits for. A channel for which another message waits stays.
+    pub(super) fn undo_change(&mut self, change: ChangeId) -> Vec<Subscription> {
+        let gone = self.extract_if(|subscription| {
+            subscription.part_of == Some(change)
+                && subscription.join().is_none_or(|join| join.also_waiting.is_empty())
+        });
+        self.forget_change(change);
+        gone
+    }
+
+    fn forget_change(&mut self, change: ChangeId) {
+        for subscription in self.all_mut().filter(|subscription| subscription.part_of == Some(change)) {
+            subscription.part_of = None;
+        }
+    }
+
+    fn pass_on_change(&mut self, change: ChangeId, next: Option<ChangeId>) {
+        let mut passed = 0;
+        for subscription in self.all_mut().filter(|subscription| subscription.left_by == Some(change)) {
+            subscription.left_by = next;
+            passed += 1;
+        }
+        if next.is_none() {
+            self.leaving -= passed;
+        }
+    }
+
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut Subscription> {
+        self.entries.iter_mut().filter_map(|entry| entry.subscription.as_mut())
     }
 
     /// Whether the join of a removed subscription was requested, so that its lane must be told.

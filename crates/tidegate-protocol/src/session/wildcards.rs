@@ -14,7 +14,7 @@ use crate::subject::overlap;
 pub(super) const MAX_STEPS: usize = 5_000;
 
 /// The wildcard subscriptions of a session, for the checks of one message. A subscription that replaces another one
-/// does not count.
+/// does not count, nor one that a pending change ends.
 #[derive(Debug)]
 pub(super) enum Wildcards {
     /// All of the session: a message with one channel scans them once.
@@ -84,7 +84,8 @@ impl Wildcards {
             Self::These(list) => (None, &list[..]),
         };
         let session = session.into_iter().flatten().filter(|subscription| counts(subscription));
-        session.chain(these.iter().filter_map(|id| subscriptions.get(*id)))
+        let these = these.iter().filter_map(|id| subscriptions.get(*id));
+        session.chain(these).filter(|subscription| subscription.left_by().is_none())
     }
 }
 
