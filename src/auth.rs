@@ -20,6 +20,7 @@ pub mod revocation;
 pub mod roles;
 pub mod service;
 pub mod setup_error;
+pub mod shares;
 pub mod ticket;
 pub mod unverified_token;
 pub mod user;

@@ -22,6 +22,7 @@ mod join_queues;
 pub mod log;
 mod log_context;
 pub mod outbox_levels;
+mod pending_decisions;
 mod pending_input;
 mod reading;
 pub mod report;
@@ -65,6 +66,7 @@ use tidegate_protocol::session::Session;
 use tidegate_protocol::session::phase::Verified;
 use tidegate_protocol::session::stats::SessionStats;
 use tidegate_protocol::subject::Subject;
+use tokio::task::AbortHandle;
 use tracing::debug;
 use tracing::error;
 
@@ -76,6 +78,7 @@ use crate::connection::deadlines::NextDeadlines;
 use crate::connection::deadlines::Scheduled;
 use crate::connection::events::SessionMark;
 use crate::connection::log_context::LogContext;
+use crate::connection::pending_decisions::DecisionAbout;
 use crate::connection::settings::ConnectionSettings;
 use crate::connection::transport::Transport;
 use crate::hub::Subscribe;
@@ -341,6 +344,7 @@ impl Connection {
             }
             Output::Release { subscription } => self.subscriber.release_all(subscription, now),
             Output::Leave { subscription } => {
+                context.pending_decisions.let_go(self.subscriber.owner, subscription);
                 self.count_ended(self.subscriber.drop_delayed(subscription));
                 self.count_all_conflated();
                 self.subscriber.with_member(subscription, |member| {
@@ -429,15 +433,30 @@ impl Connection {
         self.spawn_then(work, |_, input, _| input);
     }
 
+    /// Asks a service: runs the work, and passes to the session what `finish` makes of its result. The work is let go when
+    /// the client needs the answer no more.
+    fn spawn_decision<T: 'static>(
+        self: &Rc<Self>,
+        about: DecisionAbout,
+        work: impl Future<Output = T> + 'static,
+        finish: impl FnOnce(&Rc<Self>, T, Instant) -> Option<Input> + 'static,
+    ) {
+        let task = self.spawn_then(work, move |connection, result, now| {
+            connection.context.pending_decisions.end(connection.subscriber.owner, about);
+            finish(connection, result, now)
+        });
+        self.context.pending_decisions.begin(self.subscriber.owner, about, task);
+    }
+
     /// Runs work that takes time, and passes to the session the input that `finish` makes of its result, if any. The task holds no
     /// reference to the connection, so a connection that ends in the meantime is released at once.
     fn spawn_then<T: 'static, I: Into<Option<Input>>>(
         self: &Rc<Self>,
         work: impl Future<Output = T> + 'static,
         finish: impl FnOnce(&Rc<Self>, T, Instant) -> I + 'static,
-    ) {
+    ) -> AbortHandle {
         let connection = Rc::downgrade(self);
-        self.context.tasks.spawn_local(async move {
+        let task = self.context.tasks.spawn_local(async move {
             let result = work.await;
             // A connection that is closing has no use for the result, and counts for its user no more.
             let Some(connection) = connection.upgrade().filter(|connection| connection.is_open()) else {
@@ -450,6 +469,7 @@ impl Connection {
             connection.resume_reading(now);
             connection.flush(now);
         });
+        task.abort_handle()
     }
 
     fn is_open(&self) -> bool {
@@ -500,8 +520,9 @@ impl Connection {
         }
     }
 
-    /// Leaves all channels, and drops the publications that `max_rate_ms` holds back.
+    /// Leaves all channels, lets go of the questions to services, and drops the publications that `max_rate_ms` holds back.
     fn leave_all(&self) {
+        self.context.pending_decisions.let_go_all(self.subscriber.owner);
         self.count_ended(self.subscriber.delayed());
         self.count_all_conflated();
         // The last one first, so that removing it moves none of the others.

@@ -23,6 +23,9 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::auth::shares::Asker;
+use crate::auth::shares::Shares;
+
 /// The most answers that are kept, and the most bytes of them.
 const MAX_KEPT: usize = 16_384;
 const MAX_KEPT_BYTES: usize = 8 * 1024 * 1024;
@@ -102,6 +105,7 @@ impl Undecided {
 /// The answers of one kind of question. All threads of a node share them.
 pub struct Decisions<A> {
     limit: Duration,
+    shares: Shares,
     at_service: Semaphore,
     memory: Mutex<Memory<A>>,
 }
@@ -127,8 +131,9 @@ struct KeptAnswer<A> {
 }
 
 impl<A: Clone + Send + Sync + 'static> Decisions<A> {
-    /// A question waits for `limit` at most. The service has at most `in_flight` of them at a time.
-    pub fn new(limit: Duration, in_flight: usize) -> Self {
+    /// A question waits for `limit` at most. The service has at most `in_flight` of them at a time, and at most `share` of
+    /// one client.
+    pub fn new(limit: Duration, in_flight: usize, share: usize) -> Self {
         let memory = Memory {
             asking: HashMap::new(),
             waiting_bytes: 0,
@@ -138,7 +143,12 @@ impl<A: Clone + Send + Sync + 'static> Decisions<A> {
             valid_from: 0,
             swept: None,
         };
-        Self { limit, at_service: Semaphore::new(in_flight), memory: Mutex::new(memory) }
+        Self {
+            limit,
+            shares: Shares::new(share),
+            at_service: Semaphore::new(in_flight),
+            memory: Mutex::new(memory),
+        }
     }
 
     /// How long a question waits for its answer.
@@ -147,8 +157,33 @@ impl<A: Clone + Send + Sync + 'static> Decisions<A> {
     }
 
     /// The answer to a question: the one that is kept, or that of an equal question that is being asked, or else what
-    /// `ask` returns.
+    /// `ask` returns. If `asker` has as many questions as it may, this one waits: that of a connection for as long as the
+    /// client wants the answer, and others no longer than the limit.
     pub async fn decide<F>(
+        self: &Arc<Self>,
+        question: &ServiceQuestion,
+        asker: Asker,
+        ask: impl FnOnce() -> F,
+    ) -> Result<A, Undecided>
+    where
+        F: Future<Output = Result<Answer<A>, Undecided>> + Send + 'static,
+    {
+        if let Some(kept) = self.memory().kept(question) {
+            return Ok(kept);
+        }
+        let in_turn = async {
+            let _turn = self.shares.turn(asker).await;
+            self.ask_once(question, ask).await
+        };
+        match asker {
+            Asker::Connection { .. } => in_turn.await,
+            Asker::Caller(_) | Asker::Address(_) => {
+                timeout(self.limit, in_turn).await.unwrap_or(Err(Undecided::Timeout))
+            }
+        }
+    }
+
+    async fn ask_once<F>(
         self: &Arc<Self>,
         question: &ServiceQuestion,
         ask: impl FnOnce() -> F,
@@ -172,10 +207,8 @@ impl<A: Clone + Send + Sync + 'static> Decisions<A> {
         F: Future<Output = Result<Answer<A>, Undecided>> + Send + 'static,
     {
         let mut memory = self.memory();
-        if let Some(kept) = memory.kept.get(&question.digest)
-            && Instant::now() < kept.until
-        {
-            return FoundDecision::Kept(kept.value.clone());
+        if let Some(kept) = memory.kept(question) {
+            return FoundDecision::Kept(kept);
         }
         let asking = memory.asking.get(&question.digest);
         if let Some(asking) = asking.and_then(|(_, asking)| asking.upgrade()) {
@@ -239,6 +272,12 @@ enum FoundDecision<A: Clone> {
 }
 
 impl<A: Clone> Memory<A> {
+    /// The answer that is kept.
+    fn kept(&self, question: &ServiceQuestion) -> Option<A> {
+        let kept = self.kept.get(&question.digest).filter(|kept| Instant::now() < kept.until);
+        kept.map(|kept| kept.value.clone())
+    }
+
     fn keep(&mut self, digest: Digest, number: u64, answer: &Answer<A>, now: Instant) {
         if answer.keep.is_zero() || number < self.valid_from {
             return;

@@ -22,6 +22,8 @@ pub const MAX_ANSWER: usize = 16 * 1024;
 const KEEP: Duration = Duration::from_secs(5);
 /// The longest that an answer is kept.
 const MAX_KEEP: Duration = Duration::from_secs(60);
+/// The questions from one address are at most the part of `in_flight` that leaves room for so many addresses.
+const ADDRESSES_AT_ONCE: usize = 4;
 /// The longest message of a refusal, in characters.
 const MAX_MESSAGE: usize = 200;
 
@@ -63,7 +65,8 @@ impl ClientFacts {
 
 impl ConnectService {
     pub fn new(config: ServiceConfig) -> Self {
-        let decisions = Arc::new(Decisions::new(config.timeout, config.in_flight));
+        let share = (config.in_flight / ADDRESSES_AT_ONCE).max(1);
+        let decisions = Arc::new(Decisions::new(config.timeout, config.in_flight, share));
         Self { config, decisions }
     }
 

@@ -24,6 +24,7 @@ use crate::connection::echo::EchoEncoder;
 use crate::connection::events::Events;
 use crate::connection::events::event::SessionNumber;
 use crate::connection::join_queues::JoinQueues;
+use crate::connection::pending_decisions::PendingDecisions;
 use crate::connection::settings::ConnectionSettings;
 use crate::hub::Hub;
 use crate::hub::Subscribe;
@@ -86,6 +87,8 @@ pub struct Context {
     pub(super) echo_encoder: EchoEncoder,
     /// Joins for lanes whose request queue is full.
     join_queues: JoinQueues,
+    /// Questions to services that connections wait for.
+    pub(super) pending_decisions: PendingDecisions,
     /// Patterns without subscribers whose lane is still to be told.
     pending_leaves: RefCell<HashSet<Pattern>>,
 }
@@ -131,6 +134,7 @@ impl Context {
             inflater: Cell::default(),
             echo_encoder: EchoEncoder::default(),
             join_queues: JoinQueues::default(),
+            pending_decisions: PendingDecisions::default(),
             pending_leaves: RefCell::default(),
         }
     }

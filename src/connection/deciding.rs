@@ -16,7 +16,9 @@ use crate::auth::Unidentified;
 use crate::auth::error::AuthError;
 use crate::auth::policy::Via;
 use crate::auth::service::ClientFacts;
+use crate::auth::shares::Asker;
 use crate::connection::Connection;
+use crate::connection::pending_decisions::DecisionAbout;
 use crate::hub::Subscribe;
 use crate::node::refusals::Refused;
 use crate::node::services;
@@ -45,8 +47,8 @@ impl Connection {
                     let about = (&*policy.endpoint, &facts);
                     node.ask_connect_service(&service, Some(&asked), about, wall).await
                 };
-                self.spawn_then(ask, move |connection, result, now| {
-                    connection.on_identified(result, &token, now)
+                self.spawn_decision(DecisionAbout::Credential, ask, move |connection, result, now| {
+                    Some(connection.on_identified(result, &token, now))
                 });
                 return None;
             }
@@ -113,10 +115,15 @@ impl Connection {
             return Some(Input::JoinFailed { subscription: subscribe.subscription, error });
         };
         let (endpoint, address) = (self.policy.endpoint.clone(), self.log_context.client_address.ip());
-        let reader = ChannelReader { identity, endpoint, address };
+        let owner = self.subscriber.owner;
+        let asker = Asker::Connection { shard: self.context.shard.0, number: owner.0 };
+        let reader = ChannelReader { identity, endpoint, address, asker };
         let (node, channel) = (Arc::clone(&self.context.node), subscribe.pattern.clone());
         let ask = async move { node.authorize(&reader, &channel, &services).await };
-        self.spawn_then(ask, move |connection, decision, _| connection.on_decided(subscribe, decision));
+        let about = DecisionAbout::Subscription(subscribe.subscription);
+        self.spawn_decision(about, ask, move |connection, decision, _| {
+            connection.on_decided(subscribe, decision)
+        });
         None
     }
 

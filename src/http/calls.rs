@@ -33,6 +33,7 @@ use warp::reply::Reply;
 use warp::reply::Response;
 
 use crate::auth::policy::Via;
+use crate::auth::shares::Asker;
 use crate::http::client_facts::Requester;
 use crate::http::connection_info::ConnectionInfo;
 use crate::http::cors;
@@ -175,7 +176,8 @@ where
         Handler::Session => {
             let held = gate.node.answer_budget.begin(address).map_err(no_room)?;
             let address = gate.trusted_proxies.client_address(request.peer, &request.headers).ip();
-            let reader = ChannelReader { identity, endpoint: endpoint.policy.endpoint.clone(), address };
+            let (endpoint, asker) = (endpoint.policy.endpoint.clone(), Asker::Caller(counted.id()));
+            let reader = ChannelReader { identity, endpoint, address, asker };
             run_session(accepted, reader, counted, held, request).await
         }
         Handler::Health => health(&accepted, scope, &gate.node),

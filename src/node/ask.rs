@@ -24,6 +24,7 @@ use crate::auth::service::ConnectService;
 use crate::auth::service::subscribe;
 use crate::auth::service::subscribe::SubscribeDecision;
 use crate::auth::service::subscribe::SubscribeQuestion;
+use crate::auth::shares::Asker;
 use crate::nats::control::ControlConnection;
 use crate::nats::error::NatsError;
 use crate::node::Node;
@@ -48,7 +49,10 @@ impl Node {
         let question = service.question(credential, endpoint, facts);
         let authenticator = self.authenticator();
         let read = move |answer: &[u8], asked| authenticator.read_connect_answer(answer, asked);
-        match self.ask(&service.decisions, &service.config.subject, &question, read).await {
+        // Over a Unix socket, all clients without an address are one.
+        let asker = facts.address.map_or(0, |address| self.call_limiter.by_address(address).id());
+        let asker = Asker::Address(asker);
+        match self.ask(&service.decisions, &service.config.subject, (&question, asker), read).await {
             Ok(ConnectDecision::Identity(identity)) => self.revocations.apply(identity, now),
             Ok(ConnectDecision::Refused(message)) => Err(AuthError::RefusedByService { message }),
             Err(undecided) => Err(AuthError::ServiceUnavailable { why: undecided, retry_after: RETRY_AFTER }),
@@ -63,11 +67,11 @@ impl Node {
         channel: &Pattern,
         services: &[Subject],
     ) -> Result<(), Box<ServiceRefusal>> {
-        let ChannelReader { identity, endpoint, address } = reader;
+        let ChannelReader { identity, endpoint, address, asker } = reader;
         let about = SubscribeQuestion { identity, channel, endpoint, address: *address };
         for subject in services {
             let question = about.to(subject);
-            match self.ask_subscribe_service(subject, &question).await {
+            match self.ask_subscribe_service(subject, &question, *asker).await {
                 Ok(SubscribeDecision::Allowed) => {}
                 Ok(SubscribeDecision::Refused(message)) => {
                     let denied =
@@ -91,9 +95,10 @@ impl Node {
         self: &Arc<Self>,
         subject: &Subject,
         question: &ServiceQuestion,
+        asker: Asker,
     ) -> Result<SubscribeDecision, Undecided> {
         let decisions = self.subscribe_services.at(subject).ok_or(Undecided::NoService)?;
-        self.ask(decisions, subject, question, |answer, _| subscribe::read_answer(answer)).await
+        self.ask(decisions, subject, (question, asker), |answer, _| subscribe::read_answer(answer)).await
     }
 
     /// The decision about a question: one that is known, or what `read` makes of the service's answer and of the time when
@@ -102,7 +107,7 @@ impl Node {
         self: &Arc<Self>,
         decisions: &Arc<Decisions<A>>,
         subject: &Subject,
-        question: &ServiceQuestion,
+        (question, asker): (&ServiceQuestion, Asker),
         read: impl FnOnce(&[u8], SystemTime) -> Result<Answer<A>, String> + Send + 'static,
     ) -> Result<A, Undecided> {
         let ask = || {
@@ -114,7 +119,7 @@ impl Node {
                 usable(&subject, answer, |answer| read(answer, asked))
             }
         };
-        decisions.decide(question, ask).await
+        decisions.decide(question, asker, ask).await
     }
 
     /// Forgets what services have decided: a revocation may have changed it.

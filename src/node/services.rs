@@ -15,10 +15,13 @@ use tidegate_protocol::subject::Subject;
 
 use crate::auth::decisions::Decisions;
 use crate::auth::service::subscribe::SubscribeDecision;
+use crate::auth::shares::Asker;
 
 /// How long a question about a subscription waits for its answer, and how many wait at the services at a time.
 const SUBSCRIBE_LIMIT: Duration = Duration::from_secs(2);
 const SUBSCRIBE_IN_FLIGHT: usize = 1024;
+/// How many of them are of one connection, or one caller, at a time. The others of the client wait for their turn.
+const SUBSCRIBE_SHARE: usize = 32;
 
 /// What services have decided about subscriptions. Each service has its own turns, so that a slow one delays no other.
 #[derive(Debug, Default)]
@@ -28,7 +31,7 @@ impl SubscribeServices {
     /// The services of all classes.
     pub fn new<'c>(classes: impl IntoIterator<Item = &'c Class>) -> Self {
         let subjects = classes.into_iter().filter_map(|class| class.authorize.clone());
-        let decisions = || Arc::new(Decisions::new(SUBSCRIBE_LIMIT, SUBSCRIBE_IN_FLIGHT));
+        let decisions = || Arc::new(Decisions::new(SUBSCRIBE_LIMIT, SUBSCRIBE_IN_FLIGHT, SUBSCRIBE_SHARE));
         Self(subjects.map(|subject| (subject, decisions())).collect())
     }
 
@@ -50,6 +53,8 @@ pub struct ChannelReader {
     /// The endpoint's name in logs.
     pub endpoint: Box<str>,
     pub address: Option<IpAddr>,
+    /// Whose questions count together.
+    pub asker: Asker,
 }
 
 /// Why a client may not read a channel: the error for the client, and what the operator should know.

@@ -27,6 +27,8 @@ use crate::shard::stretch::Stretch;
 /// Values, and bytes of values, that count as one more call for the rate limit.
 const VALUES_PER_CALL: usize = 50;
 const BYTES_PER_CALL: usize = 8 * 1024;
+/// Questions to services that count as one more call.
+const QUESTIONS_PER_CALL: usize = 16;
 /// Memory of a value until the answer is rendered, in addition to its bytes.
 const VALUE_BYTES: usize = 256;
 
@@ -58,6 +60,7 @@ struct Cost {
 impl LastValuesCall<'_> {
     /// The last values on all nodes, as the vocabulary shows them. A channel without a feed on this node gets one.
     pub(super) async fn answer(self, held: &mut HeldAnswer) -> Result<JsonList, Refusal> {
+        self.check_rate()?;
         self.authorize().await?;
         let (found, cost) = self.read(held).await?;
         let found = self.cluster.last_values(found, self.caller.id()).await.ok_or_else(overloaded)?;
@@ -70,14 +73,23 @@ impl LastValuesCall<'_> {
         Ok(listed(&vocabulary, self.channels, found, all.bytes).await)
     }
 
-    /// Asks the services that decide about the channels: reading their last values is no way around a decision.
+    /// Whether the caller may ask for more now: its earlier calls may have been charged meanwhile.
+    fn check_rate(self) -> Result<(), Refusal> {
+        let limiter = &self.context.node.call_limiter;
+        limiter.charge(self.caller, 0, Instant::now()).map_err(|wait| too_many_calls(self.caller, wait))
+    }
+
+    /// Asks the services that decide about the channels, and charges the caller for the questions first: reading their last values is no way around a decision.
     async fn authorize(self) -> Result<(), ClientError> {
         let settings = self.context.settings();
         let decided = self.channels.iter().filter_map(|channel| {
             let services = services::of_channel(&settings.session.classes, channel);
             (!services.is_empty()).then_some((channel, services))
         });
-        let decisions = decided.map(async |(channel, services)| {
+        let decided: Vec<_> = decided.collect();
+        let questions = decided.iter().map(|(_, services)| services.len()).sum::<usize>();
+        self.charge(u32::try_from(questions / QUESTIONS_PER_CALL).unwrap_or(u32::MAX));
+        let decisions = decided.into_iter().map(async |(channel, services)| {
             self.context.node.authorize(self.reader, channel, &services).await
         });
         try_join_all(decisions).await.map(drop).map_err(|refusal| {
@@ -89,9 +101,7 @@ impl LastValuesCall<'_> {
     /// The values that this node has. Only a few calls read at a time: what they find is not counted before.
     async fn read(self, held: &mut HeldAnswer) -> Result<(Vec<Values>, Cost), Refusal> {
         let _turn = self.context.value_turns.acquire().await;
-        // Earlier calls of the caller may have been charged while this one waited.
-        let limiter = &self.context.node.call_limiter;
-        limiter.charge(self.caller, 0, Instant::now()).map_err(|wait| too_many_calls(self.caller, wait))?;
+        self.check_rate()?;
         let found = values::local(self.context, self.channels, true).await.ok_or_else(overloaded)?;
         let found: Vec<Values> = found.into_iter().collect::<Option<_>>().ok_or_else(unavailable)?;
         let cost = Cost::of(&found);

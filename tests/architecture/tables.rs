@@ -227,6 +227,7 @@ pub(crate) const DOORS: [(&str, &[&str]); 48] = [
             "hooks",
             "auth/decisions.rs",
             "auth/key_source.rs",
+            "auth/shares.rs",
             "auth/key_source",
             "auth/key_fetcher.rs",
         ],

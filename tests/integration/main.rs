@@ -76,6 +76,7 @@ mod request;
 mod revocation;
 mod sentinel;
 mod service_changes;
+mod service_shares;
 mod services;
 mod shared_feeds;
 mod slow_clients;

@@ -1,0 +1,93 @@
+//! What one client may ask of the services that decide: a part of their turns, and nothing that it needs no more.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use serde_json::json;
+use tidegate::config::auth::service::ServiceConfig;
+use tidegate_protocol::class::Class;
+use tidegate_protocol::subject::Subject;
+
+use crate::support::client::Client;
+use crate::support::decider::Decider;
+use crate::support::edge::TestEdge;
+use crate::support::edge::class;
+use crate::support::edge::role;
+use crate::support::eventually;
+use crate::support::raw::ask;
+use crate::support::raw::handshake;
+use crate::vocabularies::stage::Stage;
+
+fn subject(text: &str) -> Subject {
+    Subject::parse(text).unwrap()
+}
+
+#[tokio::test]
+async fn svc_03_a_client_with_many_slow_questions_delays_no_other() {
+    let edge = TestEdge::with(|config| {
+        config.roles = vec![role("user", &["rooms.>"], &[], &[])];
+        config.classes = vec![Class { authorize: Some(subject("authz.rooms")), ..class("rooms.>") }];
+    })
+    .await;
+    let is_slow = |question: &Value| question["channel"].as_str().unwrap().contains("slow");
+    let answer = move |question: &Value| (!is_slow(question)).then(|| json!({ "allow": true }));
+    let decider = Decider::start(&edge.nats, "authz.rooms", answer).await;
+    let mut mallory = edge.client("mallory").await;
+    let channels: Vec<_> = (0..256).map(|number| format!("rooms.slow.{number}")).collect();
+    mallory.send(&json!({ "type": "subscribe", "id": 1, "channels": channels })).await;
+    eventually("the client to have its share", async || decider.questions().len() >= 32).await;
+    let mut alice = edge.client("alice").await;
+    alice.subscribe("rooms.lobby").await;
+    let slow = decider.questions().iter().filter(|question| is_slow(question)).count();
+    // Each question without an answer in time has been an error, and has made room for the next one.
+    let errors = mallory.so_far().await.len();
+    assert!(
+        slow <= 32 + errors,
+        "{slow} questions of one client, {errors} of them without an answer in time"
+    );
+}
+
+#[tokio::test]
+async fn svc_03_a_question_of_a_client_that_has_gone_takes_no_turn() {
+    let edge = TestEdge::with(|config| {
+        config.auth.service = Some(ServiceConfig {
+            subject: subject("auth.connect"),
+            headers: Vec::new(),
+            cookies: Vec::new(),
+            timeout: Duration::from_secs(30),
+            in_flight: 1,
+        });
+    })
+    .await;
+    let answer = |question: &Value| {
+        let user = question["credential"].as_str()?.strip_prefix("opaque-").filter(|user| *user != "slow")?;
+        Some(json!({ "user": user, "roles": ["user"], "expires": 4_000_000_000_u64 }))
+    };
+    let decider = Decider::start(&edge.nats, "auth.connect", answer).await;
+    let mut gone = Client::open(&edge.address(), "/ws", None).await;
+    gone.send(&json!({ "type": "auth", "token": "opaque-slow" })).await;
+    eventually("the question", async || decider.questions().len() == 1).await;
+    drop(gone);
+    // The service has one turn, which the question had that no one needs.
+    let headers = "Authorization: Bearer opaque-alice\r\n";
+    assert_eq!(ask(&edge.address(), handshake("/ws", headers)).await.status, 101);
+}
+
+#[tokio::test]
+async fn svc_03_a_call_is_charged_for_its_questions_before_they_are_asked() {
+    let stage = Stage::changed("sentio", |config| {
+        config.classes = vec![Class { authorize: Some(subject("authz.prices")), ..class("prices.>") }];
+        (config.limits.calls_per_s, config.limits.calls_burst) = (1, 1);
+    })
+    .await;
+    let decider =
+        Decider::start(&stage.edge.nats, "authz.prices", |_| Some(json!({ "allow": true, "cache_s": 0 })))
+            .await;
+    let symbols: Vec<_> = (0..48).map(|number| format!("S{number}")).collect();
+    let path = format!("/api/v1/dashboard/market-data?symbols={}", symbols.join(","));
+    let call = async || stage.call("GET", &path, &json!({ "sub": "alice", "role": "user" }), "").await.status;
+    assert!([200, 404].contains(&call().await));
+    let asked = decider.questions().len();
+    assert_eq!(call().await, 429);
+    assert_eq!(decider.questions().len(), asked, "a call beyond the rate asks nothing");
+}
