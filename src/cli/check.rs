@@ -28,7 +28,7 @@ pub struct CheckArgs {
     #[command(flatten)]
     common: Common,
     /// Also connect to NATS and check its version, the login, the permissions that the roles need, and JetStream. Sends
-    /// nothing to other clients.
+    /// nothing to other clients, but asks each service that decides for the node one question, about no one.
     #[arg(long)]
     connect: bool,
     /// With --connect, also log in to NATS as this user, a producer or service, and warn if it may do what only Tidegate
@@ -52,6 +52,9 @@ pub fn run(args: &CheckArgs) -> ExitCode {
     if let Err(error) = build_authenticator(&loaded.config) {
         eprintln!("error: {error}");
         return ExitCode::from(USAGE);
+    }
+    for warning in needs::services_among_channels(&loaded.config) {
+        print_line!("warning: {warning}");
     }
     for note in needs::claims(&loaded.config.roles) {
         print_line!("note: {note}");

@@ -2,7 +2,9 @@
 
 use std::io::ErrorKind;
 use std::net::IpAddr;
+use std::time::Duration;
 
+use bytes::Bytes;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::subject::Subject;
 
@@ -14,6 +16,7 @@ use crate::nats::client::JetStream;
 use crate::nats::connect;
 use crate::nats::connect::ConnectError;
 use crate::nats::connect::ServerConnection;
+use crate::nats::error::NatsError;
 use crate::nats::finding::Finding;
 use crate::nats::finding::Verdict;
 use crate::nats::login_help::LoginSource;
@@ -54,6 +57,10 @@ pub struct Needs {
     pub tickets: bool,
     /// Where services decide for the node.
     pub services: Vec<Subject>,
+    /// A question to each of them, about no one.
+    pub questions: Vec<(Subject, Bytes)>,
+    /// How long a service may take for an answer.
+    pub answer_limit: Duration,
 }
 
 /// Checks every configured server, and the permissions on the first that accepts the login: all servers of a cluster
@@ -90,6 +97,7 @@ pub async fn probe(
             ));
         }
         findings.push(jetstream(has_jetstream, needs));
+        findings.extend(ask_services(config, needs).await);
         if has_revocations == Some(false) {
             let bucket = buckets::REVOKED.name;
             findings.push(Finding::warning(
@@ -117,6 +125,38 @@ async fn ask_about_jetstream(config: &NatsConfig) -> (JetStream, Option<bool>) {
     match client.jetstream().await {
         enabled @ JetStream::Enabled { .. } => (enabled, client.has_stream(&buckets::REVOKED.stream()).await),
         other @ (JetStream::Disabled | JetStream::Unknown) => (other, None),
+    }
+}
+
+/// Whether the services that decide for the node answer. A node works without them, but lets no one in.
+async fn ask_services(config: &NatsConfig, needs: &Needs) -> Vec<Finding> {
+    if needs.questions.is_empty() {
+        return Vec::new();
+    }
+    let Ok(client) = Client::connect(config, "tidegate/check/services").await else { return Vec::new() };
+    let ask = |(subject, question): &(Subject, Bytes)| {
+        let (client, subject, question) = (client.clone(), subject.clone(), question.clone());
+        async move {
+            let answer = client.request(&subject, question, needs.answer_limit).await;
+            service_finding(&subject, answer)
+        }
+    };
+    futures_util::future::join_all(needs.questions.iter().map(ask)).await
+}
+
+fn service_finding(subject: &Subject, answer: Result<Bytes, NatsError>) -> Finding {
+    match answer {
+        Ok(_) => Finding::passed(format!("a service answers on {subject}")),
+        Err(NatsError::NoResponders) => Finding::warning(
+            format!(
+                "no service subscribes to {subject}: clients for whom it decides are told to try again later"
+            ),
+            "start the service, or correct its subject: auth.service.subject, or `authorize` of a [[class]]",
+        ),
+        Err(error) => Finding::warning(
+            format!("the service on {subject} gives no answer: {error}"),
+            "look into the log of the service; its NATS user must be allowed to answer (allow_responses)",
+        ),
     }
 }
 

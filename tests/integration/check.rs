@@ -3,10 +3,12 @@
 use std::process::Output;
 use std::process::Stdio;
 
+use serde_json::json;
 use tokio::io::AsyncBufReadExt;
 use tokio::io::BufReader;
 use tokio::process::Command;
 
+use crate::support::decider::Decider;
 use crate::support::nats_server::NatsServer;
 use crate::support::within;
 
@@ -266,4 +268,29 @@ async fn check_and_the_start_log_warn_if_no_client_can_authenticate() {
     assert_line(&printed, "warning: auth.key: ", warning, "");
     let line = start_log(&nats, &file, warning).await;
     assert!(line.contains("WARN"), "{line}");
+}
+
+#[tokio::test]
+async fn check_says_if_no_service_answers_and_if_its_subject_is_among_the_channels() {
+    let nats = NatsServer::start().await;
+    let file = format!(
+        "[nats]\nurl = \"{}\"\n{ROLE}[[class]]\npattern = \"prices.>\"\nauthorize = \"authz.prices\"\n",
+        nats.node_url()
+    );
+    // The table [auth] is the first of the file.
+    let connect = format!("service = {{ subject = \"auth.connect\" }}\n{file}");
+    let asked = Decider::start(&nats, "authz.prices", |_| Some(json!({ "allow": false }))).await;
+    let printed = text_of(&check(&nats, &connect).await);
+    assert_line(&printed, "warning", "no service subscribes to auth.connect", "auth.service.subject");
+    assert_line(&printed, "ok", "a service answers on authz.prices", "");
+    assert!(!printed.contains("among the channels"), "{printed}");
+    let question = json!({
+        "channel": "prices.>", "user": null, "roles": [], "issuer": null, "claims": null, "endpoint": "check",
+        "address": null,
+    });
+    assert_eq!(asked.questions(), [question]);
+    let among = connect.replace("auth.connect", "news.connect") + "[[class]]\npattern = \"news.>\"\n";
+    let printed = text_of(&check(&nats, &among).await);
+    let warning = "the service at \"news.connect\" (auth.service.subject) is among the channels of the class \"news.>\"";
+    assert_line(&printed, "warning", warning, "");
 }

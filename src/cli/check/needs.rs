@@ -1,17 +1,29 @@
 //! What a configuration needs: claims in tokens, and permissions on NATS.
 
+use std::time::Duration;
+
+use bytes::Bytes;
 use tidegate_protocol::class::FeedBy;
+use tidegate_protocol::identity::Identity;
 use tidegate_protocol::permissions::Role;
 use tidegate_protocol::permissions::RuleTemplates;
 use tidegate_protocol::permissions::is_user;
 use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::subject::Subject;
 use tidegate_protocol::template::Template;
 
 use crate::auth::revocation::message::SUBJECT as REVOCATIONS;
+use crate::auth::service::ClientFacts;
+use crate::auth::service::ConnectService;
+use crate::auth::service::subscribe::SubscribeQuestion;
 use crate::config::Config;
 use crate::nats::micro::Verb;
 use crate::nats::probe::Needs;
 
+/// How long a service may take for the question of the check.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+/// The `endpoint` in that question.
+const ENDPOINT: &str = "check";
 /// The NATS subject of queries between nodes.
 const NODES: &str = "tidegate.nodes";
 
@@ -67,6 +79,7 @@ pub(super) fn of_nats(config: &Config) -> Needs {
             needs.services.push(subject.clone());
         }
     }
+    (needs.questions, needs.answer_limit) = (questions(config), ANSWER_LIMIT);
     if let Ok(revocations) = Pattern::parse(REVOCATIONS) {
         add(&mut needs.subscribe, revocations, "revocations");
     }
@@ -89,6 +102,64 @@ pub(super) fn of_nats(config: &Config) -> Needs {
     needs.discovery_subscribe = discovery.filter_map(|subject| Pattern::parse(&subject).ok()).collect();
     needs.discovery_publish = Pattern::parse(&Verb::Stats.subject_of_all()).into_iter().collect();
     needs
+}
+
+/// A question to each service, as a node asks them, but about no one.
+fn questions(config: &Config) -> Vec<(Subject, Bytes)> {
+    let connect = config.auth.service.clone().map(|service| {
+        let subject = service.subject.clone();
+        let question = ConnectService::new(service).question(None, ENDPOINT, &ClientFacts::default());
+        (subject, question.json().clone())
+    });
+    let no_one = Identity { anonymous: true, ..Identity::default() };
+    let subscribe = config.classes.iter().filter_map(|class| {
+        let about = SubscribeQuestion {
+            identity: &no_one,
+            channel: &class.pattern,
+            endpoint: ENDPOINT,
+            address: None,
+        };
+        let subject = class.authorize.clone()?;
+        let question = about.to(&subject);
+        Some((subject, question.json().clone()))
+    });
+    let mut questions: Vec<(Subject, Bytes)> = Vec::new();
+    for (subject, question) in connect.into_iter().chain(subscribe) {
+        if !questions.iter().any(|(known, _)| *known == subject) {
+            questions.push((subject, question));
+        }
+    }
+    questions
+}
+
+/// For each service whose subject is among the channels of clients: which class and role that concerns.
+pub(super) fn services_among_channels(config: &Config) -> Vec<String> {
+    let service = config.auth.service.as_ref().map(|service| (&service.subject, "auth.service.subject"));
+    let decide = config.classes.iter().filter_map(|class| Some((class.authorize.as_ref()?, "authorize")));
+    let mut warnings = Vec::new();
+    for (subject, key) in service.into_iter().chain(decide) {
+        let own = Pattern::from(subject.clone());
+        let Some(class) = config.classes.iter().find(|class| class.pattern.covers(&own)) else { continue };
+        let reaches = |rules: &RuleTemplates| {
+            rules.allow.iter().any(|template| template.covering_pattern().overlaps(&class.pattern))
+        };
+        let role = config
+            .roles
+            .iter()
+            .find(|role| [&role.subscribe, &role.publish, &role.request].into_iter().any(reaches));
+        if let Some(role) = role {
+            let warning = format!(
+                "the service at \"{subject}\" ({key}) is among the channels of the class \"{}\", which the role \"{}\" may \
+                 use: clients cannot reach it, and no client may subscribe to a pattern that matches it; give the service \
+                 a subject outside your channels",
+                class.pattern, role.name
+            );
+            if !warnings.contains(&warning) {
+                warnings.push(warning);
+            }
+        }
+    }
+    warnings
 }
 
 fn literal_first(rules: &RuleTemplates) -> impl Iterator<Item = Pattern> {
