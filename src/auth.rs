@@ -50,6 +50,8 @@ use crate::auth::roles::Roles;
 use crate::auth::service::ConnectService;
 use crate::auth::setup_error::AuthSetupError;
 use crate::auth::setup_error::wrong_role;
+use crate::auth::user::User;
+use crate::auth::user::UserEncoding;
 use crate::config::auth::AuthConfig;
 use crate::config::auth::issuer::IssuerConfig;
 
@@ -158,8 +160,10 @@ impl Authenticator {
         let of_key = self.api_keys.find(credential).filter(|_| !is_token);
         match (of_key, &self.service, accepts) {
             (Some(identity), _, AcceptedCredentials::TokensAndApiKeys) => Ok(identity),
-            // No service learns a key that is known here. The error says what is wrong with it as a token.
-            (Some(_), _, AcceptedCredentials::Tokens) | (None, None, AcceptedCredentials::Tokens) => {
+            // No service learns a key that is known here.
+            (Some(_), _, AcceptedCredentials::Tokens) => Err(AuthError::ApiKeysNotAccepted.into()),
+            // The error says what is wrong with it as a token.
+            (None, None, AcceptedCredentials::Tokens) => {
                 self.authenticate_with(credential, default_role, now)
             }
             (None, Some(service), _) => Err(Unidentified::NeedsService(Arc::clone(service))),
@@ -201,6 +205,17 @@ impl Authenticator {
         let identity = Arc::clone(&verified.identity);
         cache.insert(digest, verified, since_1970, removals);
         Ok(identity)
+    }
+
+    /// Whether a user can have this name. Otherwise says which names users have.
+    pub fn check_user(&self, name: &str) -> Result<(), &'static str> {
+        let encoding = self.issuers.encoding();
+        User::new(name, encoding).map(drop).ok_or(match encoding {
+            UserEncoding::Verbatim => "it must have 1 to 128 characters, only letters, digits and `_-=@:`",
+            UserEncoding::Encoded => {
+                "it must be text without quotation marks, backslashes and control characters, of 1 to 128 bytes as a token"
+            }
+        })
     }
 
     /// Removes tokens from the cache, so that they are verified again; returns how many.

@@ -104,6 +104,11 @@ pub enum AuthError {
     Signing { problem: String },
     #[error("the credential is neither a token nor a configured API key; check that you send all of it")]
     UnknownApiKey,
+    #[error(
+        "the credential is an API key, and this endpoint accepts none on sockets; send a token, or set api_keys to true in \
+         its [[endpoint]]"
+    )]
+    ApiKeysNotAccepted,
     #[error("the credential was revoked; sign in again to get a new one")]
     Revoked,
     /// Revoked by age, and the token says nothing about its age.
@@ -184,6 +189,7 @@ impl AuthError {
             Self::RoleTemplate { problem, .. } => template_reason(problem),
             Self::Signing { .. } => "signing_failed",
             Self::UnknownApiKey => "unknown_api_key",
+            Self::ApiKeysNotAccepted => "api_key_not_accepted",
             Self::Revoked | Self::RevokedWithoutTime => "revoked",
             Self::NeedsService => "needs_service",
             Self::RefusedByService { .. } => "refused_by_service",

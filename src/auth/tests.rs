@@ -393,6 +393,7 @@ fn reasons_are_stable_words() {
         ),
         (AuthError::Signing { problem: "p".to_owned() }, "signing_failed"),
         (AuthError::UnknownApiKey, "unknown_api_key"),
+        (AuthError::ApiKeysNotAccepted, "api_key_not_accepted"),
     ];
     for (error, reason) in errors {
         assert_eq!(error.reason(), reason);

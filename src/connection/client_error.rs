@@ -18,7 +18,7 @@ pub fn error_code(error: &NatsError) -> ErrorCode {
         | NatsError::Credentials { .. } => ErrorCode::Unavailable,
         NatsError::Denied => ErrorCode::Forbidden,
         NatsError::NoResponders => ErrorCode::NoResponders,
-        NatsError::Service(_) | NatsError::NotStored(_) => ErrorCode::Service,
+        NatsError::Service(_) | NatsError::NotStored(_) | NatsError::NeverStored(_) => ErrorCode::Service,
         NatsError::Timeout | NatsError::Unconfirmed => ErrorCode::Timeout,
         NatsError::Refused(_) | NatsError::TooLarge { .. } => ErrorCode::BadData,
     }

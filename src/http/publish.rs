@@ -147,6 +147,9 @@ fn problem(error: PublishError) -> Problem {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_stored", detail)
                 .with_header(header::RETRY_AFTER, "1")
         }
+        PublishError::NeverStored(detail) => {
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "not_stored", detail)
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use tracing::info;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
+use crate::auth::Authenticator;
 use crate::connection::user_change::UserAction;
 use crate::connection::user_change::UserChange;
 use crate::http::calls::json_answer;
@@ -53,14 +54,14 @@ impl UserCallKind {
 }
 
 /// Makes the change that path and body ask for on all nodes, logs it, and answers with how many sessions it has reached.
-/// `user` is not decoded, and `by` is the caller.
+/// `user` is not decoded, and `by` is the caller; the authenticator knows which names users can have.
 pub async fn change_user(
     (kind, user): (UserCallKind, &str),
     body: Option<&str>,
-    by: &Identity,
+    (by, authenticator): (&Identity, &Authenticator),
     connection: &ConnectionInfo,
 ) -> Result<Response, Problem> {
-    let change = user_change(kind, user, body)?;
+    let change = user_change(kind, user, body, authenticator)?;
     let name = change.user.clone();
     let changed = connection.shard.run(|answer| ShardJob::ChangeUser { change, answer }).await;
     let changed = changed.ok_or_else(Problem::overloaded)?.map_err(refused)?;
@@ -84,7 +85,21 @@ pub async fn change_user(
 }
 
 /// The change that path and body ask for.
-fn user_change(kind: UserCallKind, user: &str, body: Option<&str>) -> Result<UserChange, Problem> {
+fn user_change(
+    kind: UserCallKind,
+    user: &str,
+    body: Option<&str>,
+    authenticator: &Authenticator,
+) -> Result<UserChange, Problem> {
+    let change = change_of(kind, user, body)?;
+    authenticator.check_user(&change.user).map_err(|wrong| {
+        let detail = format!("no user can have the name in the path: {wrong}");
+        Problem::new(StatusCode::BAD_REQUEST, "bad_user", detail)
+    })?;
+    Ok(change)
+}
+
+fn change_of(kind: UserCallKind, user: &str, body: Option<&str>) -> Result<UserChange, Problem> {
     let user = url::decode(user).filter(|user| !user.is_empty());
     let user = user.ok_or_else(|| {
         let detail = "the user in the path is not percent-encoded UTF-8";
@@ -141,21 +156,21 @@ mod tests {
 
     #[test]
     fn path_and_body_name_a_change() {
-        let disconnect = user_change(UserCallKind::Disconnect, "a%2Fb%40c", Some("{}")).unwrap();
+        let disconnect = change_of(UserCallKind::Disconnect, "a%2Fb%40c", Some("{}")).unwrap();
         let expected = UserChange { user: "a/b@c".into(), issuer: None, action: UserAction::Disconnect };
         assert_eq!(disconnect, expected);
-        assert_eq!(user_change(UserCallKind::Disconnect, "a%2Fb%40c", None).unwrap(), expected);
+        assert_eq!(change_of(UserCallKind::Disconnect, "a%2Fb%40c", None).unwrap(), expected);
         let body = r#"{"channels":["a.*","b"],"issuer":"x"}"#;
         let patterns = ["a.*", "b"].map(|text| Pattern::parse(text).unwrap());
         let action = UserAction::Unsubscribe(patterns.to_vec().into());
         let expected = UserChange { user: "u".into(), issuer: Some("x".into()), action };
-        assert_eq!(user_change(UserCallKind::Unsubscribe, "u", Some(body)).unwrap(), expected);
+        assert_eq!(change_of(UserCallKind::Unsubscribe, "u", Some(body)).unwrap(), expected);
     }
 
     #[test]
     fn a_change_with_a_mistake_says_what_is_wrong() {
         let channels = |count: usize| json!({ "channels": vec!["a"; count] }).to_string();
-        assert!(user_change(UserCallKind::Unsubscribe, "u", Some(&channels(MAX_CHANNELS))).is_ok());
+        assert!(change_of(UserCallKind::Unsubscribe, "u", Some(&channels(MAX_CHANNELS))).is_ok());
         for (kind, user, body, code) in [
             (UserCallKind::Disconnect, "%ff", "{}", "bad_path"),
             (UserCallKind::Disconnect, "u", "[]", "bad_request"),
@@ -169,7 +184,7 @@ mod tests {
             (UserCallKind::Unsubscribe, "u", r#"{"channels":[1]}"#, "bad_request"),
             (UserCallKind::Unsubscribe, "u", r#"{"channels":["a..b"]}"#, "bad_channel"),
         ] {
-            assert_eq!(user_change(kind, user, Some(body)).unwrap_err().code, code, "{user} {body}");
+            assert_eq!(change_of(kind, user, Some(body)).unwrap_err().code, code, "{user} {body}");
         }
     }
 }

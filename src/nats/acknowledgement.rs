@@ -20,8 +20,12 @@ impl Acknowledgement {
     /// Reads an answer: an acknowledgement, or the stream's error. `None` if it is neither.
     pub(super) fn parse(answer: &[u8]) -> Option<Result<Self, NatsError>> {
         let answer: Value = serde_json::from_slice(answer).ok()?;
-        if let Some(ApiError { reason, code: Some(_) }) = ApiError::of(&answer) {
-            return Some(Err(NatsError::NotStored(reason)));
+        if let Some(ApiError { reason, code: Some(_), is_final }) = ApiError::of(&answer) {
+            return Some(Err(if is_final {
+                NatsError::NeverStored(reason)
+            } else {
+                NatsError::NotStored(reason)
+            }));
         }
         let stream = answer["stream"].as_str().filter(|stream| !stream.is_empty())?;
         let (sequence, duplicate) = (answer["seq"].as_u64()?, answer["duplicate"].as_bool() == Some(true));
@@ -46,6 +50,16 @@ mod tests {
             matches!(&error, NatsError::NotStored(reason) if reason == "maximum messages exceeded"),
             "{error:?}"
         );
+        for (status, code) in [(400, 10054), (400, 10109), (400, 10071)] {
+            let never = format!(
+                r#"{{"error":{{"code":{status},"err_code":{code},"description":"no"}},"stream":"A","seq":0}}"#
+            );
+            let error = Acknowledgement::parse(never.as_bytes()).unwrap().unwrap_err();
+            assert!(matches!(&error, NatsError::NeverStored(reason) if reason == "no"), "{error:?}");
+        }
+        let later = r#"{"error":{"code":429,"err_code":10167,"description":"too many requests"}}"#;
+        let error = Acknowledgement::parse(later.as_bytes()).unwrap().unwrap_err();
+        assert!(matches!(error, NatsError::NotStored(_)), "{error:?}");
         for other in
             ["", "{}", "[]", "+ACK", r#"{"stream":"","seq":1}"#, r#"{"stream":"A"}"#, r#"{"error":"no"}"#]
         {

@@ -54,6 +54,9 @@ pub enum NatsError {
     /// The stream of the subject did not store the message. Subscribers may have got it.
     #[error("the stream of this subject did not store the message: {0}")]
     NotStored(String),
+    /// The same, and it never will: the message is too large for the stream, or the stream is sealed.
+    #[error("the stream of this subject does not store this message, also if it is sent again: {0}")]
+    NeverStored(String),
     /// The server rejected the message, or this node did so because the server would.
     #[error("NATS rejected it: {0}")]
     Refused(String),

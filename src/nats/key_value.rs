@@ -225,7 +225,7 @@ mod tests {
     fn an_error_of_jetstream_has_its_code_and_its_reason() {
         assert_eq!(accepted(br#"{"seq":1}"#).unwrap(), json!({ "seq": 1 }));
         let error = br#"{"error":{"code":404,"err_code":10037,"description":"no message found"}}"#;
-        let Err(RequestFailure::Refused(ApiError { code, reason })) = accepted(error) else {
+        let Err(RequestFailure::Refused(ApiError { code, reason, .. })) = accepted(error) else {
             panic!("it is an error")
         };
         assert_eq!((code, &*reason), (Some(MESSAGE_NOT_FOUND), "no message found"));

@@ -179,6 +179,7 @@ fn usable<A>(
                 | NatsError::StorageUnknown(_)
                 | NatsError::StreamAway
                 | NatsError::NotStored(_)
+                | NatsError::NeverStored(_)
                 | NatsError::Refused(_) => Undecided::Away,
             };
             Err(failed(undecided, error.to_string()))

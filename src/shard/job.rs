@@ -179,6 +179,9 @@ pub enum PublishError {
     /// Its stream did not store it. Subscribers may have got it.
     #[error("{0}")]
     NotStored(String),
+    /// The same, and it never will.
+    #[error("{0}")]
+    NeverStored(String),
 }
 
 /// The answer to an HTTP call.

@@ -126,6 +126,7 @@ fn outcome_error(error: NatsError) -> PublishError {
             PublishError::Unknown(error.to_string())
         }
         NatsError::NotStored(_) => PublishError::NotStored(error.to_string()),
+        NatsError::NeverStored(_) => PublishError::NeverStored(error.to_string()),
         NatsError::Disconnected
         | NatsError::Overloaded
         | NatsError::NoInbox

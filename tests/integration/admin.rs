@@ -102,11 +102,21 @@ async fn adm_01_a_page_whose_name_points_to_this_machine_reads_nothing() {
     let headers = format!("Host: metrics.internal\r\nAuthorization: Bearer {operator}\r\n");
     assert_eq!(get(&address(&edge), "/metrics", &headers).await.status, 200, "no page has a token");
     for host in ["localhost", "127.0.0.1:9090", "[::1]"] {
-        let answer =
-            get(&address(&edge), "/metrics", &format!("Host: {host}\r\nOrigin: https://a.example\r\n")).await;
+        let answer = get(&address(&edge), "/metrics", &format!("Host: {host}\r\n")).await;
         assert_eq!((answer.status, answer.header("x-content-type-options")), (200, Some("nosniff")));
         assert_eq!(answer.header("access-control-allow-origin"), None);
         assert!(answer.header("x-request-id").is_some());
+        let bearer = format!("Authorization: Bearer {operator}\r\n");
+        for headers in ["", bearer.as_str()] {
+            for origin in ["https://a.example", "null", "http://localhost:1"] {
+                let headers = format!("Host: {host}\r\nOrigin: {origin}\r\n{headers}");
+                let answer = get(&address(&edge), "/metrics", &headers).await;
+                let code = answer.json()["code"].clone();
+                assert_eq!((answer.status, code), (403, json!("origin_not_allowed")), "{headers}");
+            }
+        }
+        let own = format!("Host: {host}\r\nOrigin: http://{host}\r\n");
+        assert_eq!(get(&address(&edge), "/metrics", &own).await.status, 200);
     }
 }
 

@@ -121,7 +121,7 @@ async fn an_endpoint_decides_who_a_client_is() {
     for (query, credential, allowed, member, value) in [
         ("path=%2Fws", None, false, "refused", json!("unauthorized")),
         ("path=%2Fws", Some(&*expired), false, "refused", json!("expired")),
-        ("path=%2Fws", Some(KEY), false, "refused", json!("malformed")),
+        ("path=%2Fws", Some(KEY), false, "refused", json!("api_key_not_accepted")),
         ("path=%2Fws&via=http", Some(KEY), true, "user", json!("dashboard")),
         ("", Some(KEY), true, "user", json!("dashboard")),
         ("path=%2Fopen", None, true, "roles", json!(["guest"])),

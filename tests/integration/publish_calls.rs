@@ -268,7 +268,18 @@ async fn a_stream_that_refuses_a_message_is_an_error() {
     let answer = publish(&edge, "", &message("chat.full", 2)).await;
     refused(&answer, 503, "not_stored");
     assert!(answer.json()["detail"].as_str().unwrap().contains("maximum messages exceeded"), "{answer:?}");
+    assert_eq!(answer.header("retry-after"), Some("1"));
     assert_eq!(stored(&edge.nats, "FULL").await, ["1"]);
+}
+
+#[tokio::test]
+async fn a_message_that_a_stream_never_stores_is_not_to_be_sent_again() {
+    let edge = TestEdge::start().await;
+    stream(&edge.nats, "SMALL", &["chat.small"], json!({ "max_msg_size": 8 })).await;
+    let answer = publish(&edge, "", &message("chat.small", "longer than the stream allows")).await;
+    refused(&answer, 422, "not_stored");
+    assert_eq!(answer.header("retry-after"), None);
+    assert!(answer.json()["detail"].as_str().unwrap().contains("message size exceeds maximum"), "{answer:?}");
 }
 
 #[tokio::test]

@@ -114,7 +114,7 @@ fn credentials() -> Vec<Credential> {
     ];
     let mut all = vec![Credential { text: valid, reason: None }];
     // At `/ws`, no API key is accepted.
-    all.push(Credential { text: API_KEY.to_owned(), reason: Some("malformed") });
+    all.push(Credential { text: API_KEY.to_owned(), reason: Some("api_key_not_accepted") });
     all.extend(rejected.map(|(reason, text)| Credential { text, reason: Some(reason) }));
     all
 }

@@ -43,6 +43,20 @@ async fn is_open(client: &mut Client) {
 }
 
 #[tokio::test]
+async fn a_name_that_no_user_can_have_is_a_mistake() {
+    let edge = edge().await;
+    let backend = token_with(&json!({ "sub": "shop", "role": "backend" }));
+    for (path, body) in
+        [("a%20b/disconnect", "{}"), ("a.b/disconnect", ""), ("*/unsubscribe", r#"{"channels":["a"]}"#)]
+    {
+        let answer = call(&edge.address(), path, &backend, body).await;
+        let problem = answer.json();
+        assert_eq!((answer.status, &problem["code"]), (400, &json!("bad_user")), "{path}: {answer:?}");
+        assert!(problem["detail"].as_str().unwrap().contains("letters, digits"), "{problem}");
+    }
+}
+
+#[tokio::test]
 async fn a_backend_ends_the_sessions_of_a_user_on_all_nodes() {
     let edge = edge().await;
     let second = edge.another_node().await;

@@ -101,7 +101,9 @@ impl Admin {
     /// Whether a request may read. A request with a token needs one of a role with `admin`. Without one it must come over a
     /// socket that other machines cannot reach, and must name this machine: otherwise a page whose name points to
     /// 127.0.0.1 could read everything.
+    /// No page of another origin may read, with a token or without.
     pub(super) async fn authorize(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        check_origin(headers)?;
         let credentials = credentials(authorization(headers)?, std::iter::empty(), &[])?;
         let Some(token) = credentials.token() else {
             return match self.reach {
@@ -127,10 +129,7 @@ impl Admin {
     /// Who may change something with a request. It needs a token of a role with `control`, wherever it comes from. Its
     /// body must be JSON and it may have no origin but that of this listener, so that no other page can send it (adm-02).
     pub(super) async fn authorize_change(&self, headers: &HeaderMap) -> Result<Arc<Identity>, Problem> {
-        if !is_of_this_listener(headers) {
-            let detail = "a page of another origin may not use the admin listener";
-            return Err(Problem::origin_not_allowed(detail));
-        }
+        check_origin(headers)?;
         if !is_json(headers) {
             let detail = "the body must be JSON: set `Content-Type: application/json`";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_content_type", detail));
@@ -169,6 +168,15 @@ impl Admin {
             "admin request rejected"
         );
     }
+}
+
+/// Refuses a request of a page of another origin.
+fn check_origin(headers: &HeaderMap) -> Result<(), Problem> {
+    if is_of_this_listener(headers) {
+        return Ok(());
+    }
+    let detail = "a page of another origin may not use the admin listener";
+    Err(Problem::origin_not_allowed(detail))
 }
 
 /// Whether a request comes from a program, or from a page of this listener: its `Origin` has the host of `Host`.

@@ -61,7 +61,10 @@ impl AdminChange {
         let body = read_body(body, admin.limits.max_body, admin.limits.handshake_timeout).await?;
         let body = body.as_deref();
         match self {
-            Self::User(user, kind) => change_user((*kind, user), body, &operator, connection).await,
+            Self::User(user, kind) => {
+                let by = (&operator, &*admin.node.authenticator());
+                change_user((*kind, user), body, by, connection).await
+            }
             Self::Revoke => {
                 let message = revocation(body.unwrap_or_default(), &admin.node.authenticator())?;
                 revoke(message, &operator, connection).await
