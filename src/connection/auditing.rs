@@ -15,6 +15,7 @@ use tidegate_protocol::session::refused::RefusedMessage;
 use tidegate_protocol::subject::Pattern;
 
 use crate::connection::Connection;
+use crate::connection::client_address::ClientAddress;
 use crate::connection::context::Context;
 use crate::connection::events::event::EventCause;
 use crate::connection::events::event::EventKind;
@@ -22,6 +23,7 @@ use crate::connection::events::event::NewEvent;
 use crate::connection::log::log_denied;
 use crate::connection::log::millis;
 use crate::connection::log_context::LoggedEnd;
+use crate::node::Node;
 use crate::node::audit::event::AuditEvent;
 use crate::node::audit::event::AuditKind;
 
@@ -60,15 +62,15 @@ impl Connection {
         }
     }
 
-    /// Notes and records that a message was answered with an error, unless [`Connection::note_denied`] has said more.
+    /// Notes and records that a message was answered with an error, unless an earlier event has said more.
     pub(super) fn note_refused(&self, refused: &RefusedMessage) {
-        if !refused.is_denied {
+        if !refused.is_recorded {
             let code = Some(refused.error.code.name());
             let cause = EventCause { operation: Some("message"), code, reason: code, limit: None };
             let channel = refused.channel.as_deref().unwrap_or_default();
             self.note(&NewEvent { cause, channel, ..NewEvent::new(EventKind::Refused) });
         }
-        if self.context.node.audit.is_some() && !refused.is_denied {
+        if self.context.node.audit.is_some() && !refused.is_recorded {
             self.audit(of_refused(refused));
         }
     }
@@ -122,45 +124,69 @@ impl Connection {
     }
 }
 
+/// Who makes an HTTP call, and where, for the audit feed.
+#[derive(Clone, Debug)]
+pub struct CallRecord {
+    pub identity: Arc<Identity>,
+    /// The endpoint's name in logs.
+    pub endpoint: Box<str>,
+    pub client_address: ClientAddress,
+    /// The id of the request, as in the log.
+    pub request: Box<str>,
+}
+
+impl CallRecord {
+    /// Adds to an event what is known of the call, and records it. Does nothing without a feed.
+    pub fn record(&self, node: &Node, shard: usize, event: AuditEvent<'_>) {
+        let Some(audit) = &node.audit else { return };
+        let Self { identity, endpoint, client_address, request } = self;
+        let event = AuditEvent {
+            user: Some(&identity.user),
+            issuer: identity.issuer.as_deref(),
+            roles: &identity.roles,
+            request: Some(request),
+            endpoint: Some(endpoint),
+            peer: Some(client_address.peer.to_string()),
+            forwarded: client_address.forwarded,
+            ..event
+        };
+        audit.record(shard, &event);
+    }
+}
+
 /// Counts, logs and records what operators should know of a call.
-pub fn note_call(context: &Context, vocabulary: VocabularyId, user: &str, output: &Output) {
+pub fn note_call(context: &Context, vocabulary: VocabularyId, call: &CallRecord, output: &Output) {
     let is_audited = context.node.audit.is_some();
     if let Output::Publish { subject, data, .. } = output {
-        audit_call(context, user, AuditKind::Published, subject.as_str(), data.len());
+        audit_call(context, call, AuditKind::Published, subject.as_str(), data.len());
     } else if let Output::Request { subject, data, .. } = output {
-        audit_call(context, user, AuditKind::Requested, subject.as_str(), data.len());
+        audit_call(context, call, AuditKind::Requested, subject.as_str(), data.len());
     } else if let Output::Denied(denied) = output {
-        note_denied_call(context, user, denied);
+        note_denied_call(context, call, denied);
     } else if let Output::Refused(refused) = output {
         context.delivery_totals.count_error(vocabulary);
-        if is_audited && !refused.is_denied {
-            record_call(context, user, of_refused(refused));
+        if is_audited && !refused.is_recorded {
+            call.record(&context.node, context.shard.0, of_refused(refused));
         }
     }
 }
 
 /// Records what a call publishes or requests in the audit feed, if there is one.
-fn audit_call(context: &Context, user: &str, kind: AuditKind, subject: &str, bytes: usize) {
+fn audit_call(context: &Context, call: &CallRecord, kind: AuditKind, subject: &str, bytes: usize) {
     if context.node.audit.is_some() {
         let event = AuditEvent { channel: Some(subject), bytes: Some(bytes), ..AuditEvent::new(kind) };
-        record_call(context, user, event);
+        call.record(&context.node, context.shard.0, event);
     }
 }
 
 /// Counts, logs and records an operation that a call may not do.
-pub fn note_denied_call(context: &Context, user: &str, denied: &Denied) {
+pub fn note_denied_call(context: &Context, call: &CallRecord, denied: &Denied) {
+    let user = &call.identity.user;
     context.events.note_request(&NewEvent { user, ..noted_denial(denied) }, Instant::now());
     if context.node.audit.is_some() {
-        record_call(context, user, of_denied(denied, &denied.detail()));
+        call.record(&context.node, context.shard.0, of_denied(denied, &denied.detail()));
     }
-    log_denied(denied, Some(user), &context.node, None);
-}
-
-/// Records an event of an HTTP call of this user. If the call is refused, another event has its address.
-fn record_call(context: &Context, user: &str, event: AuditEvent<'_>) {
-    if let Some(audit) = &context.node.audit {
-        audit.record(context.shard.0, &AuditEvent { user: Some(user), ..event });
-    }
+    log_denied(denied, Some(&call.identity.user), &context.node, None);
 }
 
 /// An operation that is not allowed, as it is noted.

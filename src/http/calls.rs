@@ -34,6 +34,7 @@ use warp::reply::Response;
 
 use crate::auth::policy::Via;
 use crate::auth::shares::Asker;
+use crate::connection::auditing::CallRecord;
 use crate::http::client_facts::Requester;
 use crate::http::connection_info::ConnectionInfo;
 use crate::http::cors;
@@ -45,6 +46,7 @@ use crate::http::presented::PresentedCredential;
 use crate::http::problem::Problem;
 use crate::http::problem::rate_limited;
 use crate::http::rejection_log::RejectedRequest;
+use crate::http::request_id;
 use crate::http::socket_gate::RequestKind;
 use crate::http::test_page;
 use crate::net::peer::Peer;
@@ -91,13 +93,14 @@ pub fn route(endpoint: Endpoint, gate: Arc<Gate>) -> Routes {
                 let (endpoint, gate) = (Arc::clone(&endpoint), Arc::clone(&gate));
                 async move {
                     let ConnectionInfo { peer, shard, request_id: id, trace, .. } = connection;
-                    let request = CallRequest { path, query, headers, method, peer, shard, trace };
+                    let request = CallRequest { id, path, query, headers, method, peer, shard, trace };
                     let answer = answer(&request, body, &endpoint, &gate).await;
                     if let Err(problem) = &answer
                         && [401, 403, 429, 503].contains(&problem.status.as_u16())
                     {
                         let (what, headers, endpoint) = ("call", &request.headers, &*endpoint);
-                        RejectedRequest { what, endpoint, peer, headers, handshake: None, id: &id }
+                        let id = &request.id;
+                        RejectedRequest { what, endpoint, peer, headers, handshake: None, id }
                             .log(problem, &gate);
                     }
                     let mut answer = answer.unwrap_or_else(Reply::into_response);
@@ -110,6 +113,7 @@ pub fn route(endpoint: Endpoint, gate: Arc<Gate>) -> Routes {
 }
 
 struct CallRequest {
+    id: HeaderValue,
     path: FullPath,
     query: Option<String>,
     headers: HeaderMap,
@@ -175,10 +179,16 @@ where
     match accepted.handler() {
         Handler::Session => {
             let held = gate.node.answer_budget.begin(address).map_err(no_room)?;
-            let address = gate.trusted_proxies.client_address(request.peer, &request.headers).ip();
+            let client_address = gate.trusted_proxies.client_address(request.peer, &request.headers);
             let (endpoint, asker) = (endpoint.policy.endpoint.clone(), Asker::Caller(counted.id()));
-            let reader = ChannelReader { identity, endpoint, address, asker };
-            run_session(accepted, reader, counted, held, request).await
+            let record = CallRecord {
+                identity: Arc::clone(&identity),
+                endpoint: endpoint.clone(),
+                client_address,
+                request: request_id::as_str(&request.id).into(),
+            };
+            let reader = ChannelReader { identity, endpoint, address: client_address.ip(), asker };
+            run_session(accepted, (reader, record), counted, held, request).await
         }
         Handler::Health => health(&accepted, scope, &gate.node),
         Handler::Console if gate.node.http.console => Ok(test_page::answer(vocabulary, query)),
@@ -261,13 +271,14 @@ pub(super) async fn read_body<B: Buf>(
 /// Runs a session for this one message, and returns its reply.
 async fn run_session(
     accepted: AcceptedRequest,
-    reader: ChannelReader,
+    (reader, record): (ChannelReader, CallRecord),
     caller: Caller,
     held: HeldAnswer,
     request: &CallRequest,
 ) -> Result<Response, Problem> {
     let (dialect, text) = accepted.into_message();
-    let message = Box::new(OneMessage { reader, caller, held, dialect, text, trace: request.trace.clone() });
+    let trace = request.trace.clone();
+    let message = Box::new(OneMessage { reader, record, caller, held, dialect, text, trace });
     let answer = request.shard.run(|answer| ShardJob::Message { message, answer }).await;
     let CallAnswer { frames, held, limited } = answer.ok_or_else(Problem::overloaded)?;
     let answer = HttpAnswer::of(&frames);

@@ -12,6 +12,7 @@ use warp::reply::Reply;
 use warp::reply::Response;
 
 use crate::auth::policy::Via;
+use crate::connection::auditing::CallRecord;
 use crate::http::client_facts::Requester;
 use crate::http::connection_info::ConnectionInfo;
 use crate::http::cors;
@@ -22,6 +23,7 @@ use crate::http::presented::PresentedCredential;
 use crate::http::presented::is_json;
 use crate::http::problem::Problem;
 use crate::http::rejection_log::RejectedRequest;
+use crate::http::request_id;
 use crate::http::socket_gate::RequestKind;
 use crate::net::peer::Peer;
 use crate::node::call_limiter::Caller;
@@ -41,6 +43,8 @@ pub struct NativeCall {
 /// A call whose caller is known.
 pub struct AcceptedCall {
     pub identity: Arc<Identity>,
+    /// Who makes it, and where, for the audit feed.
+    pub record: CallRecord,
     /// The caller's address, for limits.
     pub address: Caller,
     /// What the call counts for: the identity, or the address of a caller without a credential.
@@ -83,22 +87,32 @@ impl NativeCall {
         let Self { headers, connection, .. } = self;
         let address = gate.charge_address(connection.peer, headers)?;
         let permit = gate.admit(connection.peer, headers, RequestKind::Call).await?;
-        let (identity, has_credential) = identify(gate, headers, connection.peer).await?;
+        let (identity, endpoint, has_credential) = identify(gate, headers, connection.peer).await?;
         let counted = if has_credential { gate.node.call_limiter.by_identity(&identity) } else { address };
         if counted != address {
             gate.charge_calls(counted, 1)?;
         }
-        Ok(AcceptedCall { identity, address, counted, _connection: permit })
+        let record = CallRecord {
+            identity: Arc::clone(&identity),
+            endpoint: endpoint.policy.endpoint.clone(),
+            client_address: gate.trusted_proxies.client_address(connection.peer, headers),
+            request: request_id::as_str(&connection.request_id).into(),
+        };
+        Ok(AcceptedCall { identity, record, address, counted, _connection: permit })
     }
 }
 
-/// The identity of the caller, and whether it has a credential: at the first native endpoint of the listener that lets the
+/// The identity of the caller, where, and whether it has a credential: at the first native endpoint of the listener that lets the
 /// page in and accepts the credential.
-async fn identify(gate: &Gate, headers: &HeaderMap, peer: Peer) -> Result<(Arc<Identity>, bool), Problem> {
+async fn identify<'g>(
+    gate: &'g Gate,
+    headers: &HeaderMap,
+    peer: Peer,
+) -> Result<(Arc<Identity>, &'g Endpoint, bool), Problem> {
     let (mut refusal, now) = (None, SystemTime::now());
     for endpoint in native_endpoints(gate) {
         match identify_at(gate, endpoint, (headers, peer), now).await {
-            Ok(found) => return Ok(found),
+            Ok((identity, has_credential)) => return Ok((identity, endpoint, has_credential)),
             Err(problem) => _ = refusal.get_or_insert(problem),
         }
     }

@@ -99,11 +99,8 @@ async fn publish(
     body: impl FnOnce(Vec<PublishResult>) -> Result<Value, Problem>,
 ) -> Result<Response, Problem> {
     let mut held = gate.node.answer_budget.begin(accepted.address).map_err(no_room)?;
-    let messages = PublishMessages {
-        identity: Arc::clone(&accepted.identity),
-        messages,
-        trace: call.connection.trace.clone(),
-    };
+    let trace = call.connection.trace.clone();
+    let messages = PublishMessages { record: accepted.record, messages, trace };
     let results = call.connection.shard.run(|answer| ShardJob::Publish { call: messages, answer }).await;
     let body = body(results.ok_or_else(Problem::overloaded)?)?.to_string();
     held.set(body.len());

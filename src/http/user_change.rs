@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use serde_json::json;
-use tidegate_protocol::identity::Identity;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::url;
 use tracing::info;
@@ -12,6 +11,7 @@ use warp::http::StatusCode;
 use warp::reply::Response;
 
 use crate::auth::Authenticator;
+use crate::connection::auditing::CallRecord;
 use crate::connection::user_change::UserAction;
 use crate::connection::user_change::UserChange;
 use crate::http::calls::json_answer;
@@ -19,6 +19,9 @@ use crate::http::calls::refused;
 use crate::http::connection_info::ConnectionInfo;
 use crate::http::problem::Problem;
 use crate::http::request_id;
+use crate::node::Node;
+use crate::node::audit::event::AuditEvent;
+use crate::node::audit::event::AuditKind;
 use crate::shard::job::ShardJob;
 use crate::shard::job::UserChanged;
 use crate::telemetry::limit::LogLimit;
@@ -53,24 +56,31 @@ impl UserCallKind {
     }
 }
 
-/// Makes the change that path and body ask for on all nodes, logs it, and answers with how many sessions it has reached.
-/// `user` is not decoded, and `by` is the caller; the authenticator knows which names users can have.
+/// Makes the change that path and body ask for on all nodes, logs and records it, and answers with how many sessions it has
+/// reached. `user` is not decoded, and `by` is the caller.
 pub async fn change_user(
     (kind, user): (UserCallKind, &str),
     body: Option<&str>,
-    (by, authenticator): (&Identity, &Authenticator),
+    (by, node): (&CallRecord, &Node),
     connection: &ConnectionInfo,
 ) -> Result<Response, Problem> {
-    let change = user_change(kind, user, body, authenticator)?;
+    let change = user_change(kind, user, body, &node.authenticator())?;
     let name = change.user.clone();
     let changed = connection.shard.run(|answer| ShardJob::ChangeUser { change, answer }).await;
     let changed = changed.ok_or_else(Problem::overloaded)?.map_err(refused)?;
     let UserChanged { sessions, nodes, missing_nodes } = changed;
+    let event = AuditEvent {
+        operation: Some(kind.name()),
+        target: Some(&name),
+        sessions: Some(sessions),
+        ..AuditEvent::new(AuditKind::Changed)
+    };
+    by.record(node, 0, event);
     if let Some(suppressed) = CHANGED.pass() {
         info!(
             user = &*name,
             action = kind.name(),
-            by = &*by.user,
+            by = &*by.identity.user,
             sessions,
             nodes,
             missing_nodes,

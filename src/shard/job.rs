@@ -8,7 +8,6 @@ use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::frame::VocabularyId;
-use tidegate_protocol::identity::Identity;
 use tidegate_protocol::native::publish_call::PublishCall;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::trace_context::TraceContext;
@@ -17,6 +16,7 @@ use tidegate_vocabulary::statistics::Statistics;
 use tokio::sync::oneshot;
 
 use crate::auth::revocation::message::RevocationMessage;
+use crate::connection::auditing::CallRecord;
 use crate::connection::counts::ShardCountsReport;
 use crate::connection::events::report::EventFilter;
 use crate::connection::events::report::EventList;
@@ -142,6 +142,8 @@ pub struct RuntimeReport {
 pub struct OneMessage {
     /// Who the caller is.
     pub reader: ChannelReader,
+    /// The same for the audit feed.
+    pub record: CallRecord,
     /// The caller as fair queuing sees it, when many calls ask other nodes.
     pub caller: Caller,
     /// Counts the bytes of the answer.
@@ -156,8 +158,8 @@ pub struct OneMessage {
 /// The messages of an HTTP call that publishes.
 #[derive(Debug)]
 pub struct PublishMessages {
-    /// The identity of the caller.
-    pub identity: Arc<Identity>,
+    /// Who the caller is.
+    pub record: CallRecord,
     /// The messages: texts, and what decodes them.
     pub messages: Vec<(PublishCall, String)>,
     /// The trace of the call, for messages without one.

@@ -211,17 +211,17 @@ async fn answer_message(
     message: OneMessage,
     answer: &mut oneshot::Sender<CallAnswer>,
 ) -> Option<CallAnswer> {
-    let OneMessage { reader, caller, mut held, dialect, text, trace } = message;
+    let OneMessage { reader, record, caller, mut held, dialect, text, trace } = message;
     let identity = Arc::clone(&reader.identity);
     let now = context.clock.at(Instant::now());
-    let (vocabulary, user) = (dialect.number(), Arc::clone(&identity.user));
+    let vocabulary = dialect.number();
     let verified = Verified::at(identity, now);
     let (id, settings) = (context.session_id(context.new_session()), Arc::clone(&context.settings().session));
     let mut session = Session::of_one_message(id, dialect, settings, verified, now);
     session.handle_input(Input::Received(ClientMessage::Text(text)), now);
     let (mut frames, mut limited) = (Vec::new(), None);
     while let Some(output) = session.poll_output() {
-        auditing::note_call(context, vocabulary, &user, &output);
+        auditing::note_call(context, vocabulary, &record, &output);
         let input = match output {
             Output::Send { frame, .. } => {
                 frames.push(frame);
@@ -240,8 +240,9 @@ async fn answer_message(
             Output::Query { request, query } => {
                 let result = match query {
                     Query::LastValues { channels } => {
-                        let (reader, channels) = (&reader, &*channels);
-                        let read = LastValuesCall { context, cluster, vocabulary, channels, reader, caller };
+                        let (reader, record, channels) = (&reader, &record, &*channels);
+                        let read =
+                            LastValuesCall { context, cluster, vocabulary, channels, reader, record, caller };
                         let result = for_caller(answer, read.answer(&mut held)).await?;
                         result.map(QueryResult::LastValues).map_err(|refusal| {
                             limited = refusal.limited;

@@ -11,6 +11,7 @@ use tidegate_protocol::json::list::JsonList;
 use tidegate_protocol::subject::Pattern;
 use tidegate_vocabulary::model::CompiledVocabulary;
 
+use crate::connection::auditing::CallRecord;
 use crate::connection::auditing::note_denied_call;
 use crate::connection::context::Context;
 use crate::node::answer_budget::HeldAnswer;
@@ -40,6 +41,7 @@ pub(super) struct LastValuesCall<'c> {
     pub(super) vocabulary: VocabularyId,
     pub(super) channels: &'c [Pattern],
     pub(super) reader: &'c ChannelReader,
+    pub(super) record: &'c CallRecord,
     pub(super) caller: Caller,
 }
 
@@ -93,7 +95,7 @@ impl LastValuesCall<'_> {
             self.context.node.authorize(self.reader, channel, &services).await
         });
         try_join_all(decisions).await.map(drop).map_err(|refusal| {
-            note_denied_call(self.context, &self.reader.identity.user, &refusal.denied);
+            note_denied_call(self.context, self.record, &refusal.denied);
             refusal.error
         })
     }

@@ -13,7 +13,6 @@ use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::frame::VocabularyId;
-use tidegate_protocol::identity::Identity;
 use tidegate_protocol::native::publish_call::PublishCall;
 use tidegate_protocol::session::Input;
 use tidegate_protocol::session::Output;
@@ -22,6 +21,7 @@ use tidegate_protocol::session::phase::Verified;
 use tidegate_protocol::subject::Subject;
 use tidegate_vocabulary::http::answer::HttpAnswer;
 
+use crate::connection::auditing::CallRecord;
 use crate::connection::auditing::note_call;
 use crate::connection::client_error::client_error;
 use crate::connection::context::Context;
@@ -52,7 +52,7 @@ struct Sent {
 pub(super) async fn publish(context: &Context, call: PublishMessages) -> Vec<PublishResult> {
     let (mut checked, mut stretch) = (Vec::with_capacity(call.messages.len()), Stretch::default());
     for (dialect, text) in call.messages {
-        checked.push(allowed(context, &call.identity, dialect, text));
+        checked.push(allowed(context, &call.record, dialect, text));
         stretch.step().await;
     }
     let subjects: HashSet<Subject> =
@@ -87,18 +87,18 @@ pub(super) async fn publish(context: &Context, call: PublishMessages) -> Vec<Pub
 /// The message, if its session allows it.
 fn allowed(
     context: &Context,
-    identity: &Arc<Identity>,
+    record: &CallRecord,
     dialect: PublishCall,
     text: String,
 ) -> Result<AllowedMessage, ClientError> {
     let now = context.clock.at(Instant::now());
     let (id, settings) = (context.session_id(context.new_session()), Arc::clone(&context.settings().session));
-    let verified = Verified::at(Arc::clone(identity), now);
+    let verified = Verified::at(Arc::clone(&record.identity), now);
     let mut session = Session::of_one_message(id, Arc::new(dialect), settings, verified, now);
     session.handle_input(Input::Received(ClientMessage::Text(text)), now);
     let mut frames: Vec<Frame> = Vec::new();
     while let Some(output) = session.poll_output() {
-        note_call(context, VocabularyId::NATIVE, &identity.user, &output);
+        note_call(context, VocabularyId::NATIVE, record, &output);
         // A message that only publishes needs nothing done for the other outputs.
         if let Output::Publish { subject, data, headers, .. } = output {
             return Ok(AllowedMessage { subject, data, headers });

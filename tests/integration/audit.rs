@@ -8,6 +8,7 @@ use crate::admin::has;
 use crate::support::admin::on_loopback;
 use crate::support::client::Client;
 use crate::support::edge::TestEdge;
+use crate::support::edge::role;
 use crate::support::edge::token;
 use crate::support::edge::token_with;
 use crate::support::raw::ask;
@@ -120,6 +121,67 @@ async fn the_feed_follows_a_client_from_its_connect_to_its_end() {
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>(), "in order, and none is missing");
     let all = json!(feed.seen).to_string();
     assert!(!all.contains("secret words") && !all.contains(&token("alice")), "{all}");
+}
+
+#[tokio::test]
+async fn a_refused_credential_of_an_open_session_is_one_event() {
+    let (edge, mut feed) = audited().await;
+    let mut alice = edge.client("alice").await;
+    alice.send(&json!({ "type": "auth", "id": 1, "token": "a.b.c" })).await;
+    alice.expect("error").await;
+    // Its token was good, but the session has one that lasts longer: only the session refuses it.
+    let short = token_with(&json!({ "sub": "alice", "exp": edge_seconds() + 60 }));
+    alice.send(&json!({ "type": "auth", "id": 2, "token": short })).await;
+    alice.expect("error").await;
+    drop(alice);
+    feed.event("disconnected").await;
+    let refused = feed.seen.iter().filter(|event| event["event"] == "refused");
+    let refused: Vec<_> = refused.map(|event| event["operation"].as_str().unwrap()).collect();
+    assert_eq!(refused, ["credential", "message"], "{:?}", feed.seen);
+}
+
+fn edge_seconds() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+}
+
+#[tokio::test]
+async fn events_of_calls_say_where_they_come_from_and_a_change_of_a_user_names_its_caller() {
+    let edge = TestEdge::with(|config| {
+        config.audit.subject = Some(Subject::parse(FEED).unwrap());
+        let mut backend = role("backend", &[], &["chat.>"], &[]);
+        backend.control = true;
+        config.roles.push(backend);
+    })
+    .await;
+    let messages = edge.nats.operator().await.subscribe(FEED).await.unwrap();
+    edge.nats.until_subscribed("operator", FEED).await;
+    let mut feed = Feed { messages, seen: Vec::new() };
+    let backend = token_with(&json!({ "sub": "shop", "role": "backend" }));
+    let call = async |path: &str, id: &str, body: &Value| {
+        let (body, json) = (body.to_string(), "Content-Type: application/json");
+        let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nX-Request-Id: {id}\r\n{json}\r\n");
+        let length = body.len();
+        let request =
+            format!("{head}Authorization: Bearer {backend}\r\nContent-Length: {length}\r\n\r\n{body}");
+        ask(&edge.address(), request).await.status
+    };
+    assert_eq!(call("/v1/publish", "p-1", &json!({ "channel": "chat.a", "data": 1 })).await, 200);
+    let published = feed.event("published").await;
+    assert_eq!(call("/v1/publish", "p-2", &json!({ "channel": "other.a", "data": 1 })).await, 403);
+    let refused = feed.until("refused", |event| event["operation"] == "publish").await;
+    let mut alice = edge.client("alice").await;
+    assert_eq!(call("/v1/users/alice/disconnect", "d-1", &json!({})).await, 200);
+    alice.until_closed().await;
+    let changed = feed.event("changed").await;
+    for (event, id) in [(&published, "p-1"), (&refused, "p-2"), (&changed, "d-1")] {
+        assert_eq!((&event["user"], &event["request"]), (&json!("shop"), &json!(id)), "{event}");
+        assert_eq!((&event["endpoint"], &event["roles"]), (&json!("/ws"), &json!(["backend"])), "{event}");
+        assert!(event["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{event}");
+    }
+    assert_eq!(
+        (&changed["operation"], &changed["target"], &changed["sessions"]),
+        (&json!("disconnect"), &json!("alice"), &json!(1))
+    );
 }
 
 #[tokio::test]

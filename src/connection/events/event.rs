@@ -170,6 +170,7 @@ impl From<AuditKind> for EventKind {
             AuditKind::Published => Self::Published,
             AuditKind::Requested => Self::Requested,
             AuditKind::Refused => Self::Refused,
+            AuditKind::Changed => Self::Changed,
             AuditKind::Disconnected => Self::Disconnected,
         }
     }

@@ -1,5 +1,7 @@
 //! Changes by an operator: `POST /users/{user}/disconnect`, `POST /users/{user}/unsubscribe` and `POST /revoke`.
 
+use std::sync::Arc;
+
 use bytes::Buf;
 use futures_util::Stream;
 use serde_json::json;
@@ -11,6 +13,8 @@ use warp::reply::Response;
 
 use crate::auth::Authenticator;
 use crate::auth::revocation::message::RevocationMessage;
+use crate::connection::auditing::CallRecord;
+use crate::connection::client_address::ClientAddress;
 use crate::http::admin::access::Admin;
 use crate::http::calls::json_answer;
 use crate::http::calls::read_body;
@@ -20,6 +24,9 @@ use crate::http::problem::Problem;
 use crate::http::request_id;
 use crate::http::user_change::UserCallKind;
 use crate::http::user_change::change_user;
+use crate::node::Node;
+use crate::node::audit::event::AuditEvent;
+use crate::node::audit::event::AuditKind;
 use crate::shard::job::NodeRevocation;
 use crate::shard::job::Revoked;
 use crate::shard::job::ShardJob;
@@ -62,14 +69,24 @@ impl AdminChange {
         let body = body.as_deref();
         match self {
             Self::User(user, kind) => {
-                let by = (&operator, &*admin.node.authenticator());
-                change_user((*kind, user), body, by, connection).await
+                let by = record(operator, connection);
+                change_user((*kind, user), body, (&by, &admin.node), connection).await
             }
             Self::Revoke => {
                 let message = revocation(body.unwrap_or_default(), &admin.node.authenticator())?;
-                revoke(message, &operator, connection).await
+                revoke(message, (&record(operator, connection), &admin.node), connection).await
             }
         }
+    }
+}
+
+/// Who changes something, for the audit feed. No proxy is trusted here.
+fn record(operator: Arc<Identity>, connection: &ConnectionInfo) -> CallRecord {
+    CallRecord {
+        identity: operator,
+        endpoint: "admin".into(),
+        client_address: ClientAddress { peer: connection.peer, forwarded: None },
+        request: request_id::as_str(&connection.request_id).into(),
     }
 }
 
@@ -87,7 +104,7 @@ fn bad_request(detail: String) -> Problem {
 /// Revokes on all nodes, and answers what each of them has done.
 async fn revoke(
     message: Box<RevocationMessage>,
-    operator: &Identity,
+    (by, node): (&CallRecord, &Node),
     connection: &ConnectionInfo,
 ) -> Result<Response, Problem> {
     let target = message.target.to_string();
@@ -96,10 +113,17 @@ async fn revoke(
     let accepted = revoked.nodes.iter().filter_map(|node| node.outcome.as_ref().ok());
     let (nodes, connections): (usize, usize) = (accepted.clone().count(), accepted.sum());
     let (missing_nodes, refused_nodes) = (revoked.missing_nodes, revoked.nodes.len() - nodes);
+    let event = AuditEvent {
+        operation: Some("revoke"),
+        target: Some(&target),
+        sessions: Some(connections),
+        ..AuditEvent::new(AuditKind::Changed)
+    };
+    by.record(node, 0, event);
     if let Some(suppressed) = REVOKED.pass() {
         info!(
             revoked = target,
-            by = &*operator.user,
+            by = &*by.identity.user,
             connections,
             nodes,
             missing_nodes,

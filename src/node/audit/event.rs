@@ -24,6 +24,8 @@ pub enum AuditKind {
     /// A client publishes, or calls a service. Whether it succeeds is not known yet.
     Published,
     Requested,
+    /// A backend or an operator has ended sessions or subscriptions of a user, or has revoked something.
+    Changed,
     /// A handshake, a call, a credential or a message was refused.
     Refused,
     Disconnected,
@@ -58,7 +60,13 @@ pub struct AuditEvent<'e> {
     /// The address of the client behind a proxy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forwarded: Option<IpAddr>,
-    /// What was refused: `handshake`, `preflight`, `call`, `ticket`, `credential`, `message`, or the operation.
+    /// The user whose sessions are changed, or what is revoked.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "cut")]
+    pub target: Option<&'e str>,
+    /// How many sessions have changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<usize>,
+    /// What was changed: `disconnect`, `unsubscribe` or `revoke`. What was refused: `handshake`, `preflight`, `call`, `ticket`, `credential`, `message`, or the operation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operation: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "cut")]
@@ -106,6 +114,8 @@ impl AuditEvent<'_> {
             endpoint: None,
             peer: None,
             forwarded: None,
+            target: None,
+            sessions: None,
             operation: None,
             channel: None,
             bytes: None,

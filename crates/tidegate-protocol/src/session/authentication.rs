@@ -89,9 +89,13 @@ impl Session {
             Some(PendingAuth::Message(event)) => (None, Some(event)),
             None => (None, None),
         };
+        let is_refused = result.is_err();
         let verified = match self.check_identity(result) {
             Ok(verified) => verified,
             Err((error, goes_on)) => {
+                if goes_on && is_refused {
+                    return self.refuse_credential(request_context, error);
+                }
                 if goes_on {
                     return self.refuse(request_context, None, error);
                 }

@@ -45,8 +45,8 @@ impl Session {
         channel: Option<String>,
         error: ClientError,
     ) {
-        let is_denied = matches!(self.outputs.back(), Some(Output::Denied(_)));
-        let refused = RefusedMessage { error: error.clone(), channel: channel.clone(), is_denied };
+        let is_recorded = matches!(self.outputs.back(), Some(Output::Denied(_)));
+        let refused = RefusedMessage { error: error.clone(), channel: channel.clone(), is_recorded };
         self.outputs.push_back(Output::Refused(Box::new(refused)));
         match self.dialect.error_close_code(error.code) {
             Some(code) => self.end(code, error.code.name()),
@@ -54,6 +54,17 @@ impl Session {
                 self.reply(&Reply::Error { request_context, channel, error }, Priority::High);
             }
             None => {}
+        }
+    }
+
+    /// Sends the error of a credential, which the caller has verified and recorded.
+    pub(super) fn refuse_credential(&mut self, request_context: Option<RequestContext>, error: ClientError) {
+        let before = self.outputs.len();
+        self.refuse(request_context, None, error);
+        for output in self.outputs.iter_mut().skip(before) {
+            if let Output::Refused(refused) = output {
+                refused.is_recorded = true;
+            }
         }
     }
 

@@ -9,6 +9,7 @@ pub struct RefusedMessage {
     pub error: ClientError,
     /// The channel that the error is about, if it is about one. It may be any text of the client.
     pub channel: Option<String>,
-    /// Whether the output before this one is `Denied`, which says more.
-    pub is_denied: bool,
+    /// Whether the caller knows more about it already: the output before this one is `Denied`, or the error is that of a
+    /// credential.
+    pub is_recorded: bool,
 }
