@@ -1,10 +1,11 @@
-//! A lane: the NATS connection for the subscriptions of one thread, and the feeds of the patterns that hash to it. It
-//! never waits for a shard or a client.
+//! A lane: the feeds of the patterns that hash to one thread, and what they send to each shard. It never waits for a
+//! shard or a client. `driver.rs` adds its NATS connection and the clock.
 
 mod bell;
 pub mod counts;
 mod delivery_spans;
 mod directory;
+pub mod driver;
 pub mod encoder;
 pub mod feed;
 pub mod feeds;
@@ -22,10 +23,8 @@ mod unshown_log;
 pub mod values;
 mod wildcards;
 
-use std::future::poll_fn;
 use std::hash::BuildHasher;
 use std::hash::RandomState;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Context;
@@ -42,11 +41,8 @@ use tidegate_protocol::renderers::Renderers;
 use tidegate_protocol::subject::Pattern;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use crate::hooks::Hooks;
-use crate::lane::bell::Bell;
 use crate::lane::counts::FeedActivity;
 use crate::lane::counts::LaneCounts;
 use crate::lane::delivery_spans::DeliverySpans;
@@ -64,22 +60,14 @@ use crate::lane::pending_reads::PendingReads;
 use crate::lane::produced::Produced;
 use crate::lane::produced::Sampler;
 use crate::lane::shard_index::ShardIndex;
-use crate::nats::Nats;
 use crate::nats::incoming::SubscriptionKey;
-use crate::nats::subscription::Subscriptions;
-use crate::telemetry::limit::LogLimit;
+use crate::nats::link::Link;
 use crate::telemetry::spans::Spans;
 
 /// Events from NATS handled at a time.
 const MESSAGE_BATCH: usize = 256;
 /// The capacity for items that the lane keeps. Only joins and lost connections need more.
 const KEPT_ITEMS: usize = 2 * MESSAGE_BATCH;
-/// How often feeds are checked that may become stale or that no shard wants any more, and how often a shard whose inbox
-/// was full is tried again.
-const SWEEP_EVERY: Duration = Duration::from_millis(100);
-/// Requests of shards handled at a time.
-const REQUEST_BATCH: usize = 256;
-
 /// A request of a shard to a lane. `Join` is answered through the shard's inbox.
 #[derive(Debug)]
 pub enum LaneRequest {
@@ -241,24 +229,17 @@ pub struct LaneSettings {
     pub feeds: FeedLimits,
 }
 
-/// What a lane is made of.
+/// What a lane is made of, except for its NATS connection.
 pub struct LaneParts {
     /// The number of the lane, and of the shard on its thread.
     pub index: LaneIndex,
-    pub nats: Nats,
     /// All lanes of the node.
     pub lanes: Lanes,
-    /// The requests of shards.
-    pub requests: mpsc::Receiver<LaneRequest>,
     /// The queues to the shards of other threads, by shard number; `None` for the lane's own shard.
     pub shard_queues: Vec<Option<ShardQueue>>,
     /// The shard on the lane's own thread.
     pub local_shard: LocalShard,
-    /// Where the lane reports its state.
-    pub status: watch::Sender<LaneStatus>,
     pub settings: LaneSettings,
-    /// The classes whose last values it keeps from its start.
-    pub kept: Vec<Arc<Class>>,
     pub encoder: Encoder,
     /// Records spans, if they are exported.
     pub spans: Option<Arc<Spans>>,
@@ -266,28 +247,24 @@ pub struct LaneParts {
     pub hooks: Hooks,
 }
 
-/// One NATS connection and its feeds.
+/// The feeds of one NATS connection, as a state machine: events in, batches for shards out. Its caller has the socket and
+/// the clock.
 pub struct Lane {
     index: LaneIndex,
-    nats: Nats,
     lanes: Lanes,
-    subscriptions: Subscriptions,
-    requests: mpsc::Receiver<LaneRequest>,
     feeds: Feeds<SubscriptionKey>,
     pending_reads: PendingReads<SubscriptionKey>,
-    /// Rings when there may be something other than messages.
-    bell: Bell,
+    /// Whether a read has started that has not been polled yet.
+    has_new_read: bool,
+    /// The patterns of subscriptions that the server has confirmed.
+    opened: Vec<Pattern>,
     hooks: Hooks,
     /// Items of the feeds that have not been assigned to a shard's queue yet.
     outgoing: Vec<ShardItem>,
     shard_queues: Vec<Option<ShardQueue>>,
     local_shard: LocalShard,
     local_batch: Batch,
-    status: watch::Sender<LaneStatus>,
-    /// The state that it has reported.
-    reported: LaneStatus,
     linger: Duration,
-    kept: Vec<Arc<Class>>,
     encoder: Encoder,
     counts: Rc<LaneCounts>,
     /// Chooses the messages whose time of production is read.
@@ -297,8 +274,6 @@ pub struct Lane {
     /// Only with `traces.deliveries`.
     delivery_spans: Option<Box<DeliverySpans>>,
     malformed_log: MalformedLog,
-    /// Limits the log lines about the connections.
-    link_log: LogLimit,
 }
 
 /// Creates the request queue of a lane, which holds at most `capacity` requests.
@@ -310,119 +285,76 @@ pub fn requests(capacity: usize) -> (LaneHandle, mpsc::Receiver<LaneRequest>) {
 impl Lane {
     /// A lane without feeds.
     pub fn new(parts: LaneParts) -> Self {
-        let LaneParts {
-            index,
-            nats,
-            lanes,
-            requests,
-            shard_queues,
-            local_shard,
-            status,
-            settings,
-            kept,
-            encoder,
-            spans,
-            hooks,
-        } = parts;
+        let LaneParts { index, lanes, shard_queues, local_shard, settings, encoder, spans, hooks } = parts;
         Self {
             index,
-            subscriptions: Subscriptions::new(&nats),
-            nats,
             lanes,
-            requests,
             feeds: Feeds::new(settings.feeds, encoder.renderers().clone()),
             pending_reads: PendingReads::new(),
-            bell: Bell::new(),
+            has_new_read: false,
+            opened: Vec::new(),
             hooks,
             outgoing: Vec::new(),
             shard_queues,
             local_shard,
             local_batch: Batch::default(),
-            reported: LaneStatus::default(),
-            status,
             linger: settings.linger,
-            kept,
             counts: Rc::clone(encoder.counts()),
             encoder,
             sampler: Sampler::default(),
             produced: None,
             delivery_spans: DeliverySpans::new(spans.as_ref()),
             malformed_log: MalformedLog::default(),
-            link_log: LogLimit::per_second(1),
         }
     }
 
-    /// Runs until `stop`, then closes the connections. A turn usually handles messages and nothing else: so only their
-    /// socket is polled each time, and the other sources when the bell has rung.
-    pub async fn run(mut self, stop: CancellationToken) {
-        // Armed only when needed: on an idle node a timer would be most of the lane's work.
-        let (mut sweep_timer, mut is_sweep_armed) = (pin!(tokio::time::sleep(SWEEP_EVERY)), false);
-        let nats = self.nats.clone();
-        let (mut stopped, mut changed) = (pin!(stop.cancelled()), pin!(nats.changed()));
-        let mut requested = Vec::new();
-        let mut read = Vec::new();
-        let mut incoming = Vec::new();
-        for class in std::mem::take(&mut self.kept) {
-            let subscribe = |pattern: &Pattern| self.subscriptions.subscribe(pattern);
-            self.feeds.keep(&class, (Instant::now(), SystemTime::now()), subscribe);
+    /// The number of the lane.
+    pub fn index(&self) -> LaneIndex {
+        self.index
+    }
+
+    /// Its feeds.
+    pub fn feeds(&self) -> &Feeds<SubscriptionKey> {
+        &self.feeds
+    }
+
+    /// Keeps the last values of these classes from now on.
+    pub fn keep(&mut self, classes: &[Arc<Class>], link: &mut Link, now: (Instant, SystemTime)) {
+        for class in classes {
+            self.feeds.keep(class, now, |pattern| link.subscribe(pattern));
         }
-        loop {
-            let (mut is_stopped, mut is_sweep_due) = (false, false);
-            {
-                let mut messages = pin!(self.subscriptions.ready());
-                let mut poll_rare = |context: &mut Context<'_>| {
-                    is_stopped = stopped.as_mut().poll(context).is_ready();
-                    is_sweep_due = is_sweep_armed && sweep_timer.as_mut().poll(context).is_ready();
-                    let is_changed = changed.as_mut().poll(context).is_ready();
-                    if is_changed {
-                        changed.set(nats.changed());
-                    }
-                    let _ = self.requests.poll_recv_many(context, &mut requested, REQUEST_BATCH);
-                    let _ = self.pending_reads.poll_next(context).map(|key| read.push(key));
-                    let is_timely = is_stopped || is_sweep_due || is_changed;
-                    if is_timely || !requested.is_empty() || !read.is_empty() {
-                        Poll::Ready(())
-                    } else {
-                        Poll::Pending
-                    }
-                };
-                poll_fn(|context| {
-                    let rare = self.bell.poll_if_rung(context, &mut poll_rare);
-                    // The socket is polled in any case, so that neither kind of source delays the other.
-                    if messages.as_mut().poll(context).is_ready() { Poll::Ready(()) } else { rare }
-                })
-                .await;
-            }
-            if is_stopped {
-                break;
-            }
-            if is_sweep_due {
-                self.sweep(Instant::now());
-                is_sweep_armed = false;
-            }
-            let now = (Instant::now(), SystemTime::now());
-            for request in requested.drain(..) {
-                self.on_request(request, now);
-            }
-            for key in read.drain(..) {
-                self.open(key, now.0);
-            }
-            self.subscriptions.take(MESSAGE_BATCH, &mut incoming);
-            for incoming in incoming.drain(..) {
-                self.on_incoming(incoming, now);
-            }
-            self.report_links();
-            self.flush_shard_queues(now.0);
-            if !is_sweep_armed && (self.feeds.needs_sweep() || self.has_backlog()) {
-                sweep_timer.as_mut().reset(tokio::time::Instant::now() + SWEEP_EVERY);
-                is_sweep_armed = true;
-                self.bell.ring();
-            }
-            // Let other tasks of this thread run, however much there is. With nothing left the loop waits anyway.
-            if self.subscriptions.may_have_more() || self.bell.has_rung() {
-                tokio::task::yield_now().await;
-            }
+    }
+
+    /// Ready when a pending read has finished: returns its subscription, for [`Lane::open`].
+    pub fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<SubscriptionKey> {
+        self.pending_reads.poll_next(context)
+    }
+
+    /// Whether a read has started since the last call: [`Lane::poll_read`] has to poll it.
+    pub fn take_new_read(&mut self) -> bool {
+        std::mem::take(&mut self.has_new_read)
+    }
+
+    /// The patterns whose subscriptions the server has confirmed since the last call.
+    pub fn take_opened(&mut self) -> std::vec::Drain<'_, Pattern> {
+        self.opened.drain(..)
+    }
+
+    /// Counts the subscriptions on NATS.
+    pub fn count_subscriptions(&self) {
+        self.counts.set_subscriptions(self.feeds.subscriptions());
+    }
+
+    /// Counts a round trip to NATS, and how often a connection has ended because the lane read too slowly.
+    pub fn count_link(&self, round_trip: Option<Duration>, slow_ends: u64) {
+        if let Some(round_trip) = round_trip {
+            self.counts.count_round_trip(round_trip);
         }
-        nats.close().await;
+        self.counts.set_slow_ends(slow_ends);
+    }
+
+    /// Counts that the lane is connected again.
+    pub fn count_connect(&self) {
+        self.counts.count_connect();
     }
 }

@@ -13,9 +13,9 @@ pub mod finding;
 #[cfg(feature = "test-hooks")]
 pub mod fuzz;
 pub mod incoming;
-mod info;
+pub mod info;
 pub mod key_value;
-mod link;
+pub mod link;
 mod link_driver;
 mod login;
 mod login_help;

@@ -44,6 +44,8 @@ use crate::lane::LaneParts;
 use crate::lane::LaneRequest;
 use crate::lane::LaneStatus;
 use crate::lane::LocalShard;
+use crate::lane::driver::LaneDriver;
+use crate::lane::driver::LaneDriverParts;
 use crate::lane::encoder::Encoder;
 use crate::lane::inbox::Inbox;
 use crate::lane::inbox::ShardQueue;
@@ -170,24 +172,26 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
         .with_hooks(node.hooks.clone())
         .with_counts(Rc::clone(&context.lane_counts));
     let index = LaneIndex(parts.index.0);
-    let lane = LaneParts {
+    let lane = Lane::new(LaneParts {
         index,
-        nats,
         lanes: node.lanes.clone(),
-        requests: parts.questions,
         shard_queues: parts.shard_queues,
         local_shard: LocalShard(Rc::new(move |batch, more| {
             own.deliver(batch, more || !inbox_level.is_empty())
         })),
-        status: parts.status,
         settings: node.lane.clone(),
-        kept: node.lanes.kept_by(index, &context.settings().session.classes),
         encoder,
         spans: node.spans.clone(),
         hooks: node.hooks.clone(),
+    });
+    let lane_parts = LaneDriverParts {
+        nats,
+        requests: parts.questions,
+        status: parts.status,
+        kept: node.lanes.kept_by(index, &context.settings().session.classes),
     };
     let nats_requests = tasks.spawn_local(nats_work);
-    let lane = tasks.spawn_local(Lane::new(lane).run(parts.stop.clone()));
+    let lane = tasks.spawn_local(LaneDriver::new(lane, lane_parts).run(parts.stop.clone()));
     let inbox = tasks.spawn_local(empty_inbox(pump, parts.inbox));
     let flushes = tasks.spawn_local(flush(Rc::clone(&connections)));
     let deadlines = tasks.spawn_local(handle_deadlines(Rc::clone(&connections)));

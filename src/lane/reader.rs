@@ -1,5 +1,5 @@
 //! The event handlers of a lane: messages and events from NATS, requests of shards and timers become items in each
-//! shard's queue.
+//! shard's queue. They neither wait nor read the clock.
 
 use std::time::Instant;
 use std::time::SystemTime;
@@ -8,13 +8,11 @@ use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::subject::Pattern;
 use tracing::error;
-use tracing::info;
 use tracing::warn;
 
 use crate::lane::KEPT_ITEMS;
 use crate::lane::Lane;
 use crate::lane::LaneRequest;
-use crate::lane::LaneStatus;
 use crate::lane::feed::Feed;
 use crate::lane::feed::ShardItem;
 use crate::lane::inbox::ShardQueue;
@@ -23,6 +21,7 @@ use crate::lane::shard_index::ShardIndex;
 use crate::nats::error::NatsError;
 use crate::nats::incoming::Incoming;
 use crate::nats::incoming::SubscriptionKey;
+use crate::nats::link::Link;
 use crate::telemetry::limit::LogLimit;
 
 /// Clients cause rejected subscriptions at any rate, and NATS can revoke all subscriptions at once.
@@ -30,20 +29,21 @@ static REJECTED: LogLimit = LogLimit::per_second(1);
 static REVOKED: LogLimit = LogLimit::per_second(1);
 
 impl Lane {
-    pub(super) fn on_request(&mut self, request: LaneRequest, now: (Instant, SystemTime)) {
+    /// Handles a request of a shard. `link` has the lane's subscriptions.
+    pub fn on_request(&mut self, request: LaneRequest, link: &mut Link, now: (Instant, SystemTime)) {
         match request {
             // Another lane may have the channel by now, and must be the only one.
             LaneRequest::Join(join) if !self.lanes.has(&join.pattern, &join.class, self.index) => {}
             LaneRequest::Join(join) => {
-                let subscribe = |pattern: &Pattern| self.subscriptions.subscribe(pattern);
+                let subscribe = |pattern: &Pattern| link.subscribe(pattern);
                 self.feeds.join(join, now, subscribe, &mut self.outgoing);
             }
             LaneRequest::Last { pattern, class, start_feed, answer } => {
                 let start_feed = start_feed && self.lanes.claim(&pattern, &class, self.index);
-                let subscribe = |pattern: &Pattern| self.subscriptions.subscribe(pattern);
+                let subscribe = |pattern: &Pattern| link.subscribe(pattern);
                 let known = self.feeds.last(pattern, class, start_feed, now, subscribe);
                 // The caller may have stopped waiting.
-                let _ = answer.send(known.filter(|_| self.subscriptions.is_connected()));
+                let _ = answer.send(known.filter(|_| link.is_up()));
             }
             LaneRequest::Activity { channels, answer } => {
                 let activity = |channel: &Pattern| self.feeds.activity(channel);
@@ -62,7 +62,8 @@ impl Lane {
         self.route_outgoing();
     }
 
-    pub(super) fn on_incoming(&mut self, incoming: Incoming, now: (Instant, SystemTime)) {
+    /// Handles an event of `link`.
+    pub fn on_incoming(&mut self, incoming: Incoming, link: &mut Link, now: (Instant, SystemTime)) {
         let outgoing = &mut self.outgoing;
         match incoming {
             Incoming::Message(key, message) => {
@@ -98,13 +99,11 @@ impl Lane {
                 if self.hooks.is_opening_delayed(self.index.0) {
                     let (hooks, lane) = (self.hooks.clone(), self.index.0);
                     self.pending_reads.start(key, async move { hooks.pass_opening(lane).await });
-                    self.bell.ring();
+                    self.has_new_read = true;
                 } else {
                     self.feeds.opened(key, now.0, outgoing);
                 }
-                if let Some(pattern) = self.feeds.pattern_of(key) {
-                    self.nats.warn_if_partly_denied(pattern);
-                }
+                self.opened.extend(self.feeds.pattern_of(key).cloned());
             }
             Incoming::Failed(key, error) => {
                 let error = self.error(key, &error);
@@ -114,14 +113,14 @@ impl Lane {
                     lanes.release(feed.pattern(), &feed.class(), index);
                 };
                 self.feeds.failed(key, &error, now.0, ended, &mut self.outgoing);
-                self.unsubscribe(key);
+                self.unsubscribe(key, link);
             }
         }
         self.route_outgoing();
     }
 
     /// The pending read of a subscription has finished: its feeds open.
-    pub(super) fn open(&mut self, key: SubscriptionKey, now: Instant) {
+    pub fn open(&mut self, key: SubscriptionKey, now: Instant) {
         self.feeds.opened(key, now, &mut self.outgoing);
         self.route_outgoing();
     }
@@ -157,51 +156,25 @@ impl Lane {
         }
     }
 
-    /// Reports whether both connections are up: the one for feeds, and the one for requests.
-    pub(super) fn report_links(&mut self) {
-        self.counts.set_subscriptions(self.feeds.subscriptions());
-        if let Some(round_trip) = self.subscriptions.take_round_trip() {
-            self.counts.count_round_trip(round_trip);
-        }
-        self.counts.set_slow_ends(self.subscriptions.slow_ends());
-        let connected = self.subscriptions.is_answering() && self.nats.is_ready();
-        let server = self.subscriptions.server_version();
-        let was = self.reported.connected;
-        if was == connected && self.reported.server.as_deref() == server {
-            return;
-        }
-        self.reported = LaneStatus { connected, server: server.map(str::to_owned) };
-        self.status.send_replace(self.reported.clone());
-        if connected && !was {
-            self.counts.count_connect();
-        }
-        if connected != was
-            && let Some(suppressed) = self.link_log.pass()
-        {
-            let message = if connected { "lane connected to nats" } else { "lane disconnected from nats" };
-            info!(lane = self.index.0, connected, suppressed, "{message}");
-        }
-    }
-
     /// Handles what is due by time.
-    pub(super) fn sweep(&mut self, now: Instant) {
+    pub fn sweep(&mut self, link: &mut Link, now: Instant) {
         let (lanes, index) = (&self.lanes, self.index);
         let may_end = |feed: &Feed| lanes.release(feed.pattern(), &feed.class(), index);
         for key in self.feeds.sweep(self.linger, now, may_end, &mut self.outgoing) {
-            self.unsubscribe(key);
+            self.unsubscribe(key, link);
         }
         self.route_outgoing();
     }
 
     /// Unsubscribes, and cancels the subscription's pending read.
-    fn unsubscribe(&mut self, key: SubscriptionKey) {
+    fn unsubscribe(&mut self, key: SubscriptionKey, link: &mut Link) {
         self.pending_reads.cancel(key);
-        self.subscriptions.unsubscribe(key);
+        link.unsubscribe(key);
     }
 
     /// Delivers what is queued for each shard; to the shard on this thread by a direct call. It was read from NATS at
-    /// `received`.
-    pub(super) fn flush_shard_queues(&mut self, received: Instant) {
+    /// `received`; `more` says whether the lane is about to have more.
+    pub fn flush_shard_queues(&mut self, received: Instant, more: bool) {
         let produced = self.produced.take();
         for (shard, shard_queue) in self.shard_queues.iter_mut().enumerate() {
             let Some(shard_queue) = shard_queue else { continue };
@@ -215,7 +188,7 @@ impl Lane {
         if !self.local_batch.is_empty() {
             self.local_batch.received = Some(received);
             self.local_batch.produced = produced;
-            (self.local_shard.0)(&mut self.local_batch, self.subscriptions.may_have_more());
+            (self.local_shard.0)(&mut self.local_batch, more);
             self.local_batch.items.shrink_to(KEPT_ITEMS);
             self.outgoing.shrink_to(KEPT_ITEMS);
         }
@@ -224,8 +197,13 @@ impl Lane {
         }
     }
 
+    /// Whether [`Lane::sweep`], or another [`Lane::flush_shard_queues`], may have something to do as time passes.
+    pub fn needs_sweep(&self) -> bool {
+        self.feeds.needs_sweep() || self.has_backlog()
+    }
+
     /// Whether a shard's inbox had no room for something that waits for it.
-    pub(super) fn has_backlog(&self) -> bool {
+    fn has_backlog(&self) -> bool {
         self.shard_queues.iter().flatten().any(ShardQueue::has_backlog)
     }
 

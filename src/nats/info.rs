@@ -10,26 +10,26 @@ const MAX_VERSION_CHARS: usize = 64;
 
 /// The fields of `INFO` that Tidegate uses. Missing ones are empty or false.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct ServerInfo {
+pub struct ServerInfo {
     /// Such as `2.15.1`.
-    pub(super) version: String,
+    pub version: String,
     /// The largest message, in bytes with its headers; 0 if unknown.
-    pub(super) max_payload: usize,
+    pub max_payload: usize,
     /// To be signed by clients that log in with a key.
-    pub(super) nonce: String,
+    pub nonce: String,
     /// The server accepts only TLS.
-    pub(super) tls_required: bool,
+    pub tls_required: bool,
     /// The server also accepts TLS.
-    pub(super) tls_available: bool,
+    pub tls_available: bool,
     /// The server is about to stop (lame duck mode).
-    pub(super) lame_duck: bool,
+    pub lame_duck: bool,
     /// The addresses of the cluster's servers, this one included: `host:port`.
-    pub(super) connect_urls: Vec<String>,
+    pub connect_urls: Vec<String>,
 }
 
 impl ServerInfo {
     /// Parses the JSON after `INFO`. `None` if it is not a JSON object.
-    pub(super) fn parse(json: &[u8]) -> Option<Self> {
+    pub fn parse(json: &[u8]) -> Option<Self> {
         let value: Value = serde_json::from_slice(json).ok()?;
         let fields = value.as_object()?;
         let text = |name| fields.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();

@@ -48,7 +48,7 @@ enum LinkState {
 
 /// The current connection and, after a loss, the next one. The subscriptions outlive both.
 #[derive(Debug)]
-pub(super) struct Link {
+pub struct Link {
     state: LinkState,
     wire: WireParser,
     inbound: BytesMut,
@@ -87,7 +87,7 @@ struct Keepalive {
 impl Link {
     /// Starts without a connection. Connections are pinged this often; a silent server is noticed after two to three
     /// intervals.
-    pub(super) fn new(ping_interval: Duration, now: Instant) -> Self {
+    pub fn new(ping_interval: Duration, now: Instant) -> Self {
         Self {
             state: LinkState::Disconnected,
             wire: WireParser::default(),
@@ -114,8 +114,9 @@ impl Link {
         }
     }
 
-    /// Subscribes, at once if connected, otherwise on the next connection.
-    pub(super) fn subscribe(&mut self, pattern: &Pattern) -> SubscriptionKey {
+    /// Subscribes, at once if connected, otherwise on the next connection. [`Incoming::Opened`] follows when the server has
+    /// confirmed it; messages may come before that.
+    pub fn subscribe(&mut self, pattern: &Pattern) -> SubscriptionKey {
         let sid = self.table.add(pattern.clone());
         if self.state == LinkState::Connected {
             self.table.write_new(sid, &mut self.outbound);
@@ -124,7 +125,7 @@ impl Link {
     }
 
     /// Unsubscribes. Messages that are in transit may still arrive.
-    pub(super) fn unsubscribe(&mut self, SubscriptionKey(sid): SubscriptionKey) {
+    pub fn unsubscribe(&mut self, SubscriptionKey(sid): SubscriptionKey) {
         if self.table.remove(sid) && self.state == LinkState::Connected {
             self.outbound.extend_from_slice(format!("UNSUB {sid}\r\n").as_bytes());
         }
@@ -138,7 +139,7 @@ impl Link {
 
     /// A server has accepted the socket and sent `info`. `connect` is sent first; `unread` is what was read after
     /// `INFO`.
-    pub(super) fn open(&mut self, info: ServerInfo, connect: &[u8], unread: BytesMut, now: Instant) {
+    pub fn open(&mut self, info: ServerInfo, connect: &[u8], unread: BytesMut, now: Instant) {
         self.state = LinkState::Connecting;
         self.info = info;
         self.has_new_info = true;
@@ -151,14 +152,14 @@ impl Link {
     }
 
     /// Ends the connection, or records that it has ended. The first reason counts.
-    pub(super) fn disconnect(&mut self, reason: impl Into<String>) {
+    pub fn disconnect(&mut self, reason: impl Into<String>) {
         if self.state != LinkState::Disconnected {
             self.disconnecting.get_or_insert_with(|| reason.into());
             self.has_more = true;
         }
     }
 
-    pub(super) fn is_up(&self) -> bool {
+    pub fn is_up(&self) -> bool {
         self.state == LinkState::Connected
     }
 
@@ -174,7 +175,7 @@ impl Link {
     }
 
     /// Why the connection ended, once everything that it received has been delivered. Returned once.
-    pub(super) fn take_end_reason(&mut self) -> Option<String> {
+    pub fn take_end_reason(&mut self) -> Option<String> {
         self.end_reason.take()
     }
 
@@ -194,12 +195,12 @@ impl Link {
     }
 
     /// Whether an event can be delivered without another byte from the server.
-    pub(super) fn has_more(&self) -> bool {
+    pub fn has_more(&self) -> bool {
         self.has_more
     }
 
     /// The bytes to send.
-    pub(super) fn unsent(&mut self) -> &[u8] {
+    pub fn unsent(&mut self) -> &[u8] {
         if self.state == LinkState::Connected && self.table.begin_flush() {
             self.outbound.extend_from_slice(PING);
         }
@@ -210,7 +211,7 @@ impl Link {
     }
 
     /// Records that this many bytes of [`Link::unsent`] were sent.
-    pub(super) fn sent(&mut self, bytes: usize) {
+    pub fn sent(&mut self, bytes: usize) {
         self.sent += bytes;
         if self.sent == self.outbound.len() {
             self.sent = 0;
@@ -223,7 +224,7 @@ impl Link {
     }
 
     /// Where to read the next bytes into; call [`Link::received`] afterwards.
-    pub(super) fn read_buffer(&mut self) -> &mut BytesMut {
+    pub fn read_buffer(&mut self) -> &mut BytesMut {
         let unread = self.inbound.len();
         let missing = self.wire.missing_bytes(&self.inbound);
         if missing <= READ_BYTES && self.inbound.capacity() > 4 * READ_BYTES {
@@ -237,13 +238,13 @@ impl Link {
     }
 
     /// Bytes were added to [`Link::read_buffer`].
-    pub(super) fn received(&mut self) {
+    pub fn received(&mut self) {
         self.keepalive.has_received = true;
         self.has_more = true;
     }
 
     /// Moves events to `batch` until it has `max`.
-    pub(super) fn take(&mut self, max: usize, batch: &mut Vec<Incoming>) {
+    pub fn take(&mut self, max: usize, batch: &mut Vec<Incoming>) {
         while batch.len() < max {
             if let Some(incoming) = self.pending.pop_front() {
                 batch.push(incoming);
@@ -268,14 +269,14 @@ impl Link {
     }
 
     /// When to call [`Link::on_timeout`].
-    pub(super) fn next_timeout(&self) -> Option<Instant> {
+    pub fn next_timeout(&self) -> Option<Instant> {
         let retry = self.retry.filter(|_| self.state == LinkState::Connected);
         let next = (self.state != LinkState::Disconnected).then_some(self.keepalive.next);
         retry.into_iter().chain(next).min()
     }
 
     /// Acts on the clock. Everything that had arrived by `now` must have been read.
-    pub(super) fn on_timeout(&mut self, now: Instant) {
+    pub fn on_timeout(&mut self, now: Instant) {
         if self.state == LinkState::Connected && self.retry.is_some_and(|retry| retry <= now) {
             let denied = self.table.write_denied(&mut self.outbound);
             self.retry = denied.then_some(now + RETRY_AFTER);

@@ -5,13 +5,11 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_protocol::subject::Pattern;
-
 use crate::hooks::Hooks;
 use crate::hooks::fault_point;
 use crate::nats::Nats;
 use crate::nats::incoming::Incoming;
-use crate::nats::incoming::SubscriptionKey;
+use crate::nats::link::Link;
 use crate::nats::link_driver::LinkDriver;
 
 pub struct Subscriptions {
@@ -30,19 +28,9 @@ impl Subscriptions {
         }
     }
 
-    /// Subscribes. [`Incoming::Opened`] follows when the server has confirmed it; messages may come before that.
-    pub fn subscribe(&mut self, pattern: &Pattern) -> SubscriptionKey {
-        self.driver.link.subscribe(pattern)
-    }
-
-    /// Unsubscribes. Messages that are in transit may still arrive.
-    pub fn unsubscribe(&mut self, key: SubscriptionKey) {
-        self.driver.link.unsubscribe(key);
-    }
-
-    /// Whether there is a connection.
-    pub fn is_connected(&self) -> bool {
-        self.driver.link.is_up()
+    /// The link, which subscribes and unsubscribes.
+    pub fn link(&mut self) -> &mut Link {
+        &mut self.driver.link
     }
 
     /// Whether the server answers `PING`s.
