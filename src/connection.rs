@@ -163,8 +163,8 @@ impl Connection {
         owner: ConnectionId,
         transport: Transport,
         setup: ConnectionSetup,
+        now: Instant,
     ) -> Rc<Self> {
-        let now = Instant::now();
         let ConnectionSetup {
             client_address,
             client_name,

@@ -163,6 +163,7 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
         nats: nats.clone(),
         settings: parts.settings,
         tasks: tasks.clone(),
+        now: Now { instant: Instant::now(), wall: SystemTime::now() },
     }));
     let connections = Rc::new(Connections::new(Rc::clone(&context)));
     let nats_work = nats.clone().run();
@@ -177,7 +178,7 @@ async fn work(parts: ShardParts, started: oneshot::Sender<Result<(), ShardError>
         lanes: node.lanes.clone(),
         shard_queues: parts.shard_queues,
         local_shard: LocalShard(Rc::new(move |batch, more| {
-            own.deliver(batch, more || !inbox_level.is_empty())
+            own.deliver(batch, more || !inbox_level.is_empty(), Instant::now())
         })),
         settings: node.lane.clone(),
         encoder,
@@ -222,13 +223,13 @@ async fn empty_inbox(pump: Rc<Pump>, mut inbox: Inbox) {
     while let Some(mut batch) = inbox.next().await {
         context.node.hooks.pass_pump(context.shard.0).await;
         let mut items = batch.items.len();
-        pump.deliver(&mut batch, !inbox.is_empty());
+        pump.deliver(&mut batch, !inbox.is_empty(), Instant::now());
         while items < TURN_ITEMS
             && let Some(mut batch) = inbox.try_next()
         {
             items += batch.items.len();
             // Only the first batch of a turn may be flushed at once: otherwise batches that arrive meanwhile prolong it.
-            pump.deliver(&mut batch, true);
+            pump.deliver(&mut batch, true, Instant::now());
         }
         // Let clients be flushed and read. If the inbox is empty, the loop waits anyway.
         if items >= TURN_ITEMS || !inbox.is_empty() {
@@ -239,7 +240,8 @@ async fn empty_inbox(pump: Rc<Pump>, mut inbox: Inbox) {
 
 async fn flush(connections: Rc<Connections>) {
     loop {
-        connections.flush_some().await;
+        connections.flush_queue.wait().await;
+        connections.flush_some(Instant::now());
         if !connections.flush_queue.is_empty() {
             tokio::task::yield_now().await;
         }

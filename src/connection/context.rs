@@ -5,8 +5,6 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
-use std::time::SystemTime;
 
 use tidegate_protocol::class::Class;
 use tidegate_protocol::deflate::Inflater;
@@ -105,11 +103,13 @@ pub struct ContextParts {
     pub settings: ConnectionSettings,
     /// Tracks the tasks of the thread.
     pub tasks: TaskTracker,
+    /// The time at which the shard starts.
+    pub now: Now,
 }
 
 impl Context {
     pub fn new(parts: ContextParts) -> Self {
-        let now = Now { instant: Instant::now(), wall: SystemTime::now() };
+        let now = parts.now;
         Self {
             shard: parts.shard,
             hub: RefCell::new(Hub::new(Arc::clone(&parts.node.listeners))),

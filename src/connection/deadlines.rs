@@ -110,6 +110,11 @@ impl Deadlines {
         }
     }
 
+    /// When the earliest is due.
+    pub fn next(&self) -> Option<Instant> {
+        self.first().map(|first| self.start + Duration::from_nanos(first))
+    }
+
     fn first(&self) -> Option<Nanos> {
         self.queue.borrow().first().map(|(first, _)| *first)
     }
@@ -118,7 +123,7 @@ impl Deadlines {
     /// arrived in the meantime: no client is timed out for messages that the node has not read.
     pub async fn due(&self) -> Vec<ConnectionId> {
         loop {
-            match self.first().map(|next| self.start + Duration::from_nanos(next)) {
+            match self.next() {
                 None => self.earlier.notified().await,
                 Some(next) => {
                     tokio::select! {
@@ -137,7 +142,8 @@ impl Deadlines {
         }
     }
 
-    fn take(&self, now: Instant) -> Vec<ConnectionId> {
+    /// Removes and returns all that are due at `now`.
+    pub fn take(&self, now: Instant) -> Vec<ConnectionId> {
         let now = self.nanos(now);
         let mut queue = self.queue.borrow_mut();
         let mut due = Vec::new();

@@ -22,8 +22,7 @@ pub(super) enum Ready {
 
 impl Connection {
     /// Sends the greeting, and processes the bytes that arrived with the handshake.
-    pub(super) fn begin(self: &Rc<Self>) {
-        let now = Instant::now();
+    pub(super) fn begin(self: &Rc<Self>, now: Instant) {
         self.needs_scheduling.set(true);
         self.catch_panics(|| self.perform_all(now));
         // A revocation may have come since the handshake.
@@ -54,15 +53,14 @@ impl Connection {
     }
 
     /// Handles an event. Returns false if the connection has ended.
-    pub(super) fn on_ready(self: &Rc<Self>, ready: Ready) -> bool {
+    pub(super) fn on_ready(self: &Rc<Self>, ready: Ready, now: Instant) -> bool {
         match ready {
             Ready::Readable => {
-                let now = Instant::now();
                 self.read(now);
                 self.flush(now);
             }
-            Ready::Writable => self.resume(Instant::now()),
-            Ready::Replaced(disconnect) => self.replaced(disconnect, Instant::now()),
+            Ready::Writable => self.resume(now),
+            Ready::Replaced(disconnect) => self.replaced(disconnect, now),
             Ready::Closed => return false,
         }
         true

@@ -3,6 +3,12 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
+#[cfg(feature = "test-hooks")]
+use std::task::Context as TaskContext;
+#[cfg(feature = "test-hooks")]
+use std::task::Poll;
+#[cfg(feature = "test-hooks")]
+use std::task::Waker;
 use std::time::Instant;
 
 use slab::Slab;
@@ -36,12 +42,47 @@ impl Connections {
 
     /// Starts a connection after its handshake.
     pub fn start(self: &Rc<Self>, transport: Transport, setup: ConnectionSetup) {
+        let connection = self.insert(transport, setup, Instant::now());
+        self.context.tasks.spawn_local(drive(Rc::clone(self), connection));
+    }
+
+    /// Adds a connection after its handshake.
+    fn insert(&self, transport: Transport, setup: ConnectionSetup, now: Instant) -> Rc<Connection> {
         let mut table = self.table.borrow_mut();
         let entry = table.vacant_entry();
-        let connection = Connection::new(&self.context, ConnectionId(entry.key()), transport, setup);
+        let connection = Connection::new(&self.context, ConnectionId(entry.key()), transport, setup, now);
         entry.insert(Rc::clone(&connection));
-        drop(table);
-        self.context.tasks.spawn_local(drive(Rc::clone(self), connection));
+        connection
+    }
+
+    /// Releases a connection that has ended.
+    fn remove(&self, connection: &Connection) {
+        connection.finish();
+        self.table.borrow_mut().try_remove(connection.subscriber.owner.0);
+    }
+
+    /// Starts a connection without a task: [`Connections::step`] handles its events.
+    #[cfg(feature = "test-hooks")]
+    pub fn start_stepped(
+        &self,
+        transport: Transport,
+        setup: ConnectionSetup,
+        now: Instant,
+    ) -> Rc<Connection> {
+        let connection = self.insert(transport, setup, now);
+        connection.begin(now);
+        connection
+    }
+
+    /// Handles the next event of a connection, as its task would, if there is one. Returns whether there was one.
+    #[cfg(feature = "test-hooks")]
+    pub fn step(&self, connection: &Rc<Connection>, now: Instant) -> bool {
+        let mut context = TaskContext::from_waker(Waker::noop());
+        let Poll::Ready(ready) = connection.poll_ready(&mut context) else { return false };
+        if !connection.on_ready(ready, now) {
+            self.remove(connection);
+        }
+        true
     }
 
     pub fn get(&self, id: ConnectionId) -> Option<Rc<Connection>> {
@@ -111,10 +152,8 @@ impl Connections {
         }
     }
 
-    /// Waits for changed outboxes, and flushes the first few.
-    pub async fn flush_some(&self) {
-        self.flush_queue.wait().await;
-        let now = Instant::now();
+    /// Flushes the first few changed outboxes.
+    pub fn flush_some(&self, now: Instant) {
         for _ in 0..self.flush_queue.batch_size() {
             if let Some(subscriber) = self.flush_queue.next() {
                 self.flush_if_changed(&subscriber, now);
@@ -127,8 +166,12 @@ impl Connections {
 /// The task of one connection: reads, and resumes writing. Deliveries do not wake it (the pump flushes outboxes), nor
 /// do deadlines (the shard has one queue of them).
 async fn drive(connections: Rc<Connections>, connection: Rc<Connection>) {
-    connection.begin();
-    while connection.on_ready(poll_fn(|context| connection.poll_ready(context)).await) {}
-    connection.finish();
-    connections.table.borrow_mut().try_remove(connection.subscriber.owner.0);
+    connection.begin(Instant::now());
+    loop {
+        let ready = poll_fn(|context| connection.poll_ready(context)).await;
+        if !connection.on_ready(ready, Instant::now()) {
+            break;
+        }
+    }
+    connections.remove(&connection);
 }

@@ -64,8 +64,8 @@ impl Pump {
     /// Handles all items of a batch, in order, and flushes the changed outboxes: few at once if nothing else waits
     /// (`more_waits`), many from a queue. Outboxes that are half full are flushed before the next item, so that a burst
     /// does not overflow the outboxes of clients that keep up.
-    pub fn deliver(&self, batch: &mut Batch, more_waits: bool) {
-        let (connections, lists, now) = (&*self.connections, self.lists.take(), Instant::now());
+    pub fn deliver(&self, batch: &mut Batch, more_waits: bool, now: Instant) {
+        let (connections, lists) = (&*self.connections, self.lists.take());
         let mut turn = PumpTurn { connections, context: &connections.context, now, lists };
         let is_publication =
             matches!(batch.items.first(), Some(Item::Publication { .. } | Item::Elements { .. }));

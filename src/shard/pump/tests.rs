@@ -49,6 +49,7 @@ use crate::node::user_slots::UserSlots;
 use tidegate_protocol::class::Priority;
 use tidegate_protocol::native::Native;
 use tidegate_protocol::session::limits::Rate;
+use tidegate_protocol::session::now::Now;
 use tidegate_protocol::websocket::AssemblerLimits;
 use tidegate_vocabulary::transcript::default_settings;
 use tidegate_vocabulary::vocabularies::Vocabularies;
@@ -122,6 +123,7 @@ fn shard(capacity: usize) -> (Rc<Connections>, mpsc::Receiver<LaneRequest>) {
         nats,
         settings: ConnectionSettings { session: Arc::new(default_settings()), limits: LIMITS },
         tasks,
+        now: Now { instant: Instant::now(), wall: SystemTime::now() },
     };
     (Rc::new(Connections::new(Rc::new(Context::new(parts)))), requests)
 }
@@ -144,7 +146,7 @@ fn batch(pattern: &str, items: usize) -> Batch {
 #[tokio::test]
 async fn publications_without_subscribers_send_one_leave_to_the_lane() {
     let (connections, mut requests) = shard(10);
-    Pump::new(Rc::clone(&connections)).deliver(&mut batch("chat.left", 1000), false);
+    Pump::new(Rc::clone(&connections)).deliver(&mut batch("chat.left", 1000), false, Instant::now());
     assert!(requests.is_empty(), "the lane was told when the last subscriber left");
     connections.context.repeat_pending_leaves();
     assert!(
