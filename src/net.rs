@@ -8,6 +8,8 @@ pub mod fetch;
 pub mod http_exchange;
 pub mod listen;
 pub mod listener;
+#[cfg(feature = "test-hooks")]
+pub mod memory;
 #[cfg(feature = "otlp")]
 pub mod otlp;
 pub mod peer;

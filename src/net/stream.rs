@@ -18,6 +18,8 @@ use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 use tokio::net::UnixStream;
 
+#[cfg(feature = "test-hooks")]
+use crate::net::memory::MemoryStream;
 use crate::net::read::read_some;
 use crate::net::read::read_some_unix;
 use crate::net::socket::RegisteredSocket;
@@ -32,14 +34,20 @@ pub enum Stream {
     Tls(Box<TlsStream>),
     /// A Unix socket, from a proxy on this machine.
     Unix(UnixStream),
+    /// No socket: a test has the other end.
+    #[cfg(feature = "test-hooks")]
+    Memory(MemoryStream),
 }
 
 impl Stream {
-    fn socket(&self) -> SockRef<'_> {
+    /// `None` if there is no socket.
+    fn socket(&self) -> Option<SockRef<'_>> {
         match self {
-            Self::Plain(tcp) => SockRef::from(tcp),
-            Self::Tls(tls) => SockRef::from(tls.tcp()),
-            Self::Unix(unix) => SockRef::from(unix),
+            Self::Plain(tcp) => Some(SockRef::from(tcp)),
+            Self::Tls(tls) => Some(SockRef::from(tls.tcp())),
+            Self::Unix(unix) => Some(SockRef::from(unix)),
+            #[cfg(feature = "test-hooks")]
+            Self::Memory(_) => None,
         }
     }
 
@@ -49,6 +57,8 @@ impl Stream {
             Self::Plain(tcp) => tcp.poll_read_ready(context).map(drop),
             Self::Tls(tls) => tls.poll_readable(context),
             Self::Unix(unix) => unix.poll_read_ready(context).map(drop),
+            #[cfg(feature = "test-hooks")]
+            Self::Memory(memory) => ready_if(memory.is_readable()),
         }
     }
 
@@ -58,6 +68,8 @@ impl Stream {
             Self::Plain(tcp) => tcp.poll_write_ready(context).map(drop),
             Self::Tls(tls) => tls.tcp().poll_write_ready(context).map(drop),
             Self::Unix(unix) => unix.poll_write_ready(context).map(drop),
+            #[cfg(feature = "test-hooks")]
+            Self::Memory(memory) => ready_if(memory.is_writable()),
         }
     }
 
@@ -73,6 +85,8 @@ impl Stream {
             Self::Plain(tcp) => read_some(tcp, buffer),
             Self::Tls(tls) => tls.try_read(buffer),
             Self::Unix(unix) => read_some_unix(unix, buffer),
+            #[cfg(feature = "test-hooks")]
+            Self::Memory(memory) => memory.try_read(buffer),
         }
     }
 
@@ -83,6 +97,8 @@ impl Stream {
             Self::Plain(tcp) => tcp.try_write(bytes),
             Self::Tls(tls) => tls.try_write(&[IoSlice::new(bytes)]),
             Self::Unix(unix) => unix.try_write(bytes),
+            #[cfg(feature = "test-hooks")]
+            Self::Memory(memory) => memory.try_write(bytes),
         }
     }
 
@@ -92,6 +108,10 @@ impl Stream {
             Self::Plain(tcp) => tcp.try_write_vectored(pieces),
             Self::Tls(tls) => tls.try_write(pieces),
             Self::Unix(unix) => unix.try_write_vectored(pieces),
+            #[cfg(feature = "test-hooks")]
+            Self::Memory(memory) => {
+                memory.try_write(&pieces.iter().flat_map(|piece| piece.to_vec()).collect::<Vec<_>>())
+            }
         }
     }
 
@@ -100,6 +120,8 @@ impl Stream {
         match self {
             Self::Plain(_) | Self::Unix(_) => false,
             Self::Tls(tls) => tls.has_unsent(),
+            #[cfg(feature = "test-hooks")]
+            Self::Memory(_) => false,
         }
     }
 
@@ -108,22 +130,36 @@ impl Stream {
         match self {
             Self::Tls(tls) => tls.is_challenge(),
             Self::Plain(_) | Self::Unix(_) => false,
+            #[cfg(feature = "test-hooks")]
+            Self::Memory(_) => false,
         }
     }
 
     /// Ends the sending side. You can still read from the peer.
     pub fn shutdown(&self) {
-        if let Self::Tls(tls) = self {
-            tls.send_close_notify();
+        match self {
+            Self::Tls(tls) => tls.send_close_notify(),
+            Self::Plain(_) | Self::Unix(_) => {}
+            #[cfg(feature = "test-hooks")]
+            Self::Memory(memory) => memory.shutdown(),
         }
         // It fails if the peer has already closed the connection, which needs no handling.
-        let _ = self.socket().shutdown(Shutdown::Write);
+        let _ = self.socket().map(|socket| socket.shutdown(Shutdown::Write));
     }
 
     /// Makes the connection end with a reset, so that closing it does not wait for unsent bytes.
     pub fn abort(&self) {
-        let _ = self.socket().set_linger(Some(Duration::ZERO));
+        #[cfg(feature = "test-hooks")]
+        if let Self::Memory(memory) = self {
+            memory.abort();
+        }
+        let _ = self.socket().map(|socket| socket.set_linger(Some(Duration::ZERO)));
     }
+}
+
+#[cfg(feature = "test-hooks")]
+fn ready_if(is_ready: bool) -> Poll<()> {
+    if is_ready { Poll::Ready(()) } else { Poll::Pending }
 }
 
 impl From<TcpStream> for Stream {
@@ -160,6 +196,8 @@ impl AsyncRead for Stream {
             Self::Plain(tcp) => return Pin::new(tcp).poll_read(context, buffer),
             Self::Unix(unix) => return Pin::new(unix).poll_read(context, buffer),
             Self::Tls(_) => {}
+            #[cfg(feature = "test-hooks")]
+            Self::Memory(_) => {}
         }
         loop {
             ready!(this.poll_readable(context));
@@ -191,17 +229,20 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         match this {
-            Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(context, pieces),
-            Self::Unix(unix) => Pin::new(unix).poll_write_vectored(context, pieces),
-            Self::Tls(_) => loop {
-                ready!(this.poll_writable(context));
-                match this.try_write_vectored(pieces) {
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                    // Only older bytes were sent; try again with these.
-                    Ok(0) if pieces.iter().any(|piece| !piece.is_empty()) => {}
-                    written => return Poll::Ready(written),
-                }
-            },
+            Self::Plain(tcp) => return Pin::new(tcp).poll_write_vectored(context, pieces),
+            Self::Unix(unix) => return Pin::new(unix).poll_write_vectored(context, pieces),
+            Self::Tls(_) => {}
+            #[cfg(feature = "test-hooks")]
+            Self::Memory(_) => {}
+        }
+        loop {
+            ready!(this.poll_writable(context));
+            match this.try_write_vectored(pieces) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                // Only older bytes were sent; try again with these.
+                Ok(0) if pieces.iter().any(|piece| !piece.is_empty()) => {}
+                written => return Poll::Ready(written),
+            }
         }
     }
 
