@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -88,7 +88,7 @@ pub struct Context {
     /// Questions to services that connections wait for.
     pub(super) pending_decisions: PendingDecisions,
     /// Patterns without subscribers whose lane is still to be told.
-    pending_leaves: RefCell<HashSet<Pattern>>,
+    pending_leaves: RefCell<BTreeSet<Pattern>>,
 }
 
 /// The parts of a [`Context`].

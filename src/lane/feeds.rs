@@ -1,5 +1,6 @@
 //! The table of a lane's feeds, and the NATS subscription of each.
 
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -91,7 +92,7 @@ pub struct Feeds<K> {
     /// The shared subscriptions, by pattern.
     shared: HashMap<Pattern, K>,
     /// The feeds that [`Feeds::sweep`] must check.
-    watched: HashSet<FeedId>,
+    watched: BTreeSet<FeedId>,
     limits: FeedLimits,
     /// The wildcard patterns of all subscriptions.
     wildcards: Wildcards,
@@ -106,7 +107,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
             by_pattern: HashMap::new(),
             sources: HashMap::default(),
             shared: HashMap::new(),
-            watched: HashSet::new(),
+            watched: BTreeSet::new(),
             limits,
             wildcards: Wildcards::default(),
             renderers,
@@ -470,9 +471,6 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
 
     /// Frees memory after many feeds have come and gone.
     fn shrink_capacity(&mut self) {
-        if self.watched.capacity() > MAX_SPARE + 4 * self.watched.len() {
-            self.watched.shrink_to_fit();
-        }
         if self.by_pattern.capacity() > MAX_SPARE + 4 * self.by_pattern.len() {
             self.by_pattern.shrink_to_fit();
             self.sources.shrink_to_fit();

@@ -85,27 +85,32 @@ impl SubscriptionTable {
         }
     }
 
-    /// Writes `SUB` for all subscriptions.
+    /// Writes `SUB` for all subscriptions, the oldest first.
     pub(super) fn write_all(&mut self, out: &mut Vec<u8>) {
         out.reserve(self.subscriptions.len() * 32);
-        for (&sid, Subscription { pattern, state }) in &self.subscriptions {
-            if *state != SubscriptionState::Failed {
-                write(out, sid, pattern);
-                self.unflushed.push(sid);
-            }
+        let is_wanted = |(_, it): &(&u64, &Subscription)| it.state != SubscriptionState::Failed;
+        let mut sids: Vec<u64> = self.subscriptions.iter().filter(is_wanted).map(|(sid, _)| *sid).collect();
+        sids.sort_unstable();
+        self.write_each(&sids, out);
+    }
+
+    fn write_each(&mut self, sids: &[u64], out: &mut Vec<u8>) {
+        for &sid in sids {
+            self.write_new(sid, out);
         }
     }
 
     /// Writes `SUB` for the revoked subscriptions. Returns whether there are any.
     pub(super) fn write_denied(&mut self, out: &mut Vec<u8>) -> bool {
         let denied = self.subscriptions.iter_mut().filter(|(_, it)| it.state == SubscriptionState::Denied);
-        let before = self.unflushed.len();
-        for (&sid, subscription) in denied {
-            subscription.state = SubscriptionState::Renewing;
-            write(out, sid, &subscription.pattern);
-            self.unflushed.push(sid);
-        }
-        self.unflushed.len() > before
+        let renew = |(sid, it): (&u64, &mut Subscription)| {
+            it.state = SubscriptionState::Renewing;
+            *sid
+        };
+        let mut sids: Vec<u64> = denied.map(renew).collect();
+        sids.sort_unstable();
+        self.write_each(&sids, out);
+        !sids.is_empty()
     }
 
     /// Records a `PING`, and returns `true`, if something was written that needs one.
