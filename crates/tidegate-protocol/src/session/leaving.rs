@@ -63,12 +63,14 @@ impl Session {
         let (others, surplus) = split_surplus(others.collect(), self.settings.max_subscriptions);
         for channel in others {
             match checks::pattern(&self.settings, &channel) {
-                Ok(_) => {
+                Ok(pattern) => {
+                    // It comes after what waits of the channel, from before an earlier `unsubscribe`.
+                    let priority = self.settings.classes.of(&pattern).priority;
                     let reply = Reply::Unsubscribed {
                         request_context: request_context.clone(),
                         channel: channel.into(),
                     };
-                    self.reply(&reply, Priority::High);
+                    self.reply(&reply, priority);
                 }
                 Err(error) => self.refuse(request_context.clone(), Some(channel), error),
             }
