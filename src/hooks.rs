@@ -20,6 +20,52 @@ macro_rules! fault_point {
 }
 pub(crate) use fault_point;
 
+/// Whether a test has planted this [`Bug`] on the current thread. Without the feature it is always false, and costs
+/// nothing.
+macro_rules! planted {
+    ($bug:ident) => {
+        $crate::hooks::ARE_ON && $crate::hooks::is_planted($crate::hooks::Bug::$bug)
+    };
+}
+pub(crate) use planted;
+
+/// A bug that a test can plant, to prove that the simulation finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// The gap of an inbox that is full counts only its first publication.
+    OverflowCountsTooFew,
+    /// A shard gets the answer to a join before earlier publications of the same batch.
+    JoinedOvertakes,
+    /// The gap of a full outbox counts only its first publication.
+    DropIsSilent,
+    /// A feed keeps its last values when its link is lost.
+    ValuesOutliveLink,
+    /// A lane whose queue is full is never told that a shard has left a channel.
+    LeaveIsForgotten,
+}
+
+#[cfg(feature = "test-hooks")]
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
+}
+
+/// Plants a bug on the current thread, in place of an earlier one.
+#[cfg(feature = "test-hooks")]
+pub fn plant(bug: Option<Bug>) {
+    PLANTED.set(bug);
+}
+
+/// See [`planted`].
+pub fn is_planted(bug: Bug) -> bool {
+    #[cfg(feature = "test-hooks")]
+    return PLANTED.get() == Some(bug);
+    #[cfg(not(feature = "test-hooks"))]
+    {
+        let _ = bug;
+        false
+    }
+}
+
 /// A handle to the [`Faults`] of a test. The default has none.
 #[derive(Clone, Debug, Default)]
 pub struct Hooks {
@@ -48,6 +94,8 @@ pub struct Faults {
     pub ahead_s: AtomicU64,
     /// Whether subscriptions stay held and never go live.
     pub hold: bool,
+    /// Replaces the keyed hash that assigns patterns to lanes.
+    pub hash: Option<fn(&str) -> u64>,
     /// The stack size of shard threads in bytes, to prove that little is enough.
     pub stack: Option<usize>,
 }
@@ -121,6 +169,11 @@ impl Hooks {
     /// Whether subscriptions stay held, to prove that clients cannot tell the difference.
     pub fn hold(&self) -> bool {
         self.faults().is_some_and(|faults| faults.hold)
+    }
+
+    /// The hash that assigns a pattern to a lane, if a test has its own.
+    pub fn hash(&self, pattern: &str) -> Option<u64> {
+        self.faults()?.hash.map(|hash| hash(pattern))
     }
 
     /// The stack size of shard threads in bytes, if it is not the default.

@@ -122,11 +122,19 @@ pub struct Lanes {
     hasher: RandomState,
     /// The lanes of subjects whose class has `lane = "own"`.
     directory: Arc<LaneDirectory>,
+    /// Test hooks.
+    hooks: Hooks,
 }
 
 impl Lanes {
     pub fn new(handles: Vec<LaneHandle>) -> Self {
-        Self { handles: handles.into(), hasher: RandomState::new(), directory: Arc::default() }
+        let (directory, hooks) = Default::default();
+        Self { handles: handles.into(), hasher: RandomState::new(), directory, hooks }
+    }
+
+    /// Lets a test assign patterns to lanes.
+    pub fn with_hooks(self, hooks: Hooks) -> Self {
+        Self { hooks, ..self }
     }
 
     /// How many requests wait in the queue of each lane.
@@ -189,7 +197,7 @@ impl Lanes {
 
     /// The lane to which the hash assigns this pattern.
     pub fn by_hash(&self, source: &Pattern) -> LaneIndex {
-        let hash = self.hasher.hash_one(source.as_str());
+        let hash = self.hooks.hash(source.as_str()).unwrap_or_else(|| self.hasher.hash_one(source.as_str()));
         LaneIndex(usize::try_from(hash % self.handles.len().max(1) as u64).unwrap_or_default())
     }
 

@@ -1,6 +1,8 @@
 //! A feed: the state of a lane for one subject or pattern, with its last values and the shards that want it.
 
 use std::borrow::Cow;
+#[cfg(feature = "test-hooks")]
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -28,6 +30,7 @@ use tidegate_protocol::scratch::Scratch;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::topic_id::TopicId;
 
+use crate::hooks::planted;
 use crate::lane::counts::FeedActivity;
 use crate::lane::encoder::Encoder;
 use crate::lane::encoder::encode_plain;
@@ -230,6 +233,13 @@ impl Feed {
         &self.pattern
     }
 
+    /// The shards that want it, or wait for it.
+    #[cfg(feature = "test-hooks")]
+    pub fn shards(&self) -> BTreeSet<ShardIndex> {
+        let waiting = self.waiting.iter().map(|waiter| waiter.shard);
+        self.readers.iter().map(|reader| reader.shard).chain(waiting).collect()
+    }
+
     /// Whether the server has confirmed its NATS subscription.
     pub fn is_open(&self) -> bool {
         self.open
@@ -399,7 +409,9 @@ impl Feed {
     pub fn link_lost(&mut self, outgoing: &mut Vec<ShardItem>) {
         self.open = false;
         self.was_lost = true;
-        self.values.clear();
+        if !planted!(ValuesOutliveLink) {
+            self.values.clear();
+        }
         self.interrupted(GapCause::Nats, outgoing);
     }
 

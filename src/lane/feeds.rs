@@ -332,6 +332,13 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         Some(entry.feed.activity())
     }
 
+    /// The shards that want a channel, or wait for it.
+    #[cfg(feature = "test-hooks")]
+    pub fn shards_of(&self, channel: &Pattern) -> BTreeSet<ShardIndex> {
+        let entry = self.by_pattern.get(channel).and_then(|id| self.entries.get(*id));
+        entry.map(|entry| entry.feed.shards()).unwrap_or_default()
+    }
+
     pub fn pattern_of(&self, key: K) -> Option<&Pattern> {
         self.sources.get(&key).map(|source| &source.pattern)
     }

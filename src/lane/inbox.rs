@@ -20,6 +20,7 @@ use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::topic_id::TopicId;
 use tokio::sync::mpsc;
 
+use crate::hooks::planted;
 use crate::lane::produced::Produced;
 
 /// The most batches in an inbox, whatever their bytes.
@@ -105,6 +106,9 @@ pub struct Batch {
 impl Batch {
     pub fn push(&mut self, item: Item) {
         self.bytes += item.bytes();
+        if planted!(JoinedOvertakes) && matches!(item, Item::Joined { .. }) {
+            return self.items.insert(0, item);
+        }
         self.items.push(item);
     }
 
@@ -173,6 +177,12 @@ impl Inbox {
     /// Whether no batch waits.
     pub fn is_empty(&self) -> bool {
         self.batches.is_empty()
+    }
+
+    /// How many batches wait.
+    #[cfg(feature = "test-hooks")]
+    pub fn batches(&self) -> usize {
+        self.batches.len()
     }
 
     /// Tells others on the thread whether batches wait.
@@ -267,7 +277,7 @@ impl ShardQueue {
                 if let Some(Item::Gap { dropped: Some(dropped), .. }) =
                     self.open_gaps.get(&pattern).and_then(|&at| self.backlog.items.get_mut(at))
                 {
-                    *dropped += 1;
+                    *dropped += u64::from(!planted!(OverflowCountsTooFew));
                     return;
                 }
                 self.open_gaps.insert(pattern.clone(), self.backlog.items.len());

@@ -203,7 +203,7 @@ impl Lane {
     }
 
     /// Whether a shard's inbox had no room for something that waits for it.
-    fn has_backlog(&self) -> bool {
+    pub fn has_backlog(&self) -> bool {
         self.shard_queues.iter().flatten().any(ShardQueue::has_backlog)
     }
 

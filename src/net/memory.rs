@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
-/// The node's end. Nobody is woken: the test polls.
+/// The node's end. No task is woken: the test polls.
 #[derive(Debug)]
 pub struct MemoryStream(Shared);
 

@@ -47,7 +47,7 @@ pub(crate) const LAYERS: [(&str, &[&str]); 16] = [
     ("lane", &["nats", "telemetry", "metrics", "config", "hooks"]),
     ("auth", &["net", "telemetry", "config"]),
     ("nats", &["net", "telemetry", "config", "hooks"]),
-    ("hub", &[]),
+    ("hub", &["hooks"]),
     ("net", &["telemetry", "config"]),
     ("telemetry", &["config"]),
     ("metrics", &[]),
