@@ -1,7 +1,7 @@
 # The commands for development. CI runs the same ones.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test unit it autobahn-tls tls-audit frontends producers check format-check lint doc repository-check msrv deny advisories \
+.PHONY: help run demo test unit it simulate autobahn-tls tls-audit frontends producers check format-check lint doc repository-check msrv deny advisories \
 	typos links fuzz-replay bench bench-check bench-agree growth-check picture changelog fmt
 
 # $(call needs,COMMAND,HOW TO INSTALL IT) fails if the command is not installed.
@@ -31,6 +31,10 @@ unit: ## runs the unit tests of the pure crates, in seconds; needs neither NATS 
 
 it: ## runs the integration tests with T in their names: make it T=drain
 	@server=$$(nats/get-nats-server.sh) && TIDEGATE_NATS_SERVER="$$server" cargo test --locked --test integration -- $(T)
+
+simulate: ## runs SEEDS seeds of the simulation from FIRST on, optimized: make simulate SEEDS=100000
+	@TIDEGATE_SIMULATION_SEEDS=$${SEEDS:-20000} TIDEGATE_SIMULATION_SEED=$${FIRST:-0} \
+	cargo test --locked --profile simulation --test simulation -- --nocapture no_seed_breaks_a_rule
 
 autobahn-tls: ## runs all cases of `make test` of the Autobahn suite over TLS
 	@server=$$(nats/get-nats-server.sh) && TIDEGATE_AUTOBAHN=sample TIDEGATE_NATS_SERVER="$$server" \
