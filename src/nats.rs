@@ -7,6 +7,7 @@ pub mod buckets;
 pub mod client;
 mod connect;
 pub mod control;
+pub mod direct_get;
 pub mod error;
 pub mod files;
 pub mod finding;

@@ -84,20 +84,26 @@ impl Message {
 
     /// The status in place of a reply, such as `503`. Servers and client libraries send it in the first header
     /// line.
-    pub(super) fn status(&self) -> Option<&[u8]> {
+    pub fn status(&self) -> Option<&[u8]> {
         let block = self.part((self.parts.headers, self.parts.payload));
         let first = &block[..memchr::memchr(b'\n', block).unwrap_or(block.len())];
         let status = first.strip_prefix(b"NATS/1.0")?.trim_ascii_start();
         status.split(u8::is_ascii_whitespace).next().filter(|status| !status.is_empty())
     }
 
+    /// A message from its parts, as if NATS had delivered it. `None` if the subject is not UTF-8, or it is too large.
+    pub(super) fn stored(subject: &str, headers: &[u8], payload: &[u8]) -> Option<Self> {
+        let whole = [subject.as_bytes(), headers, payload, b"\r\n"].concat();
+        Self::new(whole.into(), Parts::new(0, subject.len(), subject.len(), headers.len())?)
+    }
+
     /// A copy that does not share the read buffer.
-    pub(super) fn detached(&self) -> Self {
+    pub fn detached(&self) -> Self {
         Self { whole: Bytes::copy_from_slice(&self.whole), parts: self.parts }
     }
 
     /// The size of the whole message in bytes.
-    pub(super) fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.whole.len()
     }
 
@@ -201,9 +207,7 @@ impl Message {
 
     /// A message with this header block, as if NATS had delivered it.
     pub fn with_headers(subject: &str, headers: &[u8], payload: &[u8]) -> Self {
-        let whole = [subject.as_bytes(), headers, payload, b"\r\n"].concat();
-        let parts = Parts::new(0, subject.len(), subject.len(), headers.len());
-        Self::new(whole.into(), parts.expect("a small message")).expect("a subject that can be read")
+        Self::stored(subject, headers, payload).expect("a small message")
     }
 }
 

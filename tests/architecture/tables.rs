@@ -61,7 +61,10 @@ pub(crate) const DOORS: [(&str, &[&str]); 48] = [
     ("anyhow", &["app", "cli", "tidegate-bench"]),
     ("async_nats", &["nats/client.rs", "nats/key_value.rs"]),
     ("aws_lc_rs", &["auth", "net/acme", "net/client_tls.rs", "net/tls"]),
-    ("base64", &["tidegate-protocol", "auth", "http", "nats/key_value.rs", "nats/login.rs"]),
+    (
+        "base64",
+        &["tidegate-protocol", "auth", "http", "nats/direct_get.rs", "nats/key_value.rs", "nats/login.rs"],
+    ),
     (
         "bytes",
         &[
@@ -104,7 +107,7 @@ pub(crate) const DOORS: [(&str, &[&str]); 48] = [
     ("hdrhistogram", &["tidegate-bench"]),
     ("headers", &["http"]),
     ("httparse", &["http"]),
-    ("humantime", &["tidegate-vocabulary", "net/tls", "lane/produced.rs"]),
+    ("humantime", &["tidegate-vocabulary", "net/tls", "lane/produced.rs", "nats/direct_get.rs"]),
     ("hyper", &["http", "net/acme/http.rs", "net/fetch.rs", "net/http_exchange.rs"]),
     ("hyper_util", &["http", "net/http_exchange.rs"]),
     ("instant_acme", &["net/acme"]),
@@ -165,6 +168,7 @@ pub(crate) const DOORS: [(&str, &[&str]); 48] = [
             "nats/client.rs",
             "nats/buckets",
             "nats/info.rs",
+            "nats/direct_get.rs",
             "nats/key_value.rs",
             "nats/login.rs",
             "nats/permissions.rs",

@@ -15,6 +15,17 @@ impl Link {
     /// Publishes; an error means that nothing was sent. Returns the number of the `PING` that follows: its `PONG`
     /// confirms the message.
     pub(in crate::nats) fn publish(&mut self, message: &OutgoingMessage<'_>) -> Result<u64, NatsError> {
+        self.send(message)?;
+        Ok(self.table.mark_published())
+    }
+
+    /// Sends a request whose answers come on the subject `reply`, after all subscriptions that were made before. An error
+    /// means that nothing was sent.
+    pub fn request(&mut self, subject: &str, reply: &str, data: &[u8]) -> Result<(), NatsError> {
+        self.send(&OutgoingMessage { subject, reply: Some(reply), headers: &[], data })
+    }
+
+    fn send(&mut self, message: &OutgoingMessage<'_>) -> Result<(), NatsError> {
         if self.state != LinkState::Connected || self.disconnecting.is_some() {
             return Err(NatsError::Disconnected);
         }
@@ -27,7 +38,7 @@ impl Link {
             return Err(NatsError::TooLarge { size, max });
         }
         write(message, &headers, &mut self.outbound);
-        Ok(self.table.mark_published())
+        Ok(())
     }
 
     /// Publishes nothing, and returns the number of the next `PING`: its `PONG` confirms everything sent before.
