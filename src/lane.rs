@@ -19,6 +19,7 @@ mod pending_reads;
 pub mod produced;
 mod reader;
 pub mod shard_index;
+pub mod stored;
 mod unshown_log;
 pub mod values;
 mod wildcards;
