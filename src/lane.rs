@@ -19,7 +19,11 @@ mod pending_reads;
 pub mod produced;
 mod reader;
 pub mod shard_index;
+pub mod source_stream;
 pub mod stored;
+mod stored_reads;
+mod stream_client;
+pub mod stream_reads;
 mod unshown_log;
 pub mod values;
 mod wildcards;
@@ -61,6 +65,7 @@ use crate::lane::pending_reads::PendingReads;
 use crate::lane::produced::Produced;
 use crate::lane::produced::Sampler;
 use crate::lane::shard_index::ShardIndex;
+use crate::lane::stream_client::StreamClient;
 use crate::nats::incoming::SubscriptionKey;
 use crate::nats::link::Link;
 use crate::telemetry::spans::Spans;
@@ -236,6 +241,8 @@ pub struct LaneSettings {
     pub linger: Duration,
     /// The limits of its feeds.
     pub feeds: FeedLimits,
+    /// What the subjects of replies to this node begin with.
+    pub inbox_prefix: Arc<str>,
 }
 
 /// What a lane is made of, except for its NATS connection.
@@ -262,6 +269,8 @@ pub struct Lane {
     index: LaneIndex,
     lanes: Lanes,
     feeds: Feeds<SubscriptionKey>,
+    /// What its stored feeds read.
+    streams: StreamClient,
     pending_reads: PendingReads<SubscriptionKey>,
     /// Whether a read has started that has not been polled yet.
     has_new_read: bool,
@@ -299,6 +308,7 @@ impl Lane {
             index,
             lanes,
             feeds: Feeds::new(settings.feeds, encoder.renderers().clone()),
+            streams: StreamClient::new(&settings.inbox_prefix),
             pending_reads: PendingReads::new(),
             has_new_read: false,
             opened: Vec::new(),

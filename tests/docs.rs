@@ -29,6 +29,9 @@ use tidegate_protocol::message::RequestContext;
 use tidegate_protocol::native::Native;
 use tidegate_protocol::native::encode;
 use tidegate_protocol::payload::Payload;
+use tidegate_protocol::position::Epoch;
+use tidegate_protocol::position::Position;
+use tidegate_protocol::position::SequenceRange;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::scratch::Scratch;
 
@@ -279,6 +282,7 @@ fn said() -> Vec<Frame> {
 fn replies() -> Vec<Reply> {
     let id = |json: &str| Some(RequestContext::Id(json.into()));
     let price = publication("prices.AAPL", br#"{"price":190.1}"#, "11.833");
+    let order = Publication { seq: 41, ..publication("orders.7", br#"{"state":"paid"}"#, "11.833") };
     let error = |code, words: &str| ClientError::new(code, words);
     let forbidden = "this identity may not do this on this channel";
     vec![
@@ -291,11 +295,23 @@ fn replies() -> Vec<Reply> {
             max_message: 65_536,
             max_subscriptions: 1000,
         }),
-        Reply::Subscribed { request_context: id("1"), channel: "chat.general".into(), snapshot: Vec::new() },
+        Reply::Subscribed {
+            request_context: id("1"),
+            channel: "chat.general".into(),
+            snapshot: Vec::new(),
+            position: None,
+        },
         Reply::Subscribed {
             request_context: id("1"),
             channel: "prices.*".into(),
             snapshot: vec![encode::publication(&mut Scratch::default(), "prices.*", &price)],
+            position: None,
+        },
+        Reply::Subscribed {
+            request_context: id("1"),
+            channel: "orders.7".into(),
+            snapshot: vec![encode::publication(&mut Scratch::default(), "orders.7", &order)],
+            position: Some(Position { epoch: Epoch("20261120093011812".into()), seq: 41 }),
         },
         Reply::Unsubscribed { request_context: id("2"), channel: "prices.*".into() },
         Reply::Published { request_context: id("3") },
@@ -322,8 +338,14 @@ fn pushes() -> Vec<Push> {
     let channel = || Arc::clone(&general);
     let error = ClientError::new(ErrorCode::Forbidden, "the new token does not allow this channel");
     vec![
-        Push::Gap { channel: channel(), cause: GapCause::Slow, dropped: Some(34) },
-        Push::Gap { channel: channel(), cause: GapCause::Nats, dropped: None },
+        Push::Gap { channel: channel(), cause: GapCause::Slow, dropped: Some(34), range: None },
+        Push::Gap { channel: channel(), cause: GapCause::Nats, dropped: None, range: None },
+        Push::Gap {
+            channel: "orders.7".into(),
+            cause: GapCause::Discarded,
+            dropped: None,
+            range: Some(SequenceRange { from: 42, to: 57 }),
+        },
         Push::Stale { channel: "prices.AAPL".into(), since: time("12.266") },
         Push::Unsubscribed { channel: channel(), error },
         Push::Ping,
@@ -340,6 +362,7 @@ fn publication(subject: &str, payload: &[u8], at: &str) -> Publication {
         headers: PublicationHeaders::default(),
         key: subject.into(),
         time: time(at),
+        seq: 0,
     }
 }
 
@@ -357,7 +380,10 @@ fn gap_causes() -> Vec<GapCause> {
         GapCause::Malformed => Some(GapCause::TooLarge),
         GapCause::TooLarge => Some(GapCause::Overflow),
         GapCause::Overflow => Some(GapCause::Internal),
-        GapCause::Internal => None,
+        GapCause::Internal => Some(GapCause::Discarded),
+        GapCause::Discarded => Some(GapCause::StreamUnavailable),
+        GapCause::StreamUnavailable => Some(GapCause::Epoch),
+        GapCause::Epoch => None,
     } {
         causes.push(next);
     }

@@ -323,7 +323,7 @@ fn answer_all(session: &mut Session, now: Instant) -> Vec<Frame> {
     while let Some(output) = session.poll_output() {
         let input = match output {
             Output::Join { subscription, .. } => {
-                Input::Joined { subscription, snapshot: Vec::new(), stale: None }
+                Input::Joined { subscription, snapshot: Vec::new(), stale: None, position: None }
             }
             Output::Authenticate { .. } | Output::TrustIdentity { .. } => {
                 Input::Authenticated(Ok(Verified { identity: Arc::new(identity()), expires: None }))

@@ -296,7 +296,7 @@ impl Node {
                 Item::Elements { pattern, format, elements } => {
                     self.hub.publish_elements(&pattern, format, &elements, self.now, &mut self.effects);
                 }
-                Item::Joined { pattern, format, snapshot, stale } => {
+                Item::Joined { pattern, format, snapshot, stale, position: _ } => {
                     self.joined(&pattern, format, snapshot, stale);
                 }
                 Item::JoinFailed { .. }
@@ -322,7 +322,8 @@ impl Node {
                 0 => std::mem::take(&mut deliveries),
                 _ => deliveries.clone(),
             };
-            let input = Input::Joined { subscription: listener.subscription, snapshot, stale };
+            let input =
+                Input::Joined { subscription: listener.subscription, snapshot, stale, position: None };
             self.clients[client].session.handle_input(input, moment(self.now));
             self.apply_outputs(client);
         }

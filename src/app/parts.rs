@@ -470,6 +470,7 @@ fn lane_settings(config: &Config) -> LaneSettings {
             overlapping: config.limits.overlapping_feeds,
             reserved: Arc::new(configured_wildcards(config)),
         },
+        inbox_prefix: config.nats.inbox_prefix.as_str().into(),
     }
 }
 

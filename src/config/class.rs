@@ -1,5 +1,6 @@
 //! `[[class]]`: how publications of a pattern are delivered.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_document::diagnostic::ValueError;
@@ -38,7 +39,6 @@ fn class(table: &ConfigTable<'_>) -> Option<Class> {
     table.not_yet(&[
         ("history", STORED),
         ("ack", STORED),
-        ("stream", STORED),
         ("live", STORED),
         ("presence", "presence tracking"),
         ("filter", "message filters"),
@@ -58,6 +58,14 @@ fn class(table: &ConfigTable<'_>) -> Option<Class> {
     );
     check_age(table, batch, max_rate, max_age);
     let (snapshot, feed) = snapshot_and_feed(table, pattern.as_ref());
+    let stream = table
+        .optional("stream", |text| if text.is_empty() { Ok(None) } else { stream(text).map(Some) })
+        .flatten();
+    if stream.is_some() && feed != FeedBy::Subject {
+        let message = "the channels of a class with a stream have NATS subscriptions of their own";
+        let help = "remove `feed`, or set feed = \"subject\"; instead of snapshot = \"always\" write snapshot = true";
+        table.error("stream", message, help);
+    }
     let lane = table.choice("lane", LaneBy::Hash, &[("hash", LaneBy::Hash), ("own", LaneBy::Own)]);
     if lane == LaneBy::Own && feed != FeedBy::Subject {
         let message = "all channels of the class share one NATS subscription, so they have one lane";
@@ -90,6 +98,7 @@ fn class(table: &ConfigTable<'_>) -> Option<Class> {
         max_age,
         stale_after: table.duration_or_none("stale_after_ms", 0..=MAX_MS),
         headers: table.list("headers", header).unwrap_or_default(),
+        stream,
         authorize: table.non_empty("authorize").and_then(|found| {
             service_subject(&found.value).map_err(|wrong| table.reject(&found, wrong)).ok()
         }),
@@ -174,6 +183,16 @@ fn priority(text: &str) -> Result<PriorityFrom, ValueError> {
         let help = format!("{}, or a field of the payload, such as \"data.priority\"", wrong.help);
         ValueError::new(wrong.message, help)
     })
+}
+
+/// NATS ADR-6: a stream name has no white space, no dot, no wildcard and no separator of paths.
+fn stream(text: &str) -> Result<Arc<str>, ValueError> {
+    let is_legal = |c: char| !c.is_whitespace() && !c.is_control() && !".*>/\\".contains(c);
+    if !text.is_empty() && text.chars().all(is_legal) {
+        return Ok(text.into());
+    }
+    let help = "write the name of the stream as `nats stream ls` shows it, such as stream = \"PRICES\"";
+    Err(ValueError::new("is not the name of a stream", help))
 }
 
 fn key(text: &str) -> Result<KeyPath, ValueError> {

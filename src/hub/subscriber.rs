@@ -497,7 +497,7 @@ impl Subscriber {
     fn render_gap(&self, missing: Missing) -> Option<Frame> {
         let Missing { subscription, dropped, cause, .. } = missing;
         let (channel, subscription_context) = self.channel_of(subscription)?;
-        let gap = Push::Gap { channel, cause, dropped: Some(dropped) };
+        let gap = Push::Gap { channel, cause, dropped: Some(dropped), range: None };
         self.dialect.channel_push(&gap, subscription_context.as_deref())
     }
 

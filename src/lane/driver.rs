@@ -116,11 +116,11 @@ impl LaneDriver {
             if is_stopped {
                 break;
             }
+            let now = (Instant::now(), SystemTime::now());
             if is_sweep_due {
-                self.lane.sweep(self.subscriptions.link(), Instant::now());
+                self.lane.sweep(self.subscriptions.link(), now);
                 is_sweep_armed = false;
             }
-            let now = (Instant::now(), SystemTime::now());
             for request in requested.drain(..) {
                 self.lane.on_request(request, self.subscriptions.link(), now);
             }
@@ -131,9 +131,7 @@ impl LaneDriver {
             for incoming in incoming.drain(..) {
                 self.lane.on_incoming(incoming, self.subscriptions.link(), now);
             }
-            for pattern in self.lane.take_opened() {
-                self.nats.warn_if_partly_denied(&pattern);
-            }
+            self.lane.take_opened().for_each(|pattern| nats.warn_if_partly_denied(&pattern));
             self.report_links();
             self.lane.flush_shard_queues(now.0, self.subscriptions.may_have_more());
             let is_sweep_needed = !is_sweep_armed && self.lane.needs_sweep();

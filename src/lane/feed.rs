@@ -1,8 +1,11 @@
 //! A feed: the state of a lane for one subject or pattern, with its last values and the shards that want it.
 
+pub mod from_stream;
+
 use std::borrow::Cow;
 #[cfg(feature = "test-hooks")]
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -20,9 +23,11 @@ use tidegate_protocol::elements::Elements;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
+use tidegate_protocol::headers::PublicationHeaders;
 use tidegate_protocol::message::GapCause;
 use tidegate_protocol::moment::Moment;
 use tidegate_protocol::payload::Payload;
+use tidegate_protocol::position::SequenceRange;
 use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::renderers::Renderers;
@@ -38,12 +43,25 @@ use crate::lane::inbox::Item;
 use crate::lane::inbox::Snapshot;
 use crate::lane::message_headers::MessageHeaders;
 use crate::lane::shard_index::ShardIndex;
+use crate::lane::source_stream::FromStream;
+use crate::lane::source_stream::SourceStream;
 use crate::lane::values::KeptValue;
 use crate::lane::values::LastValues;
 use crate::lane::values::ValueLimits;
 use crate::lane::values::fresh;
 use crate::nats::message::Malformed;
 use crate::nats::message::Message;
+
+/// The headers that JetStream adds to messages that it republishes, or reads.
+const ADDED_HEADERS: [&str; 7] = [
+    "Nats-Stream",
+    "Nats-Subject",
+    "Nats-Sequence",
+    "Nats-Last-Sequence",
+    "Nats-Time-Stamp",
+    "Nats-Num-Pending",
+    "Nats-UpTo-Sequence",
+];
 
 /// An item for one shard.
 pub struct ShardItem {
@@ -96,6 +114,8 @@ pub struct Feed {
     /// The readers of one shard are adjacent.
     readers: Vec<FeedReader>,
     values: LastValues,
+    /// Only if a stream stores its messages.
+    from_stream: Option<Box<FromStream>>,
     /// Only if the class has `stale_after`.
     silence: Option<Box<Silence>>,
     /// Since when no shard has wanted the feed.
@@ -123,12 +143,19 @@ impl Feed {
             waiting: Vec::new(),
             readers: Vec::new(),
             values: LastValues::new(limits),
+            from_stream: None,
             silence: class.stale_after.map(|_| Box::new(Silence { since: now, reported: false })),
             idle_since: Some(now.0.into()),
             messages: 0,
             last_message: None,
             class,
         }
+    }
+
+    /// The same feed, whose messages this stream stores.
+    pub fn of_stream(mut self, stream: Rc<SourceStream>) -> Self {
+        self.from_stream = Some(Box::new(FromStream::new(&self.pattern, &self.class, stream)));
+        self
     }
 
     /// Adds a shard that wants this format. If the feed is open, returns the answer at once.
@@ -163,7 +190,8 @@ impl Feed {
         }
         let snapshot = self.snapshot(format, renderers, now);
         let stale = self.silent_since(now);
-        let item = Item::Joined { pattern: self.pattern.clone(), format, snapshot, stale };
+        let position = self.from_stream.as_ref().and_then(|from| from.position());
+        let item = Item::Joined { pattern: self.pattern.clone(), format, snapshot, stale, position };
         Some(ShardItem { shard, item })
     }
 
@@ -295,6 +323,19 @@ impl Feed {
         encoder: &mut Encoder,
         outgoing: &mut Vec<ShardItem>,
     ) -> Result<(), Malformed> {
+        self.note_message(now, encoder);
+        if self.readers.is_empty() && !self.class.snapshot {
+            return Ok(());
+        }
+        let same = message.is_on(self.pattern.as_str());
+        let subject = if same { Arc::clone(self.pattern.text()) } else { message.subject().into() };
+        let (publication, priority) = self.publication(message, subject, (now.1, 0))?;
+        self.hand_on(publication, priority, now, encoder, outgoing);
+        Ok(())
+    }
+
+    /// A message has arrived.
+    fn note_message(&mut self, now: (Instant, SystemTime), encoder: &Encoder) {
         if let Some(silence) = &mut self.silence {
             **silence = Silence { since: now, reported: false };
         }
@@ -302,20 +343,31 @@ impl Feed {
         encoder.counts().count_publication(self.class.number);
         self.messages = self.messages.wrapping_add(1);
         self.last_message = Some(now.0.into());
-        if self.readers.is_empty() && !self.class.snapshot {
-            return Ok(());
-        }
-        let (publication, priority) = self.publication(message, now.1)?;
+    }
+
+    /// Sends a publication to the shards that want it, and keeps it as the last value of its key.
+    fn hand_on(
+        &mut self,
+        publication: Publication,
+        priority: Priority,
+        now: (Instant, SystemTime),
+        encoder: &mut Encoder,
+        outgoing: &mut Vec<ShardItem>,
+    ) {
         if !self.readers.is_empty() {
             self.send(&publication, priority, now, encoder, outgoing);
         }
         if self.class.snapshot {
-            match publication.separate(&self.class) {
-                Some(elements) => elements.into_iter().for_each(|element| self.values.put(element, now.0)),
-                None => self.values.put(publication, now.0),
-            }
+            self.keep(publication, now.0);
         }
-        Ok(())
+    }
+
+    /// Keeps a publication, which has arrived then, as the last value of its key.
+    fn keep(&mut self, publication: Publication, arrived: Instant) {
+        match publication.separate(&self.class) {
+            Some(elements) => elements.into_iter().for_each(|element| self.values.put(element, arrived)),
+            None => self.values.put(publication, arrived),
+        }
     }
 
     /// Encodes a publication, once for each format, and sends it to the shards that want it.
@@ -329,7 +381,7 @@ impl Feed {
     ) {
         let Some(encoded) = encoder.encode(&formats(&self.readers), self.pattern.as_str(), publication)
         else {
-            return self.gap(GapCause::Internal, Some(1), outgoing);
+            return self.gap(GapCause::Internal, Some(1), None, outgoing);
         };
         for reader in self.readers.iter().filter(|reader| encoded.unrenderable.contains(&reader.format)) {
             let item = Item::Unrenderable { pattern: self.pattern.clone(), format: reader.format };
@@ -391,16 +443,22 @@ impl Feed {
     }
 
     /// Reports missing publications to all readers. Shards that wait for the feed to open have missed nothing.
-    pub fn gap(&mut self, cause: GapCause, dropped: Option<u64>, outgoing: &mut Vec<ShardItem>) {
-        // A gap with a count represents only what it counts.
-        self.gap_reported |= dropped.is_none();
-        self.push_to_each_shard(|pattern| Item::Gap { pattern, cause, dropped }, outgoing);
+    pub fn gap(
+        &mut self,
+        cause: GapCause,
+        dropped: Option<u64>,
+        range: Option<SequenceRange>,
+        outgoing: &mut Vec<ShardItem>,
+    ) {
+        // A gap with a count or a range represents only what it names.
+        self.gap_reported |= dropped.is_none() && range.is_none();
+        self.push_to_each_shard(|pattern| Item::Gap { pattern, cause, dropped, range }, outgoing);
     }
 
     /// Reports a gap of unknown size, unless the last thing sent was one.
     pub fn interrupted(&mut self, cause: GapCause, outgoing: &mut Vec<ShardItem>) {
         if !self.gap_reported {
-            self.gap(cause, None, outgoing);
+            self.gap(cause, None, None, outgoing);
         }
     }
 
@@ -409,6 +467,10 @@ impl Feed {
     pub fn link_lost(&mut self, outgoing: &mut Vec<ShardItem>) {
         self.open = false;
         self.was_lost = true;
+        if let Some(from) = &mut self.from_stream {
+            // What is missing is read when the subscription is open again.
+            return from.closed();
+        }
         if !planted!(ValuesOutliveLink) {
             self.values.clear();
         }
@@ -418,13 +480,13 @@ impl Feed {
     /// A message on this subject is not delivered, so the kept values of the subject are outdated.
     pub fn undelivered(&mut self, cause: GapCause, subject: &str, outgoing: &mut Vec<ShardItem>) {
         self.forget(Some(subject));
-        self.gap(cause, Some(1), outgoing);
+        self.gap(cause, Some(1), None, outgoing);
     }
 
     /// A message whose subject is not UTF-8 is not delivered.
     pub fn unreadable(&mut self, outgoing: &mut Vec<ShardItem>) {
         self.forget(None);
-        self.gap(GapCause::Malformed, Some(1), outgoing);
+        self.gap(GapCause::Malformed, Some(1), None, outgoing);
     }
 
     /// Forgets the values that an undelivered message may have replaced. Its key is unknown; `None` means that its
@@ -485,15 +547,29 @@ impl Feed {
         snapshot
     }
 
-    fn publication(&self, message: &Message, time: SystemTime) -> Result<(Publication, Priority), Malformed> {
-        let same = message.is_on(self.pattern.as_str());
-        let subject = if same { Arc::clone(self.pattern.text()) } else { message.subject().into() };
+    /// The publication in a message: on this subject, of this time, and with this sequence in its stream.
+    fn publication(
+        &self,
+        message: &Message,
+        subject: Arc<str>,
+        (time, seq): (SystemTime, u64),
+    ) -> Result<(Publication, Priority), Malformed> {
         let payload = Payload::classify(message.payload());
-        let MessageHeaders { key, priority, shown: headers } =
-            MessageHeaders::read(message, &self.class.headers)?;
+        let MessageHeaders { key, priority, shown } = MessageHeaders::read(message, &self.class.headers)?;
+        let headers = if seq > 0 { without_added(shown) } else { shown };
         let given = DeliveryHeaders { key: key.as_deref(), priority: priority.as_deref() };
         let (key, priority) = self.class.key_and_priority(&subject, &payload, given);
-        Ok((Publication { subject, payload, headers, key, time }, priority))
+        Ok((Publication { subject, payload, headers, key, time, seq }, priority))
+    }
+}
+
+/// The headers without those that JetStream has added.
+fn without_added(headers: PublicationHeaders) -> PublicationHeaders {
+    let is_added = |name: &str| ADDED_HEADERS.iter().any(|added| added.eq_ignore_ascii_case(name));
+    if headers.iter().any(|(name, _)| is_added(name)) {
+        headers.iter().filter(|(name, _)| !is_added(name)).collect()
+    } else {
+        headers
     }
 }
 

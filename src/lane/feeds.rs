@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::hash::Hash;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -26,9 +27,12 @@ use crate::lane::encoder::Encoder;
 use crate::lane::feed::Feed;
 use crate::lane::feed::ShardItem;
 use crate::lane::feed::ShardTopic;
+use crate::lane::feed::from_stream::Handling;
 use crate::lane::inbox::Item;
 use crate::lane::number_hasher::NumberHasher;
 use crate::lane::shard_index::ShardIndex;
+use crate::lane::source_stream::Ask;
+use crate::lane::source_stream::SourceStream;
 use crate::lane::values::ValueLimits;
 use crate::lane::wildcards::Wildcards;
 use crate::nats::message::Malformed;
@@ -38,7 +42,7 @@ use crate::nats::message::Message;
 const MAX_SPARE: usize = 64;
 
 /// The index of a feed in the table. It is reused when the feed is gone.
-type FeedId = usize;
+pub type FeedId = usize;
 
 /// A shard wants publications of a pattern.
 #[derive(Debug)]
@@ -97,6 +101,12 @@ pub struct Feeds<K> {
     /// The wildcard patterns of all subscriptions.
     wildcards: Wildcards,
     renderers: Renderers,
+    /// The streams of its feeds, by name. The configuration names them, so their number is bounded.
+    streams: HashMap<Arc<str>, Rc<SourceStream>>,
+    /// Stored feeds whose subscription the server has confirmed, for [`Feeds::take_opened`].
+    opened: Vec<FeedId>,
+    /// What stored feeds ask for, for [`Feeds::take_asks`].
+    asks: Vec<(FeedId, Ask)>,
 }
 
 impl<K: Copy + Eq + Hash> Feeds<K> {
@@ -111,6 +121,9 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
             limits,
             wildcards: Wildcards::default(),
             renderers,
+            streams: HashMap::new(),
+            opened: Vec::new(),
+            asks: Vec::new(),
         }
     }
 
@@ -222,6 +235,11 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         let Some(source) = self.sources.get(&key) else {
             return Ok(());
         };
+        let is_stored = |own: &FeedId| self.entries.get(*own).is_some_and(|entry| entry.feed.is_stored());
+        if let Some(own) = source.own.filter(is_stored) {
+            let publish = |feed: &mut Feed, handling: &mut Handling<'_>| feed.publish_copy(message, handling);
+            return self.handle(own, now, encoder, outgoing, publish).unwrap_or(Ok(()));
+        }
         if message.payload_size() > self.limits.delivery_max {
             self.too_large(key, message.subject(), outgoing);
             return Ok(());
@@ -270,7 +288,62 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
             self.inherit(own);
         }
         let renderers = self.renderers.clone();
-        self.for_each_feed(key, |feed| feed.opened(&renderers, now, outgoing));
+        for id in self.feeds_of(key) {
+            match self.entries.get_mut(id).map(|entry| &mut entry.feed) {
+                Some(feed) if feed.is_stored() => self.opened.push(id),
+                Some(feed) => feed.opened(&renderers, now, outgoing),
+                None => {}
+            }
+        }
+    }
+
+    /// The stored feeds whose subscription the server has confirmed since the last call: their streams are read next.
+    pub fn take_opened(&mut self) -> Vec<FeedId> {
+        std::mem::take(&mut self.opened)
+    }
+
+    /// What stored feeds have asked for since the last call.
+    pub fn take_asks(&mut self) -> Vec<(FeedId, Ask)> {
+        std::mem::take(&mut self.asks)
+    }
+
+    /// The stream of a stored feed.
+    pub fn stream_of(&self, id: FeedId) -> Option<&Rc<SourceStream>> {
+        self.entries.get(id)?.feed.stream()
+    }
+
+    /// The pattern of a feed.
+    pub fn pattern_of_feed(&self, id: FeedId) -> Option<&Pattern> {
+        self.entries.get(id).map(|entry| entry.feed.pattern())
+    }
+
+    /// The streams of its feeds.
+    pub fn streams(&self) -> impl Iterator<Item = &Rc<SourceStream>> {
+        self.streams.values()
+    }
+
+    /// The feeds of a stream.
+    pub fn feeds_of_stream(&self, name: &str) -> Vec<FeedId> {
+        let is_of = |entry: &FeedEntry<K>| entry.feed.stream().is_some_and(|stream| *stream.name == *name);
+        self.entries.iter().filter(|(_, entry)| is_of(entry)).map(|(id, _)| id).collect()
+    }
+
+    /// Passes an event to a stored feed. `None` if the feed has ended.
+    pub fn handle<T>(
+        &mut self,
+        id: FeedId,
+        now: (Instant, SystemTime),
+        encoder: &mut Encoder,
+        outgoing: &mut Vec<ShardItem>,
+        event: impl FnOnce(&mut Feed, &mut Handling<'_>) -> T,
+    ) -> Option<T> {
+        let FeedEntry { feed, .. } = self.entries.get_mut(id)?;
+        let mut asks = Vec::new();
+        let (renderers, delivery_max) = (&self.renderers, self.limits.delivery_max);
+        let mut handling = Handling { now, encoder, renderers, delivery_max, outgoing, asks: &mut asks };
+        let outcome = event(feed, &mut handling);
+        self.asks.extend(asks.into_iter().map(|ask| (id, ask)));
+        Some(outcome)
     }
 
     /// A message was skipped because its subject is not UTF-8: it cannot be meant for a channel that is a single
@@ -411,7 +484,7 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         let source = class.feed_pattern(&pattern);
         let is_shared = class.feed != FeedBy::Subject && *source == class.pattern;
         let known = if is_shared { self.shared.get(source).copied() } else { None };
-        let key = known.unwrap_or_else(|| subscribe(source));
+        let key = known.unwrap_or_else(|| subscribe(&class.nats_pattern(source)));
         let own = *source == pattern;
         let wildcards = &mut self.wildcards;
         let source = self.sources.entry(key).or_insert_with(|| {
@@ -421,7 +494,12 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
             wildcards.insert(source);
             Source { pattern: source.clone(), open: false, shared: is_shared, own: None, feeds: 0 }
         });
-        let feed = Feed::new(pattern.clone(), class, source.open, self.limits.values, now);
+        let stream = class.stream.clone();
+        let mut feed = Feed::new(pattern.clone(), class, source.open, self.limits.values, now);
+        if let Some(name) = stream {
+            let new = || Rc::new(SourceStream::new(Arc::clone(&name)));
+            feed = feed.of_stream(Rc::clone(self.streams.entry(Arc::clone(&name)).or_insert_with(new)));
+        }
         let id = self.entries.insert(FeedEntry { source: key, feed });
         source.feeds += 1;
         if own {

@@ -15,6 +15,8 @@ use tidegate_protocol::error::ClientError;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::message::GapCause;
+use tidegate_protocol::position::Position;
+use tidegate_protocol::position::SequenceRange;
 use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::topic_id::TopicId;
@@ -32,7 +34,14 @@ const ITEM_BYTES: usize = 64;
 #[derive(Debug)]
 pub enum Item {
     /// The shard has joined: earlier publications are in the snapshot, later ones follow.
-    Joined { pattern: Pattern, format: Format, snapshot: Snapshot, stale: Option<SystemTime> },
+    Joined {
+        pattern: Pattern,
+        format: Format,
+        snapshot: Snapshot,
+        stale: Option<SystemTime>,
+        /// Where the channel is in its stream, if it has one.
+        position: Option<Position>,
+    },
     /// The lane refused the join.
     JoinFailed { pattern: Pattern, format: Format, error: ClientError },
     /// A publication, encoded in each format that the shard wants, nearly always one.
@@ -46,8 +55,9 @@ pub enum Item {
     },
     /// A publication that the vocabulary of this format takes apart.
     Elements { pattern: Pattern, format: Format, elements: Arc<Elements> },
-    /// Publications are missing here; `dropped` is their number, if known.
-    Gap { pattern: Pattern, cause: GapCause, dropped: Option<u64> },
+    /// Publications are missing here: `dropped` is their number, if known, and `range` has their sequences, if they were
+    /// stored.
+    Gap { pattern: Pattern, cause: GapCause, dropped: Option<u64>, range: Option<SequenceRange> },
     /// A publication is missing here, because this format cannot express it.
     Unrenderable { pattern: Pattern, format: Format },
     /// There has been no message since then.
@@ -281,7 +291,8 @@ impl ShardQueue {
                     return;
                 }
                 self.open_gaps.insert(pattern.clone(), self.backlog.items.len());
-                self.backlog.push(Item::Gap { pattern, cause: GapCause::Overflow, dropped: Some(1) });
+                let gap = Item::Gap { pattern, cause: GapCause::Overflow, dropped: Some(1), range: None };
+                self.backlog.push(gap);
             }
             Item::Joined { ref pattern, .. } => {
                 self.open_gaps.remove(pattern);

@@ -59,6 +59,7 @@ impl Lane {
                 }
             }
         }
+        self.serve_streams(link, now);
         self.route_outgoing();
     }
 
@@ -66,6 +67,9 @@ impl Lane {
     pub fn on_incoming(&mut self, incoming: Incoming, link: &mut Link, now: (Instant, SystemTime)) {
         let outgoing = &mut self.outgoing;
         match incoming {
+            Incoming::Message(key, message) if self.streams.reads.is_inbox(key) => {
+                self.on_answer(&message, link, now);
+            }
             Incoming::Message(key, message) => {
                 if self.sampler.is_sample() {
                     self.produced = Produced::of(&message);
@@ -83,6 +87,8 @@ impl Lane {
             }
             Incoming::LinkLost => {
                 self.pending_reads.cancel_all();
+                self.lose_streams();
+                let outgoing = &mut self.outgoing;
                 self.feeds.link_lost(outgoing);
             }
             Incoming::Interrupted(key) => {
@@ -105,6 +111,9 @@ impl Lane {
                 }
                 self.opened.extend(self.feeds.pattern_of(key).cloned());
             }
+            Incoming::Failed(key, _) if self.streams.reads.is_inbox(key) => {
+                self.streams.reads.lose_inbox();
+            }
             Incoming::Failed(key, error) => {
                 let error = self.error(key, &error);
                 let (lanes, index) = (&self.lanes, self.index);
@@ -116,6 +125,7 @@ impl Lane {
                 self.unsubscribe(key, link);
             }
         }
+        self.serve_streams(link, now);
         self.route_outgoing();
     }
 
@@ -157,7 +167,9 @@ impl Lane {
     }
 
     /// Handles what is due by time.
-    pub fn sweep(&mut self, link: &mut Link, now: Instant) {
+    pub fn sweep(&mut self, link: &mut Link, now: (Instant, SystemTime)) {
+        self.advance_streams(link, now);
+        let now = now.0;
         let (lanes, index) = (&self.lanes, self.index);
         let may_end = |feed: &Feed| lanes.release(feed.pattern(), &feed.class(), index);
         for key in self.feeds.sweep(self.linger, now, may_end, &mut self.outgoing) {
@@ -199,7 +211,7 @@ impl Lane {
 
     /// Whether [`Lane::sweep`], or another [`Lane::flush_shard_queues`], may have something to do as time passes.
     pub fn needs_sweep(&self) -> bool {
-        self.feeds.needs_sweep() || self.has_backlog()
+        self.feeds.needs_sweep() || self.has_backlog() || self.streams_need_sweep()
     }
 
     /// Whether a shard's inbox had no room for something that waits for it.

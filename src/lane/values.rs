@@ -285,6 +285,7 @@ mod tests {
             headers: PublicationHeaders::default(),
             key: key.into(),
             time: SystemTime::UNIX_EPOCH,
+            seq: 0,
         }
     }
 

@@ -18,6 +18,8 @@ use tidegate_protocol::elements::Elements;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::message::GapCause;
+use tidegate_protocol::position::Position;
+use tidegate_protocol::position::SequenceRange;
 use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::session::Input;
 use tidegate_protocol::session::limits::VALUES_PER_COMMAND;
@@ -102,8 +104,8 @@ impl PumpTurn<'_> {
                 self.publish((topic, pattern), &key, priority, frames, rest)
             }
             Item::Elements { pattern, format, elements } => self.publish_elements(pattern, format, &elements),
-            Item::Joined { pattern, format, snapshot, stale } => {
-                self.joined(pattern, format, snapshot, stale);
+            Item::Joined { pattern, format, snapshot, stale, position } => {
+                self.joined((pattern, format), snapshot, stale, position);
             }
             Item::JoinFailed { pattern, format, error } => {
                 let refused = context.hub.borrow_mut().join_failed(&pattern, format);
@@ -114,16 +116,16 @@ impl PumpTurn<'_> {
                 self.notify(refused, input);
                 self.remove_if_unused(pattern);
             }
-            Item::Gap { pattern, cause, dropped } => {
+            Item::Gap { pattern, cause, dropped, range } => {
                 context.hub.borrow().note_loss(&pattern, None);
                 let members = context.hub.borrow().members(&pattern);
-                self.lost(members, cause, dropped);
+                self.lost(members, cause, dropped, range);
             }
             Item::Unrenderable { pattern, format } => {
                 context.hub.borrow().note_loss(&pattern, Some(format));
                 let mut members = context.hub.borrow().members(&pattern);
                 members.retain(|member| member.format == format);
-                self.lost(members, GapCause::Malformed, Some(1));
+                self.lost(members, GapCause::Malformed, Some(1), None);
             }
             Item::Stale { pattern, since } => {
                 let (members, now) = (context.hub.borrow().members(&pattern), self.now);
@@ -137,7 +139,13 @@ impl PumpTurn<'_> {
     }
 
     /// Passes a lane's answer to the subscriptions that wait for it.
-    fn joined(&mut self, pattern: Pattern, format: Format, snapshot: Snapshot, stale: Option<SystemTime>) {
+    fn joined(
+        &mut self,
+        (pattern, format): (Pattern, Format),
+        snapshot: Snapshot,
+        stale: Option<SystemTime>,
+        position: Option<Position>,
+    ) {
         let context = self.context;
         self.charge_readers(&pattern, format, &snapshot);
         context.hub.borrow().seed(&pattern, format, &snapshot.elements, self.now);
@@ -157,11 +165,12 @@ impl PumpTurn<'_> {
                 crowded.push((member.clone(), dropped));
             }
             snapshot.extend(shown);
-            Input::Joined { subscription: member.subscription, snapshot, stale }
+            let position = position.clone();
+            Input::Joined { subscription: member.subscription, snapshot, stale, position }
         };
         self.notify(joined, input);
         for (member, dropped) in crowded {
-            self.lost(vec![member], GapCause::Slow, Some(dropped));
+            self.lost(vec![member], GapCause::Slow, Some(dropped), None);
         }
         self.lists.effects.held.append(&mut effects.held);
         self.pass_to_held();
@@ -247,7 +256,13 @@ impl PumpTurn<'_> {
     }
 
     /// Tells subscriptions that publications were lost before they reached the outboxes.
-    fn lost(&mut self, members: Vec<TopicMember>, cause: GapCause, dropped: Option<u64>) {
+    fn lost(
+        &mut self,
+        members: Vec<TopicMember>,
+        cause: GapCause,
+        dropped: Option<u64>,
+        range: Option<SequenceRange>,
+    ) {
         // Delayed publications are older than the lost ones. After the gap they would be out of order, so they are
         // dropped too.
         self.notify(members, |member| {
@@ -260,7 +275,10 @@ impl PumpTurn<'_> {
                 connection.note_gap(cause, lost);
             }
             self.context.delivery_totals.add(member.subscriber.dialect.number(), delivery_counts);
-            Input::Lost { subscription, cause, dropped: dropped.map(|dropped| dropped + forgotten) }
+            let dropped = dropped.map(|dropped| dropped + forgotten);
+            // What was forgotten is outside of the range.
+            let range = range.filter(|_| forgotten == 0);
+            Input::Lost { subscription, cause, dropped, range }
         });
     }
 

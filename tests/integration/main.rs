@@ -81,6 +81,7 @@ mod services;
 mod shared_feeds;
 mod slow_clients;
 mod slow_shards;
+mod stored;
 mod storms;
 mod streams;
 mod test_page;

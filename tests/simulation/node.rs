@@ -173,7 +173,7 @@ impl SimLane {
         let now = (clock.now(), clock.wall());
         let mut handled = 0;
         if self.sweep_at.take_if(|at| *at <= now.0).is_some() {
-            self.lane.sweep(&mut self.link, now.0);
+            self.lane.sweep(&mut self.link, now);
         }
         if !self.link.has_more() && self.link.next_timeout().is_some_and(|at| at <= now.0) {
             self.link.on_timeout(now.0);
@@ -377,7 +377,7 @@ fn node(setup: &Setup, clock: &SimClock, lanes: Lanes) -> Node {
         answer_budget: Arc::new(AnswerBudget::new(AnswerLimits { node: 65_536, address: 65_536 })),
         agrees_to_compression: false,
         compression: CompressionSettings { min_bytes: 1_000_000, level: 1 },
-        lane: LaneSettings { linger: setup.linger, feeds },
+        lane: LaneSettings { linger: setup.linger, feeds, inbox_prefix: "_INBOX".into() },
         http: config.http,
         nats: config.nats,
         audit: None,

@@ -3,6 +3,7 @@
 
 pub mod fields;
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
@@ -153,6 +154,8 @@ pub struct Class {
     pub key_scope: KeyScope,
     /// The most subscriptions of one channel on a node; 0 for no limit.
     pub max_listeners: u32,
+    /// The JetStream stream that stores the messages of the pattern, if there is one.
+    pub stream: Option<Arc<str>>,
     /// Where a service decides about each subscription that reaches a subject of the pattern. `None`: roles decide alone.
     pub authorize: Option<Subject>,
 }
@@ -176,6 +179,7 @@ impl Class {
             lane: LaneBy::Hash,
             key_scope: KeyScope::Subject,
             max_listeners: 0,
+            stream: None,
             authorize: None,
         }
     }
@@ -241,6 +245,25 @@ impl Class {
             FeedBy::Pattern | FeedBy::Always if channel.is_literal() => &self.pattern,
             FeedBy::Pattern | FeedBy::Always | FeedBy::Subject => channel,
         }
+    }
+}
+
+/// Where a stream sends each message that it stores, in front of the subject (`RePublish`).
+const LIVE: &str = "_live";
+
+impl Class {
+    /// The pattern to subscribe to on NATS for the publications of this pattern: of a stream, the copies that it sends.
+    pub fn nats_pattern<'a>(&self, pattern: &'a Pattern) -> Cow<'a, Pattern> {
+        let copies = || Pattern::parse(&format!("{LIVE}.{}", pattern.as_str())).ok();
+        match self.stream.as_ref().and_then(|_| copies()) {
+            Some(copies) => Cow::Owned(copies),
+            None => Cow::Borrowed(pattern),
+        }
+    }
+
+    /// The subject of the message that a stream has sent a copy of. `None` if this is not the subject of a copy.
+    pub fn subject_of_copy(subject: &str) -> Option<&str> {
+        subject.strip_prefix(LIVE)?.strip_prefix('.')
     }
 }
 

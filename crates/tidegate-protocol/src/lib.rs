@@ -21,6 +21,7 @@ pub mod json;
 pub mod list_element;
 pub mod members;
 pub mod payload;
+pub mod position;
 pub mod publication;
 pub mod scratch;
 pub mod slots;

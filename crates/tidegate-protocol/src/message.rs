@@ -18,6 +18,8 @@ use crate::json::list::JsonList;
 use crate::json::paths::JsonSpans;
 use crate::list_element::ListElement;
 use crate::payload::Payload;
+use crate::position::Position;
+use crate::position::SequenceRange;
 use crate::subject::Pattern;
 
 /// What the dialect needs of a client's message to reply to it.
@@ -342,8 +344,14 @@ pub enum QueryResult {
 pub enum Reply {
     /// The session has an identity, or a newer one.
     Connected(Connected),
-    /// The channel is live. `snapshot` has the last values, encoded as messages of the channel.
-    Subscribed { request_context: Option<RequestContext>, channel: Arc<str>, snapshot: Vec<Frame> },
+    /// The channel is live. `snapshot` has the last values, encoded as messages of the channel. `position` is where the
+    /// channel is in its stream, if it has one.
+    Subscribed {
+        request_context: Option<RequestContext>,
+        channel: Arc<str>,
+        snapshot: Vec<Frame>,
+        position: Option<Position>,
+    },
     /// The client unsubscribed from the channel.
     Unsubscribed { request_context: Option<RequestContext>, channel: Arc<str> },
     /// NATS has accepted the message.
@@ -387,8 +395,9 @@ pub struct Connected {
 pub enum Push {
     /// A ping of the server.
     Ping,
-    /// The session missed publications.
-    Gap { channel: Arc<str>, cause: GapCause, dropped: Option<u64> },
+    /// The session missed publications: `dropped` of them, if that is known. `range` has their sequences, if they were
+    /// stored.
+    Gap { channel: Arc<str>, cause: GapCause, dropped: Option<u64>, range: Option<SequenceRange> },
     /// The channel has had no publications since then.
     Stale { channel: Arc<str>, since: SystemTime },
     /// The server ended the subscription.
@@ -416,11 +425,17 @@ pub enum GapCause {
     Overflow,
     /// A fault of the server while it encoded a publication.
     Internal,
+    /// The stream does not have the messages any more.
+    Discarded,
+    /// The stream cannot be read.
+    StreamUnavailable,
+    /// The stream was replaced.
+    Epoch,
 }
 
 impl GapCause {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Slow,
         Self::Expired,
         Self::Nats,
@@ -428,6 +443,9 @@ impl GapCause {
         Self::TooLarge,
         Self::Overflow,
         Self::Internal,
+        Self::Discarded,
+        Self::StreamUnavailable,
+        Self::Epoch,
     ];
 
     /// The name on the wire.
@@ -440,6 +458,9 @@ impl GapCause {
             Self::TooLarge => "too_large",
             Self::Overflow => "overflow",
             Self::Internal => "internal",
+            Self::Discarded => "discarded",
+            Self::StreamUnavailable => "stream_unavailable",
+            Self::Epoch => "epoch",
         }
     }
 }

@@ -24,14 +24,23 @@ pub struct Publication {
     pub headers: PublicationHeaders,
     /// What it replaces under class `latest`: see `Class::key`.
     pub key: Arc<str>,
-    /// When this node received it.
+    /// When this node received it, or when its stream stored it.
     pub time: SystemTime,
+    /// Its sequence in its stream, at least 1; 0 if no stream stores it.
+    pub seq: u64,
 }
 
 impl Publication {
     /// A publication without headers whose key is its subject.
     pub fn without_headers(subject: Arc<str>, payload: Payload, time: SystemTime) -> Self {
-        Self { key: Arc::clone(&subject), subject, payload, headers: PublicationHeaders::default(), time }
+        Self {
+            key: Arc::clone(&subject),
+            subject,
+            payload,
+            headers: PublicationHeaders::default(),
+            time,
+            seq: 0,
+        }
     }
 
     /// The publications to keep as last values in place of this one, if its class separates the elements of lists and its

@@ -53,6 +53,8 @@ use crate::message::QueryResult;
 use crate::message::Reply;
 use crate::message::Variables;
 use crate::payload::Payload;
+use crate::position::Position;
+use crate::position::SequenceRange;
 use crate::publication::Delivery;
 use crate::session::denied::Denied;
 use crate::session::heartbeat::Heartbeat;
@@ -85,8 +87,14 @@ pub enum Input {
     Narrowed(Arc<Identity>),
     /// A backend ends the subscriptions to channels that these patterns cover.
     Unsubscribed { patterns: Arc<[Pattern]> },
-    /// An [`Output::Join`] succeeded: the last values, and since when the channel is stale, if it is.
-    Joined { subscription: SubscriptionId, snapshot: Vec<Delivery>, stale: Option<SystemTime> },
+    /// An [`Output::Join`] succeeded: the last values, since when the channel is stale, if it is, and where it is in its
+    /// stream, if it has one.
+    Joined {
+        subscription: SubscriptionId,
+        snapshot: Vec<Delivery>,
+        stale: Option<SystemTime>,
+        position: Option<Position>,
+    },
     /// A lane has read this many last values because of an [`Output::Join`] of this session, which may have left the
     /// channel meanwhile.
     SnapshotRead { values: usize },
@@ -96,8 +104,8 @@ pub enum Input {
     JoinFailed { subscription: SubscriptionId, error: ClientError },
     /// A publication for a subscription in the state [`State::Held`].
     Publication { subscription: SubscriptionId, delivery: Rc<Delivery> },
-    /// Publications are missing here.
-    Lost { subscription: SubscriptionId, cause: GapCause, dropped: Option<u64> },
+    /// Publications are missing here: see [`Push::Gap`].
+    Lost { subscription: SubscriptionId, cause: GapCause, dropped: Option<u64>, range: Option<SequenceRange> },
     /// The channel has had no publications since then.
     Stale { subscription: SubscriptionId, since: SystemTime },
     /// The result of an [`Output::Publish`].
@@ -292,15 +300,18 @@ impl Session {
             Input::Authenticated(result) => self.authenticated(result),
             Input::Narrowed(identity) => self.narrowed(identity),
             Input::Unsubscribed { patterns } => self.end_covered(&patterns),
-            Input::Joined { subscription, snapshot, stale } => self.joined(subscription, snapshot, stale),
+            Input::Joined { subscription, snapshot, stale, position } => {
+                self.joined(subscription, snapshot, stale, position);
+            }
             Input::SnapshotRead { values } => self.charge_values(values),
             Input::JoinFailed { subscription, error } => self.join_failed(subscription, error, None),
             Input::JoinDenied { subscription, error, denied } => {
                 self.join_failed(subscription, error, Some(denied));
             }
             Input::Publication { subscription, delivery } => self.publication(subscription, delivery),
-            Input::Lost { subscription, cause, dropped } => {
-                self.push_to_subscription(subscription, |channel| Push::Gap { channel, cause, dropped });
+            Input::Lost { subscription, cause, dropped, range } => {
+                let gap = |channel| Push::Gap { channel, cause, dropped, range };
+                self.push_to_subscription(subscription, gap);
             }
             Input::Stale { subscription, since } => {
                 self.push_to_subscription(subscription, |channel| Push::Stale { channel, since });

@@ -332,7 +332,7 @@ fn assert_json(frame: Option<Frame>) {
 
 fn publication(subject: Arc<str>, payload: Payload) -> Publication {
     let headers = [("Name", "\"\\\u{2028}")].into_iter().collect();
-    Publication { key: Arc::clone(&subject), subject, payload, headers, time: SystemTime::UNIX_EPOCH }
+    Publication { key: Arc::clone(&subject), subject, payload, headers, time: SystemTime::UNIX_EPOCH, seq: 0 }
 }
 
 /// The path with this value for each parameter.

@@ -148,7 +148,7 @@ pub(crate) fn channel_push(
     let mut outcome = OutcomeScope::default();
     let code;
     let json_template = match push {
-        Push::Gap { channel, cause, dropped } => {
+        Push::Gap { channel, cause, dropped, range: _ } => {
             outcome = OutcomeScope {
                 channel: Some(channel),
                 cause: Some(cause.name()),

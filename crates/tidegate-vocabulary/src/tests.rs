@@ -215,7 +215,8 @@ impl Shipped {
             let spread = serde_json::from_slice(&input.payload).unwrap_or_default();
             let headers = [("Name", &input.text)].into_iter().collect();
             let time = std::time::SystemTime::UNIX_EPOCH;
-            let publication = Publication { key: Arc::clone(&subject), subject, payload, headers, time };
+            let publication =
+                Publication { key: Arc::clone(&subject), subject, payload, headers, time, seq: 0 };
             let template = &rule["send"];
             match self.vocabulary.render(route, &publication, &mut Scratch::default()) {
                 Rendered::Frame(frame) => {
@@ -249,7 +250,7 @@ impl Shipped {
         let error = ClientError::new(ErrorCode::Forbidden, input.text.as_str());
         let (since, dropped) = (std::time::SystemTime::UNIX_EPOCH, Some(7));
         let pushes = [
-            ("gap", Push::Gap { channel: Arc::clone(&channel), cause: GapCause::Slow, dropped }),
+            ("gap", Push::Gap { channel: Arc::clone(&channel), cause: GapCause::Slow, dropped, range: None }),
             ("stale", Push::Stale { channel: Arc::clone(&channel), since }),
             ("unsubscribed", Push::Unsubscribed { channel, error }),
         ];
@@ -435,7 +436,7 @@ fn foreign_input() -> impl Strategy<Value = ForeignInput> {
 #[test]
 fn a_gap_without_a_subscription_has_null_for_what_is_kept() {
     let graphql = SHIPPED.iter().find(|shipped| &*shipped.vocabulary.name == "graphql-ws").unwrap();
-    let gap = Push::Gap { channel: "prices.x".into(), cause: GapCause::Slow, dropped: None };
+    let gap = Push::Gap { channel: "prices.x".into(), cause: GapCause::Slow, dropped: None, range: None };
     let frame = graphql.bindings[0].channel_push(&gap, None).unwrap();
     let message: Json = serde_json::from_slice(frame.message()).unwrap();
     assert_eq!(message["id"], Json::Null);

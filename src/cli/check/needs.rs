@@ -70,6 +70,14 @@ pub(super) fn of_nats(config: &Config) -> Needs {
         };
         add(&mut needs.subscribe, class.pattern.clone(), who);
     }
+    for class in &config.classes {
+        let Some(stream) = &class.stream else { continue };
+        let who = "class with stream";
+        add(&mut needs.subscribe, class.nats_pattern(&class.pattern).into_owned(), who);
+        let requests = ["STREAM.INFO", "DIRECT.GET", "STREAM.MSG.GET"];
+        let requests = requests.map(|request| Pattern::parse(&format!("$JS.API.{request}.{stream}")));
+        requests.into_iter().flatten().for_each(|request| add(&mut needs.publish, request, who));
+    }
     let service = config.auth.service.as_ref().map(|service| (&service.subject, "auth.service"));
     let decide =
         config.classes.iter().filter_map(|class| Some((class.authorize.as_ref()?, "class with authorize")));

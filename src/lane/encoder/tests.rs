@@ -32,6 +32,7 @@ fn publication(payload: Vec<u8>) -> Publication {
         headers: PublicationHeaders::default(),
         key: "orders.1".into(),
         time: SystemTime::UNIX_EPOCH,
+        seq: 0,
     }
 }
 

@@ -160,12 +160,12 @@ fn a_gap_with_a_count_does_not_replace_one_without() {
     outgoing_of(|outgoing| feed.opened(&Renderers::default(), start, outgoing));
     feed.join(of_shard(0), format(0), &Renderers::default(), start);
     assert_eq!(
-        answer(|outgoing| feed.gap(GapCause::Overflow, Some(3), outgoing)),
+        answer(|outgoing| feed.gap(GapCause::Overflow, Some(3), None, outgoing)),
         [to_shard(0, "lost overflow Some(3)")]
     );
     assert_eq!(answer(|outgoing| feed.link_lost(outgoing)), [to_shard(0, "lost nats None")]);
     assert_eq!(
-        answer(|outgoing| feed.gap(GapCause::Overflow, Some(2), outgoing)),
+        answer(|outgoing| feed.gap(GapCause::Overflow, Some(2), None, outgoing)),
         [to_shard(0, "lost overflow Some(2)")]
     );
     assert_eq!(answer(|outgoing| feed.link_lost(outgoing)), [], "the gap before it stands for this one too");
@@ -499,7 +499,7 @@ proptest! {
                 }
                 Event::Opened => outgoing_of(|outgoing| feed.opened(&Renderers::default(), start, outgoing)),
                 Event::LinkLost => outgoing_of(|outgoing| feed.link_lost(outgoing)),
-                Event::Dropped(count) => outgoing_of(|outgoing| feed.gap(GapCause::Overflow, Some(*count), outgoing)),
+                Event::Dropped(count) => outgoing_of(|outgoing| feed.gap(GapCause::Overflow, Some(*count), None, outgoing)),
                 Event::Refuse => outgoing_of(|outgoing| feed.refuse(&error(), start, outgoing)),
                 Event::Publish => outgoing_of(|outgoing| feed.publish(&Message::plain("chat.a", b"1"), at(start, 1), &mut encoder(), outgoing).unwrap()),
             };

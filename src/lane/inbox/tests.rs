@@ -34,11 +34,17 @@ fn publication(on: &str, number: usize) -> Item {
 }
 
 fn joined(on: &str) -> Item {
-    Item::Joined { pattern: pattern(on), format: format(), snapshot: Snapshot::default(), stale: None }
+    Item::Joined {
+        pattern: pattern(on),
+        format: format(),
+        snapshot: Snapshot::default(),
+        stale: None,
+        position: None,
+    }
 }
 
 fn lost(on: &str) -> Item {
-    Item::Gap { pattern: pattern(on), cause: GapCause::Nats, dropped: None }
+    Item::Gap { pattern: pattern(on), cause: GapCause::Nats, dropped: None, range: None }
 }
 
 fn describe(item: &Item) -> String {
@@ -49,7 +55,7 @@ fn describe(item: &Item) -> String {
         }
         Item::Joined { pattern, .. } => format!("{} joined", pattern.as_str()),
         Item::JoinFailed { pattern, .. } => format!("{} unjoined", pattern.as_str()),
-        Item::Gap { pattern, cause, dropped } => {
+        Item::Gap { pattern, cause, dropped, .. } => {
             format!("{} lost {} {dropped:?}", pattern.as_str(), cause.name())
         }
         Item::Elements { pattern, .. } => format!("{} elements", pattern.as_str()),

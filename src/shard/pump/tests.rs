@@ -109,7 +109,7 @@ fn shard(capacity: usize) -> (Rc<Connections>, mpsc::Receiver<LaneRequest>) {
         answer_budget: Arc::new(AnswerBudget::new(AnswerLimits { node: 65_536, address: 65_536 })),
         agrees_to_compression: false,
         compression: CompressionSettings { min_bytes: 0, level: 1 },
-        lane: LaneSettings { linger: Duration::ZERO, feeds },
+        lane: LaneSettings { linger: Duration::ZERO, feeds, inbox_prefix: "_INBOX".into() },
         http: config.http,
         nats: config.nats,
         audit: None,

@@ -6,6 +6,8 @@ use crate::message::Connected;
 use crate::message::Push;
 use crate::message::Reply;
 use crate::message::RequestContext;
+use crate::position::Position;
+use crate::position::SequenceRange;
 use crate::publication::Publication;
 use crate::scratch::Scratch;
 use crate::slots::Slots;
@@ -29,6 +31,9 @@ pub fn publication(scratch: &mut Scratch, channel: &str, publication: &Publicati
             message.text("subject", &publication.subject);
         }
         message.payload(&publication.payload);
+        if publication.seq > 0 {
+            message.number("seq", publication.seq);
+        }
         message.timestamp("time", &time);
         if !publication.headers.is_empty() {
             message.object("headers", |headers| put_headers(headers, &publication.headers));
@@ -55,9 +60,13 @@ pub fn reply(reply: &Reply) -> Option<Frame> {
     let mut has_message = true;
     let frame = object(|message| match reply {
         Reply::Connected(connected) => put_connected(message, connected),
-        Reply::Subscribed { request_context, channel, snapshot } => {
+        Reply::Subscribed { request_context, channel, snapshot, position } => {
             begin(message, "subscribed", request_context.as_ref());
             message.text("channel", channel);
+            if let Some(Position { epoch, seq }) = position {
+                message.text("epoch", &epoch.0);
+                message.number("seq", *seq);
+            }
             message.array("snapshot", snapshot.iter().map(Frame::message));
         }
         Reply::Unsubscribed { request_context, channel } => {
@@ -99,12 +108,16 @@ pub fn reply(reply: &Reply) -> Option<Frame> {
 pub fn push(push: &Push) -> Frame {
     object(|message| match push {
         Push::Ping => message.text("type", "ping"),
-        Push::Gap { channel, cause, dropped } => {
+        Push::Gap { channel, cause, dropped, range } => {
             message.text("type", "gap");
             message.text("channel", channel);
             message.text("cause", cause.name());
             if let Some(dropped) = dropped {
                 message.number("dropped", *dropped);
+            }
+            if let Some(SequenceRange { from, to }) = range {
+                message.number("from", *from);
+                message.number("to", *to);
             }
         }
         Push::Stale { channel, since } => {
@@ -194,6 +207,9 @@ mod tests {
                 format!(r#""data_base64":{}"#, text(&String::from_utf8_lossy(&base64)))
             }
         });
+        if publication.seq > 0 {
+            members.push(format!(r#""seq":{}"#, publication.seq));
+        }
         members.push(format!(r#""time":"{}""#, humantime::format_rfc3339_millis(publication.time)));
         let mut names: Vec<_> = publication.headers.iter().map(|(name, _)| name).collect();
         let mut seen = std::collections::HashSet::new();
@@ -225,6 +241,7 @@ mod tests {
             ],
             headers in vec(("[a-c\"]{1,2}", ".{0,20}"), 0..6),
             millis in 0..253_402_300_800_000_u64,
+            seq in select(&[0, 1, u64::MAX][..]),
         ) -> Publication {
             Publication {
                 subject: subject.into(),
@@ -232,6 +249,7 @@ mod tests {
                 headers: headers.into_iter().collect(),
                 key: subject.into(),
                 time: SystemTime::UNIX_EPOCH + Duration::from_millis(millis),
+                seq,
             }
         }
     }

@@ -12,6 +12,7 @@ use crate::message::JoinReply;
 use crate::message::Push;
 use crate::message::Reply;
 use crate::message::RequestContext;
+use crate::position::Position;
 use crate::publication::Delivery;
 use crate::session::Output;
 use crate::session::Session;
@@ -80,7 +81,13 @@ impl Session {
         }
     }
 
-    pub(super) fn joined(&mut self, id: SubscriptionId, snapshot: Vec<Delivery>, stale: Option<SystemTime>) {
+    pub(super) fn joined(
+        &mut self,
+        id: SubscriptionId,
+        snapshot: Vec<Delivery>,
+        stale: Option<SystemTime>,
+        position: Option<Position>,
+    ) {
         let change = self.subscriptions.get(id).and_then(Subscription::part_of);
         let Some(Join { request_context, also_waiting, replaces, .. }) = self.subscriptions.complete_join(id)
         else {
@@ -100,7 +107,12 @@ impl Session {
             if let State::Joining(join) = gone.state {
                 let (request_context, channel) = (join.request_context, Arc::clone(gone.pattern.text()));
                 self.reply(
-                    &Reply::Subscribed { request_context, channel, snapshot: shown.clone() },
+                    &Reply::Subscribed {
+                        request_context,
+                        channel,
+                        snapshot: shown.clone(),
+                        position: position.clone(),
+                    },
                     Priority::High,
                 );
             }
@@ -116,7 +128,12 @@ impl Session {
             .is_none_or(|request_context| self.end_join(request_context, JoinOutcome::Joined))
         {
             self.reply(
-                &Reply::Subscribed { request_context, channel: Arc::clone(&channel), snapshot: shown },
+                &Reply::Subscribed {
+                    request_context,
+                    channel: Arc::clone(&channel),
+                    snapshot: shown,
+                    position,
+                },
                 priority,
             );
         }

@@ -173,6 +173,7 @@ fn the_tokens_of_a_subject_are_shown_from_any_place_to_the_end() {
         payload: Payload::classify(Bytes::new()),
         headers: PublicationHeaders::default(),
         time: std::time::SystemTime::UNIX_EPOCH,
+        seq: 0,
     };
     let Rendered::Frame(frame) =
         vocabulary.render(Route::Deliver(DeliverIndex(0)), &publication, &mut Scratch::default())

@@ -126,7 +126,7 @@ impl<'t> LineWords<'t> {
 
     fn cause(&mut self) -> Result<GapCause, LineError> {
         let name = self.next();
-        let cause = CAUSES.into_iter().find(|cause| cause.name() == name);
+        let cause = GapCause::ALL.into_iter().find(|cause| cause.name() == name);
         cause.ok_or_else(|| LineError::GapCause { name: name.to_owned() })
     }
 
@@ -137,16 +137,6 @@ impl<'t> LineWords<'t> {
         disconnect.ok_or_else(|| LineError::CloseCode { text: text.to_owned() })
     }
 }
-
-const CAUSES: [GapCause; 7] = [
-    GapCause::Slow,
-    GapCause::Expired,
-    GapCause::Nats,
-    GapCause::Malformed,
-    GapCause::TooLarge,
-    GapCause::Overflow,
-    GapCause::Internal,
-];
 
 fn needed(time: Option<Duration>) -> Result<Duration, LineError> {
     time.ok_or_else(|| LineError::Duration { text: String::new() })

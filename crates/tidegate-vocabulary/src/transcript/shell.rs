@@ -297,7 +297,8 @@ impl Shell {
 
     /// A publication cannot be rendered for a subscription.
     fn lose(&mut self, id: SubscriptionId) -> Result<(), Fault> {
-        let lost = Input::Lost { subscription: id, cause: GapCause::Malformed, dropped: Some(1) };
+        let lost =
+            Input::Lost { subscription: id, cause: GapCause::Malformed, dropped: Some(1), range: None };
         self.session.handle_input(lost, self.now());
         self.perform_all()
     }
@@ -445,14 +446,14 @@ impl Shell {
                 let subscription = self.on(channel)?;
                 self.there(subscription)?.place = SubscriptionPlace::Held;
                 let stale = stale_for.map(|silent| self.wall() - silent);
-                Input::Joined { subscription, snapshot: self.snapshot(subscription), stale }
+                Input::Joined { subscription, snapshot: self.snapshot(subscription), stale, position: None }
             }
             ShellInput::Unjoined { channel, code } => {
                 Input::JoinFailed { subscription: self.on(channel)?, error: error(*code) }
             }
             ShellInput::Lost { channel, cause, dropped } => {
                 self.elements.note_loss(channel);
-                Input::Lost { subscription: self.on(channel)?, cause: *cause, dropped: *dropped }
+                Input::Lost { subscription: self.on(channel)?, cause: *cause, dropped: *dropped, range: None }
             }
             ShellInput::Stale { channel, stale_for } => {
                 Input::Stale { subscription: self.on(channel)?, since: self.wall() - *stale_for }

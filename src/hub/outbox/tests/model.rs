@@ -310,7 +310,7 @@ fn id(subscription: usize) -> SubscriptionId {
 fn gap(missing: Missing) -> Option<Frame> {
     let Missing { subscription, dropped, cause, .. } = missing;
     let channel = format!("s{}", subscription.0).into();
-    Native.channel_push(&Push::Gap { channel, cause, dropped: Some(dropped) }, None)
+    Native.channel_push(&Push::Gap { channel, cause, dropped: Some(dropped), range: None }, None)
 }
 
 fn frame(message: &Value, padding: usize) -> Frame {

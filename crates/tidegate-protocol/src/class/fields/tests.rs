@@ -77,7 +77,8 @@ fn elements_of_a_list_have_keys_of_their_own() {
         let payload = Payload::classify(Bytes::copy_from_slice(payload.as_bytes()));
         let (key, _) = class.key_and_priority(&subject, &payload, headers);
         let time = std::time::SystemTime::UNIX_EPOCH;
-        let publication = Publication { subject, payload, headers: PublicationHeaders::default(), key, time };
+        let publication =
+            Publication { subject, payload, headers: PublicationHeaders::default(), key, time, seq: 0 };
         let separate = publication.separate(&class);
         separate.map(|values| {
             let text = |value: &Publication| String::from_utf8_lossy(value.payload.bytes()).into_owned();

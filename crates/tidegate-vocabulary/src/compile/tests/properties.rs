@@ -243,6 +243,7 @@ fn render(vocabulary: &Binding, scope: SessionScope<'_>, wanted: &SubscribeReque
                 payload: Payload::classify(payload.into()),
                 headers: PublicationHeaders::default(),
                 time: std::time::SystemTime::UNIX_EPOCH,
+                seq: 0,
             };
             let shown =
                 renderers.publication(format, pattern.as_str(), &publication, &mut Scratch::default());

@@ -35,6 +35,7 @@ fn joined(id: u32) -> Input {
         subscription: SubscriptionId(id),
         snapshot: Vec::new(),
         stale: Some(SystemTime::UNIX_EPOCH),
+        position: None,
     }
 }
 
@@ -43,7 +44,7 @@ fn unjoined(id: u32) -> Input {
 }
 
 fn lost(id: u32) -> Input {
-    Input::Lost { subscription: SubscriptionId(id), cause: GapCause::Nats, dropped: None }
+    Input::Lost { subscription: SubscriptionId(id), cause: GapCause::Nats, dropped: None, range: None }
 }
 
 fn stale(id: u32) -> Input {

@@ -203,7 +203,7 @@ impl Observer {
                 if let Some((_, place @ Place::Joining)) = self.subscriptions.get_mut(&id) {
                     *place = Place::Held;
                 }
-                Input::Joined { subscription: id, snapshot: vec![delivery()], stale: None }
+                Input::Joined { subscription: id, snapshot: vec![delivery()], stale: None, position: None }
             }
             Event::Unjoined(number) => {
                 Input::JoinFailed { subscription: SubscriptionId(*number), error: error() }
@@ -213,7 +213,7 @@ impl Observer {
             }
             Event::Lost(number) => {
                 let cause = GapCause::Nats;
-                Input::Lost { subscription: SubscriptionId(*number), cause, dropped: Some(1) }
+                Input::Lost { subscription: SubscriptionId(*number), cause, dropped: Some(1), range: None }
             }
             Event::Stale(number) => {
                 Input::Stale { subscription: SubscriptionId(*number), since: SystemTime::UNIX_EPOCH }

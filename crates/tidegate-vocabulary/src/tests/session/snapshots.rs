@@ -102,7 +102,7 @@ fn joining(dialect: Arc<dyn Dialect>, join: &str, is_held: bool) -> (Session, No
 fn join(session: &mut Session, keys: &[&str], now: Now) -> Vec<String> {
     let snapshot = keys.iter().map(|key| delivery(key)).collect();
     let stale = Some(SystemTime::UNIX_EPOCH);
-    session.handle_input(Input::Joined { subscription: ID, snapshot, stale }, now);
+    session.handle_input(Input::Joined { subscription: ID, snapshot, stale, position: None }, now);
     outputs(session)
 }
 

@@ -38,6 +38,6 @@ impl Shell {
         let payload = Payload::classify(published.payload.clone());
         let (key, priority) = class.key_and_priority(&subject, &payload, given);
         let headers = published.headers.iter().filter_map(shown).collect();
-        (Publication { subject, payload, headers, key, time: self.wall() }, priority)
+        (Publication { subject, payload, headers, key, time: self.wall(), seq: 0 }, priority)
     }
 }

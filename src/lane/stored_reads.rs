@@ -1,0 +1,375 @@
+//! The stored feeds of a lane: starts the reads that they ask for, passes on the answers, and finds out when a stream was
+//! replaced.
+
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+use std::time::SystemTime;
+
+use tidegate_protocol::position::Epoch;
+use tracing::error;
+
+use crate::lane::Lane;
+use crate::lane::feed::Feed;
+use crate::lane::feed::from_stream::Handling;
+use crate::lane::feeds::FeedId;
+use crate::lane::source_stream::Ask;
+use crate::lane::source_stream::StoredContent;
+use crate::lane::stored::Read;
+use crate::lane::stored::ReadFrom;
+use crate::lane::stored::Replicas;
+use crate::lane::stored::StreamAnswer;
+use crate::lane::stored::StreamQuery;
+use crate::lane::stored::StreamState;
+use crate::lane::stored::messages::StoredMessage;
+use crate::lane::stream_client::Later;
+use crate::lane::stream_client::ReadContext;
+use crate::lane::stream_reads::Outcome;
+use crate::nats::direct_get::AnswerEnd;
+use crate::nats::direct_get::ReadMessage;
+use crate::nats::direct_get::StreamFacts;
+use crate::nats::direct_get::StreamRequest;
+use crate::nats::link::Link;
+use crate::nats::message::Message;
+use crate::telemetry::limit::LogLimit;
+
+/// How often a lane asks whether a stream is still the same one.
+const CHECK_EVERY: Duration = Duration::from_secs(10);
+/// The shortest time between two such questions.
+const CHECK_AT_MOST_EVERY: Duration = Duration::from_secs(1);
+/// After this a replica that lagged behind is expected to have caught up.
+const RECHECK_AFTER: Duration = Duration::from_millis(250);
+/// The most messages that are read from a leader, one after the other.
+const MAX_OF_LEADER: usize = 50;
+
+static UNREADABLE: LogLimit = LogLimit::every(30, 1);
+static NOT_REPUBLISHED: LogLimit = LogLimit::every(300, 1);
+
+impl Lane {
+    /// The connection is lost, and with it all reads.
+    pub(super) fn lose_streams(&mut self) {
+        let streams = &mut self.streams;
+        streams.reads.clear();
+        streams.newest_reads.clear();
+        streams.later.clear();
+        streams.streams.clear();
+    }
+
+    /// Whether [`Lane::advance_streams`] may have something to do as time passes.
+    pub(super) fn streams_need_sweep(&self) -> bool {
+        self.streams.reads.is_waiting()
+            || !self.streams.later.is_empty()
+            || self.feeds.streams().next().is_some()
+    }
+
+    /// Handles a message of the inbox.
+    pub(super) fn on_answer(&mut self, message: &Message, link: &mut Link, now: (Instant, SystemTime)) {
+        if let Some((context, outcome)) = self.streams.reads.on_message(message) {
+            self.on_outcome(context, outcome, link, now);
+        }
+    }
+
+    /// Starts what the feeds ask for, after an event.
+    pub(super) fn serve_streams(&mut self, link: &mut Link, now: (Instant, SystemTime)) {
+        loop {
+            let (opened, asks) = (self.feeds.take_opened(), self.feeds.take_asks());
+            if opened.is_empty() && asks.is_empty() {
+                return;
+            }
+            opened.into_iter().for_each(|feed| self.open_stored(feed, link, now));
+            for (feed, ask) in asks {
+                match ask {
+                    Ask::Read(read) => {
+                        self.streams.started += 1;
+                        let (number, at) = (self.streams.started, now.0 + read.after);
+                        self.streams.newest_reads.insert(feed, number);
+                        if read.after.is_zero() {
+                            self.read((feed, number), read, link, now);
+                        } else {
+                            self.streams.later.push((at, feed, Later::Read(read, number)));
+                        }
+                    }
+                    Ask::RecheckSoon => {
+                        self.streams.later.push((now.0 + RECHECK_AFTER, feed, Later::Recheck));
+                    }
+                    Ask::CheckStream => {
+                        if let Some(stream) = self.feeds.stream_of(feed).cloned() {
+                            self.check_stream(&stream.name, link, now, CHECK_AT_MOST_EVERY);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Handles what is due by time.
+    pub(super) fn advance_streams(&mut self, link: &mut Link, now: (Instant, SystemTime)) {
+        for context in self.streams.reads.take_late(now.0) {
+            self.on_outcome(context, Outcome::Unavailable, link, now);
+        }
+        let later = std::mem::take(&mut self.streams.later);
+        for (at, feed, what) in later {
+            match what {
+                _ if at > now.0 => self.streams.later.push((at, feed, what)),
+                Later::Read(read, number) => {
+                    if self.streams.newest_reads.get(&feed) == Some(&number) {
+                        self.read((feed, number), read, link, now);
+                    }
+                }
+                Later::Recheck => {
+                    self.handle(feed, now, |feed, handling| feed.recheck(handling));
+                }
+            }
+        }
+        let names: Vec<Arc<str>> = self.feeds.streams().map(|stream| Arc::clone(&stream.name)).collect();
+        for name in names {
+            self.check_stream(&name, link, now, CHECK_EVERY);
+        }
+        self.serve_streams(link, now);
+    }
+
+    /// A feed's subscription is open: the feed begins when the state of its stream is known.
+    fn open_stored(&mut self, feed: FeedId, link: &mut Link, now: (Instant, SystemTime)) {
+        let Some(stream) = self.feeds.stream_of(feed).cloned() else { return };
+        let status = self.streams.streams.entry(Arc::clone(&stream.name)).or_default();
+        if status.is_known {
+            let replicas = status.replicas.unwrap_or(Replicas::One);
+            return self.handle(feed, now, |feed, handling| feed.stream_opened(replicas, handling));
+        }
+        status.opening.push(feed);
+        self.check_stream(&stream.name, link, now, Duration::ZERO);
+    }
+
+    /// Asks for the state of a stream, unless that was done not longer ago than `interval`.
+    fn check_stream(
+        &mut self,
+        name: &Arc<str>,
+        link: &mut Link,
+        now: (Instant, SystemTime),
+        interval: Duration,
+    ) {
+        let status = self.streams.streams.entry(Arc::clone(name)).or_default();
+        let is_early = |asked: Instant| now.0.saturating_duration_since(asked) < interval;
+        if status.is_asking || !link.is_up() || status.asked.is_some_and(is_early) {
+            return;
+        }
+        (status.is_asking, status.asked) = (true, Some(now.0));
+        let seen = self.feeds.streams().find(|stream| stream.name == *name).map(|stream| stream.seen.get());
+        status.seen = seen.unwrap_or(0);
+        let context = ReadContext::Stream(Arc::clone(name));
+        if let Err(context) = self.streams.reads.start(link, &StreamRequest::state(name), context, now.0) {
+            self.on_outcome(context, Outcome::Unavailable, link, now);
+        }
+    }
+
+    /// Starts a read of a feed.
+    fn read(
+        &mut self,
+        (feed, number): (FeedId, u64),
+        read: Read,
+        link: &mut Link,
+        now: (Instant, SystemTime),
+    ) {
+        let Some(stream) = self.feeds.stream_of(feed).cloned() else { return };
+        let Some(pattern) = self.feeds.pattern_of_feed(feed).cloned() else { return };
+        let (name, query) = (&stream.name, read.query);
+        let (request, context) = match query {
+            StreamQuery::State => {
+                let status = self.streams.streams.entry(Arc::clone(name)).or_default();
+                let waiting =
+                    if status.is_asking { &mut status.doubting_later } else { &mut status.doubting };
+                waiting.push((feed, number));
+                return self.check_stream(name, link, now, Duration::ZERO);
+            }
+            StreamQuery::Following { subject, from } if read.source == ReadFrom::Leader => (
+                StreamRequest::next_of_leader(name, &subject, from),
+                ReadContext::Leader { feed, number, subject, found: Vec::new() },
+            ),
+            StreamQuery::Following { ref subject, from } => {
+                (StreamRequest::following(name, subject, from), ReadContext::Feed { feed, number, query })
+            }
+            // A leader does not answer this: the replica is asked once more.
+            StreamQuery::Newest { from } => (
+                StreamRequest::newest(name, pattern.as_str(), from),
+                ReadContext::Feed { feed, number, query },
+            ),
+        };
+        if let Err(context) = self.streams.reads.start(link, &request, context, now.0) {
+            self.on_outcome(context, Outcome::Unavailable, link, now);
+        }
+    }
+
+    fn on_outcome(
+        &mut self,
+        context: ReadContext,
+        outcome: Outcome,
+        link: &mut Link,
+        now: (Instant, SystemTime),
+    ) {
+        match context {
+            ReadContext::Stream(name) => self.on_state(&name, outcome, link, now),
+            ReadContext::Feed { feed, number, query } => {
+                let answer = match (query, outcome) {
+                    (StreamQuery::Newest { .. }, Outcome::Messages { messages, end }) => match end {
+                        AnswerEnd::Complete { up_to, .. } => StreamAnswer::Newest {
+                            messages: messages.into_iter().map(stored).collect(),
+                            up_to,
+                        },
+                        AnswerEnd::NotFound => StreamAnswer::Newest { messages: Vec::new(), up_to: None },
+                        AnswerEnd::Refused => StreamAnswer::Unavailable,
+                    },
+                    (StreamQuery::Following { .. }, Outcome::Messages { messages, end }) => match end {
+                        AnswerEnd::Complete { pending, .. } => StreamAnswer::Following {
+                            messages: messages.into_iter().map(stored).collect(),
+                            pending,
+                        },
+                        AnswerEnd::NotFound => StreamAnswer::Following { messages: Vec::new(), pending: 0 },
+                        AnswerEnd::Refused => StreamAnswer::Unavailable,
+                    },
+                    (StreamQuery::Newest { .. } | StreamQuery::Following { .. } | StreamQuery::State, _) => {
+                        StreamAnswer::Unavailable
+                    }
+                };
+                self.pass_answer(feed, number, answer, now);
+            }
+            ReadContext::Leader { feed, number, subject, mut found } => {
+                let Outcome::Messages { messages, end: AnswerEnd::Complete { .. } | AnswerEnd::NotFound } =
+                    outcome
+                else {
+                    return self.pass_answer(feed, number, StreamAnswer::Unavailable, now);
+                };
+                let next = messages.last().map(|last| last.seq + 1);
+                found.extend(messages);
+                let (Some(next), Some(stream), true) =
+                    (next, self.feeds.stream_of(feed).cloned(), found.len() < MAX_OF_LEADER)
+                else {
+                    let pending = u64::from(next.is_some());
+                    let messages = found.into_iter().map(stored).collect();
+                    return self.pass_answer(
+                        feed,
+                        number,
+                        StreamAnswer::Following { messages, pending },
+                        now,
+                    );
+                };
+                let request = StreamRequest::next_of_leader(&stream.name, &subject, next);
+                let context = ReadContext::Leader { feed, number, subject, found };
+                if let Err(context) = self.streams.reads.start(link, &request, context, now.0) {
+                    self.on_outcome(context, Outcome::Unavailable, link, now);
+                }
+            }
+        }
+    }
+
+    /// The state of a stream, or why it is not known.
+    fn on_state(&mut self, name: &Arc<str>, outcome: Outcome, link: &mut Link, now: (Instant, SystemTime)) {
+        let facts = match outcome {
+            Outcome::State(facts) => Some(facts),
+            Outcome::Refused(reason) => {
+                log_unreadable(name, &reason);
+                None
+            }
+            Outcome::Messages { .. } | Outcome::Unavailable => {
+                log_unreadable(name, "no answer");
+                None
+            }
+        };
+        if let Some(facts) = &facts {
+            self.compare_stream(name, facts, now);
+        }
+        let Some(status) = self.streams.streams.get_mut(name) else { return };
+        status.is_asking = false;
+        status.is_known |= facts.is_some();
+        if let Some(facts) = &facts {
+            status.replicas = Some(if facts.replicas > 1 { Replicas::Many } else { Replicas::One });
+        }
+        let replicas = status.replicas.unwrap_or(Replicas::One);
+        let (opening, doubting) = (std::mem::take(&mut status.opening), std::mem::take(&mut status.doubting));
+        for feed in opening {
+            self.handle(feed, now, |feed, handling| feed.stream_opened(replicas, handling));
+        }
+        let state = facts
+            .map(|facts| StreamState { first_seq: facts.first_seq, max_per_subject: facts.max_per_subject });
+        for (feed, number) in doubting {
+            self.pass_answer(feed, number, state.map_or(StreamAnswer::Unavailable, StreamAnswer::State), now);
+        }
+        let status = self.streams.streams.entry(Arc::clone(name)).or_default();
+        status.doubting.append(&mut status.doubting_later);
+        if !status.doubting.is_empty() {
+            self.check_stream(name, link, now, Duration::ZERO);
+        }
+    }
+
+    /// Finds out whether a stream was replaced, or has gone back to an earlier state.
+    fn compare_stream(&mut self, name: &Arc<str>, facts: &StreamFacts, now: (Instant, SystemTime)) {
+        if facts.republishes_to.as_deref() != Some("_live.>")
+            && let Some(suppressed) = NOT_REPUBLISHED.pass()
+        {
+            error!(
+                lane = self.index.0,
+                stream = &**name,
+                suppressed,
+                "a stream does not republish its messages to _live.>, so clients get none: run `nats stream edit` with \
+                 --republish-source '>' --republish-destination '_live.>'"
+            );
+        }
+        let Some(stream) = self.feeds.streams().find(|stream| stream.name == *name).cloned() else { return };
+        let epoch = epoch(&facts.created);
+        let earlier = stream.epoch.replace(Some(epoch.clone()));
+        let is_other = earlier.is_some_and(|earlier| earlier != epoch);
+        let seen = self.streams.streams.get(name).map_or(0, |status| status.seen);
+        if !is_other && facts.last_seq >= seen {
+            return;
+        }
+        stream.seen.set(0);
+        let feeds = self.feeds.feeds_of_stream(name);
+        for feed in feeds {
+            self.streams.newest_reads.remove(&feed);
+            self.handle(feed, now, |feed, handling| feed.stream_replaced(facts.first_seq, handling));
+        }
+    }
+
+    /// Passes an event to a stored feed, if it has not ended.
+    fn handle(
+        &mut self,
+        feed: FeedId,
+        now: (Instant, SystemTime),
+        event: impl FnOnce(&mut Feed, &mut Handling<'_>),
+    ) {
+        self.feeds.handle(feed, now, &mut self.encoder, &mut self.outgoing, event);
+    }
+
+    fn pass_answer(
+        &mut self,
+        feed: FeedId,
+        number: u64,
+        answer: StreamAnswer<StoredContent>,
+        now: (Instant, SystemTime),
+    ) {
+        if self.streams.newest_reads.get(&feed) == Some(&number) {
+            self.streams.newest_reads.remove(&feed);
+            self.handle(feed, now, |feed, handling| feed.answered(answer, handling));
+        }
+    }
+}
+
+fn stored(read: ReadMessage) -> StoredMessage<StoredContent> {
+    let ReadMessage { subject, seq, time, message } = read;
+    StoredMessage { subject: subject.into(), seq, content: StoredContent { message, time } }
+}
+
+/// The epoch of a stream that was created then: the digits of the time.
+fn epoch(created: &str) -> Epoch {
+    Epoch(created.chars().filter(char::is_ascii_digit).collect::<String>().into())
+}
+
+fn log_unreadable(name: &str, reason: &str) {
+    if let Some(suppressed) = UNREADABLE.pass() {
+        error!(
+            stream = name,
+            reason,
+            suppressed,
+            "a stream cannot be read: check that it exists, and that this node's nats user may read it"
+        );
+    }
+}

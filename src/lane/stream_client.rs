@@ -1,0 +1,78 @@
+//! `StreamClient`: what a lane remembers of its streams, and of the reads that are going on.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::lane::feeds::FeedId;
+use crate::lane::stored::Read;
+use crate::lane::stored::Replicas;
+use crate::lane::stored::StreamQuery;
+use crate::lane::stream_reads::StreamReads;
+use crate::nats::direct_get::ReadMessage;
+
+/// What a lane remembers of its streams and of the reads that are going on.
+pub(super) struct StreamClient {
+    pub(super) reads: StreamReads<ReadContext>,
+    /// The newest read of each feed: answers to earlier ones are not passed on.
+    pub(super) newest_reads: HashMap<FeedId, u64>,
+    pub(super) started: u64,
+    /// Reads and comparisons that begin later.
+    pub(super) later: Vec<(Instant, FeedId, Later)>,
+    pub(super) streams: HashMap<Arc<str>, StreamStatus>,
+}
+
+/// What a lane knows of a stream.
+#[derive(Default)]
+pub(super) struct StreamStatus {
+    /// Whether its state has been read since the connection was made.
+    pub(super) is_known: bool,
+    pub(super) replicas: Option<Replicas>,
+    /// When its state was last asked for; `None` on a new connection.
+    pub(super) asked: Option<Instant>,
+    pub(super) is_asking: bool,
+    /// The feeds that wait for its state, to be read.
+    pub(super) opening: Vec<FeedId>,
+    /// The feeds whose [`StreamQuery::State`] waits for its state, with the number of their reads.
+    pub(super) doubting: Vec<(FeedId, u64)>,
+    /// Those that began to wait after it had been asked for: they need a later one.
+    pub(super) doubting_later: Vec<(FeedId, u64)>,
+    /// The highest sequence that had arrived when its state was asked for.
+    pub(super) seen: u64,
+}
+
+pub(super) enum Later {
+    /// A read, with its number.
+    Read(Read, u64),
+    Recheck,
+}
+
+/// What an answer is for.
+pub(super) enum ReadContext {
+    Stream(Arc<str>),
+    Feed {
+        feed: FeedId,
+        number: u64,
+        query: StreamQuery,
+    },
+    /// Messages that are read from the leader of a stream, one after the other.
+    Leader {
+        feed: FeedId,
+        number: u64,
+        subject: Arc<str>,
+        found: Vec<ReadMessage>,
+    },
+}
+
+impl StreamClient {
+    /// `inbox_prefix` is what the subjects of all replies to this node begin with.
+    pub(super) fn new(inbox_prefix: &str) -> Self {
+        Self {
+            reads: StreamReads::new(inbox_prefix),
+            newest_reads: HashMap::new(),
+            started: 0,
+            later: Vec::new(),
+            streams: HashMap::new(),
+        }
+    }
+}
