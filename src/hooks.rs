@@ -34,8 +34,6 @@ pub(crate) use planted;
 pub enum Bug {
     /// The gap of an inbox that is full counts only its first publication.
     OverflowCountsTooFew,
-    /// A shard gets the answer to a join before earlier publications of the same batch.
-    JoinedOvertakes,
     /// The gap of a full outbox counts only its first publication.
     DropIsSilent,
     /// A feed keeps its last values when its link is lost.

@@ -100,7 +100,7 @@ async fn publish(
 ) -> Result<Response, Problem> {
     let mut held = gate.node.answer_budget.begin(accepted.address).map_err(no_room)?;
     let trace = call.connection.trace.clone();
-    let messages = PublishMessages { record: accepted.record, messages, trace };
+    let messages = Box::new(PublishMessages { record: accepted.record, messages, trace });
     let results = call.connection.shard.run(|answer| ShardJob::Publish { call: messages, answer }).await;
     let body = body(results.ok_or_else(Problem::overloaded)?)?.to_string();
     held.set(body.len());

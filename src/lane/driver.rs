@@ -84,8 +84,7 @@ impl LaneDriver {
         let mut requested = Vec::new();
         let mut read = Vec::new();
         let mut incoming = Vec::new();
-        let kept = std::mem::take(&mut self.kept);
-        self.lane.keep(&kept, self.subscriptions.link(), (Instant::now(), SystemTime::now()));
+        self.keep_values();
         loop {
             let (mut is_stopped, mut is_sweep_due) = (false, false);
             {
@@ -131,7 +130,7 @@ impl LaneDriver {
             for incoming in incoming.drain(..) {
                 self.lane.on_incoming(incoming, self.subscriptions.link(), now);
             }
-            self.lane.take_opened().for_each(|pattern| nats.warn_if_partly_denied(&pattern));
+            self.warn_of_denials();
             self.report_links();
             self.lane.flush_shard_queues(now.0, self.subscriptions.may_have_more());
             let is_sweep_needed = !is_sweep_armed && self.lane.needs_sweep();
@@ -148,6 +147,19 @@ impl LaneDriver {
             }
         }
         nats.close().await;
+    }
+
+    /// Starts to keep the last values of classes.
+    fn keep_values(&mut self) {
+        let kept = std::mem::take(&mut self.kept);
+        self.lane.keep(&kept, self.subscriptions.link(), (Instant::now(), SystemTime::now()));
+    }
+
+    /// Warns of wildcards that NATS has confirmed, and of which it denies a part.
+    fn warn_of_denials(&mut self) {
+        for pattern in self.lane.take_opened() {
+            self.nats.warn_if_partly_denied(&pattern);
+        }
     }
 
     /// Reports whether both connections are up: the one for feeds, and the one for requests.

@@ -116,9 +116,6 @@ pub struct Batch {
 impl Batch {
     pub fn push(&mut self, item: Item) {
         self.bytes += item.bytes();
-        if planted!(JoinedOvertakes) && matches!(item, Item::Joined { .. }) {
-            return self.items.insert(0, item);
-        }
         self.items.push(item);
     }
 

@@ -40,7 +40,7 @@ pub enum ShardJob {
     /// Run a session for one message, and return what it sends.
     Message { message: Box<OneMessage>, answer: oneshot::Sender<CallAnswer> },
     /// Publish the messages of an HTTP call, in their order, and return the result of each.
-    Publish { call: PublishMessages, answer: oneshot::Sender<Vec<PublishResult>> },
+    Publish { call: Box<PublishMessages>, answer: oneshot::Sender<Vec<PublishResult>> },
     /// Return the statistics of all versions of a vocabulary on this shard, in pieces.
     Statistics {
         versions: Arc<[VocabularyId]>,

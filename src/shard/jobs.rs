@@ -57,7 +57,7 @@ pub(super) async fn run(connections: Rc<Connections>, cluster: Cluster, job: Sha
             }
         }
         ShardJob::Publish { call, mut answer } => {
-            let published = publishing::publish(&connections.context, call);
+            let published = publishing::publish(&connections.context, *call);
             if let Some(results) = for_caller(&mut answer, published).await {
                 let _ = answer.send(results);
             }

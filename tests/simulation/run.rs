@@ -132,7 +132,7 @@ pub(crate) fn carry_out_and_show(
     hooks::plant(None);
     outcome.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
         Err(Violation { kind: "panic", text: text.to_owned() })
     })
 }

@@ -170,7 +170,7 @@ impl<'r> World<'r> {
     fn publish_some(&mut self, subject: u16, (key, priority): (u16, u16), size: u16, count: u16) -> bool {
         let subject = usize::from(subject) % self.subjects.len();
         // Most publications are few and small.
-        let size = if size % 8 == 0 { size % 400 } else { size % 30 };
+        let size = if size.is_multiple_of(8) { size % 400 } else { size % 30 };
         let count = if count % 16 == 15 { 20 } else { 1 + count % 3 };
         for _ in 0..count {
             self.publish(subject, key % (KEYS + 1), priority % 4, size, Bad::No);
@@ -180,7 +180,7 @@ impl<'r> World<'r> {
 
     fn publish_bad(&mut self, subject: u16, kind: u16) -> bool {
         let subject = usize::from(subject) % (self.subjects.len() - 1);
-        let bad = if kind % 2 == 0 { Bad::Key } else { Bad::TooLarge };
+        let bad = if kind.is_multiple_of(2) { Bad::Key } else { Bad::TooLarge };
         self.publish(subject, 0, 0, 0, bad);
         true
     }
@@ -197,7 +197,7 @@ impl<'r> World<'r> {
         if self.clients[at].socket.is_none() {
             return false;
         }
-        if kind % 2 == 0 {
+        if kind.is_multiple_of(2) {
             self.clients[at].send_close();
         } else {
             self.clients[at].hang_up();
@@ -262,7 +262,7 @@ impl<'r> World<'r> {
         let lanes = self.node.lanes.iter();
         let in_flight = lanes.flat_map(|lane| lane.in_flight.iter().chain(&lane.taken));
         let first = in_flight.copied().filter(|number| self.ledger.is_on(channel, *number)).min();
-        first.map_or(self.ledger.end(), |first| first - 1)
+        first.map_or_else(|| self.ledger.end(), |first| first - 1)
     }
 
     pub(crate) fn publish(&mut self, subject: usize, key: u16, priority: u16, size: u16, bad: Bad) -> u32 {
@@ -318,7 +318,7 @@ impl<'r> World<'r> {
             dialect: Arc::new(Native),
             policy: Arc::clone(&self.policy),
             // Some want another format. Nothing is long enough to be compressed.
-            encoding: if at % 2 == 0 { plain } else { Encoding::deflated(15) },
+            encoding: if at.is_multiple_of(2) { plain } else { Encoding::deflated(15) },
             identity: Some(Arc::clone(&self.identity)),
             guard: ConnectionGuard::new(SocketPermit::Owned(permit()), permit(), None, None),
             began: now,

@@ -106,7 +106,6 @@ pub struct OriginalMessage {
     pub variables: Variables,
     /// The variables to set when the message is accepted.
     pub set: Pairs,
-    /// The joins of its channels.
     pub progress: Cell<Progress>,
 }
 
@@ -115,7 +114,6 @@ pub struct OriginalMessage {
 pub struct Progress {
     /// Pending joins.
     joining: u32,
-    /// Whether one of them succeeded.
     is_any_joined: bool,
     is_all_or_nothing: bool,
     /// Whether the message is all or nothing, and one of them was refused.
@@ -148,7 +146,7 @@ pub enum JoinReply {
     Nothing,
 }
 
-/// Errors that one message may cause. More would add nothing, and each may repeat the message.
+/// Errors that one message may cause. Each may repeat the message.
 const MAX_ERRORS: u32 = 64;
 
 impl Progress {
@@ -250,7 +248,7 @@ pub enum JoinMode {
 pub enum Command {
     /// A credential: the first one, or a newer one.
     Auth { request_context: Option<RequestContext>, token: String },
-    /// Subscribe to channels. The native protocol confirms each channel; a vocabulary confirms the whole message once.
+    /// Subscribe to channels. The native protocol confirms each; a vocabulary confirms the whole message once.
     Subscribe { request_context: Option<RequestContext>, wanted: SubscribeRequest },
     /// Unsubscribe from these channels, or from all of the group.
     Unsubscribe {
@@ -344,8 +342,7 @@ pub enum QueryResult {
 pub enum Reply {
     /// The session has an identity, or a newer one.
     Connected(Connected),
-    /// The channel is live. `snapshot` has the last values, encoded as messages of the channel. `position` is where the
-    /// channel is in its stream, if it has one.
+    /// The channel is live, at this position of its stream, if it has one. `snapshot` has encoded messages.
     Subscribed {
         request_context: Option<RequestContext>,
         channel: Arc<str>,
@@ -395,8 +392,7 @@ pub struct Connected {
 pub enum Push {
     /// A ping of the server.
     Ping,
-    /// The session missed publications: `dropped` of them, if that is known. `range` has their sequences, if they were
-    /// stored.
+    /// The session missed publications: `dropped` of them, if known; `range` has their sequences in their stream.
     Gap { channel: Arc<str>, cause: GapCause, dropped: Option<u64>, range: Option<SequenceRange> },
     /// The channel has had no publications since then.
     Stale { channel: Arc<str>, since: SystemTime },
