@@ -168,8 +168,15 @@ impl<A: Clone + Send + Sync + 'static> Decisions<A> {
     where
         F: Future<Output = Result<Answer<A>, Undecided>> + Send + 'static,
     {
-        if let Some(kept) = self.memory().kept(question) {
-            return Ok(kept);
+        // An answer that is there, or on its way, takes no turn.
+        let (kept, asking) = {
+            let memory = self.memory();
+            (memory.kept(question), memory.asking(question))
+        };
+        match (kept, asking) {
+            (Some(kept), _) => return Ok(kept),
+            (None, Some(asking)) => return asking.await,
+            (None, None) => {}
         }
         let in_turn = async {
             let _turn = self.shares.turn(asker).await;
@@ -210,8 +217,7 @@ impl<A: Clone + Send + Sync + 'static> Decisions<A> {
         if let Some(kept) = memory.kept(question) {
             return FoundDecision::Kept(kept);
         }
-        let asking = memory.asking.get(&question.digest);
-        if let Some(asking) = asking.and_then(|(_, asking)| asking.upgrade()) {
+        if let Some(asking) = memory.asking(question) {
             return FoundDecision::Asking(asking);
         }
         let bytes = question.json.len() + OVERHEAD;
@@ -272,6 +278,11 @@ enum FoundDecision<A: Clone> {
 }
 
 impl<A: Clone> Memory<A> {
+    /// The equal question that is being asked.
+    fn asking(&self, question: &ServiceQuestion) -> Option<Shared<Asking<A>>> {
+        self.asking.get(&question.digest)?.1.upgrade()
+    }
+
     /// The answer that is kept.
     fn kept(&self, question: &ServiceQuestion) -> Option<A> {
         let kept = self.kept.get(&question.digest).filter(|kept| Instant::now() < kept.until);

@@ -55,9 +55,9 @@ pub struct StoredContent {
 /// What a feed asks its lane for.
 #[derive(Debug)]
 pub enum Ask {
-    /// Start this read, and pass its answer to [`Feed::answered`].
+    /// Start this read, and pass its answer to the feed.
     Read(Read),
-    /// Call [`Feed::recheck`] soon.
+    /// Let the feed compare itself with the stream soon.
     RecheckSoon,
     /// Ask for the state of the stream.
     CheckStream,

@@ -62,7 +62,6 @@ struct Cost {
 impl LastValuesCall<'_> {
     /// The last values on all nodes, as the vocabulary shows them. A channel without a feed on this node gets one.
     pub(super) async fn answer(self, held: &mut HeldAnswer) -> Result<JsonList, Refusal> {
-        self.check_rate()?;
         self.authorize().await?;
         let (found, cost) = self.read(held).await?;
         let found = self.cluster.last_values(found, self.caller.id()).await.ok_or_else(overloaded)?;
@@ -75,14 +74,16 @@ impl LastValuesCall<'_> {
         Ok(listed(&vocabulary, self.channels, found, all.bytes).await)
     }
 
-    /// Whether the caller may ask for more now: its earlier calls may have been charged meanwhile.
-    fn check_rate(self) -> Result<(), Refusal> {
+    /// Charges the caller for so many calls, unless that exceeds its rate. With 0, it fails only if earlier calls have been
+    /// charged for what they found.
+    fn take(self, calls: u32) -> Result<(), Refusal> {
         let limiter = &self.context.node.call_limiter;
-        limiter.charge(self.caller, 0, Instant::now()).map_err(|wait| too_many_calls(self.caller, wait))
+        limiter.charge(self.caller, calls, Instant::now()).map_err(|wait| too_many_calls(self.caller, wait))
     }
 
-    /// Asks the services that decide about the channels, and charges the caller for the questions first: reading their last values is no way around a decision.
-    async fn authorize(self) -> Result<(), ClientError> {
+    /// Asks the services that decide about the channels, because reading their last values is no way around a decision.
+    /// Charges the caller for the questions first.
+    async fn authorize(self) -> Result<(), Refusal> {
         let settings = self.context.settings();
         let decided = self.channels.iter().filter_map(|channel| {
             let services = services::of_channel(&settings.session.classes, channel);
@@ -90,20 +91,20 @@ impl LastValuesCall<'_> {
         });
         let decided: Vec<_> = decided.collect();
         let questions = decided.iter().map(|(_, services)| services.len()).sum::<usize>();
-        self.charge(u32::try_from(questions / QUESTIONS_PER_CALL).unwrap_or(u32::MAX));
+        self.take(u32::try_from(questions / QUESTIONS_PER_CALL).unwrap_or(u32::MAX))?;
         let decisions = decided.into_iter().map(async |(channel, services)| {
             self.context.node.authorize(self.reader, channel, &services).await
         });
         try_join_all(decisions).await.map(drop).map_err(|refusal| {
             note_denied_call(self.context, self.record, &refusal.denied);
-            refusal.error
+            Refusal::from(refusal.error)
         })
     }
 
     /// The values that this node has. Only a few calls read at a time: what they find is not counted before.
     async fn read(self, held: &mut HeldAnswer) -> Result<(Vec<Values>, Cost), Refusal> {
         let _turn = self.context.value_turns.acquire().await;
-        self.check_rate()?;
+        self.take(0)?;
         let found = values::local(self.context, self.channels, true).await.ok_or_else(overloaded)?;
         let found: Vec<Values> = found.into_iter().collect::<Option<_>>().ok_or_else(unavailable)?;
         let cost = Cost::of(&found);

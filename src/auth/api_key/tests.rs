@@ -88,7 +88,10 @@ fn a_credential_with_two_dots_is_a_token_and_without_api_keys_any_is() {
     assert_refused(identify(&authenticator, "a.b.c"), "malformed", "two dots");
     let token = sign(HEADER, &claims_with(serde_json::json!({})), SECRET.as_bytes());
     assert_eq!(&*identify(&authenticator, &token).unwrap().user, "alice");
-    assert_refused(authenticator.identify(KEY, AcceptedCredentials::Tokens, at(NOW)), "malformed", "a key");
+    let at_socket = authenticator.identify(KEY, AcceptedCredentials::Tokens, at(NOW));
+    assert_refused(at_socket, "api_key_not_accepted", "a key");
+    let unknown = authenticator.identify("unknown", AcceptedCredentials::Tokens, at(NOW));
+    assert_refused(unknown, "malformed", "no key");
     assert_eq!(&*authenticator.identify(&token, AcceptedCredentials::Tokens, at(NOW)).unwrap().user, "alice");
 }
 
