@@ -29,7 +29,7 @@ use crate::auth::shares::Shares;
 /// The most answers that are kept, and the most bytes of them.
 const MAX_KEPT: usize = 16_384;
 const MAX_KEPT_BYTES: usize = 8 * 1024 * 1024;
-/// The most bytes of questions that wait for an answer.
+/// The most bytes of questions that wait for their turn or for an answer.
 const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
 /// The shortest time between two searches for answers that are too old.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -179,7 +179,9 @@ impl<A: Clone + Send + Sync + 'static> Decisions<A> {
             (None, None) => {}
         }
         let in_turn = async {
+            let waiting = self.wait_for_turn(question)?;
             let _turn = self.shares.turn(asker).await;
+            drop(waiting);
             self.ask_once(question, ask).await
         };
         match asker {
@@ -188,6 +190,17 @@ impl<A: Clone + Send + Sync + 'static> Decisions<A> {
                 timeout(self.limit, in_turn).await.unwrap_or(Err(Undecided::Timeout))
             }
         }
+    }
+
+    /// Counts the bytes of a question that waits for its turn, until the guard is dropped.
+    fn wait_for_turn(self: &Arc<Self>, question: &ServiceQuestion) -> Result<TurnWait<A>, Undecided> {
+        let bytes = question.json.len() + OVERHEAD;
+        let mut memory = self.memory();
+        if memory.waiting_bytes + bytes > MAX_WAITING_BYTES {
+            return Err(Undecided::Busy);
+        }
+        memory.waiting_bytes += bytes;
+        Ok(TurnWait { decisions: Arc::clone(self), bytes })
     }
 
     async fn ask_once<F>(
@@ -311,6 +324,18 @@ impl<A: Clone> Memory<A> {
             self.kept_bytes += bytes;
             self.kept_bytes -= earlier.map_or(0, |earlier| earlier.bytes);
         }
+    }
+}
+
+/// The bytes of a question that waits for its turn.
+struct TurnWait<A> {
+    decisions: Arc<Decisions<A>>,
+    bytes: usize,
+}
+
+impl<A> Drop for TurnWait<A> {
+    fn drop(&mut self) {
+        self.decisions.memory().waiting_bytes -= self.bytes;
     }
 }
 

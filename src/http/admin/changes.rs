@@ -113,6 +113,10 @@ async fn revoke(
     let accepted = revoked.nodes.iter().filter_map(|node| node.outcome.as_ref().ok());
     let (nodes, connections): (usize, usize) = (accepted.clone().count(), accepted.sum());
     let (missing_nodes, refused_nodes) = (revoked.missing_nodes, revoked.nodes.len() - nodes);
+    if nodes == 0 && missing_nodes == 0 {
+        // All have refused it.
+        return revoked_answer(&revoked, nodes, connections);
+    }
     let event = AuditEvent {
         operation: Some("revoke"),
         target: Some(&target),

@@ -64,7 +64,9 @@ pub(super) async fn revoke_on_all_nodes(
         outcome: error.map_or_else(|| Ok(connections.unwrap_or_default()), Err),
         kept_in,
     };
-    Ok(Revoked { nodes: answers.into_values().map(node).collect(), missing_nodes: missing.len() })
+    // This node answers like the others, and is not among those that it expects.
+    let missing_nodes = missing.len() + usize::from(!answers.contains_key(&local.id));
+    Ok(Revoked { nodes: answers.into_values().map(node).collect(), missing_nodes })
 }
 
 #[cfg(test)]
