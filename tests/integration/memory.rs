@@ -23,7 +23,7 @@ static ALLOCATOR: PeakAlloc = PeakAlloc;
 ///
 /// If a change needs more, find out what has grown, and make it smaller or rare. If every socket needs it, raise the
 /// budget in the same commit, and say in its message why. If a change needs less, lower it: at most 32 bytes may be left.
-const BUDGET: usize = 2496;
+const BUDGET: usize = 2504;
 /// How much of the budget may be left.
 const LEFT: usize = 32;
 

@@ -57,7 +57,7 @@ const RULES: [(&str, &str); 15] = [
     (r#"do = "publish", data = 1, subject = "c.a", headers = { nats-expected-last-sequence = "{msg.n}" }"#, "headers"),
     (r#"do = "publish", data = 1, subject = "c.a", headers = { Nats-TTL = "1s" }"#, "headers"),
     (r#"do = "publish", data = 1, subject = "c.a", reply = "{msg.reply}""#, "reply"),
-    (r#"do = "request", data = 1, subject = "c.a", headers = { Nats-Msg-Id = "1" }"#, "headers"),
+    (r#"do = "request", data = 1, subject = "c.a", send = {}, headers = { Nats-Rollup = "all" }"#, "headers"),
 ];
 
 /// The same for HTTP calls.
