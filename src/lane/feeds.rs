@@ -361,7 +361,11 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         if let Some(source) = self.sources.get_mut(&key) {
             source.open = false;
         }
-        self.for_each_feed(key, |feed| feed.link_lost(outgoing));
+        self.for_each_feed(key, |feed| {
+            feed.link_lost(outgoing);
+            // It may stay away for long, and nothing else tells clients.
+            feed.interrupted(GapCause::Nats, outgoing);
+        });
     }
 
     /// The connection is lost, and with it all subscriptions until they are open again.

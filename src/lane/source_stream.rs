@@ -14,10 +14,10 @@ use tidegate_protocol::position::Position;
 use tidegate_protocol::subject::Pattern;
 
 use crate::lane::stored::OnHole;
-use crate::lane::stored::Read;
 use crate::lane::stored::StoredFeed;
 use crate::lane::stored::messages::HoldLimits;
 use crate::lane::stored::messages::Subjects;
+use crate::lane::stored::reads::Read;
 use crate::nats::message::Message;
 
 /// The messages of one feed that may wait for a read: their number, and their size in bytes.
@@ -74,6 +74,8 @@ impl FromStream {
     pub fn new(pattern: &Pattern, class: &Class, stream: Rc<SourceStream>) -> Self {
         let subjects = if pattern.is_literal() { Subjects::One } else { Subjects::Many };
         let on_hole = match class.kind {
+            // The newest message of a subject replaces those of other keys only if there are none.
+            Kind::Latest if class.has_keys() => OnHole::Fill,
             Kind::Latest => OnHole::Skip,
             Kind::Buffer => OnHole::Fill,
         };

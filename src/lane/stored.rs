@@ -8,6 +8,7 @@
 
 mod hold;
 pub mod messages;
+pub mod reads;
 mod sequences;
 
 use std::collections::VecDeque;
@@ -19,21 +20,17 @@ use crate::lane::stored::messages::HoldLimits;
 use crate::lane::stored::messages::LiveMessage;
 use crate::lane::stored::messages::StoredMessage;
 use crate::lane::stored::messages::Subjects;
+use crate::lane::stored::reads::Read;
+use crate::lane::stored::reads::ReadFrom;
+use crate::lane::stored::reads::StreamAnswer;
+use crate::lane::stored::reads::StreamQuery;
+use crate::lane::stored::reads::StreamState;
 use crate::lane::stored::sequences::Sequences;
 
 /// The waits before a read is repeated because a replica had not stored everything yet, or no one answered. The last
 /// repetition asks the leader.
 const REPEAT_AFTER: [Duration; 3] =
     [Duration::from_millis(50), Duration::from_millis(100), Duration::from_millis(200)];
-
-/// The state of a stream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StreamState {
-    /// The sequence of the oldest message.
-    pub first_seq: u64,
-    /// The most messages on one subject; 0 for no limit.
-    pub max_per_subject: u64,
-}
 
 /// How many servers have the messages of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,47 +47,6 @@ pub enum OnHole {
     Fill,
     /// Nothing: the newest message makes them obsolete.
     Skip,
-}
-
-/// What to read from the stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StreamQuery {
-    /// The newest message of each subject of the feed, in the order of their sequences: only those from this sequence on.
-    Newest { from: u64 },
-    /// The messages on this subject from this sequence on, in order: as many as fit into one answer.
-    Following { subject: Arc<str>, from: u64 },
-    /// The state of the stream now.
-    State,
-}
-
-/// Who may answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadFrom {
-    /// Any replica. It may lag behind.
-    AnyReplica,
-    Leader,
-}
-
-/// A read that the caller starts. A feed has one at a time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Read {
-    pub query: StreamQuery,
-    pub source: ReadFrom,
-    /// How long to wait first.
-    pub after: Duration,
-}
-
-/// The answer to a [`Read`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StreamAnswer<M> {
-    /// To [`StreamQuery::Newest`]. `up_to` is the newest sequence of the stream then; `None` if nothing matched.
-    Newest { messages: Vec<StoredMessage<M>>, up_to: Option<u64> },
-    /// To [`StreamQuery::Following`]. `pending` messages follow the last one.
-    Following { messages: Vec<StoredMessage<M>>, pending: u64 },
-    /// To [`StreamQuery::State`].
-    State(StreamState),
-    /// No one answered, or the answer cannot be read.
-    Unavailable,
 }
 
 /// Why messages are missing.
@@ -131,7 +87,7 @@ pub enum FeedEvent<M> {
     },
     /// The subscription is open again, and the feed has been compared with the stream.
     Reopened,
-    /// A message came again. Has the stream been replaced?
+    /// A message came again, or one behind a message that is not known. Has the stream been replaced?
     Repeated,
     /// Call [`StoredFeed::recheck`] after a quarter of a second: the replica that answered may have lagged behind.
     RecheckSoon,
@@ -161,6 +117,13 @@ pub struct StoredFeed<M> {
     must_look_again: bool,
     /// Messages were discarded that may not have arrived: to be reported behind those that are still there.
     has_discarded: bool,
+    /// A sequence that the stream has had before the feed is compared with it.
+    newest: u64,
+    /// Whether [`StoredFeed::recheck`] was called while something else was read.
+    wants_recheck: bool,
+    /// Whether the last comparison failed, and whether another would fail too.
+    is_unreadable: bool,
+    is_refused: bool,
 }
 
 #[derive(Debug)]
@@ -176,7 +139,10 @@ enum Phase<M> {
         repeated: usize,
     },
     /// This answer came, and the state of the stream will tell whether messages were discarded before it.
-    Asking(StreamAnswer<M>),
+    Asking {
+        first: StreamAnswer<M>,
+        repeated: usize,
+    },
     Live,
 }
 
@@ -196,19 +162,30 @@ impl<M> StoredFeed<M> {
             is_reopening: false,
             must_look_again: false,
             has_discarded: false,
+            newest: 0,
+            wants_recheck: false,
+            is_unreadable: false,
+            is_refused: false,
         }
     }
 
     /// Everything up to this sequence has been returned, or reported missing. `None` if the feed has not begun, or the
     /// stream could not be read.
     pub fn position(&self) -> Option<u64> {
-        if self.is_ready { self.sequences.position() } else { None }
+        if self.is_ready { self.sequences.position(self.is_live()) } else { None }
+    }
+
+    /// Whether a comparison may find out again where the feed is.
+    pub fn has_lost_track(&self) -> bool {
+        self.is_live() && self.is_ready && self.sequences.has_lost_track() && !self.is_refused
     }
 
     /// The subscription is open: from now on messages arrive. The read that follows must be sent on the same
-    /// connection, after the subscription.
-    pub fn opened(&mut self, replicas: Replicas, events: &mut Vec<FeedEvent<M>>) {
+    /// connection, after the subscription. The stream has had this sequence before; 0 if no one knows.
+    pub fn opened(&mut self, replicas: Replicas, newest: u64, events: &mut Vec<FeedEvent<M>>) {
         self.replicas = replicas;
+        // A replica that answers may not have it yet.
+        self.newest = if replicas == Replicas::One { newest } else { 0 };
         self.must_look_again = replicas == Replicas::Many;
         self.check(events);
     }
@@ -218,7 +195,7 @@ impl<M> StoredFeed<M> {
     pub fn closed(&mut self, seen: u64) {
         if self.is_ready {
             self.is_reopening = true;
-            self.not_seen(seen + 1);
+            self.not_seen(seen.max(self.sequences.compared_up_to()) + 1);
             // What waits for a read has not been returned.
             let behind = self.behind.iter().filter_map(|(subject, _)| Some(self.sequences.of(subject)? + 1));
             let waiting: Vec<u64> = behind.chain(self.hold.first_seq()).collect();
@@ -238,7 +215,7 @@ impl<M> StoredFeed<M> {
     pub fn replaced(&mut self, first_seq: u64, events: &mut Vec<FeedEvent<M>>) {
         self.sequences.restart();
         self.behind.clear();
-        (self.compared, self.seen, self.has_discarded) = (None, None, false);
+        (self.compared, self.seen, self.has_discarded, self.newest) = (None, None, false, 0);
         // No one knows which of these are from the new stream.
         self.hold.clear();
         self.hold.note_dropped(first_seq);
@@ -254,8 +231,10 @@ impl<M> StoredFeed<M> {
 
     /// Compares the feed with the stream: call it when messages may be missing that no later one follows.
     pub fn recheck(&mut self, events: &mut Vec<FeedEvent<M>>) {
-        if matches!(self.phase, Phase::Live) {
+        if self.is_live() {
             self.check(events);
+        } else {
+            self.wants_recheck = true;
         }
     }
 
@@ -268,7 +247,7 @@ impl<M> StoredFeed<M> {
     pub fn live(&mut self, live: LiveMessage<M>, size: usize, events: &mut Vec<FeedEvent<M>>) {
         match self.phase {
             Phase::Live => self.take(live, size, true, events),
-            Phase::Closed | Phase::Checking { .. } | Phase::Filling { .. } | Phase::Asking(_) => {
+            Phase::Closed | Phase::Checking { .. } | Phase::Filling { .. } | Phase::Asking { .. } => {
                 self.hold.push(live, size)
             }
         }
@@ -278,30 +257,34 @@ impl<M> StoredFeed<M> {
     pub fn answered(&mut self, answer: StreamAnswer<M>, events: &mut Vec<FeedEvent<M>>) {
         match (std::mem::replace(&mut self.phase, Phase::Live), answer) {
             (Phase::Checking { .. }, answer @ StreamAnswer::Newest { .. }) if self.seen.is_some() => {
-                self.phase = Phase::Asking(answer);
+                self.phase = Phase::Asking { first: answer, repeated: 0 };
                 self.read(0, events);
             }
             (Phase::Checking { .. }, StreamAnswer::Newest { messages, up_to }) => {
                 self.checked(messages, up_to, events);
             }
+            (Phase::Checking { .. }, StreamAnswer::Refused) => {
+                self.is_refused = true;
+                self.lose_track(events);
+            }
             (phase @ Phase::Filling { .. }, StreamAnswer::Following { messages, pending }) => {
                 if self.may_be_incomplete(&messages) {
-                    self.phase = Phase::Asking(StreamAnswer::Following { messages, pending });
+                    let first = StreamAnswer::Following { messages, pending };
+                    self.phase = Phase::Asking { first, repeated: 0 };
                     self.read(0, events);
                 } else {
                     self.phase = phase;
                     self.filled(messages, pending, events);
                 }
             }
-            (Phase::Asking(first), answer) => {
-                let state = match answer {
-                    StreamAnswer::State(state) => Some(state),
-                    StreamAnswer::Newest { .. }
-                    | StreamAnswer::Following { .. }
-                    | StreamAnswer::Unavailable => None,
-                };
-                self.asked(first, state, events);
+            (Phase::Asking { first, .. }, StreamAnswer::State(state)) => {
+                self.asked(first, Some(state), events);
             }
+            (Phase::Asking { first, repeated }, _) if repeated < REPEAT_AFTER.len() => {
+                self.phase = Phase::Asking { first, repeated: repeated + 1 };
+                self.read(repeated + 1, events);
+            }
+            (Phase::Asking { first, .. }, _) => self.asked(first, None, events),
             (phase @ (Phase::Checking { .. } | Phase::Filling { .. }), _) => {
                 self.phase = phase;
                 self.repeat(MissingCause::Unavailable, events);
@@ -327,24 +310,29 @@ impl<M> StoredFeed<M> {
                     let known = self.sequences.of(subject).unwrap_or(0);
                     let found =
                         messages.iter().filter(|message| message.seq > known).count() as u64 + pending;
-                    let kept_all = |state: StreamState| state.kept_everything_after(known, found);
+                    // Everything up to there was compared with the stream.
+                    let sure = known.max(self.sequences.compared_up_to());
+                    let kept_all = |state: StreamState| state.kept_everything_after(sure, found);
                     let first = first_after(&messages, known).unwrap_or(*newest);
-                    if !state.is_some_and(kept_all) {
-                        let range = Some((Arc::clone(subject), known + 1, (first - 1).min(*newest)));
-                        events.push(FeedEvent::Missing(MissingMessages {
-                            cause: MissingCause::Discarded,
-                            range,
-                        }));
+                    let (from, to) = (sure + 1, (first - 1).min(*newest));
+                    if !state.is_some_and(kept_all) && from <= to {
+                        let cause = match state {
+                            Some(_) => MissingCause::Discarded,
+                            None => MissingCause::Unavailable,
+                        };
+                        let range = Some((Arc::clone(subject), from, to));
+                        events.push(FeedEvent::Missing(MissingMessages { cause, range }));
                     }
                 }
                 self.phase = Phase::Filling { repeated: 0 };
                 self.filled(messages, pending, events);
             }
-            StreamAnswer::State(_) | StreamAnswer::Unavailable => {}
+            StreamAnswer::State(_) | StreamAnswer::Unavailable | StreamAnswer::Refused => {}
         }
     }
 
     fn check(&mut self, events: &mut Vec<FeedEvent<M>>) {
+        self.wants_recheck = false;
         self.phase = Phase::Checking { repeated: 0 };
         self.read(0, events);
     }
@@ -358,7 +346,7 @@ impl<M> StoredFeed<M> {
                 let from = self.sequences.of(subject).unwrap_or(0).max(1);
                 StreamQuery::Following { subject: Arc::clone(subject), from }
             }
-            (Phase::Asking(_), _) => StreamQuery::State,
+            (Phase::Asking { .. }, _) => StreamQuery::State,
             (Phase::Filling { .. } | Phase::Closed | Phase::Live, _) => return,
         };
         let source = if repeated < REPEAT_AFTER.len() { ReadFrom::AnyReplica } else { ReadFrom::Leader };
@@ -383,10 +371,16 @@ impl<M> StoredFeed<M> {
             self.sequences.set(&subject, newest);
             return self.fill_next(events);
         }
-        // No one knows what is missing. The next message of each subject is where it goes on.
+        self.lose_track(events);
+    }
+
+    /// No one knows what is missing. The next message of each subject is where it goes on.
+    fn lose_track(&mut self, events: &mut Vec<FeedEvent<M>>) {
         if self.is_ready {
-            events.push(missing(None));
+            let cause = MissingCause::Unavailable;
+            events.push(FeedEvent::Missing(MissingMessages { cause, range: None }));
         }
+        self.is_unreadable = true;
         self.sequences.lose_track();
         self.begin(false, events);
         self.go_live(events);
@@ -399,9 +393,11 @@ impl<M> StoredFeed<M> {
         up_to: Option<u64>,
         events: &mut Vec<FeedEvent<M>>,
     ) {
+        (self.is_unreadable, self.is_refused) = (false, false);
         if std::mem::take(&mut self.must_look_again) {
             events.push(FeedEvent::RecheckSoon);
         }
+        let up_to = Some(up_to.unwrap_or(0).max(self.newest));
         if !self.is_ready {
             self.sequences.begin_with_newest(up_to);
             for message in messages {
@@ -444,6 +440,7 @@ impl<M> StoredFeed<M> {
         let Some((subject, newest)) = self.behind.front().cloned() else { return };
         let known = self.sequences.of(&subject).unwrap_or(0);
         let is_new = first_after(&messages, known).is_some();
+        let has_only_known = !is_new && messages.last().is_some_and(|last| last.seq == known);
         // Later ones arrive live, and may wait already.
         let is_later = messages.last().is_some_and(|last| last.seq >= newest);
         for message in messages.into_iter().filter(|message| message.seq > known && message.seq <= newest) {
@@ -454,6 +451,11 @@ impl<M> StoredFeed<M> {
             self.sequences.set(&subject, newest);
             self.behind.pop_front();
             self.fill_next(events);
+        } else if pending > 0 && has_only_known {
+            // It is there, and too large for others to fit in.
+            let (query, source, after) =
+                (StreamQuery::Following { subject, from: known + 1 }, ReadFrom::AnyReplica, Duration::ZERO);
+            events.push(FeedEvent::Read(Read { query, source, after }));
         } else if is_new && pending > 0 {
             self.phase = Phase::Filling { repeated: 0 };
             self.read(0, events);
@@ -472,7 +474,11 @@ impl<M> StoredFeed<M> {
                     range: None,
                 }));
             }
-            return self.go_live(events);
+            self.go_live(events);
+            if self.wants_recheck && self.is_live() {
+                self.check(events);
+            }
+            return;
         }
         self.phase = Phase::Filling { repeated: 0 };
         self.read(0, events);
@@ -494,11 +500,17 @@ impl<M> StoredFeed<M> {
         held.for_each(|(live, size)| self.hold.push(live, size));
         let Some(from) = dropped_from else { return };
         match self.phase {
+            // Another comparison would fail too.
+            Phase::Live if self.is_unreadable => {
+                let cause = MissingCause::Unavailable;
+                events.push(FeedEvent::Missing(MissingMessages { cause, range: None }));
+                self.sequences.lose_track();
+            }
             Phase::Live => {
                 self.not_seen(from);
                 self.check(events);
             }
-            Phase::Closed | Phase::Checking { .. } | Phase::Filling { .. } | Phase::Asking(_) => {
+            Phase::Closed | Phase::Checking { .. } | Phase::Filling { .. } | Phase::Asking { .. } => {
                 self.hold.note_dropped(from);
             }
         }
@@ -508,6 +520,7 @@ impl<M> StoredFeed<M> {
     fn not_seen(&mut self, from: u64) {
         self.must_look_again = self.replicas == Replicas::Many;
         let seen = from.saturating_sub(1);
+        self.sequences.not_compared_behind(seen);
         self.seen = Some(self.seen.map_or(seen, |earlier| earlier.min(seen)));
     }
 
@@ -536,6 +549,8 @@ impl<M> StoredFeed<M> {
                 }
             },
             None if self.sequences.was_passed(message.seq) => return,
+            // The message before it is gone, or the stream is another one.
+            Some(known) if *previous < known && is_fresh => events.push(FeedEvent::Repeated),
             Some(_) | None => {}
         }
         self.sequences.set(&live.message.subject, live.message.seq);
@@ -553,15 +568,6 @@ impl<M> StoredFeed<M> {
 /// The sequence of the first message after this one.
 fn first_after<M>(messages: &[StoredMessage<M>], known: u64) -> Option<u64> {
     messages.iter().map(|message| message.seq).find(|seq| *seq > known)
-}
-
-impl StreamState {
-    /// Whether the stream still has every message of a subject after `known`, of which it has `found`. Streams discard
-    /// the oldest first, so a subject that has room has lost nothing to its own limit, and neither has one that is
-    /// younger than the oldest message to the other limits.
-    fn kept_everything_after(self, known: u64, found: u64) -> bool {
-        self.first_seq <= known + 1 && (self.max_per_subject == 0 || found < self.max_per_subject)
-    }
 }
 
 #[cfg(test)]

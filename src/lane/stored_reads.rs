@@ -15,15 +15,16 @@ use crate::lane::feed::from_stream::Handling;
 use crate::lane::feeds::FeedId;
 use crate::lane::source_stream::Ask;
 use crate::lane::source_stream::StoredContent;
-use crate::lane::stored::Read;
-use crate::lane::stored::ReadFrom;
 use crate::lane::stored::Replicas;
-use crate::lane::stored::StreamAnswer;
-use crate::lane::stored::StreamQuery;
-use crate::lane::stored::StreamState;
 use crate::lane::stored::messages::StoredMessage;
+use crate::lane::stored::reads::Read;
+use crate::lane::stored::reads::ReadFrom;
+use crate::lane::stored::reads::StreamAnswer;
+use crate::lane::stored::reads::StreamQuery;
+use crate::lane::stored::reads::StreamState;
 use crate::lane::stream_client::Later;
 use crate::lane::stream_client::ReadContext;
+use crate::lane::stream_client::StreamStatus;
 use crate::lane::stream_reads::Outcome;
 use crate::nats::direct_get::AnswerEnd;
 use crate::nats::direct_get::ReadMessage;
@@ -41,6 +42,11 @@ const CHECK_AT_MOST_EVERY: Duration = Duration::from_secs(1);
 const RECHECK_AFTER: Duration = Duration::from_millis(250);
 /// The most messages that are read from a leader, one after the other.
 const MAX_OF_LEADER: usize = 50;
+/// The most bytes of them, and of the newest messages of a channel, that are read in a row.
+const MAX_LEADER_BYTES: usize = 256 * 1024;
+const MAX_NEWEST_BYTES: usize = 16 * 1024 * 1024;
+/// How often the state of a stream is asked for, once a second, before the feeds that wait for it begin without it.
+const MAX_FAILURES: u32 = 10;
 
 static UNREADABLE: LogLimit = LogLimit::every(30, 1);
 static NOT_REPUBLISHED: LogLimit = LogLimit::every(300, 1);
@@ -53,6 +59,7 @@ impl Lane {
         streams.newest_reads.clear();
         streams.later.clear();
         streams.streams.clear();
+        streams.queue.clear();
     }
 
     /// Whether [`Lane::advance_streams`] may have something to do as time passes.
@@ -66,6 +73,18 @@ impl Lane {
     pub(super) fn on_answer(&mut self, message: &Message, link: &mut Link, now: (Instant, SystemTime)) {
         if let Some((context, outcome)) = self.streams.reads.on_message(message) {
             self.on_outcome(context, outcome, link, now);
+            self.start_queued(link, now);
+        }
+    }
+
+    /// Starts reads that wait for others to end.
+    fn start_queued(&mut self, link: &mut Link, now: (Instant, SystemTime)) {
+        while !self.streams.reads.is_full()
+            && let Some(((feed, number), read)) = self.streams.queue.pop_front()
+        {
+            if self.streams.newest_reads.get(&feed) == Some(&number) {
+                self.read((feed, number), read, link, now);
+            }
         }
     }
 
@@ -107,6 +126,7 @@ impl Lane {
         for context in self.streams.reads.take_late(now.0) {
             self.on_outcome(context, Outcome::Unavailable, link, now);
         }
+        self.start_queued(link, now);
         let later = std::mem::take(&mut self.streams.later);
         for (at, feed, what) in later {
             match what {
@@ -123,7 +143,8 @@ impl Lane {
         }
         let names: Vec<Arc<str>> = self.feeds.streams().map(|stream| Arc::clone(&stream.name)).collect();
         for name in names {
-            self.check_stream(&name, link, now, CHECK_EVERY);
+            let is_awaited = self.streams.streams.get(&name).is_some_and(StreamStatus::is_awaited);
+            self.check_stream(&name, link, now, if is_awaited { CHECK_AT_MOST_EVERY } else { CHECK_EVERY });
         }
         self.serve_streams(link, now);
     }
@@ -133,8 +154,8 @@ impl Lane {
         let Some(stream) = self.feeds.stream_of(feed).cloned() else { return };
         let status = self.streams.streams.entry(Arc::clone(&stream.name)).or_default();
         if status.is_known {
-            let replicas = status.replicas.unwrap_or(Replicas::One);
-            return self.handle(feed, now, |feed, handling| feed.stream_opened(replicas, handling));
+            let (replicas, newest) = (status.replicas.unwrap_or(Replicas::Many), status.newest);
+            return self.handle(feed, now, |feed, handling| feed.stream_opened(replicas, newest, handling));
         }
         status.opening.push(feed);
         self.check_stream(&stream.name, link, now, Duration::ZERO);
@@ -172,6 +193,9 @@ impl Lane {
     ) {
         let Some(stream) = self.feeds.stream_of(feed).cloned() else { return };
         let Some(pattern) = self.feeds.pattern_of_feed(feed).cloned() else { return };
+        if self.streams.reads.is_full() {
+            return self.streams.queue.push_back(((feed, number), read));
+        }
         let (name, query) = (&stream.name, read.query);
         let (request, context) = match query {
             StreamQuery::State => {
@@ -185,13 +209,13 @@ impl Lane {
                 StreamRequest::next_of_leader(name, &subject, from),
                 ReadContext::Leader { feed, number, subject, found: Vec::new() },
             ),
-            StreamQuery::Following { ref subject, from } => {
-                (StreamRequest::following(name, subject, from), ReadContext::Feed { feed, number, query })
+            StreamQuery::Following { subject, from } => {
+                (StreamRequest::following(name, &subject, from), ReadContext::Feed { feed, number })
             }
             // A leader does not answer this: the replica is asked once more.
             StreamQuery::Newest { from } => (
                 StreamRequest::newest(name, pattern.as_str(), from),
-                ReadContext::Feed { feed, number, query },
+                ReadContext::Newest { feed, number, found: Vec::new(), bytes: 0 },
             ),
         };
         if let Err(context) = self.streams.reads.start(link, &request, context, now.0) {
@@ -208,29 +232,24 @@ impl Lane {
     ) {
         match context {
             ReadContext::Stream(name) => self.on_state(&name, outcome, link, now),
-            ReadContext::Feed { feed, number, query } => {
-                let answer = match (query, outcome) {
-                    (StreamQuery::Newest { .. }, Outcome::Messages { messages, end }) => match end {
-                        AnswerEnd::Complete { up_to, .. } => StreamAnswer::Newest {
-                            messages: messages.into_iter().map(stored).collect(),
-                            up_to,
-                        },
-                        AnswerEnd::NotFound => StreamAnswer::Newest { messages: Vec::new(), up_to: None },
-                        AnswerEnd::Refused => StreamAnswer::Unavailable,
-                    },
-                    (StreamQuery::Following { .. }, Outcome::Messages { messages, end }) => match end {
-                        AnswerEnd::Complete { pending, .. } => StreamAnswer::Following {
-                            messages: messages.into_iter().map(stored).collect(),
-                            pending,
-                        },
-                        AnswerEnd::NotFound => StreamAnswer::Following { messages: Vec::new(), pending: 0 },
-                        AnswerEnd::Refused => StreamAnswer::Unavailable,
-                    },
-                    (StreamQuery::Newest { .. } | StreamQuery::Following { .. } | StreamQuery::State, _) => {
-                        StreamAnswer::Unavailable
+            ReadContext::Feed { feed, number } => {
+                let answer = match outcome {
+                    Outcome::Messages { messages, end: AnswerEnd::Complete { pending, .. } } => {
+                        let messages = messages.into_iter().map(stored).collect();
+                        StreamAnswer::Following { messages, pending }
                     }
+                    Outcome::Messages { messages, end: AnswerEnd::NotFound } if messages.is_empty() => {
+                        StreamAnswer::Following { messages: Vec::new(), pending: 0 }
+                    }
+                    Outcome::Messages { .. }
+                    | Outcome::State(_)
+                    | Outcome::NoStream(_)
+                    | Outcome::Unavailable => StreamAnswer::Unavailable,
                 };
                 self.pass_answer(feed, number, answer, now);
+            }
+            ReadContext::Newest { feed, number, found, bytes } => {
+                self.on_newest((feed, number), (found, bytes), outcome, link, now);
             }
             ReadContext::Leader { feed, number, subject, mut found } => {
                 let Outcome::Messages { messages, end: AnswerEnd::Complete { .. } | AnswerEnd::NotFound } =
@@ -240,8 +259,9 @@ impl Lane {
                 };
                 let next = messages.last().map(|last| last.seq + 1);
                 found.extend(messages);
-                let (Some(next), Some(stream), true) =
-                    (next, self.feeds.stream_of(feed).cloned(), found.len() < MAX_OF_LEADER)
+                let bytes: usize = found.iter().map(|read| read.message.size()).sum();
+                let has_room = found.len() < MAX_OF_LEADER && bytes < MAX_LEADER_BYTES;
+                let (Some(next), Some(stream), true) = (next, self.feeds.stream_of(feed).cloned(), has_room)
                 else {
                     let pending = u64::from(next.is_some());
                     let messages = found.into_iter().map(stored).collect();
@@ -261,17 +281,56 @@ impl Lane {
         }
     }
 
+    /// The newest messages of a channel, or some of them.
+    fn on_newest(
+        &mut self,
+        (feed, number): (FeedId, u64),
+        (mut found, mut bytes): (Vec<ReadMessage>, usize),
+        outcome: Outcome,
+        link: &mut Link,
+        now: (Instant, SystemTime),
+    ) {
+        let answer = match outcome {
+            Outcome::Messages { messages, end: AnswerEnd::Complete { up_to, pending } } => {
+                bytes += messages.iter().map(|read| read.message.size()).sum::<usize>();
+                let next = messages.last().map(|last| last.seq + 1);
+                found.extend(messages);
+                match (next, self.feeds.stream_of(feed).cloned()) {
+                    (Some(next), Some(stream)) if pending > 0 && bytes < MAX_NEWEST_BYTES => {
+                        let Some(pattern) = self.feeds.pattern_of_feed(feed).cloned() else { return };
+                        let request = StreamRequest::newest(&stream.name, pattern.as_str(), next);
+                        let context = ReadContext::Newest { feed, number, found, bytes };
+                        if let Err(context) = self.streams.reads.start(link, &request, context, now.0) {
+                            self.on_outcome(context, Outcome::Unavailable, link, now);
+                        }
+                        return;
+                    }
+                    _ if pending > 0 => StreamAnswer::Refused,
+                    _ => StreamAnswer::Newest { messages: found.into_iter().map(stored).collect(), up_to },
+                }
+            }
+            Outcome::Messages { messages, end: AnswerEnd::NotFound } if messages.is_empty() => {
+                StreamAnswer::Newest { messages: found.into_iter().map(stored).collect(), up_to: None }
+            }
+            Outcome::Messages { end: AnswerEnd::TooMuch, .. } => StreamAnswer::Refused,
+            Outcome::Messages { .. } | Outcome::State(_) | Outcome::NoStream(_) | Outcome::Unavailable => {
+                StreamAnswer::Unavailable
+            }
+        };
+        self.pass_answer(feed, number, answer, now);
+    }
+
     /// The state of a stream, or why it is not known.
     fn on_state(&mut self, name: &Arc<str>, outcome: Outcome, link: &mut Link, now: (Instant, SystemTime)) {
-        let facts = match outcome {
-            Outcome::State(facts) => Some(facts),
-            Outcome::Refused(reason) => {
+        let (facts, is_final) = match outcome {
+            Outcome::State(facts) => (Some(facts), true),
+            Outcome::NoStream(reason) => {
                 log_unreadable(name, &reason);
-                None
+                (None, true)
             }
             Outcome::Messages { .. } | Outcome::Unavailable => {
                 log_unreadable(name, "no answer");
-                None
+                (None, false)
             }
         };
         if let Some(facts) = &facts {
@@ -280,13 +339,19 @@ impl Lane {
         let Some(status) = self.streams.streams.get_mut(name) else { return };
         status.is_asking = false;
         status.is_known |= facts.is_some();
+        status.failures = if is_final { 0 } else { status.failures + 1 };
+        if !is_final && status.failures < MAX_FAILURES {
+            // A stream has no leader for some seconds when its server goes away.
+            return;
+        }
         if let Some(facts) = &facts {
+            status.newest = facts.last_seq;
             status.replicas = Some(if facts.replicas > 1 { Replicas::Many } else { Replicas::One });
         }
-        let replicas = status.replicas.unwrap_or(Replicas::One);
+        let (replicas, newest) = (status.replicas.unwrap_or(Replicas::Many), status.newest);
         let (opening, doubting) = (std::mem::take(&mut status.opening), std::mem::take(&mut status.doubting));
         for feed in opening {
-            self.handle(feed, now, |feed, handling| feed.stream_opened(replicas, handling));
+            self.handle(feed, now, |feed, handling| feed.stream_opened(replicas, newest, handling));
         }
         let state = facts
             .map(|facts| StreamState { first_seq: facts.first_seq, max_per_subject: facts.max_per_subject });

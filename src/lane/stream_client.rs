@@ -1,13 +1,13 @@
 //! `StreamClient`: what a lane remembers of its streams, and of the reads that are going on.
 
 use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::lane::feeds::FeedId;
-use crate::lane::stored::Read;
 use crate::lane::stored::Replicas;
-use crate::lane::stored::StreamQuery;
+use crate::lane::stored::reads::Read;
 use crate::lane::stream_reads::StreamReads;
 use crate::nats::direct_get::ReadMessage;
 
@@ -20,6 +20,8 @@ pub(super) struct StreamClient {
     /// Reads and comparisons that begin later.
     pub(super) later: Vec<(Instant, FeedId, Later)>,
     pub(super) streams: HashMap<Arc<str>, StreamStatus>,
+    /// Reads that begin when others have their answers, with their feeds and numbers.
+    pub(super) queue: VecDeque<((FeedId, u64), Read)>,
 }
 
 /// What a lane knows of a stream.
@@ -33,12 +35,23 @@ pub(super) struct StreamStatus {
     pub(super) is_asking: bool,
     /// The feeds that wait for its state, to be read.
     pub(super) opening: Vec<FeedId>,
-    /// The feeds whose [`StreamQuery::State`] waits for its state, with the number of their reads.
+    /// The feeds whose question for the state waits for its state, with the number of their reads.
     pub(super) doubting: Vec<(FeedId, u64)>,
     /// Those that began to wait after it had been asked for: they need a later one.
     pub(super) doubting_later: Vec<(FeedId, u64)>,
     /// The highest sequence that had arrived when its state was asked for.
     pub(super) seen: u64,
+    /// The newest sequence when its state was read.
+    pub(super) newest: u64,
+    /// How often its state could not be read since it could.
+    pub(super) failures: u32,
+}
+
+impl StreamStatus {
+    /// Whether feeds wait for its state.
+    pub(super) fn is_awaited(&self) -> bool {
+        !self.opening.is_empty() || !self.doubting.is_empty()
+    }
 }
 
 pub(super) enum Later {
@@ -53,7 +66,13 @@ pub(super) enum ReadContext {
     Feed {
         feed: FeedId,
         number: u64,
-        query: StreamQuery,
+    },
+    /// The newest messages, in several answers if they do not fit into one.
+    Newest {
+        feed: FeedId,
+        number: u64,
+        found: Vec<ReadMessage>,
+        bytes: usize,
     },
     /// Messages that are read from the leader of a stream, one after the other.
     Leader {
@@ -73,6 +92,7 @@ impl StreamClient {
             started: 0,
             later: Vec::new(),
             streams: HashMap::new(),
+            queue: VecDeque::new(),
         }
     }
 }

@@ -12,6 +12,7 @@ use tidegate_protocol::subject::Pattern;
 use crate::nats::direct_get::AnswerEnd;
 use crate::nats::direct_get::AnswerKind;
 use crate::nats::direct_get::DirectGetPart;
+use crate::nats::direct_get::NoFacts;
 use crate::nats::direct_get::ReadMessage;
 use crate::nats::direct_get::StreamFacts;
 use crate::nats::direct_get::StreamRequest;
@@ -21,6 +22,8 @@ use crate::nats::message::Message;
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// How many requests of a lane the server answers at a time. More would only be late.
+const MAX_IN_FLIGHT: usize = 256;
 
 /// The answer to a request.
 #[derive(Debug)]
@@ -30,8 +33,8 @@ pub enum Outcome {
         end: AnswerEnd,
     },
     State(StreamFacts),
-    /// JetStream says why not.
-    Refused(String),
+    /// There is no such stream, for this reason.
+    NoStream(String),
     /// There is no answer in time, or it cannot be read.
     Unavailable,
 }
@@ -103,9 +106,13 @@ impl<C> StreamReads<C> {
                 Some(DirectGetPart::End(end)) => {
                     Outcome::Messages { messages: std::mem::take(&mut pending.messages), end }
                 }
-                None => Outcome::Unavailable,
+                // No channel can have it.
+                None => return None,
             },
-            _ if message.status().is_some() => Outcome::Unavailable,
+            AnswerKind::State if message.status().is_some() => {
+                Outcome::NoStream("there is no JetStream".to_owned())
+            }
+            AnswerKind::OneMessage if message.status().is_some() => Outcome::Unavailable,
             AnswerKind::OneMessage => match DirectGetPart::of_leader(&message.payload()) {
                 Some(DirectGetPart::Message(read)) => {
                     let end = AnswerEnd::Complete { up_to: None, pending: 0 };
@@ -116,8 +123,8 @@ impl<C> StreamReads<C> {
             },
             AnswerKind::State => match StreamFacts::parse(&message.payload()) {
                 Some(Ok(facts)) => Outcome::State(facts),
-                Some(Err(reason)) => Outcome::Refused(reason),
-                None => Outcome::Unavailable,
+                Some(Err(NoFacts::NoStream(reason))) => Outcome::NoStream(reason),
+                Some(Err(NoFacts::NotNow(_))) | None => Outcome::Unavailable,
             },
         };
         let Pending { context, .. } = self.pending.remove(&number)?;
@@ -127,6 +134,11 @@ impl<C> StreamReads<C> {
     /// Whether requests await answers.
     pub fn is_waiting(&self) -> bool {
         !self.pending.is_empty()
+    }
+
+    /// Whether so many requests await answers that others should wait.
+    pub fn is_full(&self) -> bool {
+        self.pending.len() >= MAX_IN_FLIGHT
     }
 
     /// Forgets the requests whose answers are late, and returns them.

@@ -18,6 +18,11 @@ use crate::nats::message::Message;
 pub const BATCH: usize = 500;
 /// The most bytes in one answer, in about. A larger message comes alone.
 const BATCH_BYTES: usize = 256 * 1024;
+/// The same for the newest messages of many subjects.
+const NEWEST_BYTES: usize = 1024 * 1024;
+
+/// The `err_code`s that say that there is no such stream, or no JetStream.
+const NO_STREAM: [u64; 3] = [10_059, 10_039, 10_076];
 
 /// A request to JetStream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,13 +45,12 @@ pub enum AnswerKind {
 
 impl StreamRequest {
     /// The newest message of each subject that this pattern matches, in the order of their sequences; only those from
-    /// this sequence on. Refused if the pattern matches more than 1,024 subjects.
+    /// this sequence on, and about 1 MiB of them. Refused if the pattern matches more than 1,024 subjects.
     pub fn newest(stream: &str, pattern: &str, from: u64) -> Self {
-        let body = if from > 1 {
-            json!({ "multi_last": [pattern], "seq": from })
-        } else {
-            json!({ "multi_last": [pattern] })
-        };
+        let mut body = json!({ "multi_last": [pattern], "max_bytes": NEWEST_BYTES });
+        if from > 1 {
+            body["seq"] = from.into();
+        }
         Self::direct(stream, &body)
     }
 
@@ -95,8 +99,10 @@ pub enum AnswerEnd {
     Complete { up_to: Option<u64>, pending: u64 },
     /// There is no such message.
     NotFound,
-    /// The stream does not answer this: it is away, or does not allow it, or the request asks for too much.
-    Refused,
+    /// The request asks for too much.
+    TooMuch,
+    /// The stream does not answer this now.
+    Unavailable,
 }
 
 /// A message that a stream stores.
@@ -111,6 +117,12 @@ pub struct ReadMessage {
 impl DirectGetPart {
     /// Reads a message that answers a [`AnswerKind::Messages`]. `None` if it cannot be read.
     pub fn of_direct_get(message: &Message) -> Option<Self> {
+        // A message of a producer may begin like a status, but no status says where it is stored.
+        if let (Some(subject), Some(seq)) = (text(message, "Nats-Subject"), number(message, "Nats-Sequence"))
+        {
+            let (subject, message, time) = (subject.into_owned(), message.detached(), time(message));
+            return Some(Self::Message(ReadMessage { subject, seq, time, message }));
+        }
         match message.status() {
             Some(b"204") => {
                 let up_to = number(message, "Nats-UpTo-Sequence");
@@ -118,13 +130,9 @@ impl DirectGetPart {
                 Some(Self::End(AnswerEnd::Complete { up_to, pending }))
             }
             Some(b"404") => Some(Self::End(AnswerEnd::NotFound)),
-            Some(_) => Some(Self::End(AnswerEnd::Refused)),
-            None => Some(Self::Message(ReadMessage {
-                subject: text(message, "Nats-Subject")?.into_owned(),
-                seq: number(message, "Nats-Sequence")?,
-                time: time(message),
-                message: message.detached(),
-            })),
+            Some(b"408" | b"413") => Some(Self::End(AnswerEnd::TooMuch)),
+            Some(_) => Some(Self::End(AnswerEnd::Unavailable)),
+            None => None,
         }
     }
 
@@ -133,7 +141,7 @@ impl DirectGetPart {
         let answer: Value = serde_json::from_slice(payload).ok()?;
         if !answer["error"].is_null() {
             let is_missing = answer["error"]["code"].as_u64() == Some(404);
-            return Some(Self::End(if is_missing { AnswerEnd::NotFound } else { AnswerEnd::Refused }));
+            return Some(Self::End(if is_missing { AnswerEnd::NotFound } else { AnswerEnd::Unavailable }));
         }
         let stored = &answer["message"];
         let bytes = |name: &str| match stored[name].as_str() {
@@ -162,16 +170,26 @@ pub struct StreamFacts {
     pub replicas: u64,
     /// Whether any replica may answer direct gets.
     pub allows_direct: bool,
-    /// Where it sends each stored message, if it does.
+    /// Where it sends each stored message with its body, if it does.
     pub republishes_to: Option<String>,
 }
 
+/// Why JetStream does not tell the state of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoFacts {
+    /// There is no such stream, or no JetStream.
+    NoStream(String),
+    /// It cannot tell now.
+    NotNow(String),
+}
+
 impl StreamFacts {
-    /// Reads the answer to a [`AnswerKind::State`]. An error is JetStream's.
-    pub fn parse(payload: &[u8]) -> Option<Result<Self, String>> {
+    /// Reads the answer to a [`AnswerKind::State`]. `None` if it cannot be read.
+    pub fn parse(payload: &[u8]) -> Option<Result<Self, NoFacts>> {
         let answer: Value = serde_json::from_slice(payload).ok()?;
-        if let Some(error) = ApiError::of(&answer) {
-            return Some(Err(error.reason));
+        if let Some(ApiError { code, reason, .. }) = ApiError::of(&answer) {
+            let is_final = code.is_some_and(|code| NO_STREAM.contains(&code));
+            return Some(Err(if is_final { NoFacts::NoStream(reason) } else { NoFacts::NotNow(reason) }));
         }
         let (config, state) = (&answer["config"], &answer["state"]);
         Some(Ok(Self {
@@ -181,7 +199,9 @@ impl StreamFacts {
             max_per_subject: config["max_msgs_per_subject"].as_i64().map_or(0, |limit| limit.max(0) as u64),
             replicas: config["num_replicas"].as_u64().unwrap_or(1),
             allows_direct: config["allow_direct"].as_bool().unwrap_or(false),
-            republishes_to: config["republish"]["dest"].as_str().map(str::to_owned),
+            republishes_to: Some(&config["republish"])
+                .filter(|republish| republish["headers_only"] != true)
+                .and_then(|republish| Some(republish["dest"].as_str()?.to_owned())),
         }))
     }
 }
@@ -196,6 +216,11 @@ pub struct Republished {
 }
 
 impl Republished {
+    /// Whether this stream has sent the message, and not another one that stores it too.
+    pub fn is_from(message: &Message, stream: &str) -> bool {
+        text(message, "Nats-Stream").is_some_and(|name| name == stream)
+    }
+
     /// `None` if the message does not say it: no stream has sent it.
     pub fn of(message: &Message) -> Option<Self> {
         let seq = number(message, "Nats-Sequence").filter(|seq| *seq > 0)?;
@@ -251,12 +276,19 @@ mod tests {
             ),
             (" 204 EOB", AnswerEnd::Complete { up_to: None, pending: 0 }),
             (" 404 Message Not Found", AnswerEnd::NotFound),
-            (" 413 Too Many Results", AnswerEnd::Refused),
-            (" 503", AnswerEnd::Refused),
+            (" 413 Too Many Results", AnswerEnd::TooMuch),
+            (" 503", AnswerEnd::Unavailable),
         ] {
             let part = DirectGetPart::of_direct_get(&message(headers, ""));
             assert!(matches!(part, Some(DirectGetPart::End(end)) if end == expected), "{headers}: {part:?}");
         }
+    }
+
+    #[test]
+    fn a_stored_message_that_begins_like_a_status_is_a_message() {
+        let headers = " 204 x\r\nNats-UpTo-Sequence: 999999\r\nNats-Subject: prices.X\r\nNats-Sequence: 7";
+        let part = DirectGetPart::of_direct_get(&message(headers, "190"));
+        assert!(matches!(part, Some(DirectGetPart::Message(ReadMessage { seq: 7, .. }))), "{part:?}");
     }
 
     #[test]
@@ -278,7 +310,7 @@ mod tests {
         let away = r#"{"error":{"code":503,"err_code":10008,"description":"unavailable"}}"#;
         assert!(matches!(
             DirectGetPart::of_leader(away.as_bytes()),
-            Some(DirectGetPart::End(AnswerEnd::Refused))
+            Some(DirectGetPart::End(AnswerEnd::Unavailable))
         ));
         assert!(DirectGetPart::of_leader(b"{").is_none());
     }
@@ -316,7 +348,9 @@ mod tests {
         };
         assert_eq!(facts, expected);
         let missing = br#"{"error":{"code":404,"err_code":10059,"description":"stream not found"}}"#;
-        assert_eq!(StreamFacts::parse(missing), Some(Err("stream not found".to_owned())));
+        assert_eq!(StreamFacts::parse(missing), Some(Err(NoFacts::NoStream("stream not found".to_owned()))));
+        let away = br#"{"error":{"code":503,"err_code":10008,"description":"unavailable"}}"#;
+        assert_eq!(StreamFacts::parse(away), Some(Err(NoFacts::NotNow("unavailable".to_owned()))));
         assert_eq!(StreamFacts::parse(b"{}"), None);
     }
 }

@@ -4,6 +4,8 @@ use serde_json::Value;
 use serde_json::json;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Kind;
+use tidegate_protocol::class::fields::PayloadFields;
+use tidegate_protocol::class::fields::parse_key;
 
 use crate::support::edge::TestEdge;
 use crate::support::edge::class;
@@ -138,6 +140,76 @@ async fn what_a_stream_stored_during_an_outage_is_delivered_in_order_and_without
     assert_eq!(got["chat.*"], [&chat[..], &[(1, 32)]].concat());
     assert_eq!(got["prices.a"], [(30, 61)]);
     assert_eq!(client.so_far().await, [] as [Value; 0]);
+}
+
+#[tokio::test]
+async fn with_keys_of_a_field_no_key_of_an_outage_is_lost() {
+    let nats = NatsServer::start().await;
+    let proxy = Proxy::start(&nats).await;
+    let url = proxy.url();
+    stream(&nats, "ALL", &["prices.>", "chat.>"], json!({})).await;
+    let edge = TestEdge::with_nats(
+        nats,
+        |config| {
+            config.nats.urls = vec![url];
+            config.classes = stored_classes();
+            config.classes[0].fields = PayloadFields::new(parse_key("data.symbol"), None);
+        },
+        false,
+    )
+    .await;
+    let mut client = edge.client("alice").await;
+    client.subscribe("prices.all").await;
+    proxy.does_to(Whose::Feeds, Fault::Cut);
+    edge.disconnected().await;
+    let js = edge.nats.client().await;
+    for payload in [r#"{"symbol":"A","n":1}"#, r#"{"symbol":"B","n":2}"#] {
+        js.request("prices.all", payload.into()).await.unwrap();
+    }
+    proxy.does_to(Whose::Feeds, Fault::None);
+    for symbol in ["A", "B"] {
+        assert_eq!(client.expect("message").await["data"]["symbol"], symbol);
+    }
+}
+
+#[tokio::test]
+async fn copies_of_another_stream_are_not_those_of_this_one() {
+    let edge = edge_with_stream(json!({})).await;
+    let source = json!({
+        "name": "ARCHIVE", "storage": "memory", "sources": [{ "name": "ALL" }],
+        "republish": { "src": ">", "dest": "_live.>" },
+    });
+    publish(&edge.nats, "chat.z", 1..=3).await;
+    api(&edge.nats, "STREAM.CREATE.ARCHIVE", &source).await;
+    let mut client = edge.client("alice").await;
+    client.subscribe("chat.a").await;
+    publish(&edge.nats, "chat.a", 4..=6).await;
+    for number in 4..=6 {
+        assert_eq!(pairs(&[client.expect("message").await]), [(number, number)]);
+    }
+    assert_eq!(client.so_far().await, [] as [Value; 0]);
+}
+
+#[tokio::test]
+async fn many_subjects_with_large_messages_are_all_in_a_snapshot() {
+    let edge = TestEdge::with(|config| {
+        config.classes = stored_classes();
+        config.limits.feed_value_bytes = 4 * 1024 * 1024;
+        config.limits.outbox_bytes = 4 * 1024 * 1024;
+    })
+    .await;
+    stream(&edge.nats, "ALL", &["chat.>"], json!({})).await;
+    let js = edge.nats.client().await;
+    let text = "x".repeat(100_000);
+    for subject in 0..15 {
+        js.request(format!("chat.{subject}"), format!("\"{text}\"").into()).await.unwrap();
+    }
+    let mut client = edge.client("alice").await;
+    let reply = client.subscribe("chat.*").await;
+    let snapshot = reply["snapshot"].as_array().unwrap();
+    let sequences: Vec<_> = snapshot.iter().map(|message| message["seq"].as_u64().unwrap()).collect();
+    assert_eq!(sequences, (1..=15).collect::<Vec<_>>());
+    assert_eq!(reply["seq"], 15);
 }
 
 #[tokio::test]

@@ -184,6 +184,11 @@ impl Class {
         }
     }
 
+    /// Whether payloads have keys, so that several publications of a subject may be current.
+    pub fn has_keys(&self) -> bool {
+        self.fields.as_ref().is_some_and(|fields| fields.have_key())
+    }
+
     pub fn overflow(&self) -> Overflow {
         match self.kind {
             Kind::Latest => Overflow::KeepNewest,

@@ -22,9 +22,9 @@ use crate::lane::stored::MissingCause;
 use crate::lane::stored::MissingMessages;
 use crate::lane::stored::Replicas;
 use crate::lane::stored::StoredFeed;
-use crate::lane::stored::StreamAnswer;
 use crate::lane::stored::messages::LiveMessage;
 use crate::lane::stored::messages::StoredMessage;
+use crate::lane::stored::reads::StreamAnswer;
 use crate::nats::direct_get::Republished;
 use crate::nats::message::Malformed;
 use crate::nats::message::Message;
@@ -52,8 +52,15 @@ impl Feed {
     }
 
     /// The server has confirmed the subscription, and the state of the stream is known, or cannot be read.
-    pub fn stream_opened(&mut self, replicas: Replicas, handling: &mut Handling<'_>) {
-        self.with_order(handling, |order, events| order.opened(replicas, events));
+    pub fn stream_opened(&mut self, replicas: Replicas, newest: u64, handling: &mut Handling<'_>) {
+        self.with_order(handling, |order, events| order.opened(replicas, newest, events));
+    }
+
+    /// Compares the feed with its stream if it has lost track of it.
+    pub fn recheck_if_lost(&mut self, handling: &mut Handling<'_>) {
+        if self.from_stream.as_ref().is_some_and(|from| from.order.has_lost_track()) {
+            self.recheck(handling);
+        }
     }
 
     /// The stream was replaced; its oldest message has this sequence.
@@ -79,6 +86,9 @@ impl Feed {
         else {
             return Err(Malformed);
         };
+        if !Republished::is_from(copy, &from.stream.name) {
+            return Ok(());
+        }
         from.stream.note_seen(at.seq);
         // What may wait must not keep the read buffer alive.
         let message = if from.order.is_live() { copy.clone() } else { copy.detached() };
@@ -123,7 +133,7 @@ impl Feed {
 
     fn keep_value(&mut self, message: StoredMessage<StoredContent>, handling: &Handling<'_>) {
         let StoredMessage { subject, seq, content: StoredContent { message, time } } = message;
-        if !self.class.snapshot {
+        if !self.class.snapshot || message.payload_size() > handling.delivery_max {
             return;
         }
         // A value that cannot be read is not shown; the next one is.
@@ -156,7 +166,15 @@ impl Feed {
             MissingCause::Unavailable => GapCause::StreamUnavailable,
             MissingCause::Epoch => GapCause::Epoch,
         };
-        let range = missing.range.as_ref().map(|(_, from, to)| SequenceRange { from: *from, to: *to });
+        // What is there of the stream has been kept already, or follows.
+        match (&missing.range, missing.cause) {
+            (Some((subject, ..)), _) => self.values.forget(subject),
+            (None, MissingCause::Unavailable | MissingCause::Epoch) => self.values.clear(),
+            (None, MissingCause::Discarded) => {}
+        }
+        // On a channel of many subjects, other messages are between these sequences.
+        let range = missing.range.as_ref().filter(|_| self.pattern.is_literal());
+        let range = range.map(|(_, from, to)| SequenceRange { from: *from, to: *to });
         self.gap(cause, None, range, outgoing);
     }
 }

@@ -48,7 +48,10 @@ impl Sequences {
     /// one; `None` if there are no messages.
     pub(super) fn begin_with_newest(&mut self, newest: Option<u64>) {
         match self.subjects {
-            Subjects::One => self.begin(0),
+            Subjects::One => {
+                self.begin(0);
+                self.compared = newest.unwrap_or(0);
+            }
             Subjects::Many => self.begin(newest.unwrap_or(0)),
         }
     }
@@ -106,8 +109,20 @@ impl Sequences {
     }
 
     /// The highest sequence. `None` if messages before it may be missing that no one knows of.
-    pub(super) fn position(&self) -> Option<u64> {
-        self.base.map(|_| self.highest)
+    /// `is_complete` says that no subject has older messages that have not been returned.
+    pub(super) fn position(&self, is_complete: bool) -> Option<u64> {
+        self.base?;
+        Some(if is_complete || self.subjects == Subjects::One { self.highest } else { self.compared })
+    }
+
+    /// Up to this sequence of the stream, nothing is missing.
+    pub(super) fn compared_up_to(&self) -> u64 {
+        self.compared
+    }
+
+    /// Messages behind this sequence may be missing after all.
+    pub(super) fn not_compared_behind(&mut self, seq: u64) {
+        self.compared = self.compared.min(seq);
     }
 
     /// Where a comparison with the stream has to begin.

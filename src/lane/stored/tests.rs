@@ -1,5 +1,6 @@
 //! Stored feeds on a model of a stream, with losses in seeded order. A ledger decides whether a feed has told the truth.
 
+mod ledger;
 mod model;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,8 @@ use std::sync::Arc;
 use fastrand::Rng;
 
 use super::*;
+use crate::lane::stored::tests::ledger::Entry;
+use crate::lane::stored::tests::ledger::is_accounted_for;
 use crate::lane::stored::tests::model::ModelStream;
 use crate::lane::stored::tests::model::Publication;
 
@@ -50,7 +53,7 @@ fn missing(cause: MissingCause, range: Option<(Arc<str>, u64, u64)>) -> FeedEven
 /// A feed of the subject `a` whose newest message has the sequence 10.
 fn begun(on_hole: OnHole) -> StoredFeed<u64> {
     let mut feed = StoredFeed::new(Subjects::One, on_hole, LIMITS);
-    let opening = events(|events| feed.opened(Replicas::One, events));
+    let opening = events(|events| feed.opened(Replicas::One, 0, events));
     assert_eq!(opening, [read(StreamQuery::Newest { from: 1 }, 0)]);
     let answer = StreamAnswer::Newest { messages: vec![message("a", 10)], up_to: Some(12) };
     let begun = events(|events| feed.answered(answer, events));
@@ -63,7 +66,7 @@ fn begun(on_hole: OnHole) -> StoredFeed<u64> {
 fn a_feed_begins_with_the_newest_message_and_what_came_while_it_was_read() {
     let mut feed = StoredFeed::new(Subjects::One, OnHole::Fill, LIMITS);
     assert_eq!(events(|events| feed.live(live("a", 9, 3), SIZE, events)), []);
-    feed.opened(Replicas::One, &mut Vec::new());
+    feed.opened(Replicas::One, 0, &mut Vec::new());
     assert_eq!(feed.position(), None);
     assert_eq!(events(|events| feed.live(live("a", 10, 9), SIZE, events)), []);
     assert_eq!(events(|events| feed.live(live("a", 14, 10), SIZE, events)), []);
@@ -94,16 +97,16 @@ fn a_message_that_did_not_arrive_is_read_and_comes_before_the_next() {
 
 #[test]
 fn messages_are_missing_if_the_stream_may_have_discarded_them() {
+    // The feed was compared with the stream up to 12.
     let state = |first_seq, max_per_subject| StreamAnswer::State(StreamState { first_seq, max_per_subject });
     for (answer, expected) in [
         // The subject has as many as it may have.
-        (state(1, 2), Some(discarded(11, 28))),
+        (state(1, 2), Some(discarded(13, 28))),
         (state(1, 3), None),
         (state(1, 0), None),
         // The oldest message of the stream is younger.
-        (state(12, 3), Some(discarded(11, 28))),
-        (state(11, 3), None),
-        (StreamAnswer::Unavailable, Some(discarded(11, 28))),
+        (state(14, 3), Some(discarded(13, 28))),
+        (state(13, 3), None),
     ] {
         let mut feed = begun(OnHole::Fill);
         feed.live(live("a", 30, 29), SIZE, &mut Vec::new());
@@ -145,7 +148,7 @@ fn after_a_lost_subscription_only_what_is_newer_is_read() {
     ] {
         let mut feed = begun(on_hole);
         feed.closed(15);
-        let opened = events(|events| feed.opened(Replicas::One, events));
+        let opened = events(|events| feed.opened(Replicas::One, 0, events));
         assert_eq!(opened, [read(StreamQuery::Newest { from: 11 }, 0)]);
         let answer = StreamAnswer::Newest { messages: vec![message("a", 20)], up_to: Some(20) };
         assert_eq!(events(|events| feed.answered(answer, events)), [read(StreamQuery::State, 0)]);
@@ -161,7 +164,7 @@ fn what_came_and_went_while_the_subscription_was_lost_is_missing() {
     {
         let mut feed = begun(OnHole::Fill);
         feed.closed(15);
-        feed.opened(Replicas::One, &mut Vec::new());
+        feed.opened(Replicas::One, 0, &mut Vec::new());
         let answer = StreamAnswer::Newest { messages: Vec::new(), up_to: None };
         assert_eq!(events(|events| feed.answered(answer, events)), [read(StreamQuery::State, 0)]);
         let state = StreamState { first_seq, max_per_subject: 0 };
@@ -172,7 +175,7 @@ fn what_came_and_went_while_the_subscription_was_lost_is_missing() {
 #[test]
 fn a_stream_that_cannot_be_read_costs_the_last_values_and_not_the_feed() {
     let mut feed = StoredFeed::new(Subjects::One, OnHole::Fill, LIMITS);
-    feed.opened(Replicas::One, &mut Vec::new());
+    feed.opened(Replicas::One, 0, &mut Vec::new());
     feed.live(live("a", 10, 9), SIZE, &mut Vec::new());
     for repeated in 1..=3 {
         let again = read(StreamQuery::Newest { from: 1 }, repeated);
@@ -198,6 +201,72 @@ fn a_replaced_stream_is_announced_and_read_from_its_start() {
     assert_eq!(filled[..2], delivered);
 }
 
+#[test]
+fn a_stream_that_refuses_is_not_asked_again_however_fast_its_messages_come() {
+    let mut feed = StoredFeed::new(Subjects::Many, OnHole::Fill, LIMITS);
+    feed.opened(Replicas::One, 0, &mut Vec::new());
+    for seq in 10..20 {
+        feed.live(live("a", seq, seq - 1), SIZE, &mut Vec::new());
+    }
+    let mut expected = vec![FeedEvent::Ready { has_values: false }];
+    expected.extend([10, 11, 12, 13].map(|seq| FeedEvent::Deliver(message("a", seq))));
+    expected.push(missing(MissingCause::Unavailable, None));
+    assert_eq!(events(|events| feed.answered(StreamAnswer::Refused, events)), expected);
+    assert!(feed.is_live() && !feed.has_lost_track(), "another comparison would be refused too");
+    let next = events(|events| feed.live(live("a", 20, 19), SIZE, events));
+    assert_eq!(next, [FeedEvent::Deliver(message("a", 20))]);
+}
+
+#[test]
+fn a_quiet_channel_of_a_busy_stream_has_no_gap_after_an_outage() {
+    let mut feed = begun(OnHole::Fill);
+    // Of this stream, nothing has come over this lane since the feed was compared with it up to 12.
+    feed.closed(0);
+    feed.opened(Replicas::One, 0, &mut Vec::new());
+    let nothing = StreamAnswer::Newest { messages: Vec::new(), up_to: None };
+    feed.answered(nothing, &mut Vec::new());
+    let state = StreamState { first_seq: 13, max_per_subject: 0 };
+    assert_eq!(events(|events| feed.answered(StreamAnswer::State(state), events)), [FeedEvent::Reopened]);
+}
+
+#[test]
+fn a_state_without_an_answer_is_asked_for_again() {
+    let mut feed = begun(OnHole::Fill);
+    feed.closed(15);
+    feed.opened(Replicas::One, 0, &mut Vec::new());
+    feed.answered(StreamAnswer::Newest { messages: Vec::new(), up_to: None }, &mut Vec::new());
+    for repeated in 1..=3 {
+        let again = events(|events| feed.answered(StreamAnswer::Unavailable, events));
+        assert_eq!(again, [read(StreamQuery::State, repeated)]);
+    }
+    let expected = [missing(MissingCause::Discarded, None), FeedEvent::Reopened];
+    assert_eq!(events(|events| feed.answered(StreamAnswer::Unavailable, events)), expected);
+}
+
+#[test]
+fn a_known_message_that_fills_an_answer_alone_is_not_read_again() {
+    let mut feed = begun(OnHole::Fill);
+    feed.live(live("a", 13, 12), SIZE, &mut Vec::new());
+    let alone = StreamAnswer::Following { messages: vec![message("a", 10)], pending: 2 };
+    assert_eq!(events(|events| feed.answered(alone, events)), [read(following(11), 0)]);
+    let rest = vec![message("a", 11), message("a", 12), message("a", 13)];
+    let delivered = [11, 12, 13].map(|seq| FeedEvent::Deliver(message("a", seq)));
+    let answer = StreamAnswer::Following { messages: rest, pending: 0 };
+    assert_eq!(events(|events| feed.answered(answer, events)), delivered);
+}
+
+#[test]
+fn a_recheck_that_comes_while_something_is_read_follows_it() {
+    let mut feed = begun(OnHole::Fill);
+    feed.live(live("a", 13, 12), SIZE, &mut Vec::new());
+    assert_eq!(events(|events| feed.recheck(events)), []);
+    let messages = vec![message("a", 10), message("a", 12), message("a", 13)];
+    let mut expected: Vec<_> = [12, 13].map(|seq| FeedEvent::Deliver(message("a", seq))).into();
+    expected.push(read(StreamQuery::Newest { from: 14 }, 0));
+    let answer = StreamAnswer::Following { messages, pending: 0 };
+    assert_eq!(events(|events| feed.answered(answer, events)), expected);
+}
+
 /// A run of one feed on a model, with the ledger of what it has returned.
 struct Run {
     rng: Rng,
@@ -211,6 +280,7 @@ struct Run {
     ledger: BTreeMap<Arc<str>, Vec<Entry>>,
     subjects: Vec<Arc<str>>,
     is_ready: bool,
+    has_values: bool,
     /// By subject: the publication that was its newest when the feed began.
     values: BTreeMap<Arc<str>, u64>,
     /// The publications that the stream did not have any more when the feed began.
@@ -222,21 +292,6 @@ struct Run {
     deliveries: u64,
     gaps: u64,
     script: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Entry {
-    /// The number of the publication, unique over all epochs.
-    Delivered(u64),
-    /// The publications with these sequences in this epoch.
-    Missing {
-        epoch: u64,
-        from: u64,
-        to: u64,
-    },
-    /// Any.
-    MissingAny,
-    Skipped,
 }
 
 impl Run {
@@ -258,6 +313,7 @@ impl Run {
             ledger: BTreeMap::new(),
             subjects: subjects.iter().map(|subject| (*subject).into()).collect(),
             is_ready: false,
+            has_values: true,
             values: BTreeMap::new(),
             gone: BTreeSet::new(),
             begin: 0,
@@ -343,14 +399,14 @@ impl Run {
                 self.begin = self.stream.published.len() as u64;
             }
             let replicas = if self.stream.replicas.len() == 1 { Replicas::One } else { Replicas::Many };
-            self.feed.opened(replicas, events);
+            self.feed.opened(replicas, self.stream.newest_seq(), events);
         }
     }
 
     fn recheck(&mut self, events: &mut Vec<FeedEvent<u64>>) {
-        if self.is_open && self.read.is_none() {
+        if self.is_open {
             self.note("recheck".to_owned());
-            self.will_look_again = false;
+            self.will_look_again &= !self.feed.is_live();
             (0..self.stream.replicas.len()).for_each(|replica| self.stream.catch_up(replica));
             self.feed.recheck(events);
         }
@@ -361,6 +417,8 @@ impl Run {
         let replica = self.rng.usize(..self.stream.replicas.len());
         let answer = if self.rng.u32(..10) == 0 {
             StreamAnswer::Unavailable
+        } else if self.rng.u32(..100) == 0 {
+            StreamAnswer::Refused
         } else {
             let batch = self.rng.usize(2..5);
             self.stream.answer(&read, replica, batch, &self.subjects)
@@ -411,6 +469,7 @@ impl Run {
                 FeedEvent::Ready { has_values } => {
                     assert!(!self.is_ready);
                     self.is_ready = true;
+                    self.has_values = has_values;
                     if !has_values {
                         self.begin = self.stream.published.len() as u64;
                     }
@@ -467,7 +526,15 @@ impl Run {
     fn judge(&self) {
         for subject in &self.subjects {
             let entries = self.ledger.get(subject).map(Vec::as_slice).unwrap_or_default();
-            let begin = self.values.get(subject).copied().unwrap_or(0).max(self.begin);
+            let mut begin = self.values.get(subject).copied().unwrap_or(0).max(self.begin);
+            if !self.has_values {
+                // Clients were told that they do not have what is stored: the first message is where it begins.
+                let first = entries.iter().find_map(|entry| match entry {
+                    Entry::Delivered(number) => Some(*number),
+                    Entry::Missing { .. } | Entry::MissingAny | Entry::Skipped => None,
+                });
+                begin = begin.max(first.unwrap_or(0));
+            }
             let is_due = |one: &&Publication| {
                 one.subject == *subject && one.number > begin && !self.gone.contains(&one.number)
             };
@@ -487,27 +554,6 @@ impl Run {
             assert!(newest.is_none_or(ends_with), "{subject} does not end with the newest");
         }
     }
-}
-
-fn is_accounted_for(entries: &[Entry], number: u64, (epoch, seq): (u64, u64)) -> bool {
-    let is_missing_here = |entry: &Entry| match entry {
-        Entry::Missing { epoch: of, from, to } => *of == epoch && (*from..=*to).contains(&seq),
-        Entry::Delivered(_) | Entry::MissingAny | Entry::Skipped => false,
-    };
-    if entries.contains(&Entry::Delivered(number)) || entries.iter().any(is_missing_here) {
-        return true;
-    }
-    // A gap without a range covers what is between its neighbours.
-    let is_number = |entry: &Entry| matches!(entry, Entry::Delivered(_));
-    entries.iter().enumerate().filter(|(_, entry)| **entry == Entry::MissingAny).any(|(at, _)| {
-        let number_of = |entry: &Entry| match entry {
-            Entry::Delivered(number) => *number,
-            Entry::Missing { .. } | Entry::MissingAny | Entry::Skipped => 0,
-        };
-        let before = entries[..at].iter().rev().find(|entry| is_number(entry)).map_or(0, number_of);
-        let after = entries[at..].iter().find(|entry| is_number(entry)).map_or(u64::MAX, number_of);
-        before < number && number < after
-    })
 }
 
 #[test]

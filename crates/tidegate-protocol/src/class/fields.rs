@@ -126,6 +126,11 @@ impl PayloadFields {
         Some(found.into_iter().map(with_key).collect())
     }
 
+    /// Whether one of them is the key.
+    pub fn have_key(&self) -> bool {
+        self.key.is_some()
+    }
+
     /// Whether one of them is the priority.
     pub fn have_priority(&self) -> bool {
         self.priority.is_some()

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::lane::stored::Read;
-use crate::lane::stored::ReadFrom;
-use crate::lane::stored::StreamAnswer;
-use crate::lane::stored::StreamQuery;
-use crate::lane::stored::StreamState;
 use crate::lane::stored::messages::LiveMessage;
 use crate::lane::stored::messages::StoredMessage;
+use crate::lane::stored::reads::Read;
+use crate::lane::stored::reads::ReadFrom;
+use crate::lane::stored::reads::StreamAnswer;
+use crate::lane::stored::reads::StreamQuery;
+use crate::lane::stored::reads::StreamState;
 
 /// A publication that the stream has accepted.
 pub(super) struct Publication {
@@ -147,6 +147,11 @@ impl ModelStream {
         let first = self.leader.by_seq.keys().next();
         let first_seq = first.copied().unwrap_or(self.leader.last_seq + 1);
         StreamState { first_seq, max_per_subject: self.max_per_subject }
+    }
+
+    /// The newest sequence, as the leader says it.
+    pub(super) fn newest_seq(&self) -> u64 {
+        self.leader.last_seq
     }
 
     /// Whether the leader has messages of a subject with these sequences.
