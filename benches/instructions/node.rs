@@ -345,8 +345,7 @@ impl Node {
                 if self.in_flight.is_empty() {
                     break;
                 }
-                self.sent +=
-                    self.in_flight.drain(..).map(|in_flight| in_flight.bytes().len() as u64).sum::<u64>();
+                self.sent += drained_bytes(&mut self.in_flight);
                 subscriber.forget_ended();
             }
         }
@@ -366,8 +365,7 @@ impl Node {
             );
             let whole = frames.min(self.in_flight.len());
             subscriber.put_back(self.in_flight.drain(whole..), 0);
-            self.sent +=
-                self.in_flight.drain(..).map(|in_flight| in_flight.bytes().len() as u64).sum::<u64>();
+            self.sent += drained_bytes(&mut self.in_flight);
         }
     }
 
@@ -385,4 +383,9 @@ impl Node {
 /// This instant, with a wall-clock time that does not matter here.
 pub(crate) fn moment(instant: Instant) -> Now {
     Now { instant, wall: SystemTime::UNIX_EPOCH }
+}
+
+/// Empties the list of written frames, and returns their size.
+fn drained_bytes(in_flight: &mut Vec<InFlight>) -> u64 {
+    in_flight.drain(..).map(|in_flight| in_flight.bytes().len() as u64).sum()
 }

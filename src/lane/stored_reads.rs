@@ -178,9 +178,7 @@ impl Lane {
         let seen = self.feeds.streams().find(|stream| stream.name == *name).map(|stream| stream.seen.get());
         status.seen = seen.unwrap_or(0);
         let context = ReadContext::Stream(Arc::clone(name));
-        if let Err(context) = self.streams.reads.start(link, &StreamRequest::state(name), context, now.0) {
-            self.on_outcome(context, Outcome::Unavailable, link, now);
-        }
+        self.start_read(&StreamRequest::state(name), context, link, now);
     }
 
     /// Starts a read of a feed.
@@ -218,7 +216,18 @@ impl Lane {
                 ReadContext::Newest { feed, number, found: Vec::new(), bytes: 0 },
             ),
         };
-        if let Err(context) = self.streams.reads.start(link, &request, context, now.0) {
+        self.start_read(&request, context, link, now);
+    }
+
+    /// Sends a request, or handles at once that it cannot be sent now.
+    fn start_read(
+        &mut self,
+        request: &StreamRequest,
+        context: ReadContext,
+        link: &mut Link,
+        now: (Instant, SystemTime),
+    ) {
+        if let Err(context) = self.streams.reads.start(link, request, context, now.0) {
             self.on_outcome(context, Outcome::Unavailable, link, now);
         }
     }
@@ -274,9 +283,7 @@ impl Lane {
                 };
                 let request = StreamRequest::next_of_leader(&stream.name, &subject, next);
                 let context = ReadContext::Leader { feed, number, subject, found };
-                if let Err(context) = self.streams.reads.start(link, &request, context, now.0) {
-                    self.on_outcome(context, Outcome::Unavailable, link, now);
-                }
+                self.start_read(&request, context, link, now);
             }
         }
     }
@@ -300,9 +307,7 @@ impl Lane {
                         let Some(pattern) = self.feeds.pattern_of_feed(feed).cloned() else { return };
                         let request = StreamRequest::newest(&stream.name, pattern.as_str(), next);
                         let context = ReadContext::Newest { feed, number, found, bytes };
-                        if let Err(context) = self.streams.reads.start(link, &request, context, now.0) {
-                            self.on_outcome(context, Outcome::Unavailable, link, now);
-                        }
+                        self.start_read(&request, context, link, now);
                         return;
                     }
                     _ if pending > 0 => StreamAnswer::Refused,
