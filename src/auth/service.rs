@@ -22,7 +22,8 @@ pub const MAX_ANSWER: usize = 16 * 1024;
 const KEEP: Duration = Duration::from_secs(5);
 /// The longest that an answer is kept.
 const MAX_KEEP: Duration = Duration::from_secs(60);
-/// The questions from one address are at most the part of `in_flight` that leaves room for so many addresses.
+/// One address may have at most `in_flight` divided by this number of questions at once, so that one address cannot use up
+/// all of them.
 const ADDRESSES_AT_ONCE: usize = 4;
 /// The longest message of a refusal, in characters.
 const MAX_MESSAGE: usize = 200;

@@ -24,8 +24,8 @@ pub struct Sending {
 }
 
 impl Sending {
-    /// Begins with a message that has these headers. Without a trace context of its own, it gets that of its HTTP call. If
-    /// the trace is recorded, the headers then name the span as the sender.
+    /// Begins to send a message with these headers. If they have no trace context, the message gets the one of its HTTP
+    /// call. If the trace is recorded, the headers then name this span as the sender.
     pub fn begin(
         context: &Context,
         kind: SpanKind,

@@ -128,8 +128,8 @@ impl Spans {
         self.active(kind, (next.context, next.parent, None), to)
     }
 
-    /// Begins the span of a publication whose producer records its trace. It is a trace of its own, with a link: one
-    /// publication has as many of them as nodes deliver it.
+    /// Begins the span of a publication whose producer records its trace. It begins a new trace and links to the
+    /// producer's span: each node that delivers the publication has such a span.
     pub fn begin_delivery(
         self: &Arc<Self>,
         producer: TraceParent,

@@ -74,7 +74,7 @@ impl fmt::Display for TraceParent {
     }
 }
 
-/// So many hexadecimal digits, in lower case.
+/// Parses a number of exactly `digits` lower-case hexadecimal digits.
 fn hex(text: &str, digits: usize) -> Option<u128> {
     let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     (text.len() == digits && text.bytes().all(is_digit))
@@ -148,7 +148,7 @@ mod tests {
             (text("cc", TRACE, SPAN, "01") + ".what-the-future-will-be-like", None),
             (text("fe", TRACE, SPAN, "01"), Some("01")),
             (text("ff", TRACE, SPAN, "01"), None),
-            // Versions, ids and flags have so many digits, in lower case.
+            // The version, the ids and the flags have a fixed length, and lower-case hexadecimal digits only.
             (text(".0", TRACE, SPAN, "01"), None),
             (text("0.", TRACE, SPAN, "01"), None),
             (text("000", TRACE, SPAN, "01"), None),
