@@ -99,6 +99,7 @@ pub(crate) struct Node {
     run: Vec<(Format, Vec<Rc<Delivery>>)>,
     batches: Vec<(Format, DeliveryBatch)>,
     in_flight: Vec<InFlight>,
+    unannounced: ClassCounts,
     pub(crate) now: Instant,
     pub(crate) sent: u64,
 }
@@ -139,6 +140,7 @@ impl Node {
             run: Vec::new(),
             batches: Vec::new(),
             in_flight: Vec::new(),
+            unannounced: ClassCounts::default(),
             now: Instant::now(),
             sent: 0,
         }
@@ -340,7 +342,7 @@ impl Node {
                     WRITE_FRAMES,
                     WRITE_BYTES,
                     &mut self.in_flight,
-                    &mut ClassCounts::default(),
+                    &mut self.unannounced,
                 );
                 if self.in_flight.is_empty() {
                     break;
@@ -356,13 +358,7 @@ impl Node {
         self.effects.urgent.clear();
         for subscriber in self.effects.changed.drain(..) {
             subscriber.clear_changed();
-            subscriber.take(
-                self.now,
-                WRITE_FRAMES,
-                WRITE_BYTES,
-                &mut self.in_flight,
-                &mut ClassCounts::default(),
-            );
+            subscriber.take(self.now, WRITE_FRAMES, WRITE_BYTES, &mut self.in_flight, &mut self.unannounced);
             let whole = frames.min(self.in_flight.len());
             subscriber.put_back(self.in_flight.drain(whole..), 0);
             self.sent += drained_bytes(&mut self.in_flight);

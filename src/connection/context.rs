@@ -27,6 +27,7 @@ use crate::connection::settings::ConnectionSettings;
 use crate::hooks::planted;
 use crate::hub::Hub;
 use crate::hub::Subscribe;
+use crate::hub::class_counts::ClassCounts;
 use crate::hub::outbox::InFlight;
 use crate::hub::outbox::limits::OutboxLimits;
 use crate::hub::subscriber::Subscriber;
@@ -81,6 +82,8 @@ pub struct Context {
     pub(super) read_buffer: Cell<Vec<u8>>,
     pub(super) write_buffer: Cell<Vec<u8>>,
     pub(super) taken: Cell<Vec<InFlight>>,
+    /// Publications in gaps that a client has no message for, until they are counted.
+    pub(super) unannounced: RefCell<ClassCounts>,
     /// One for all connections, because none keeps a compression context between messages.
     pub(super) inflater: Cell<Option<Box<Inflater>>>,
     pub(super) echo_encoder: EchoEncoder,
@@ -132,6 +135,7 @@ impl Context {
             read_buffer: Cell::default(),
             write_buffer: Cell::default(),
             taken: Cell::default(),
+            unannounced: RefCell::default(),
             inflater: Cell::default(),
             echo_encoder: EchoEncoder::default(),
             join_queues: JoinQueues::default(),

@@ -68,10 +68,13 @@ impl Connection {
         self.count_conflated();
         let mut taken = self.context.taken.take();
         taken.clear();
-        let mut unannounced = ClassCounts::default();
+        let mut unannounced = self.context.unannounced.borrow_mut();
         let mut delivery_counts =
             self.subscriber.take(now, WRITE_FRAMES, WRITE_BYTES, &mut taken, &mut unannounced);
-        self.count_unannounced(unannounced);
+        if !unannounced.is_empty() {
+            self.count_unannounced(&mut unannounced);
+        }
+        drop(unannounced);
         if taken.is_empty() {
             self.context.taken.set(taken);
             self.count(delivery_counts);
@@ -124,8 +127,8 @@ impl Connection {
     }
 
     /// Counts publications in gaps that the client's vocabulary has no message for.
-    #[inline]
-    fn count_unannounced(&self, mut unannounced: ClassCounts) {
+    #[cold]
+    fn count_unannounced(&self, unannounced: &mut ClassCounts) {
         for (class, dropped) in unannounced.drain() {
             self.context.counts.count_dropped(class, DropReason::Unannounced, dropped);
         }

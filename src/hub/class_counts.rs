@@ -18,6 +18,12 @@ impl ClassCounts {
         }
     }
 
+    /// Whether all are 0.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// All publications.
     pub fn total(&self) -> u64 {
         self.0.iter().map(|(_, count)| count).sum()

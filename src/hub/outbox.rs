@@ -234,7 +234,7 @@ impl Outbox {
         max_frames: usize,
         max_bytes: usize,
         taken: &mut Vec<InFlight>,
-        render: impl Fn(Missing) -> Option<Frame>,
+        mut render: impl FnMut(Missing) -> Option<Frame>,
         collect: impl Fn(u32, Priority, &mut Vec<Missing>) -> Option<Frame>,
     ) -> DeliveryCounts {
         let mut delivery_counts = DeliveryCounts::default();
@@ -255,22 +255,22 @@ impl Outbox {
                 let merged =
                     expired.as_mut().is_some_and(|(earlier, of)| *of == priority && earlier.merge(&gap));
                 if !merged {
-                    push_gap(expired.replace((gap, priority)), taken, &render);
+                    push_gap(expired.replace((gap, priority)), taken, &mut render);
                 }
                 continue;
             }
             if expired.is_some() {
-                push_gap(expired.take(), taken, &render);
+                push_gap(expired.take(), taken, &mut render);
             }
             if let QueueEntry::Collected { collection, class, .. } = entry {
-                let counts = take_collected((collection, class), priority, taken, &collect, &render);
+                let counts = take_collected((collection, class), priority, taken, &collect, &mut render);
                 bytes += counts.bytes;
                 delivery_counts += counts.delivery_counts;
                 continue;
             }
             delivery_counts += entry.delivery_counts();
             if matches!(entry, QueueEntry::Gap { .. }) {
-                push_gap(Some((entry, priority)), taken, &render);
+                push_gap(Some((entry, priority)), taken, &mut render);
                 continue;
             }
             let entry = InFlight { entry, rendered: None, priority };
@@ -278,7 +278,7 @@ impl Outbox {
             taken.push(entry);
         }
         if expired.is_some() {
-            push_gap(expired, taken, &render);
+            push_gap(expired, taken, &mut render);
         }
         // Many clients get a reply or a ping, and then nothing for long. After publications, there will be more.
         if bytes > 0 && delivery_counts == DeliveryCounts::default() {
@@ -352,7 +352,7 @@ fn take_collected(
     priority: Priority,
     taken: &mut Vec<InFlight>,
     collect: &Collect<'_>,
-    render: &dyn Fn(Missing) -> Option<Frame>,
+    render: &mut dyn FnMut(Missing) -> Option<Frame>,
 ) -> TakenCollection {
     let mut missing = Vec::new();
     let mut counts = TakenCollection { bytes: 0, delivery_counts: DeliveryCounts::default() };
@@ -378,7 +378,7 @@ fn take_collected(
 fn push_gap(
     gap: Option<(QueueEntry, Priority)>,
     taken: &mut Vec<InFlight>,
-    render: &impl Fn(Missing) -> Option<Frame>,
+    render: &mut impl FnMut(Missing) -> Option<Frame>,
 ) {
     let Some((entry, priority)) = gap else { return };
     let QueueEntry::Gap { subscription, dropped, cause, class, .. } = entry else { return };

@@ -449,12 +449,11 @@ impl Subscriber {
         unannounced: &mut ClassCounts,
     ) -> DeliveryCounts {
         self.collect_joined(now);
-        let unannounced = RefCell::new(unannounced);
         let render = |missing: Missing| {
             let (class, dropped) = (missing.class, missing.dropped);
             let frame = self.render_gap(missing);
             if frame.is_none() {
-                unannounced.borrow_mut().add(class, dropped);
+                unannounced.add(class, dropped);
             }
             frame
         };

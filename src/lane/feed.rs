@@ -346,6 +346,7 @@ impl Feed {
     }
 
     /// Sends a publication to the shards that want it, and keeps it as the last value of its key.
+    #[inline]
     fn hand_on(
         &mut self,
         publication: Publication,
@@ -548,6 +549,7 @@ impl Feed {
     }
 
     /// The publication in a message: on this subject, of this time, and with this sequence in its stream.
+    #[inline]
     fn publication(
         &self,
         message: &Message,

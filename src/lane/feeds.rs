@@ -297,6 +297,12 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
         }
     }
 
+    /// Whether [`Feeds::take_opened`] or [`Feeds::take_asks`] has something.
+    #[inline]
+    pub fn wants_streams(&self) -> bool {
+        !self.opened.is_empty() || !self.asks.is_empty()
+    }
+
     /// The stored feeds whose subscription the server has confirmed since the last call: their streams are read next.
     pub fn take_opened(&mut self) -> Vec<FeedId> {
         std::mem::take(&mut self.opened)

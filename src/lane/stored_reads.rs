@@ -90,11 +90,8 @@ impl Lane {
 
     /// Starts what the feeds ask for, after an event.
     pub(super) fn serve_streams(&mut self, link: &mut Link, now: (Instant, SystemTime)) {
-        loop {
+        while self.feeds.wants_streams() {
             let (opened, asks) = (self.feeds.take_opened(), self.feeds.take_asks());
-            if opened.is_empty() && asks.is_empty() {
-                return;
-            }
             opened.into_iter().for_each(|feed| self.open_stored(feed, link, now));
             for (feed, ask) in asks {
                 match ask {

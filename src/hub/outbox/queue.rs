@@ -287,9 +287,13 @@ impl Queues {
         (self.index, self.displaced) = (None, None);
         self.is_slow = false;
         for queue in &mut self.queues {
-            queue.entries.clear();
-            queue.vacancies = 0;
-            queue.entries.shrink_to(capacity);
+            if queue.vacancies > 0 {
+                queue.entries.clear();
+                queue.vacancies = 0;
+            }
+            if queue.entries.capacity() > capacity {
+                queue.entries.shrink_to(capacity);
+            }
         }
     }
 
