@@ -25,6 +25,7 @@ pub mod outbox_levels;
 mod pending_decisions;
 mod pending_input;
 mod reading;
+pub mod recoveries;
 pub mod report;
 mod revoking;
 pub mod sending;
@@ -65,6 +66,7 @@ use tidegate_protocol::session::Output;
 use tidegate_protocol::session::Session;
 use tidegate_protocol::session::phase::Verified;
 use tidegate_protocol::session::stats::SessionStats;
+use tidegate_protocol::session::subscription::SubscriptionId;
 use tidegate_protocol::subject::Subject;
 use tokio::task::AbortHandle;
 use tracing::debug;
@@ -337,26 +339,16 @@ impl Connection {
                     Subscribe { subscription, pattern, format, class, max_rate, subscription_context };
                 return self.authorize_and_join(subscribe);
             }
+            Output::Recover { subscription, pattern, format, after } => {
+                context.recover((&self.subscriber, subscription), (pattern, format), after);
+            }
             // The hub shares the context in which the session has set the filter.
             Output::Filter { subscription, .. } => self.subscriber.note_filtered(subscription),
             Output::GoLive { subscription } => {
                 context.hub.borrow_mut().go_live(&self.subscriber, subscription)
             }
             Output::Release { subscription } => self.subscriber.release_all(subscription, now),
-            Output::Leave { subscription } => {
-                context.pending_decisions.let_go(self.subscriber.owner, subscription);
-                self.count_ended(self.subscriber.drop_delayed(subscription));
-                self.count_all_conflated();
-                self.subscriber.with_member(subscription, |member| {
-                    let channel = member.pattern.as_str();
-                    debug!(session = &**self.session.borrow().id(), channel, "unsubscribe");
-                    self.note_channel(AuditKind::Unsubscribed, channel, None);
-                });
-                let left = context.hub.borrow_mut().leave(&self.subscriber, subscription);
-                if let Some(pattern) = left {
-                    context.leave(pattern);
-                }
-            }
+            Output::Leave { subscription } => self.leave(subscription),
             Output::Publish { request, subject, data, headers } => {
                 self.note_channel(AuditKind::Published, subject.as_str(), Some(data.len()));
                 self.publish(request, subject, data, headers)
@@ -374,6 +366,23 @@ impl Connection {
             }
         }
         None
+    }
+
+    /// Leaves a channel.
+    fn leave(&self, subscription: SubscriptionId) {
+        let context = &self.context;
+        context.pending_decisions.let_go(self.subscriber.owner, subscription);
+        self.count_ended(self.subscriber.drop_delayed(subscription));
+        self.count_all_conflated();
+        self.subscriber.with_member(subscription, |member| {
+            let channel = member.pattern.as_str();
+            debug!(session = &**self.session.borrow().id(), channel, "unsubscribe");
+            self.note_channel(AuditKind::Unsubscribed, channel, None);
+        });
+        let left = context.hub.borrow_mut().leave(&self.subscriber, subscription);
+        if let Some(pattern) = left {
+            context.leave(pattern);
+        }
     }
 
     /// Joins a channel. The encoding belongs to the transport, so it is added to the format here and not by the

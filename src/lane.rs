@@ -18,6 +18,7 @@ mod number_hasher;
 mod pending_reads;
 pub mod produced;
 mod reader;
+pub mod recover;
 pub mod shard_index;
 pub mod source_stream;
 pub mod stored;
@@ -64,6 +65,7 @@ use crate::lane::malformed_log::MalformedLog;
 use crate::lane::pending_reads::PendingReads;
 use crate::lane::produced::Produced;
 use crate::lane::produced::Sampler;
+use crate::lane::recover::Recover;
 use crate::lane::shard_index::ShardIndex;
 use crate::lane::stream_client::StreamClient;
 use crate::nats::incoming::SubscriptionKey;
@@ -79,6 +81,9 @@ const KEPT_ITEMS: usize = 2 * MESSAGE_BATCH;
 pub enum LaneRequest {
     /// Start to send publications of this pattern in this format.
     Join(Join),
+    /// Send what a channel has had after a client's position, as an [`Item::Recovered`](inbox::Item::Recovered). The shard
+    /// has joined the channel in this format.
+    Recover(Recover),
     /// Stop sending publications of this pattern of a class.
     Leave { shard: ShardIndex, pattern: Pattern, class: Arc<Class> },
     /// Render publications with these from now on. Formats that are in use render as before.

@@ -20,9 +20,9 @@ use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::Frame;
+use tidegate_protocol::gap_cause::GapCause;
 use tidegate_protocol::headers::PublicationHeaders;
 use tidegate_protocol::message::Connected;
-use tidegate_protocol::message::GapCause;
 use tidegate_protocol::message::Push;
 use tidegate_protocol::message::Reply;
 use tidegate_protocol::message::RequestContext;
@@ -300,18 +300,28 @@ fn replies() -> Vec<Reply> {
             channel: "chat.general".into(),
             snapshot: Vec::new(),
             position: None,
+            recovered: None,
         },
         Reply::Subscribed {
             request_context: id("1"),
             channel: "prices.*".into(),
             snapshot: vec![encode::publication(&mut Scratch::default(), "prices.*", &price)],
             position: None,
+            recovered: None,
         },
         Reply::Subscribed {
             request_context: id("1"),
             channel: "orders.7".into(),
             snapshot: vec![encode::publication(&mut Scratch::default(), "orders.7", &order)],
             position: Some(Position { epoch: Epoch("20261120093011812".into()), seq: 41 }),
+            recovered: None,
+        },
+        Reply::Subscribed {
+            request_context: id("2"),
+            channel: "orders.7".into(),
+            snapshot: Vec::new(),
+            position: Some(Position { epoch: Epoch("20261120093011812".into()), seq: 44 }),
+            recovered: Some(true),
         },
         Reply::Unsubscribed { request_context: id("2"), channel: "prices.*".into() },
         Reply::Published { request_context: id("3") },
@@ -383,7 +393,8 @@ fn gap_causes() -> Vec<GapCause> {
         GapCause::Internal => Some(GapCause::Discarded),
         GapCause::Discarded => Some(GapCause::StreamUnavailable),
         GapCause::StreamUnavailable => Some(GapCause::Epoch),
-        GapCause::Epoch => None,
+        GapCause::Epoch => Some(GapCause::TooMany),
+        GapCause::TooMany => None,
     } {
         causes.push(next);
     }

@@ -356,6 +356,7 @@ fn answer_all(session: &mut Session, now: Instant) -> Vec<Frame> {
             | Output::GoLive { .. }
             | Output::Release { .. }
             | Output::Leave { .. }
+            | Output::Recover { .. }
             | Output::Close { .. } => continue,
         };
         session.handle_input(input, moment(now));

@@ -220,6 +220,7 @@ impl Node {
                 | Output::Publish { .. }
                 | Output::Request { .. }
                 | Output::Query { .. }
+                | Output::Recover { .. }
                 | Output::Close { .. } => {}
             }
         }
@@ -302,6 +303,7 @@ impl Node {
                     self.joined(&pattern, format, snapshot, stale);
                 }
                 Item::JoinFailed { .. }
+                | Item::Recovered { .. }
                 | Item::Gap { .. }
                 | Item::Unrenderable { .. }
                 | Item::Stale { .. } => {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use std::time::Instant;
 
 use tidegate_protocol::frame::VocabularyId;
+use tidegate_protocol::gap_cause::GapCause;
 use tidegate_protocol::identity::Identity;
-use tidegate_protocol::message::GapCause;
 use tidegate_protocol::moment::Moment;
 use tidegate_protocol::session::Output;
 use tidegate_protocol::session::denied::Denied;

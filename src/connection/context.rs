@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use tidegate_protocol::class::Class;
 use tidegate_protocol::deflate::Inflater;
+use tidegate_protocol::frame::Format;
+use tidegate_protocol::position::Position;
 use tidegate_protocol::session::now::Now;
+use tidegate_protocol::session::subscription::SubscriptionId;
 use tidegate_protocol::subject::Pattern;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -23,6 +26,7 @@ use crate::connection::events::Events;
 use crate::connection::events::event::SessionNumber;
 use crate::connection::join_queues::JoinQueues;
 use crate::connection::pending_decisions::PendingDecisions;
+use crate::connection::recoveries::WaitingRecoveries;
 use crate::connection::settings::ConnectionSettings;
 use crate::hooks::planted;
 use crate::hub::Hub;
@@ -35,6 +39,7 @@ use crate::lane::LaneRequest;
 use crate::lane::counts::LaneCounts;
 use crate::lane::feeds::Join;
 use crate::lane::lane_index::LaneIndex;
+use crate::lane::recover::Recover;
 use crate::lane::shard_index::ShardIndex;
 use crate::nats::Nats;
 use crate::node::Node;
@@ -89,6 +94,8 @@ pub struct Context {
     pub(super) echo_encoder: EchoEncoder,
     /// Joins for lanes whose request queue is full.
     join_queues: JoinQueues,
+    /// Subscriptions that wait for what they have missed.
+    pub recoveries: WaitingRecoveries,
     /// Questions to services that connections wait for.
     pub(super) pending_decisions: PendingDecisions,
     /// Patterns without subscribers whose lane is still to be told.
@@ -139,6 +146,7 @@ impl Context {
             inflater: Cell::default(),
             echo_encoder: EchoEncoder::default(),
             join_queues: JoinQueues::default(),
+            recoveries: WaitingRecoveries::default(),
             pending_decisions: PendingDecisions::default(),
             pending_leaves: RefCell::default(),
         }
@@ -200,6 +208,8 @@ impl Context {
     /// Tells the lane of a pattern that this shard has no subscribers any more; later, if the lane's request queue is
     /// full.
     pub fn leave(&self, pattern: Pattern) {
+        // No answer about it will come.
+        self.recoveries.forget(&pattern);
         let class = self.class_of(&pattern);
         // Without an entry in the directory, the lane has released the pattern, and there is nothing to tell it.
         let Some(lane) = self.node.lanes.leave(&pattern, &class, self.shard) else { return };
@@ -220,6 +230,27 @@ impl Context {
             if !self.hub.borrow().has_topic(&pattern) {
                 self.leave(pattern);
             }
+        }
+    }
+
+    /// Asks the lane of a channel for what a subscription has missed since a position.
+    pub(super) fn recover(
+        self: &Rc<Self>,
+        (subscriber, subscription): (&Rc<Subscriber>, SubscriptionId),
+        (pattern, format): (Pattern, Format),
+        after: Position,
+    ) {
+        let waiting = (Rc::clone(subscriber), subscription);
+        if !self.recoveries.add(&pattern, format, after.clone(), waiting) {
+            return;
+        }
+        let class = self.class_of(&pattern);
+        let lane = self.node.lanes.with_values_of(&pattern, &class, self.shard);
+        let Some(lane) = lane.cloned() else { return };
+        let recover = Recover { shard: self.shard, pattern, format, after };
+        if let Err(request) = lane.try_send(LaneRequest::Recover(recover)) {
+            // An error means that the lane has ended; then the shard ends too.
+            self.tasks.spawn_local(async move { drop(lane.send(request).await) });
         }
     }
 

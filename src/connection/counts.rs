@@ -9,7 +9,7 @@ use std::time::Instant;
 use std::time::SystemTime;
 
 use tidegate_protocol::class::ClassNumber;
-use tidegate_protocol::message::GapCause;
+use tidegate_protocol::gap_cause::GapCause;
 
 use crate::connection::outbox_levels::OutboxLevels;
 use crate::lane::produced::Produced;
@@ -340,7 +340,7 @@ mod tests {
         counts.count_gap(plain, GapCause::Nats, 7);
         let report = counts.report();
         let of_nats = [plain, other].map(|class| report.dropped[usize::from(class.0)][2]);
-        assert_eq!((report.gaps, of_nats), ([0, 0, 2, 0, 0, 0, 0, 0, 0, 0], [7, 3 + 5]));
+        assert_eq!((report.gaps, of_nats), ([0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0], [7, 3 + 5]));
     }
 
     #[test]

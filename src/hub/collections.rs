@@ -9,7 +9,7 @@ use tidegate_protocol::class::ClassNumber;
 use tidegate_protocol::class::Priority;
 use tidegate_protocol::elements::CollectionId;
 use tidegate_protocol::elements::select::Sent;
-use tidegate_protocol::message::GapCause;
+use tidegate_protocol::gap_cause::GapCause;
 use tidegate_protocol::session::subscription::SubscriptionId;
 use tidegate_protocol::subscription_context::SubscriptionContext;
 

@@ -23,8 +23,8 @@ use tidegate_protocol::elements::Elements;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
+use tidegate_protocol::gap_cause::GapCause;
 use tidegate_protocol::headers::PublicationHeaders;
-use tidegate_protocol::message::GapCause;
 use tidegate_protocol::moment::Moment;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::position::SequenceRange;
@@ -304,6 +304,7 @@ impl Feed {
     pub fn leave(&mut self, shard: ShardIndex, now: Instant) {
         self.readers.retain(|reader| reader.shard != shard);
         self.waiting.retain(|waiter| waiter.shard != shard);
+        self.from_stream.iter_mut().for_each(|from| from.recoveries.remove(|recover| recover.shard == shard));
         if self.readers.is_empty() && self.waiting.is_empty() {
             self.idle_since.get_or_insert_with(|| now.into());
         }

@@ -16,7 +16,7 @@ use tidegate_protocol::class::FeedBy;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::Format;
-use tidegate_protocol::message::GapCause;
+use tidegate_protocol::gap_cause::GapCause;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::renderers::Renderers;
 use tidegate_protocol::subject::Pattern;
@@ -316,6 +316,11 @@ impl<K: Copy + Eq + Hash> Feeds<K> {
     /// The stream of a stored feed.
     pub fn stream_of(&self, id: FeedId) -> Option<&Rc<SourceStream>> {
         self.entries.get(id)?.feed.stream()
+    }
+
+    /// The feed of a pattern.
+    pub fn id_of(&self, pattern: &Pattern) -> Option<FeedId> {
+        self.by_pattern.get(pattern).copied()
     }
 
     /// The pattern of a feed.

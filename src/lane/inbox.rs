@@ -14,10 +14,11 @@ use tidegate_protocol::elements::Elements;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
-use tidegate_protocol::message::GapCause;
+use tidegate_protocol::gap_cause::GapCause;
 use tidegate_protocol::position::Position;
 use tidegate_protocol::position::SequenceRange;
 use tidegate_protocol::publication::Delivery;
+use tidegate_protocol::session::recovery::Recovery;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::topic_id::TopicId;
 use tokio::sync::mpsc;
@@ -42,6 +43,9 @@ pub enum Item {
         /// Where the channel is in its stream, if it has one.
         position: Option<Position>,
     },
+    /// What the channel has had after a position, in a format: [`LaneRequest::Recover`](super::LaneRequest::Recover).
+    /// Later publications follow.
+    Recovered { pattern: Pattern, format: Format, after: Position, recovery: Recovery },
     /// The lane refused the join.
     JoinFailed { pattern: Pattern, format: Format, error: ClientError },
     /// A publication, encoded in each format that the shard wants, nearly always one.
@@ -93,6 +97,10 @@ impl Item {
                 Self::Publication { frames, .. } => frames.iter().map(|(_, frame)| frame.len()).sum(),
                 Self::Joined { snapshot, .. } => snapshot.bytes(),
                 Self::Elements { elements, .. } => elements.bytes(),
+                Self::Recovered { recovery, .. } => {
+                    let Recovery { snapshot, messages, .. } = recovery;
+                    snapshot.iter().chain(messages).map(|delivery| delivery.frame.len()).sum()
+                }
                 Self::JoinFailed { .. }
                 | Self::Gap { .. }
                 | Self::Unrenderable { .. }
@@ -291,7 +299,7 @@ impl ShardQueue {
                 let gap = Item::Gap { pattern, cause: GapCause::Overflow, dropped: Some(1), range: None };
                 self.backlog.push(gap);
             }
-            Item::Joined { ref pattern, .. } => {
+            Item::Joined { ref pattern, .. } | Item::Recovered { ref pattern, .. } => {
                 self.open_gaps.remove(pattern);
                 self.backlog.push(item);
             }

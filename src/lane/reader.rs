@@ -38,6 +38,7 @@ impl Lane {
                 let subscribe = |pattern: &Pattern| link.subscribe(pattern);
                 self.feeds.join(join, now, subscribe, &mut self.outgoing);
             }
+            LaneRequest::Recover(recover) => self.recover(recover, now),
             LaneRequest::Last { pattern, class, start_feed, answer } => {
                 let start_feed = start_feed && self.lanes.claim(&pattern, &class, self.index);
                 let subscribe = |pattern: &Pattern| link.subscribe(pattern);

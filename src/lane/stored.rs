@@ -9,6 +9,8 @@
 mod hold;
 pub mod messages;
 pub mod reads;
+mod recent;
+pub mod recoveries;
 mod sequences;
 
 use std::collections::VecDeque;
@@ -173,6 +175,11 @@ impl<M> StoredFeed<M> {
     /// stream could not be read.
     pub fn position(&self) -> Option<u64> {
         if self.is_ready { self.sequences.position(self.is_live()) } else { None }
+    }
+
+    /// How many servers have the messages of the stream.
+    pub fn replicas(&self) -> Replicas {
+        self.replicas
     }
 
     /// Whether a comparison may find out again where the feed is.

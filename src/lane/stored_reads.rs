@@ -13,7 +13,9 @@ use crate::lane::Lane;
 use crate::lane::feed::Feed;
 use crate::lane::feed::from_stream::Handling;
 use crate::lane::feeds::FeedId;
+use crate::lane::recover::Recover;
 use crate::lane::source_stream::Ask;
+use crate::lane::source_stream::ReadPurpose;
 use crate::lane::source_stream::StoredContent;
 use crate::lane::stored::Replicas;
 use crate::lane::stored::messages::StoredMessage;
@@ -24,6 +26,7 @@ use crate::lane::stored::reads::StreamQuery;
 use crate::lane::stored::reads::StreamState;
 use crate::lane::stream_client::Later;
 use crate::lane::stream_client::ReadContext;
+use crate::lane::stream_client::ReadId;
 use crate::lane::stream_client::StreamStatus;
 use crate::lane::stream_reads::Outcome;
 use crate::nats::direct_get::AnswerEnd;
@@ -80,10 +83,10 @@ impl Lane {
     /// Starts reads that wait for others to end.
     fn start_queued(&mut self, link: &mut Link, now: (Instant, SystemTime)) {
         while !self.streams.reads.is_full()
-            && let Some(((feed, number), read)) = self.streams.queue.pop_front()
+            && let Some((id, read)) = self.streams.queue.pop_front()
         {
-            if self.streams.newest_reads.get(&feed) == Some(&number) {
-                self.read((feed, number), read, link, now);
+            if self.is_newest(id) {
+                self.read(id, read, link, now);
             }
         }
     }
@@ -95,14 +98,15 @@ impl Lane {
             opened.into_iter().for_each(|feed| self.open_stored(feed, link, now));
             for (feed, ask) in asks {
                 match ask {
-                    Ask::Read(read) => {
+                    Ask::Read(purpose, read) => {
                         self.streams.started += 1;
                         let (number, at) = (self.streams.started, now.0 + read.after);
-                        self.streams.newest_reads.insert(feed, number);
+                        self.streams.newest_reads.insert((feed, purpose), number);
+                        let id = ReadId { feed, purpose, number };
                         if read.after.is_zero() {
-                            self.read((feed, number), read, link, now);
+                            self.read(id, read, link, now);
                         } else {
-                            self.streams.later.push((at, feed, Later::Read(read, number)));
+                            self.streams.later.push((at, feed, Later::Read(id, read)));
                         }
                     }
                     Ask::RecheckSoon => {
@@ -128,9 +132,9 @@ impl Lane {
         for (at, feed, what) in later {
             match what {
                 _ if at > now.0 => self.streams.later.push((at, feed, what)),
-                Later::Read(read, number) => {
-                    if self.streams.newest_reads.get(&feed) == Some(&number) {
-                        self.read((feed, number), read, link, now);
+                Later::Read(id, read) => {
+                    if self.is_newest(id) {
+                        self.read(id, read, link, now);
                     }
                 }
                 Later::Recheck => {
@@ -179,17 +183,12 @@ impl Lane {
     }
 
     /// Starts a read of a feed.
-    fn read(
-        &mut self,
-        (feed, number): (FeedId, u64),
-        read: Read,
-        link: &mut Link,
-        now: (Instant, SystemTime),
-    ) {
+    fn read(&mut self, id: ReadId, read: Read, link: &mut Link, now: (Instant, SystemTime)) {
+        let feed = id.feed;
         let Some(stream) = self.feeds.stream_of(feed).cloned() else { return };
         let Some(pattern) = self.feeds.pattern_of_feed(feed).cloned() else { return };
         if self.streams.reads.is_full() {
-            return self.streams.queue.push_back(((feed, number), read));
+            return self.streams.queue.push_back((id, read));
         }
         let (name, query) = (&stream.name, read.query);
         let (request, context) = match query {
@@ -197,20 +196,20 @@ impl Lane {
                 let status = self.streams.streams.entry(Arc::clone(name)).or_default();
                 let waiting =
                     if status.is_asking { &mut status.doubting_later } else { &mut status.doubting };
-                waiting.push((feed, number));
+                waiting.push(id);
                 return self.check_stream(name, link, now, Duration::ZERO);
             }
             StreamQuery::Following { subject, from } if read.source == ReadFrom::Leader => (
                 StreamRequest::next_of_leader(name, &subject, from),
-                ReadContext::Leader { feed, number, subject, found: Vec::new() },
+                ReadContext::Leader { id, subject, found: Vec::new() },
             ),
             StreamQuery::Following { subject, from } => {
-                (StreamRequest::following(name, &subject, from), ReadContext::Feed { feed, number })
+                (StreamRequest::following(name, &subject, from), ReadContext::Feed(id))
             }
             // A leader does not answer this: the replica is asked once more.
             StreamQuery::Newest { from } => (
                 StreamRequest::newest(name, pattern.as_str(), from),
-                ReadContext::Newest { feed, number, found: Vec::new(), bytes: 0 },
+                ReadContext::Newest { id, found: Vec::new(), bytes: 0 },
             ),
         };
         self.start_read(&request, context, link, now);
@@ -238,7 +237,7 @@ impl Lane {
     ) {
         match context {
             ReadContext::Stream(name) => self.on_state(&name, outcome, link, now),
-            ReadContext::Feed { feed, number } => {
+            ReadContext::Feed(id) => {
                 let answer = match outcome {
                     Outcome::Messages { messages, end: AnswerEnd::Complete { pending, .. } } => {
                         let messages = messages.into_iter().map(stored).collect();
@@ -252,34 +251,30 @@ impl Lane {
                     | Outcome::NoStream(_)
                     | Outcome::Unavailable => StreamAnswer::Unavailable,
                 };
-                self.pass_answer(feed, number, answer, now);
+                self.pass_answer(id, answer, now);
             }
-            ReadContext::Newest { feed, number, found, bytes } => {
-                self.on_newest((feed, number), (found, bytes), outcome, link, now);
+            ReadContext::Newest { id, found, bytes } => {
+                self.on_newest(id, (found, bytes), outcome, link, now);
             }
-            ReadContext::Leader { feed, number, subject, mut found } => {
+            ReadContext::Leader { id, subject, mut found } => {
                 let Outcome::Messages { messages, end: AnswerEnd::Complete { .. } | AnswerEnd::NotFound } =
                     outcome
                 else {
-                    return self.pass_answer(feed, number, StreamAnswer::Unavailable, now);
+                    return self.pass_answer(id, StreamAnswer::Unavailable, now);
                 };
                 let next = messages.last().map(|last| last.seq + 1);
                 found.extend(messages);
                 let bytes: usize = found.iter().map(|read| read.message.size()).sum();
                 let has_room = found.len() < MAX_OF_LEADER && bytes < MAX_LEADER_BYTES;
-                let (Some(next), Some(stream), true) = (next, self.feeds.stream_of(feed).cloned(), has_room)
+                let (Some(next), Some(stream), true) =
+                    (next, self.feeds.stream_of(id.feed).cloned(), has_room)
                 else {
                     let pending = u64::from(next.is_some());
                     let messages = found.into_iter().map(stored).collect();
-                    return self.pass_answer(
-                        feed,
-                        number,
-                        StreamAnswer::Following { messages, pending },
-                        now,
-                    );
+                    return self.pass_answer(id, StreamAnswer::Following { messages, pending }, now);
                 };
                 let request = StreamRequest::next_of_leader(&stream.name, &subject, next);
-                let context = ReadContext::Leader { feed, number, subject, found };
+                let context = ReadContext::Leader { id, subject, found };
                 self.start_read(&request, context, link, now);
             }
         }
@@ -288,7 +283,7 @@ impl Lane {
     /// The newest messages of a channel, or some of them.
     fn on_newest(
         &mut self,
-        (feed, number): (FeedId, u64),
+        id: ReadId,
         (mut found, mut bytes): (Vec<ReadMessage>, usize),
         outcome: Outcome,
         link: &mut Link,
@@ -299,11 +294,11 @@ impl Lane {
                 bytes += messages.iter().map(|read| read.message.size()).sum::<usize>();
                 let next = messages.last().map(|last| last.seq + 1);
                 found.extend(messages);
-                match (next, self.feeds.stream_of(feed).cloned()) {
+                match (next, self.feeds.stream_of(id.feed).cloned()) {
                     (Some(next), Some(stream)) if pending > 0 && bytes < MAX_NEWEST_BYTES => {
-                        let Some(pattern) = self.feeds.pattern_of_feed(feed).cloned() else { return };
+                        let Some(pattern) = self.feeds.pattern_of_feed(id.feed).cloned() else { return };
                         let request = StreamRequest::newest(&stream.name, pattern.as_str(), next);
-                        let context = ReadContext::Newest { feed, number, found, bytes };
+                        let context = ReadContext::Newest { id, found, bytes };
                         self.start_read(&request, context, link, now);
                         return;
                     }
@@ -319,7 +314,7 @@ impl Lane {
                 StreamAnswer::Unavailable
             }
         };
-        self.pass_answer(feed, number, answer, now);
+        self.pass_answer(id, answer, now);
     }
 
     /// The state of a stream, or why it is not known.
@@ -357,8 +352,8 @@ impl Lane {
         }
         let state = facts
             .map(|facts| StreamState { first_seq: facts.first_seq, max_per_subject: facts.max_per_subject });
-        for (feed, number) in doubting {
-            self.pass_answer(feed, number, state.map_or(StreamAnswer::Unavailable, StreamAnswer::State), now);
+        for id in doubting {
+            self.pass_answer(id, state.map_or(StreamAnswer::Unavailable, StreamAnswer::State), now);
         }
         let status = self.streams.streams.entry(Arc::clone(name)).or_default();
         status.doubting.append(&mut status.doubting_later);
@@ -391,7 +386,9 @@ impl Lane {
         stream.seen.set(0);
         let feeds = self.feeds.feeds_of_stream(name);
         for feed in feeds {
-            self.streams.newest_reads.remove(&feed);
+            for purpose in [ReadPurpose::Order, ReadPurpose::Recovery] {
+                self.streams.newest_reads.remove(&(feed, purpose));
+            }
             self.handle(feed, now, |feed, handling| feed.stream_replaced(facts.first_seq, handling));
         }
     }
@@ -406,16 +403,27 @@ impl Lane {
         self.feeds.handle(feed, now, &mut self.encoder, &mut self.outgoing, event);
     }
 
-    fn pass_answer(
-        &mut self,
-        feed: FeedId,
-        number: u64,
-        answer: StreamAnswer<StoredContent>,
-        now: (Instant, SystemTime),
-    ) {
-        if self.streams.newest_reads.get(&feed) == Some(&number) {
-            self.streams.newest_reads.remove(&feed);
-            self.handle(feed, now, |feed, handling| feed.answered(answer, handling));
+    fn pass_answer(&mut self, id: ReadId, answer: StreamAnswer<StoredContent>, now: (Instant, SystemTime)) {
+        if !self.is_newest(id) {
+            return;
+        }
+        self.streams.newest_reads.remove(&(id.feed, id.purpose));
+        self.handle(id.feed, now, |feed, handling| match id.purpose {
+            ReadPurpose::Order => feed.answered(answer, handling),
+            ReadPurpose::Recovery => feed.recovery_answered(answer, handling),
+        });
+    }
+
+    /// Whether no later read of the feed has the same purpose.
+    fn is_newest(&self, id: ReadId) -> bool {
+        self.streams.newest_reads.get(&(id.feed, id.purpose)) == Some(&id.number)
+    }
+
+    /// A client of a shard wants what it has missed.
+    pub(super) fn recover(&mut self, recover: Recover, now: (Instant, SystemTime)) {
+        // A shard that has left the channel waits for no answer.
+        if let Some(feed) = self.feeds.id_of(&recover.pattern) {
+            self.handle(feed, now, |feed, handling| feed.recover(recover, handling));
         }
     }
 }

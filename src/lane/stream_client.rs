@@ -6,22 +6,32 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::lane::feeds::FeedId;
+use crate::lane::source_stream::ReadPurpose;
 use crate::lane::stored::Replicas;
 use crate::lane::stored::reads::Read;
 use crate::lane::stream_reads::StreamReads;
 use crate::nats::direct_get::ReadMessage;
 
+/// A read of a feed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ReadId {
+    pub(super) feed: FeedId,
+    pub(super) purpose: ReadPurpose,
+    /// Rises with each read of the lane.
+    pub(super) number: u64,
+}
+
 /// What a lane remembers of its streams and of the reads that are going on.
 pub(super) struct StreamClient {
     pub(super) reads: StreamReads<ReadContext>,
-    /// The newest read of each feed: answers to earlier ones are not passed on.
-    pub(super) newest_reads: HashMap<FeedId, u64>,
+    /// The newest read of each feed for each purpose: answers to earlier ones are not passed on.
+    pub(super) newest_reads: HashMap<(FeedId, ReadPurpose), u64>,
     pub(super) started: u64,
     /// Reads and comparisons that begin later.
     pub(super) later: Vec<(Instant, FeedId, Later)>,
     pub(super) streams: HashMap<Arc<str>, StreamStatus>,
-    /// Reads that begin when others have their answers, with their feeds and numbers.
-    pub(super) queue: VecDeque<((FeedId, u64), Read)>,
+    /// Reads that begin when others have their answers, with their ids.
+    pub(super) queue: VecDeque<(ReadId, Read)>,
 }
 
 /// What a lane knows of a stream.
@@ -35,10 +45,10 @@ pub(super) struct StreamStatus {
     pub(super) is_asking: bool,
     /// The feeds that wait for its state, to be read.
     pub(super) opening: Vec<FeedId>,
-    /// The feeds whose question for the state waits for its state, with the number of their reads.
-    pub(super) doubting: Vec<(FeedId, u64)>,
+    /// The reads of feeds that wait for its state.
+    pub(super) doubting: Vec<ReadId>,
     /// Those that began to wait after it had been asked for: they need a later one.
-    pub(super) doubting_later: Vec<(FeedId, u64)>,
+    pub(super) doubting_later: Vec<ReadId>,
     /// The highest sequence that had arrived when its state was asked for.
     pub(super) seen: u64,
     /// The newest sequence when its state was read.
@@ -55,29 +65,23 @@ impl StreamStatus {
 }
 
 pub(super) enum Later {
-    /// A read, with its number.
-    Read(Read, u64),
+    Read(ReadId, Read),
     Recheck,
 }
 
 /// What an answer is for.
 pub(super) enum ReadContext {
     Stream(Arc<str>),
-    Feed {
-        feed: FeedId,
-        number: u64,
-    },
+    Feed(ReadId),
     /// The newest messages, in several answers if they do not fit into one.
     Newest {
-        feed: FeedId,
-        number: u64,
+        id: ReadId,
         found: Vec<ReadMessage>,
         bytes: usize,
     },
     /// Messages that are read from the leader of a stream, one after the other.
     Leader {
-        feed: FeedId,
-        number: u64,
+        id: ReadId,
         subject: Arc<str>,
         found: Vec<ReadMessage>,
     },

@@ -212,8 +212,7 @@ async fn answer_message(
     answer: &mut oneshot::Sender<CallAnswer>,
 ) -> Option<CallAnswer> {
     let OneMessage { reader, record, caller, mut held, dialect, text, trace } = message;
-    let identity = Arc::clone(&reader.identity);
-    let now = context.clock.at(Instant::now());
+    let (identity, now) = (Arc::clone(&reader.identity), context.clock.at(Instant::now()));
     let vocabulary = dialect.number();
     let verified = Verified::at(identity, now);
     let (id, settings) = (context.session_id(context.new_session()), Arc::clone(&context.settings().session));
@@ -264,6 +263,7 @@ async fn answer_message(
             | Output::Authenticate { .. }
             | Output::TrustIdentity { .. }
             | Output::Join { .. }
+            | Output::Recover { .. }
             | Output::Filter { .. }
             | Output::GoLive { .. }
             | Output::Release { .. }

@@ -17,12 +17,13 @@ use tidegate_protocol::delivery_counts::DeliveryCounts;
 use tidegate_protocol::elements::Elements;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
-use tidegate_protocol::message::GapCause;
+use tidegate_protocol::gap_cause::GapCause;
 use tidegate_protocol::position::Position;
 use tidegate_protocol::position::SequenceRange;
 use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::session::Input;
 use tidegate_protocol::session::limits::VALUES_PER_COMMAND;
+use tidegate_protocol::session::recovery::Recovery;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::topic_id::TopicId;
 
@@ -107,6 +108,9 @@ impl PumpTurn<'_> {
             Item::Joined { pattern, format, snapshot, stale, position } => {
                 self.joined((pattern, format), snapshot, stale, position);
             }
+            Item::Recovered { pattern, format, after, recovery } => {
+                self.recovered(&pattern, format, after, &recovery);
+            }
             Item::JoinFailed { pattern, format, error } => {
                 let refused = context.hub.borrow_mut().join_failed(&pattern, format);
                 let input = |member: &TopicMember| Input::JoinFailed {
@@ -176,6 +180,20 @@ impl PumpTurn<'_> {
         self.pass_to_held();
         context.node.hooks.count_joined(count);
         self.remove_if_unused(pattern);
+    }
+
+    /// Passes what they have missed to the subscriptions that wait for it.
+    fn recovered(&mut self, pattern: &Pattern, format: Format, after: Position, recovery: &Recovery) {
+        let waiting = self.context.recoveries.take(pattern, format, after);
+        let values = recovery.snapshot.len() + recovery.messages.len();
+        for (subscriber, subscription) in waiting {
+            if let Some(connection) = self.connections.of(&subscriber) {
+                connection.apply(Input::SnapshotRead { values }, self.now);
+                let recovery = recovery.clone();
+                connection.apply(Input::Recovered { subscription, recovery }, self.now);
+                self.lists.effects.note_changed(&subscriber, Duration::ZERO);
+            }
+        }
     }
 
     /// Charges clients for the last values that were read for them, even those that have left the channel meanwhile.

@@ -6,7 +6,7 @@ use tidegate::config::Config;
 use tidegate::connection::counts::DropReason;
 use tidegate::metrics::table::ALL;
 use tidegate::node::refusals::Refused;
-use tidegate_protocol::message::GapCause;
+use tidegate_protocol::gap_cause::GapCause;
 
 use crate::read;
 use crate::rows;

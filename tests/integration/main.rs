@@ -67,6 +67,7 @@ mod preflight;
 mod priorities;
 mod publish_calls;
 mod publishing;
+mod recovery;
 mod redirect;
 mod refusal_logs;
 mod regressions;

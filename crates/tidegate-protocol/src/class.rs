@@ -189,6 +189,11 @@ impl Class {
         self.fields.as_ref().is_some_and(|fields| fields.have_key())
     }
 
+    /// Whether the last values of its channels are all that a client has missed: newer ones make the others obsolete.
+    pub fn recovers_by_values(&self) -> bool {
+        self.kind == Kind::Latest && self.snapshot && !self.has_keys()
+    }
+
     pub fn overflow(&self) -> Overflow {
         match self.kind {
             Kind::Latest => Overflow::KeepNewest,

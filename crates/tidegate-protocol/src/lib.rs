@@ -16,6 +16,7 @@ pub mod deflate;
 pub mod delivery_counts;
 pub mod elements;
 pub mod frame;
+pub mod gap_cause;
 pub mod headers;
 pub mod json;
 pub mod list_element;

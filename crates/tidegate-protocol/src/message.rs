@@ -14,6 +14,7 @@ use crate::disconnect::Disconnect;
 use crate::echo::Echo;
 use crate::error::ClientError;
 use crate::frame::Frame;
+use crate::gap_cause::GapCause;
 use crate::json::list::JsonList;
 use crate::json::paths::JsonSpans;
 use crate::list_element::ListElement;
@@ -227,6 +228,8 @@ pub struct SubscribeRequest {
     pub joining: JoinMode,
     /// Values that later messages about these channels need.
     pub kept: Pairs,
+    /// Where the client was on the channel: it wants what it has missed since then.
+    pub since: Option<Position>,
 }
 
 /// How channels are added to a group.
@@ -342,12 +345,14 @@ pub enum QueryResult {
 pub enum Reply {
     /// The session has an identity, or a newer one.
     Connected(Connected),
-    /// The channel is live, at this position of its stream, if it has one. `snapshot` has encoded messages.
+    /// The channel is live, at this position of its stream, if it has one. `snapshot` has encoded messages. `recovered`
+    /// says whether the client gets all that it has missed, if it has asked for that.
     Subscribed {
         request_context: Option<RequestContext>,
         channel: Arc<str>,
         snapshot: Vec<Frame>,
         position: Option<Position>,
+        recovered: Option<bool>,
     },
     /// The client unsubscribed from the channel.
     Unsubscribed { request_context: Option<RequestContext>, channel: Arc<str> },
@@ -402,63 +407,6 @@ pub enum Push {
     Expiring { within: Duration },
     /// The session ends now.
     Close { disconnect: Disconnect, retry_after: Option<Duration> },
-}
-
-/// Why publications are missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum GapCause {
-    /// The client was too slow, and its outbox was full.
-    Slow,
-    /// The publication waited longer than `max_age_ms`.
-    Expired,
-    /// The connection to NATS was lost for some time.
-    Nats,
-    /// The subject or a visible header of a NATS message cannot be read.
-    Malformed,
-    /// A NATS message is larger than this node delivers.
-    TooLarge,
-    /// The shard of the session fell behind.
-    Overflow,
-    /// A fault of the server while it encoded a publication.
-    Internal,
-    /// The stream does not have the messages any more.
-    Discarded,
-    /// The stream cannot be read.
-    StreamUnavailable,
-    /// The stream was replaced.
-    Epoch,
-}
-
-impl GapCause {
-    /// All of them, in the order of their declaration.
-    pub const ALL: [Self; 10] = [
-        Self::Slow,
-        Self::Expired,
-        Self::Nats,
-        Self::Malformed,
-        Self::TooLarge,
-        Self::Overflow,
-        Self::Internal,
-        Self::Discarded,
-        Self::StreamUnavailable,
-        Self::Epoch,
-    ];
-
-    /// The name on the wire.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Slow => "slow",
-            Self::Expired => "expired",
-            Self::Nats => "nats",
-            Self::Malformed => "malformed",
-            Self::TooLarge => "too_large",
-            Self::Overflow => "overflow",
-            Self::Internal => "internal",
-            Self::Discarded => "discarded",
-            Self::StreamUnavailable => "stream_unavailable",
-            Self::Epoch => "epoch",
-        }
-    }
 }
 
 /// A field by which a vocabulary filters, by its place in the notes of frames.

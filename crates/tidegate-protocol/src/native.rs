@@ -78,6 +78,7 @@ impl Dialect for Native {
             group: Box::default(),
             joining: JoinMode::Add,
             kept: Pairs::default(),
+            since: None,
         };
         vec![Ok(Command::Subscribe { request_context: None, wanted })]
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 pub struct Epoch(pub Arc<str>);
 
 /// Everything on a channel up to this sequence has been sent, or reported missing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Position {
     pub epoch: Epoch,
     /// The sequence in the stream; 0 before its first message.

@@ -15,9 +15,16 @@ const MAX_SPARE: usize = 64 * 1024;
 pub struct Scratch {
     buffer: Vec<u8>,
     timestamps: TimestampCache,
+    /// Whether the messages are sent to a client that has missed them.
+    pub is_recovery: bool,
 }
 
 impl Scratch {
+    /// For messages that are sent to a client that has missed them.
+    pub fn of_recovery() -> Self {
+        Self { is_recovery: true, ..Self::default() }
+    }
+
     /// A text frame with slots and a note. `write` appends the message, of about `capacity` bytes, and returns its slots.
     pub fn frame(
         &mut self,

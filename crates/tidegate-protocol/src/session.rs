@@ -17,6 +17,7 @@ mod names;
 pub mod now;
 pub mod phase;
 mod queries;
+pub mod recovery;
 pub mod refused;
 mod request_queue;
 mod requests;
@@ -44,9 +45,9 @@ use crate::disconnect::Disconnect;
 use crate::error::ClientError;
 use crate::frame::Format;
 use crate::frame::Frame;
+use crate::gap_cause::GapCause;
 use crate::identity::Identity;
 use crate::message::Filter;
-use crate::message::GapCause;
 use crate::message::Push;
 use crate::message::Query;
 use crate::message::QueryResult;
@@ -64,6 +65,7 @@ use crate::session::now::Now;
 use crate::session::phase::PendingAuth;
 use crate::session::phase::Phase;
 use crate::session::phase::Verified;
+use crate::session::recovery::Recovery;
 use crate::session::refused::RefusedMessage;
 use crate::session::request_queue::RequestQueue;
 use crate::session::settings::Settings;
@@ -95,6 +97,8 @@ pub enum Input {
         stale: Option<SystemTime>,
         position: Option<Position>,
     },
+    /// The result of an [`Output::Recover`].
+    Recovered { subscription: SubscriptionId, recovery: Recovery },
     /// A lane has read this many last values because of an [`Output::Join`] of this session, which may have left the
     /// channel meanwhile.
     SnapshotRead { values: usize },
@@ -161,6 +165,9 @@ pub enum Output {
         max_rate: Option<Duration>,
         subscription_context: Option<Rc<SubscriptionContext>>,
     },
+    /// Ask the lane for what the channel has had after this position; reply with [`Input::Recovered`] when all
+    /// publications before the answer were passed to the session, which ignores them, and before the next one.
+    Recover { subscription: SubscriptionId, pattern: Pattern, format: Format, after: Position },
     /// From now on, deliver only the publications of this subscription that pass the filter.
     Filter { subscription: SubscriptionId, filter: Filter },
     /// Move the subscription from held to live: the hub delivers without asking the session.
@@ -303,6 +310,7 @@ impl Session {
             Input::Joined { subscription, snapshot, stale, position } => {
                 self.joined(subscription, snapshot, stale, position);
             }
+            Input::Recovered { subscription, recovery } => self.recovered(subscription, recovery),
             Input::SnapshotRead { values } => self.charge_values(values),
             Input::JoinFailed { subscription, error } => self.join_failed(subscription, error, None),
             Input::JoinDenied { subscription, error, denied } => {

@@ -275,6 +275,7 @@ fn subscribe_request(spec: &SubscribeSpec, known: MessageScope<'_>) -> Result<Su
         group: group_of(spec.group.as_ref(), &known)?,
         joining: spec.joining,
         kept: pairs_of(&spec.keep, &known)?,
+        since: None,
     })
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tidegate_protocol::disconnect::Disconnect;
-use tidegate_protocol::message::GapCause;
+use tidegate_protocol::gap_cause::GapCause;
 use tidegate_protocol::subject::Pattern;
 use warp::http::HeaderMap;
 use warp::http::HeaderValue;

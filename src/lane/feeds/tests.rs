@@ -138,6 +138,7 @@ fn describe(addressed: &[ShardItem]) -> Vec<String> {
     let description = |ShardItem { shard, item }: &ShardItem| match item {
         Item::Joined { pattern, .. } => format!("{shard} joined {pattern}"),
         Item::JoinFailed { pattern, error, .. } => format!("{shard} {} {pattern}", error.code.name()),
+        Item::Recovered { pattern, .. } => format!("{shard} recovered {pattern}"),
         Item::Publication { pattern, .. } => format!("{shard} publication {pattern}"),
         Item::Elements { pattern, .. } => format!("{shard} elements {pattern}"),
         Item::Unrenderable { pattern, .. } => format!("{shard} unrenderable {pattern}"),
@@ -412,6 +413,7 @@ fn snapshots(outgoing: &[ShardItem]) -> Vec<(String, usize)> {
         | Item::Elements { .. }
         | Item::Unrenderable { .. }
         | Item::Gap { .. }
+        | Item::Recovered { .. }
         | Item::Stale { .. } => None,
     };
     outgoing.iter().filter_map(joined).collect()

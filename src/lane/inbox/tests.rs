@@ -55,6 +55,7 @@ fn describe(item: &Item) -> String {
         }
         Item::Joined { pattern, .. } => format!("{} joined", pattern.as_str()),
         Item::JoinFailed { pattern, .. } => format!("{} unjoined", pattern.as_str()),
+        Item::Recovered { pattern, .. } => format!("{} recovered", pattern.as_str()),
         Item::Gap { pattern, cause, dropped, .. } => {
             format!("{} lost {} {dropped:?}", pattern.as_str(), cause.name())
         }
@@ -221,6 +222,7 @@ impl Account {
                 self.losses_received += 1;
             }
             Item::Elements { .. }
+            | Item::Recovered { .. }
             | Item::JoinFailed { .. }
             | Item::Unrenderable { .. }
             | Item::Stale { .. } => panic!("{item:?}"),

@@ -15,6 +15,9 @@ pub struct StreamState {
 }
 
 impl StreamState {
+    /// That of a stream which discards nothing.
+    pub(super) const KEEPS_ALL: Self = Self { first_seq: 1, max_per_subject: 0 };
+
     /// Whether the stream still has every message of a subject after `known`, of which it has `found`. Streams discard
     /// the oldest first, so a subject that has room has lost nothing to its own limit, and neither has one that is
     /// younger than the oldest message to the other limits.

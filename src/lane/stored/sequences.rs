@@ -112,7 +112,13 @@ impl Sequences {
     /// `is_complete` says that no subject has older messages that have not been returned.
     pub(super) fn position(&self, is_complete: bool) -> Option<u64> {
         self.base?;
-        Some(if is_complete || self.subjects == Subjects::One { self.highest } else { self.compared })
+        Some(match self.subjects {
+            // Without a message of its own, where the stream was.
+            Subjects::One if self.highest == 0 => self.compared,
+            Subjects::One => self.highest,
+            Subjects::Many if is_complete => self.highest,
+            Subjects::Many => self.compared,
+        })
     }
 
     /// Up to this sequence of the stream, nothing is missing.

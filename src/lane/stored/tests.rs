@@ -1,7 +1,7 @@
 //! Stored feeds on a model of a stream, with losses in seeded order. A ledger decides whether a feed has told the truth.
 
 mod ledger;
-mod model;
+pub(super) mod model;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;

@@ -16,9 +16,12 @@ use crate::message::Command;
 use crate::message::RequestContext;
 use crate::message::SubscribeRequest;
 use crate::payload::Payload;
+use crate::position::Epoch;
+use crate::position::Position;
 
 const MAX_ID_BYTES: usize = 128;
 const MAX_HEADERS: usize = 16;
+const MAX_EPOCH_BYTES: usize = 64;
 
 /// Decodes one message. It never panics, whatever the bytes.
 pub fn command(message: &ClientMessage) -> Result<Command, DecodeError> {
@@ -87,7 +90,7 @@ pub(super) fn publish(
 }
 
 fn subscribe(members: &Members<'_>, request_context: Option<RequestContext>) -> Result<Command, ClientError> {
-    for name in ["since", "filter", "presence"] {
+    for name in ["filter", "presence"] {
         if members.get(name).is_some() {
             return Err(ClientError::new(
                 ErrorCode::Unsupported,
@@ -96,7 +99,13 @@ fn subscribe(members: &Members<'_>, request_context: Option<RequestContext>) -> 
         }
     }
     let channels = members.channels()?;
-    let wanted = SubscribeRequest { channels, max_rate: members.max_rate()?, ..SubscribeRequest::default() };
+    let (max_rate, since) = (members.max_rate()?, members.since()?);
+    if since.is_some() && members.get("channels").is_some() {
+        return Err(bad_request(
+            "`since` is a position on one `channel`: send one subscribe for each channel",
+        ));
+    }
+    let wanted = SubscribeRequest { channels, max_rate, since, ..SubscribeRequest::default() };
     Ok(Command::Subscribe { request_context, wanted })
 }
 
@@ -161,6 +170,24 @@ impl Members<'_> {
             return Err(bad_request(format!("`max_rate_ms` must be at most {MAX_RATE_MS}")));
         }
         Ok(rate)
+    }
+
+    fn since(&self) -> Result<Option<Position>, ClientError> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Since {
+            epoch: String,
+            seq: u64,
+        }
+        let what = r#"an object with the `epoch` and `seq` of the channel, as in {"epoch":"20261120093011812","seq":41}"#;
+        let since = self.optional::<Since>("since", what)?;
+        let position = |Since { epoch, seq }| {
+            let is_known = !epoch.is_empty() && epoch.len() <= MAX_EPOCH_BYTES;
+            is_known
+                .then(|| Position { epoch: Epoch(epoch.into()), seq })
+                .ok_or_else(|| bad_request(format!("`epoch` must have 1 to {MAX_EPOCH_BYTES} bytes")))
+        };
+        since.map(position).transpose()
     }
 
     fn data(&self) -> Result<Bytes, ClientError> {

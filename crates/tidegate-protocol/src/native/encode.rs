@@ -22,7 +22,7 @@ const ENVELOPE: usize = 120;
 /// A publication as a message of `channel`. It has a `subject` only if that differs from the channel.
 pub fn publication(scratch: &mut Scratch, channel: &str, publication: &Publication) -> Frame {
     let capacity = ENVELOPE + channel.len() + publication.subject.len() + publication.payload.bytes().len();
-    let time = scratch.timestamp(publication.time);
+    let (time, is_recovery) = (scratch.timestamp(publication.time), scratch.is_recovery);
     let write = |out: &mut Vec<u8>| {
         out.extend_from_slice(br#"{"type":"message","channel":"#);
         put_string(out, channel);
@@ -33,6 +33,9 @@ pub fn publication(scratch: &mut Scratch, channel: &str, publication: &Publicati
         message.payload(&publication.payload);
         if publication.seq > 0 {
             message.number("seq", publication.seq);
+        }
+        if is_recovery {
+            message.raw("recovered", b"true");
         }
         message.timestamp("time", &time);
         if !publication.headers.is_empty() {
@@ -60,12 +63,15 @@ pub fn reply(reply: &Reply) -> Option<Frame> {
     let mut has_message = true;
     let frame = object(|message| match reply {
         Reply::Connected(connected) => put_connected(message, connected),
-        Reply::Subscribed { request_context, channel, snapshot, position } => {
+        Reply::Subscribed { request_context, channel, snapshot, position, recovered } => {
             begin(message, "subscribed", request_context.as_ref());
             message.text("channel", channel);
             if let Some(Position { epoch, seq }) = position {
                 message.text("epoch", &epoch.0);
                 message.number("seq", *seq);
+            }
+            if let Some(recovered) = recovered {
+                message.raw("recovered", if *recovered { b"true" } else { b"false" });
             }
             message.array("snapshot", snapshot.iter().map(Frame::message));
         }

@@ -305,6 +305,15 @@ impl Session {
                 return Err(ClientError::new(ErrorCode::Unsupported, message));
             }
         };
+        if wanted.since.is_some()
+            && class.stream.is_some()
+            && !pattern.is_literal()
+            && !class.recovers_by_values()
+        {
+            let message =
+                "`since` needs a channel without wildcards here: subscribe without it, or to each subject";
+            return Err(ClientError::new(ErrorCode::Unsupported, message));
+        }
         Ok(CheckedChannel { pattern, class, max_rate })
     }
 
@@ -353,7 +362,9 @@ impl Session {
         self.count_join(request_context);
         let (request_context, also_waiting) = (request_context.cloned(), Vec::new());
         let (since, element) = (self.now.instant, element.cloned());
-        let join = Join { request_context, also_waiting, since, format, max_rate, replaces, element };
+        let recover_after = wanted.since.clone();
+        let join =
+            Join { request_context, also_waiting, since, format, max_rate, replaces, element, recover_after };
         let subscription = self.subscriptions.add(pattern.clone(), class, subscription_context, join);
         match (change, lookup.change) {
             // Its join counts already.

@@ -1,11 +1,14 @@
 //! Joins: what follows a `subscribe`. Channels are asked for at their lanes, and are joined, refused or late.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::class::Priority;
 use crate::error::ClientError;
 use crate::error::ErrorCode;
+use crate::frame::Frame;
+use crate::gap_cause::GapCause;
 use crate::list_element::ListElement;
 use crate::message::JoinOutcome;
 use crate::message::JoinReply;
@@ -13,10 +16,12 @@ use crate::message::Push;
 use crate::message::Reply;
 use crate::message::RequestContext;
 use crate::position::Position;
+use crate::position::SequenceRange;
 use crate::publication::Delivery;
 use crate::session::Output;
 use crate::session::Session;
 use crate::session::denied::Denied;
+use crate::session::recovery::Recovery;
 use crate::session::subscription::Join;
 use crate::session::subscription::State;
 use crate::session::subscription::Subscription;
@@ -26,6 +31,29 @@ use crate::subject::Pattern;
 /// Joins that one session may have in flight to the lanes. Further joins wait in the session, in order, so that a
 /// client with many channels does not delay clients with few.
 pub(super) const MAX_JOINS_IN_FLIGHT: u32 = 256;
+
+/// What a client is told of what it has missed.
+struct Recovered {
+    /// Whether it gets all of it.
+    all: bool,
+    missing: Option<(GapCause, Option<SequenceRange>)>,
+    messages: Vec<Delivery>,
+}
+
+impl Default for Recovered {
+    fn default() -> Self {
+        Self { all: true, missing: None, messages: Vec::new() }
+    }
+}
+
+/// What a client is told when it has joined a channel.
+struct Confirmation {
+    snapshot: Vec<Delivery>,
+    stale: Option<SystemTime>,
+    position: Option<Position>,
+    /// If it has asked for what it has missed.
+    recovered: Option<Recovered>,
+}
 
 /// The error for one channel of an element, which it names. `None` if the client was told about the element already.
 pub(super) fn error_of(element: Option<&ListElement>, error: ClientError) -> Option<ClientError> {
@@ -81,6 +109,7 @@ impl Session {
         }
     }
 
+    /// The lane has answered. A client that was there before is confirmed when it is known what it has missed.
     pub(super) fn joined(
         &mut self,
         id: SubscriptionId,
@@ -88,6 +117,43 @@ impl Session {
         stale: Option<SystemTime>,
         position: Option<Position>,
     ) {
+        let Some(subscription) = self.subscriptions.get(id) else { return };
+        let asked = subscription.join().and_then(|join| Some((join.recover_after.as_ref()?, join.format)));
+        let answer = match (asked, &position) {
+            (None, _) => None,
+            // No stream stores the channel, or it cannot be read.
+            (Some(_), None) => {
+                let cause = subscription.class.stream.as_ref().map(|_| GapCause::StreamUnavailable);
+                Some(Recovered {
+                    all: false,
+                    missing: cause.map(|cause| (cause, None)),
+                    messages: Vec::new(),
+                })
+            }
+            (Some((after, _)), Some(now)) if after.epoch != now.epoch => {
+                Some(Recovered { all: false, missing: Some((GapCause::Epoch, None)), messages: Vec::new() })
+            }
+            (Some((after, _)), Some(now)) if after.seq == now.seq => Some(Recovered::default()),
+            (Some((after, format)), Some(_)) => {
+                let (pattern, after) = (subscription.pattern.clone(), after.clone());
+                let recover = Output::Recover { subscription: id, pattern, format, after };
+                return self.outputs.push_back(recover);
+            }
+        };
+        let snapshot =
+            if answer.as_ref().is_some_and(|recovered| recovered.all) { Vec::new() } else { snapshot };
+        self.confirm(id, Confirmation { snapshot, stale, position, recovered: answer });
+    }
+
+    /// The lane has told what the client has missed.
+    pub(super) fn recovered(&mut self, id: SubscriptionId, recovery: Recovery) {
+        let Recovery { snapshot, messages, missing, position } = recovery;
+        let recovered = Some(Recovered { all: missing.is_none(), missing, messages });
+        self.confirm(id, Confirmation { snapshot, stale: None, position, recovered });
+    }
+
+    fn confirm(&mut self, id: SubscriptionId, confirmation: Confirmation) {
+        let Confirmation { snapshot, stale, position, recovered } = confirmation;
         let change = self.subscriptions.get(id).and_then(Subscription::part_of);
         let Some(Join { request_context, also_waiting, replaces, .. }) = self.subscriptions.complete_join(id)
         else {
@@ -100,21 +166,21 @@ impl Session {
         } else {
             (Vec::new(), snapshot)
         };
+        let is_all = recovered.as_ref().map(|recovered| recovered.all);
+        let reply = |request_context, channel, snapshot: Vec<Frame>| Reply::Subscribed {
+            request_context,
+            channel,
+            snapshot,
+            position: position.clone(),
+            recovered: is_all,
+        };
         let mut older = replaces;
         self.outputs.extend(older.map(|subscription| Output::Release { subscription }));
         while let Some(gone) = older.and_then(|older| self.leave(older)) {
             older = gone.replaces();
             if let State::Joining(join) = gone.state {
                 let (request_context, channel) = (join.request_context, Arc::clone(gone.pattern.text()));
-                self.reply(
-                    &Reply::Subscribed {
-                        request_context,
-                        channel,
-                        snapshot: shown.clone(),
-                        position: position.clone(),
-                    },
-                    Priority::High,
-                );
+                self.reply(&reply(request_context, channel, shown.clone()), Priority::High);
             }
         }
         let Some(subscription) = self.subscriptions.find(id) else {
@@ -127,15 +193,7 @@ impl Session {
             .as_ref()
             .is_none_or(|request_context| self.end_join(request_context, JoinOutcome::Joined))
         {
-            self.reply(
-                &Reply::Subscribed {
-                    request_context,
-                    channel: Arc::clone(&channel),
-                    snapshot: shown,
-                    position,
-                },
-                priority,
-            );
+            self.reply(&reply(request_context, Arc::clone(&channel), shown), priority);
         }
         for request_context in also_waiting {
             if self.end_join(&request_context, JoinOutcome::Joined) {
@@ -145,6 +203,13 @@ impl Session {
         if !separate.is_empty() {
             self.outputs.push_back(Output::DeliverSnapshot { subscription: id, snapshot: separate });
         }
+        let Recovered { missing, messages, .. } = recovered.unwrap_or_default();
+        if let Some((cause, range)) = missing {
+            let gap = Push::Gap { channel: Arc::clone(&channel), cause, dropped: None, range };
+            self.push_to_channel(&gap, subscription_context.as_deref(), priority);
+        }
+        let deliver = |message| Output::Deliver { subscription: id, delivery: Rc::new(message) };
+        self.outputs.extend(messages.into_iter().map(deliver));
         if let Some(since) = stale {
             self.push_to_channel(&Push::Stale { channel, since }, subscription_context.as_deref(), priority);
         }

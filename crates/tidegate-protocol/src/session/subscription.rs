@@ -10,6 +10,7 @@ use crate::class::Class;
 use crate::frame::Format;
 use crate::list_element::ListElement;
 use crate::message::RequestContext;
+use crate::position::Position;
 use crate::session::change::ChangeId;
 use crate::session::change::ChangeKind;
 use crate::session::change::ChangeProgress;
@@ -38,6 +39,8 @@ pub struct Join {
     pub replaces: Option<SubscriptionId>,
     /// The element of the message's list that named it.
     pub element: Option<Rc<ListElement>>,
+    /// Where the client was: it gets what it has missed since then before it is confirmed.
+    pub recover_after: Option<Position>,
 }
 
 /// Later messages that may wait for one join. Further ones are confirmed at once.

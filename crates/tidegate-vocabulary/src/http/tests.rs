@@ -164,6 +164,7 @@ fn call_of(
             | Output::Authenticate { .. }
             | Output::TrustIdentity { .. }
             | Output::Join { .. }
+            | Output::Recover { .. }
             | Output::Filter { .. }
             | Output::GoLive { .. }
             | Output::Release { .. }

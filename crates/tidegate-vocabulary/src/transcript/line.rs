@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::error::ErrorCode;
-use tidegate_protocol::message::GapCause;
+use tidegate_protocol::gap_cause::GapCause;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::subject::Subject;

@@ -22,7 +22,7 @@ use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::Format;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::frame::VocabularyId;
-use tidegate_protocol::message::GapCause;
+use tidegate_protocol::gap_cause::GapCause;
 use tidegate_protocol::native::Native;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::publication::Delivery;
@@ -344,9 +344,11 @@ impl Shell {
             Output::TrustIdentity { user } => self.outputs.push(format!("trust_client_identity {user}")),
             // The shell does not delay messages, so there is nothing to release.
             Output::Release { subscription } => drop(self.there(subscription)?),
-            Output::Join { .. } | Output::Filter { .. } | Output::GoLive { .. } | Output::Leave { .. } => {
-                self.channel(output)?
-            }
+            Output::Join { .. }
+            | Output::Recover { .. }
+            | Output::Filter { .. }
+            | Output::GoLive { .. }
+            | Output::Leave { .. } => self.channel(output)?,
             Output::Publish { request, subject, data, headers } => {
                 let headers = headers_text(&headers);
                 self.outputs.push(format!("publish {subject}{headers}{}", payload_text(&data)));
@@ -402,6 +404,9 @@ impl Shell {
                 }
                 self.outputs.push(outputs);
                 self.elements.note_joined(id);
+            }
+            Output::Recover { pattern, after, .. } => {
+                self.outputs.push(format!("recover {pattern} after {} of {}", after.seq, after.epoch.0));
             }
             Output::GoLive { subscription } => {
                 let subscription = self.there(subscription)?;

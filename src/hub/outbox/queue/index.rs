@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tidegate_protocol::class::Overflow;
 use tidegate_protocol::class::Priority;
-use tidegate_protocol::message::GapCause;
+use tidegate_protocol::gap_cause::GapCause;
 use tidegate_protocol::session::subscription::SubscriptionId;
 
 use crate::hub::class_counts::ClassCounts;

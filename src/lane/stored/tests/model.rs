@@ -14,12 +14,12 @@ use crate::lane::stored::reads::StreamQuery;
 use crate::lane::stored::reads::StreamState;
 
 /// A publication that the stream has accepted.
-pub(super) struct Publication {
-    pub(super) subject: Arc<str>,
+pub(in crate::lane::stored) struct Publication {
+    pub(in crate::lane::stored) subject: Arc<str>,
     /// Unique over all epochs.
-    pub(super) number: u64,
+    pub(in crate::lane::stored) number: u64,
     /// Its epoch and its sequence.
-    pub(super) at: (u64, u64),
+    pub(in crate::lane::stored) at: (u64, u64),
 }
 
 /// What changes the messages of a stream.
@@ -54,28 +54,28 @@ impl Messages {
 
 /// A replica that has made the first `applied` changes.
 #[derive(Clone, Default)]
-pub(super) struct Replica {
+pub(in crate::lane::stored) struct Replica {
     messages: Messages,
     applied: usize,
 }
 
-pub(super) struct ModelStream {
+pub(in crate::lane::stored) struct ModelStream {
     max_per_subject: u64,
     /// Since the stream was created.
     changes: Vec<Change>,
     leader: Messages,
     /// The first is on the leader's server.
-    pub(super) replicas: Vec<Replica>,
-    pub(super) epoch: u64,
+    pub(in crate::lane::stored) replicas: Vec<Replica>,
+    pub(in crate::lane::stored) epoch: u64,
     /// The copies on their way to the feed.
-    pub(super) live: VecDeque<LiveMessage<u64>>,
+    pub(in crate::lane::stored) live: VecDeque<LiveMessage<u64>>,
     /// The sequences of the copies that were lost on the connection.
-    pub(super) lost: Vec<u64>,
-    pub(super) published: Vec<Publication>,
+    pub(in crate::lane::stored) lost: Vec<u64>,
+    pub(in crate::lane::stored) published: Vec<Publication>,
 }
 
 impl ModelStream {
-    pub(super) fn new(max_per_subject: u64, replicas: usize) -> Self {
+    pub(in crate::lane::stored) fn new(max_per_subject: u64, replicas: usize) -> Self {
         Self {
             max_per_subject,
             changes: Vec::new(),
@@ -94,7 +94,7 @@ impl ModelStream {
         self.catch_up(0);
     }
 
-    pub(super) fn publish(&mut self, subject: &Arc<str>, is_sent: bool) {
+    pub(in crate::lane::stored) fn publish(&mut self, subject: &Arc<str>, is_sent: bool) {
         let number = self.published.len() as u64 + 1;
         let stored = self.leader.by_seq.iter().rev();
         let previous = stored.filter(|(_, (of, _))| of == subject).map(|(seq, _)| *seq).next().unwrap_or(0);
@@ -107,7 +107,7 @@ impl ModelStream {
         }
     }
 
-    pub(super) fn catch_up(&mut self, replica: usize) {
+    pub(in crate::lane::stored) fn catch_up(&mut self, replica: usize) {
         let Replica { messages, applied } = &mut self.replicas[replica];
         for change in &self.changes[*applied..] {
             messages.apply(change, self.max_per_subject);
@@ -116,7 +116,7 @@ impl ModelStream {
     }
 
     /// The next copy does not reach the feed. Not if its message is gone: see [`ModelStream::keep_newest`].
-    pub(super) fn lose_next(&mut self) {
+    pub(in crate::lane::stored) fn lose_next(&mut self) {
         let messages = &self.leader.by_seq;
         let next = self.live.pop_front_if(|live| messages.contains_key(&live.message.seq));
         self.lost.extend(next.map(|live| live.message.seq));
@@ -125,7 +125,7 @@ impl ModelStream {
     /// Discards all but the newest messages. Not while one of them has been lost on a connection that goes on: if it is
     /// the last of its subject, nothing is left that tells of it. And not while a replica lags behind: messages live
     /// longer than that.
-    pub(super) fn keep_newest(&mut self, keep: u64) {
+    pub(in crate::lane::stored) fn keep_newest(&mut self, keep: u64) {
         let lags = self.replicas.iter().any(|replica| replica.applied < self.changes.len());
         if lags || self.lost.iter().any(|seq| seq + keep <= self.leader.last_seq) {
             return;
@@ -134,7 +134,7 @@ impl ModelStream {
     }
 
     /// Deletes the stream and creates it again.
-    pub(super) fn replace(&mut self) {
+    pub(in crate::lane::stored) fn replace(&mut self) {
         self.changes.clear();
         self.leader = Messages::default();
         self.replicas.fill(Replica::default());
@@ -143,30 +143,30 @@ impl ModelStream {
         self.lost.clear();
     }
 
-    pub(super) fn state(&self) -> StreamState {
+    pub(in crate::lane::stored) fn state(&self) -> StreamState {
         let first = self.leader.by_seq.keys().next();
         let first_seq = first.copied().unwrap_or(self.leader.last_seq + 1);
         StreamState { first_seq, max_per_subject: self.max_per_subject }
     }
 
     /// The newest sequence, as the leader says it.
-    pub(super) fn newest_seq(&self) -> u64 {
+    pub(in crate::lane::stored) fn newest_seq(&self) -> u64 {
         self.leader.last_seq
     }
 
     /// Whether the leader has messages of a subject with these sequences.
-    pub(super) fn has(&self, subject: &str, from: u64, to: u64) -> bool {
+    pub(in crate::lane::stored) fn has(&self, subject: &str, from: u64, to: u64) -> bool {
         self.leader.by_seq.range(from..=to).any(|(_, (of, _))| **of == *subject)
     }
 
     /// The number of the newest publication of a subject that is stored.
-    pub(super) fn newest(&self, subject: &str) -> Option<u64> {
+    pub(in crate::lane::stored) fn newest(&self, subject: &str) -> Option<u64> {
         let newest = self.leader.by_seq.values().rev().find(|(of, _)| **of == *subject);
         newest.map(|(_, number)| *number)
     }
 
     /// Answers a read of the subjects of the feed, with `batch` messages at most.
-    pub(super) fn answer(
+    pub(in crate::lane::stored) fn answer(
         &self,
         read: &Read,
         replica: usize,

@@ -99,6 +99,10 @@ fn errors_name_what_is_wrong() {
         (r#"{"type":"publish","channel":"a"}"#, "`data` is missing"),
         (r#"{"type":"publish","channel":"a","data_base64":"?"}"#, "not base64"),
         (r#"{"type":"publish","channel":"a","data":1,"headers":[]}"#, "`headers` must be"),
+        (r#"{"type":"subscribe","channel":"a","since":7}"#, "`since` must be an object"),
+        (r#"{"type":"subscribe","channel":"a","since":{"epoch":"e"}}"#, "`since` must be an object"),
+        (r#"{"type":"subscribe","channel":"a","since":{"epoch":"","seq":1}}"#, "1 to 64 bytes"),
+        (r#"{"type":"subscribe","channels":["a"],"since":{"epoch":"e","seq":1}}"#, "one `channel`"),
         (r#"{"type":"publish","channel":"a","data":1,"headers":{"a":1}}"#, "`headers` must be"),
     ] {
         let (code, message) = refused(text);
@@ -109,7 +113,7 @@ fn errors_name_what_is_wrong() {
     for later in ["ack", "presence", "history"] {
         assert_eq!(refused(&format!(r#"{{"type":"{later}"}}"#)).0, ErrorCode::Unsupported);
     }
-    for option in ["since", "filter", "presence"] {
+    for option in ["filter", "presence"] {
         let text = format!(r#"{{"type":"subscribe","channel":"a","{option}":{{}}}}"#);
         assert_eq!(refused(&text).0, ErrorCode::Unsupported);
     }

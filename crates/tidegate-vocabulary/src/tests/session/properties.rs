@@ -21,8 +21,8 @@ use tidegate_protocol::disconnect::Disconnect;
 use tidegate_protocol::error::ClientError;
 use tidegate_protocol::error::ErrorCode;
 use tidegate_protocol::frame::Frame;
+use tidegate_protocol::gap_cause::GapCause;
 use tidegate_protocol::identity::Identity;
-use tidegate_protocol::message::GapCause;
 use tidegate_protocol::native::Native;
 use tidegate_protocol::payload::Payload;
 use tidegate_protocol::permissions::Operation;
@@ -290,8 +290,11 @@ impl Observer {
                 assert!(self.subscriptions.contains_key(&subscription), "releases what it does not have");
             }
             Output::Ping | Output::Denied(_) | Output::Refused(_) | Output::Authenticate { .. } => {}
-            Output::DeliverSnapshot { .. } | Output::TrustIdentity { .. } | Output::Filter { .. } => {
-                panic!("the native protocol has none: {output:?}")
+            Output::DeliverSnapshot { .. }
+            | Output::Recover { .. }
+            | Output::TrustIdentity { .. }
+            | Output::Filter { .. } => {
+                panic!("no client asks for it: {output:?}")
             }
             Output::Join { subscription, pattern, class, max_rate, .. } => {
                 assert_eq!(subscription.0, self.made, "ids are given once");

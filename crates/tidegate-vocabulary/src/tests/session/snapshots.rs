@@ -1,4 +1,5 @@
-//! Last values: in the reply of the native protocol, and as publications behind the confirmation of a vocabulary.
+//! Last values: in the reply of the native protocol, and as publications behind the confirmation of a vocabulary. And what
+//! a client that comes back has missed.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,7 +12,11 @@ use tidegate_protocol::client_message::ClientMessage;
 use tidegate_protocol::dialect::Dialect;
 use tidegate_protocol::frame::Frame;
 use tidegate_protocol::frame::VocabularyId;
+use tidegate_protocol::gap_cause::GapCause;
 use tidegate_protocol::native::Native;
+use tidegate_protocol::position::Epoch;
+use tidegate_protocol::position::Position;
+use tidegate_protocol::position::SequenceRange;
 use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::session::Input;
 use tidegate_protocol::session::InputReadiness;
@@ -20,6 +25,7 @@ use tidegate_protocol::session::Session;
 use tidegate_protocol::session::limits::Rate;
 use tidegate_protocol::session::now::Now;
 use tidegate_protocol::session::phase::Verified;
+use tidegate_protocol::session::recovery::Recovery;
 use tidegate_protocol::session::subscription::SubscriptionId;
 
 use crate::compile::compile;
@@ -62,12 +68,13 @@ fn outputs(session: &mut Session) -> Vec<String> {
         Output::Deliver { delivery, .. } => format!("deliver {}", delivery.key),
         Output::Join { .. } => "join".to_owned(),
         Output::GoLive { .. } => "live".to_owned(),
+        Output::Recover { after, .. } => format!("recover after {} of {}", after.seq, after.epoch.0),
+        Output::Leave { .. } => "leave".to_owned(),
         Output::Ping
         | Output::Authenticate { .. }
         | Output::TrustIdentity { .. }
         | Output::Filter { .. }
         | Output::Release { .. }
-        | Output::Leave { .. }
         | Output::Denied(_)
         | Output::Refused(_)
         | Output::Publish { .. }
@@ -161,4 +168,81 @@ fn last_values_that_are_read_for_a_client_count_as_commands_even_if_it_has_left(
         let InputReadiness::At(ready) = session.readiness(now.instant) else { panic!("its commands wait") };
         assert!(ready > now.instant + Duration::from_secs(3), "that is the time for 150 commands");
     }
+}
+
+const BACK: &str = r#"{"type":"subscribe","id":1,"channel":"room.x","since":{"epoch":"e1","seq":7}}"#;
+
+fn at(epoch: &str, seq: u64) -> Option<Position> {
+    Some(Position { epoch: Epoch(epoch.into()), seq })
+}
+
+/// The outputs when a client that was at 7 of `e1` comes back, and its channel is at this position.
+fn back(position: Option<Position>, is_held: bool) -> (Session, Now, Vec<String>) {
+    let (mut session, now) = joining(Arc::new(Native), BACK, is_held);
+    let joined = Input::Joined { subscription: ID, snapshot: vec![delivery("a")], stale: None, position };
+    session.handle_input(joined, now);
+    let outputs = outputs(&mut session);
+    (session, now, outputs)
+}
+
+fn subscribed(members: &str) -> String {
+    format!(r#"send Low {{"type":"subscribed","id":1,"channel":"room.x",{members}}}"#)
+}
+
+#[test]
+fn a_client_that_has_missed_nothing_or_comes_back_to_another_stream_is_told_at_once() {
+    let values = r#""recovered":false,"snapshot":[{"of":"a.b"}]"#;
+    for is_held in [false, true] {
+        let same = back(at("e1", 7), is_held).2;
+        assert_eq!(same[0], subscribed(r#""epoch":"e1","seq":7,"recovered":true,"snapshot":[]"#));
+        assert_eq!(same[1..].to_vec(), if is_held { vec![] } else { vec!["live".to_owned()] });
+    }
+    let other = back(at("e2", 9), false).2;
+    let gap = r#"send Low {"type":"gap","channel":"room.x","cause":"epoch"}"#;
+    assert_eq!(other, [&subscribed(&format!(r#""epoch":"e2","seq":9,{values}"#)), gap, "live"]);
+    assert_eq!(back(None, false).2, [&subscribed(values), "live"]);
+}
+
+#[test]
+fn what_a_client_has_missed_comes_between_the_confirmation_and_what_comes_live() {
+    let (mut session, now, asked) = back(at("e1", 9), false);
+    assert_eq!(asked, ["recover after 7 of e1"]);
+    // Until then, publications and losses are in what it gets.
+    let publication = Rc::new(delivery("early"));
+    session.handle_input(Input::Publication { subscription: ID, delivery: publication }, now);
+    let lost = Input::Lost { subscription: ID, cause: GapCause::Nats, dropped: None, range: None };
+    session.handle_input(lost, now);
+    assert_eq!(outputs(&mut session), [] as [String; 0]);
+    let messages = vec![delivery("b"), delivery("c")];
+    let recovery = Recovery { snapshot: Vec::new(), messages, missing: None, position: at("e1", 11) };
+    session.handle_input(Input::Recovered { subscription: ID, recovery: recovery.clone() }, now);
+    let confirmed = subscribed(r#""epoch":"e1","seq":11,"recovered":true,"snapshot":[]"#);
+    assert_eq!(outputs(&mut session), [&confirmed, "deliver b", "deliver c", "live"]);
+    // A second answer has no effect.
+    session.handle_input(Input::Recovered { subscription: ID, recovery }, now);
+    assert_eq!(outputs(&mut session), [] as [String; 0]);
+}
+
+#[test]
+fn what_is_missing_before_the_messages_is_a_gap() {
+    let (mut session, now, _) = back(at("e1", 9), false);
+    let missing = Some((GapCause::Discarded, Some(SequenceRange { from: 8, to: 9 })));
+    let recovery =
+        Recovery { snapshot: Vec::new(), messages: vec![delivery("b")], missing, position: at("e1", 10) };
+    session.handle_input(Input::Recovered { subscription: ID, recovery }, now);
+    let confirmed = subscribed(r#""epoch":"e1","seq":10,"recovered":false,"snapshot":[]"#);
+    let gap = r#"send Low {"type":"gap","channel":"room.x","cause":"discarded","from":8,"to":9}"#;
+    assert_eq!(outputs(&mut session), [&confirmed, gap, "deliver b", "live"]);
+}
+
+#[test]
+fn a_client_that_leaves_while_it_recovers_gets_nothing() {
+    let (mut session, now, _) = back(at("e1", 9), false);
+    let unsubscribe = r#"{"type":"unsubscribe","channel":"room.x"}"#;
+    session.handle_input(Input::Received(ClientMessage::Text(unsubscribe.to_owned())), now);
+    assert_eq!(outputs(&mut session)[0], "leave");
+    let recovery =
+        Recovery { snapshot: Vec::new(), messages: vec![delivery("b")], missing: None, position: None };
+    session.handle_input(Input::Recovered { subscription: ID, recovery }, now);
+    assert_eq!(outputs(&mut session), [] as [String; 0]);
 }
