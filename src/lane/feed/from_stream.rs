@@ -190,7 +190,7 @@ impl Feed {
         self.answer_recovery(recover, Recovery { missing, ..recovery }, handling);
     }
 
-    /// Sends the answer, with the last values if they stand for the messages.
+    /// Sends the answer, with the last values if they replace the messages.
     fn answer_recovery(&mut self, recover: Recover, recovery: Recovery, handling: &mut Handling<'_>) {
         let Recover { shard, pattern, format, after } = recover;
         let position = self.from_stream.as_ref().and_then(|from| from.position());

@@ -8,7 +8,7 @@ use crate::publication::Delivery;
 /// What a client has missed on a channel since its position.
 #[derive(Clone, Debug)]
 pub struct Recovery {
-    /// The last values, if they stand for what the client has missed, or if not all of that is there.
+    /// The last values, if they replace what the client has missed, or if not all of that is there.
     pub snapshot: Vec<Delivery>,
     /// The messages, in order.
     pub messages: Vec<Delivery>,
