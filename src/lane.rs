@@ -14,6 +14,7 @@ mod keys_by_subject;
 pub mod lane_index;
 mod malformed_log;
 mod message_headers;
+mod newest_reads;
 mod number_hasher;
 mod pending_reads;
 pub mod produced;

@@ -130,6 +130,7 @@ impl LaneDriver {
             for incoming in incoming.drain(..) {
                 self.lane.on_incoming(incoming, self.subscriptions.link(), now);
             }
+            self.lane.start_newest_reads(self.subscriptions.link(), now);
             self.warn_of_denials();
             self.report_links();
             self.lane.flush_shard_queues(now.0, self.subscriptions.may_have_more());

@@ -13,6 +13,8 @@ use crate::lane::Lane;
 use crate::lane::feed::Feed;
 use crate::lane::feed::from_stream::Handling;
 use crate::lane::feeds::FeedId;
+use crate::lane::newest_reads::NewestOfMany;
+use crate::lane::newest_reads::NewestRead;
 use crate::lane::recover::Recover;
 use crate::lane::source_stream::Ask;
 use crate::lane::source_stream::ReadPurpose;
@@ -63,6 +65,7 @@ impl Lane {
         streams.later.clear();
         streams.streams.clear();
         streams.queue.clear();
+        streams.newest.clear();
     }
 
     /// Whether [`Lane::advance_streams`] may have something to do as time passes.
@@ -88,6 +91,73 @@ impl Lane {
             if self.is_newest(id) {
                 self.read(id, read, link, now);
             }
+        }
+    }
+
+    /// Starts the reads of the newest messages of subjects. Call it when all events of a turn are handled, so that one
+    /// request serves many feeds.
+    pub fn start_newest_reads(&mut self, link: &mut Link, now: (Instant, SystemTime)) {
+        while !self.streams.reads.is_full()
+            && let Some((stream, mut reads)) = self.streams.newest.next()
+        {
+            reads.retain(|read| self.is_newest(read.id));
+            if !reads.is_empty() {
+                let reads = NewestOfMany::new(stream, reads);
+                let from = reads.from();
+                self.read_newest_of(reads, from, link, now);
+            }
+        }
+    }
+
+    /// Reads the newest messages of the subjects that wait, from this sequence on.
+    fn read_newest_of(
+        &mut self,
+        reads: NewestOfMany,
+        from: u64,
+        link: &mut Link,
+        now: (Instant, SystemTime),
+    ) {
+        let request = StreamRequest::newest_of(&reads.stream, &reads.subjects(), from);
+        self.start_read(&request, ReadContext::NewestOfMany(reads), link, now);
+    }
+
+    /// A page of the newest messages of many subjects.
+    fn on_newest_of_many(
+        &mut self,
+        mut reads: NewestOfMany,
+        outcome: Outcome,
+        link: &mut Link,
+        now: (Instant, SystemTime),
+    ) {
+        let (page, end) = match outcome {
+            Outcome::Messages { messages, end: AnswerEnd::NotFound } if !messages.is_empty() => {
+                (Vec::new(), AnswerEnd::Unavailable)
+            }
+            Outcome::Messages { messages, end } => (messages, end),
+            Outcome::State(_) | Outcome::NoStream(_) | Outcome::Unavailable => {
+                (Vec::new(), AnswerEnd::Unavailable)
+            }
+        };
+        let next = page.last().map(|last| last.seq + 1);
+        let up_to = if let AnswerEnd::Complete { up_to, .. } = end { up_to } else { None };
+        let of_none = || match end {
+            AnswerEnd::Complete { .. } | AnswerEnd::NotFound => {
+                StreamAnswer::Newest { messages: Vec::new(), up_to }
+            }
+            AnswerEnd::TooMuch => StreamAnswer::Refused,
+            AnswerEnd::Unavailable => StreamAnswer::Unavailable,
+        };
+        if matches!(end, AnswerEnd::Complete { .. }) {
+            for (id, message) in reads.answered(page) {
+                let messages = message.into_iter().map(stored).collect();
+                self.pass_answer(id, StreamAnswer::Newest { messages, up_to }, now);
+            }
+        }
+        match (end, next) {
+            (AnswerEnd::Complete { pending, .. }, Some(next)) if pending > 0 => {
+                self.read_newest_of(reads, next, link, now);
+            }
+            _ => reads.rest().into_iter().for_each(|id| self.pass_answer(id, of_none(), now)),
         }
     }
 
@@ -187,6 +257,12 @@ impl Lane {
         let feed = id.feed;
         let Some(stream) = self.feeds.stream_of(feed).cloned() else { return };
         let Some(pattern) = self.feeds.pattern_of_feed(feed).cloned() else { return };
+        if let StreamQuery::Newest { from } = read.query
+            && pattern.is_literal()
+        {
+            let subject = Arc::clone(pattern.text());
+            return self.streams.newest.push(&stream.name, NewestRead { id, subject, from });
+        }
         if self.streams.reads.is_full() {
             return self.streams.queue.push_back((id, read));
         }
@@ -253,6 +329,7 @@ impl Lane {
                 };
                 self.pass_answer(id, answer, now);
             }
+            ReadContext::NewestOfMany(reads) => self.on_newest_of_many(reads, outcome, link, now),
             ReadContext::Newest { id, found, bytes } => {
                 self.on_newest(id, (found, bytes), outcome, link, now);
             }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::lane::feeds::FeedId;
+use crate::lane::newest_reads::NewestOfMany;
+use crate::lane::newest_reads::NewestReads;
 use crate::lane::source_stream::ReadPurpose;
 use crate::lane::stored::Replicas;
 use crate::lane::stored::reads::Read;
@@ -32,6 +34,8 @@ pub(super) struct StreamClient {
     pub(super) streams: HashMap<Arc<str>, StreamStatus>,
     /// Reads that begin when others have their answers, with their ids.
     pub(super) queue: VecDeque<(ReadId, Read)>,
+    /// Those that are read together.
+    pub(super) newest: NewestReads,
 }
 
 /// What a lane knows of a stream.
@@ -79,6 +83,8 @@ pub(super) enum ReadContext {
         found: Vec<ReadMessage>,
         bytes: usize,
     },
+    /// The newest messages of many subjects, for a feed each.
+    NewestOfMany(NewestOfMany),
     /// Messages that are read from the leader of a stream, one after the other.
     Leader {
         id: ReadId,
@@ -97,6 +103,7 @@ impl StreamClient {
             later: Vec::new(),
             streams: HashMap::new(),
             queue: VecDeque::new(),
+            newest: NewestReads::default(),
         }
     }
 }

@@ -47,7 +47,12 @@ impl StreamRequest {
     /// The newest message of each subject that this pattern matches, in the order of their sequences; only those from
     /// this sequence on, and about 1 MiB of them. Refused if the pattern matches more than 1,024 subjects.
     pub fn newest(stream: &str, pattern: &str, from: u64) -> Self {
-        let mut body = json!({ "multi_last": [pattern], "max_bytes": NEWEST_BYTES });
+        Self::newest_of(stream, &[pattern], from)
+    }
+
+    /// The same for several patterns or subjects.
+    pub fn newest_of(stream: &str, patterns: &[&str], from: u64) -> Self {
+        let mut body = json!({ "multi_last": patterns, "max_bytes": NEWEST_BYTES });
         if from > 1 {
             body["seq"] = from.into();
         }

@@ -1,5 +1,6 @@
 //! Recovery: what clients that come back to a stored channel have missed, out of memory or out of the stream.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -195,13 +196,18 @@ async fn clients_that_come_and_go_see_each_message_once() {
     let node = edge.another_node().await;
     let addresses = [edge.address(), node.address.to_string()];
     let publisher = edge.nats.client().await;
+    let progress: [Cell<u64>; 8] = Default::default();
     let publishing = async {
         for number in 1..=MESSAGES {
+            // No one may be behind by more than a client recovers.
+            while progress.iter().any(|seq| seq.get() + 400 < number) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
             publisher.request("chat.a".to_owned(), number.to_string().into()).await.unwrap();
         }
     };
     let visits = (0..8).map(|who: usize| {
-        let (addresses, epoch) = (&addresses, &before["epoch"]);
+        let (addresses, epoch, progress) = (&addresses, &before["epoch"], &progress[who]);
         async move {
             let (mut seq, mut visit) = (0, who);
             while seq < MESSAGES {
@@ -217,6 +223,7 @@ async fn clients_that_come_and_go_see_each_message_once() {
                     let message = client.expect("message").await;
                     assert_eq!(pairs(&[message]), [(seq + 1, seq + 1)]);
                     seq += 1;
+                    progress.set(seq);
                 }
             }
         }
@@ -252,5 +259,44 @@ async fn clients_that_come_back_at_once_share_the_reads_of_a_stream() {
         count += 1;
     }
     assert!((2..20).contains(&count), "{count} requests");
+    node.drain().await;
+}
+
+/// Subjects of many users are read together, when clients join them and after an outage.
+#[tokio::test]
+async fn subjects_of_many_clients_are_read_together() {
+    const USERS: u64 = 400;
+    let edge = edge_with_stream(json!({})).await;
+    let publisher = edge.nats.client().await;
+    for user in 0..USERS {
+        let stored = publisher.request(format!("chat.user{user}"), user.to_string().into()).await.unwrap();
+        assert!(stored.payload.starts_with(b"{"), "{stored:?}");
+    }
+    let node = edge.another_node().await;
+    let sniffer = edge.nats.client().await;
+    let mut requests = sniffer.subscribe("$JS.API.DIRECT.GET.>").await.unwrap();
+    sniffer.flush().await.unwrap();
+    let address = node.address.to_string();
+    let visits = (0..4).map(|who: u64| {
+        let address = &address;
+        async move {
+            let mut client = Client::connect(address, &token(&format!("user{who}"))).await;
+            let users = (who * USERS / 4..(who + 1) * USERS / 4).collect::<Vec<_>>();
+            let channels: Vec<_> = users.iter().map(|user| format!("chat.user{user}")).collect();
+            client.send(&json!({ "type": "subscribe", "channels": channels })).await;
+            let mut values = Vec::new();
+            for _ in &users {
+                values.extend(pairs(client.expect("subscribed").await["snapshot"].as_array().unwrap()));
+            }
+            values.sort_unstable();
+            assert_eq!(values, users.iter().map(|user| (*user, user + 1)).collect::<Vec<_>>());
+        }
+    });
+    join_all(visits).await;
+    let mut count = 0;
+    while let Ok(Some(_)) = tokio::time::timeout(Duration::from_millis(100), requests.next()).await {
+        count += 1;
+    }
+    assert!((1..60).contains(&count), "{count} requests");
     node.drain().await;
 }

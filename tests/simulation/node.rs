@@ -207,6 +207,7 @@ impl SimLane {
             self.is_down = true;
             handled += 1;
         }
+        self.lane.start_newest_reads(&mut self.link, now);
         self.lane.take_opened().for_each(drop);
         self.lane.flush_shard_queues(now.0, self.link.has_more());
         if self.sweep_at.is_none() && self.lane.needs_sweep() {
