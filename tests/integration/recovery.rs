@@ -7,15 +7,21 @@ use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use serde_json::Value;
 use serde_json::json;
+use tidegate::config::Config;
 
 use crate::stored::api;
 use crate::stored::edge_with_stream;
 use crate::stored::pairs;
 use crate::stored::publish;
+use crate::stored::stored_classes;
 use crate::stored::stream;
 use crate::support::client::Client;
 use crate::support::edge::TestEdge;
 use crate::support::edge::token;
+use crate::support::nats_server::NatsServer;
+use crate::support::proxy::Fault;
+use crate::support::proxy::Proxy;
+use crate::support::proxy::Whose;
 
 /// Subscribes from where an earlier answer or message was.
 async fn subscribe_since(client: &mut Client, channel: &str, epoch: &Value, seq: u64) -> Value {
@@ -187,16 +193,14 @@ async fn where_nothing_can_be_recovered_a_client_is_told_so() {
     }
 }
 
-/// Clients that come and go while messages are published, on two nodes, see each message once.
-#[tokio::test]
-async fn clients_that_come_and_go_see_each_message_once() {
-    const MESSAGES: u64 = 2000;
-    let edge = edge_with_stream(json!({})).await;
-    let before = was_there(&edge, "chat.a").await;
-    let node = edge.another_node().await;
-    let addresses = [edge.address(), node.address.to_string()];
-    let publisher = edge.nats.client().await;
-    let progress: [Cell<u64>; 8] = Default::default();
+const VISITORS: usize = 8;
+const MESSAGES: u64 = 2000;
+
+/// Messages are published, and clients come and go on these nodes, until each has seen each message once, in order.
+/// Returns how often they came.
+async fn come_and_go(nats: &NatsServer, addresses: &[String], epoch: &Value) -> usize {
+    let progress: [Cell<u64>; VISITORS] = Default::default();
+    let publisher = nats.client().await;
     let publishing = async {
         for number in 1..=MESSAGES {
             // No one may be behind by more than a client recovers.
@@ -206,29 +210,66 @@ async fn clients_that_come_and_go_see_each_message_once() {
             publisher.request("chat.a".to_owned(), number.to_string().into()).await.unwrap();
         }
     };
-    let visits = (0..8).map(|who: usize| {
-        let (addresses, epoch, progress) = (&addresses, &before["epoch"], &progress[who]);
-        async move {
-            let (mut seq, mut visit) = (0, who);
-            while seq < MESSAGES {
-                visit += 1;
-                let address = &addresses[visit % 2];
-                let mut client = Client::connect(address, &token(&format!("user{who}"))).await;
-                let reply = subscribe_since(&mut client, "chat.a", epoch, seq).await;
-                assert_eq!(reply["recovered"], true, "since {seq}: {reply}");
-                for _ in 0..20 + 13 * who {
-                    if seq == MESSAGES {
-                        break;
-                    }
-                    let message = client.expect("message").await;
-                    assert_eq!(pairs(&[message]), [(seq + 1, seq + 1)]);
-                    seq += 1;
-                    progress.set(seq);
+    let visits = progress.iter().enumerate().map(|(who, progress)| async move {
+        let (mut seq, mut visits) = (0, 0);
+        while seq < MESSAGES {
+            visits += 1;
+            let address = &addresses[(who + visits) % addresses.len()];
+            let mut client = Client::connect(address, &token(&format!("user{who}"))).await;
+            let reply = subscribe_since(&mut client, "chat.a", epoch, seq).await;
+            assert_eq!(reply["recovered"], true, "since {seq}: {reply}");
+            for _ in 0..20 + 13 * who {
+                if seq == MESSAGES {
+                    break;
                 }
+                let message = client.expect("message").await;
+                assert_eq!(pairs(&[message]), [(seq + 1, seq + 1)]);
+                seq += 1;
+                progress.set(seq);
             }
         }
+        visits
     });
-    tokio::join!(publishing, join_all(visits));
+    let ((), visits) = tokio::join!(publishing, join_all(visits));
+    visits.into_iter().sum()
+}
+
+#[tokio::test]
+async fn clients_that_come_and_go_see_each_message_once() {
+    let edge = edge_with_stream(json!({})).await;
+    let before = was_there(&edge, "chat.a").await;
+    let node = edge.another_node().await;
+    let addresses = [edge.address(), node.address.to_string()];
+    assert!(come_and_go(&edge.nats, &addresses, &before["epoch"]).await > 100);
+    node.drain().await;
+}
+
+#[tokio::test]
+async fn clients_that_come_and_go_see_each_message_once_although_nodes_lose_their_connections() {
+    let nats = NatsServer::start().await;
+    let proxy = Proxy::start(&nats).await;
+    let url = proxy.url();
+    stream(&nats, "ALL", &["prices.>", "chat.>"], json!({})).await;
+    let change = |config: &mut Config| {
+        config.nats.urls = vec![url];
+        config.classes = stored_classes();
+    };
+    let edge = TestEdge::with_nats(nats, change, false).await;
+    let before = was_there(&edge, "chat.a").await;
+    let node = edge.another_node().await;
+    let addresses = [edge.address(), node.address.to_string()];
+    let faults = async {
+        loop {
+            for (fault, millis) in [(Fault::None, 400), (Fault::Slice, 50), (Fault::Cut, 20)] {
+                proxy.does_to(Whose::Feeds, fault);
+                tokio::time::sleep(Duration::from_millis(millis)).await;
+            }
+        }
+    };
+    tokio::select! {
+        () = faults => {}
+        visits = come_and_go(&edge.nats, &addresses, &before["epoch"]) => assert!(visits > 100),
+    }
     node.drain().await;
 }
 
