@@ -29,6 +29,16 @@ pub enum UserAction {
     Unsubscribe(Arc<[Pattern]>),
 }
 
+impl UserAction {
+    /// Its name in logs, and the last segment of its path.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Disconnect => "disconnect",
+            Self::Unsubscribe(_) => "unsubscribe",
+        }
+    }
+}
+
 impl Connection {
     /// Changes the session, if it is open and of this user. Returns whether it is.
     pub fn change(self: &Rc<Self>, change: &UserChange, now: Instant) -> bool {
@@ -46,11 +56,11 @@ impl Connection {
         }
         match action {
             UserAction::Disconnect => {
-                self.note_changed("disconnect");
+                self.note_changed(action.name());
                 self.disconnect(Disconnect::Disconnected, None, now);
             }
             UserAction::Unsubscribe(patterns) => {
-                self.note_changed("unsubscribe");
+                self.note_changed(action.name());
                 self.apply(Input::Unsubscribed { patterns: Arc::clone(patterns) }, now);
             }
         }

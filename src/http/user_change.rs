@@ -6,7 +6,6 @@ use serde_json::Value;
 use serde_json::json;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::url;
-use tracing::info;
 use warp::http::StatusCode;
 use warp::reply::Response;
 
@@ -18,18 +17,13 @@ use crate::http::calls::json_answer;
 use crate::http::calls::refused;
 use crate::http::connection_info::ConnectionInfo;
 use crate::http::problem::Problem;
-use crate::http::request_id;
 use crate::node::Node;
-use crate::node::audit::event::AuditEvent;
-use crate::node::audit::event::AuditKind;
+use crate::shard::job::ChangeAuthor;
 use crate::shard::job::ShardJob;
 use crate::shard::job::UserChanged;
-use crate::telemetry::limit::LogLimit;
 
 /// The most channels in one call.
 const MAX_CHANNELS: usize = 100;
-
-static CHANGED: LogLimit = LogLimit::per_second(10);
 
 /// What the path asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,49 +41,22 @@ impl UserCallKind {
             _ => None,
         }
     }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Disconnect => "disconnect",
-            Self::Unsubscribe => "unsubscribe",
-        }
-    }
 }
 
-/// Makes the change that path and body ask for on all nodes, logs and records it, and answers with how many sessions it has
-/// reached. `user` is not decoded, and `by` is the caller.
+/// Makes the change that path and body ask for on all nodes, and answers with how many sessions it has reached. `user` is
+/// not decoded, and `by` is the caller. What was done is logged and recorded where it is done: a caller may go before the
+/// answer.
 pub async fn change_user(
     (kind, user): (UserCallKind, &str),
     body: Option<&str>,
-    (by, node): (&CallRecord, &Node),
+    (by, node): (CallRecord, &Node),
     connection: &ConnectionInfo,
 ) -> Result<Response, Problem> {
     let change = user_change(kind, user, body, &node.authenticator())?;
-    let name = change.user.clone();
-    let changed = connection.shard.run(|answer| ShardJob::ChangeUser { change, answer }).await;
+    let by = Box::new(ChangeAuthor { record: by, trace_id: connection.trace_id() });
+    let changed = connection.shard.run(|answer| ShardJob::ChangeUser { change, by, answer }).await;
     let changed = changed.ok_or_else(Problem::overloaded)?.map_err(refused)?;
     let UserChanged { sessions, nodes, missing_nodes } = changed;
-    let event = AuditEvent {
-        operation: Some(kind.name()),
-        target: Some(&name),
-        sessions: Some(sessions),
-        ..AuditEvent::new(AuditKind::Changed)
-    };
-    by.record(node, 0, event);
-    if let Some(suppressed) = CHANGED.pass() {
-        info!(
-            user = &*name,
-            action = kind.name(),
-            by = &*by.identity.user,
-            sessions,
-            nodes,
-            missing_nodes,
-            request = request_id::as_str(&connection.request_id),
-            trace_id = connection.trace_id(),
-            suppressed,
-            "sessions of a user changed"
-        );
-    }
     let body = json!({ "sessions": sessions, "nodes": nodes, "missing_nodes": missing_nodes });
     Ok(json_answer(200, Some(body.to_string().into())))
 }

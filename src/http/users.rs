@@ -60,6 +60,6 @@ where
         return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail).with_reason("no_control"));
     }
     let body = read_body(body, gate.limits.max_body, gate.limits.handshake_timeout).await?;
-    let by = (&accepted.record, &*gate.node);
+    let by = (accepted.record, &*gate.node);
     change_user((kind, user), body.as_deref(), by, &call.connection).await
 }

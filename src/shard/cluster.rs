@@ -7,6 +7,7 @@
 
 mod answers;
 mod calls;
+mod change_record;
 mod changes;
 pub mod discovery;
 mod fair_queue;
@@ -45,6 +46,7 @@ use crate::shard::cluster::discovery::NodesCall;
 use crate::shard::cluster::local_node::LocalNode;
 use crate::shard::cluster::values::Values;
 use crate::shard::handle::Shards;
+use crate::shard::job::ChangeAuthor;
 use crate::shard::job::Revoked;
 use crate::shard::job::UserChanged;
 use crate::shard::stretch::Stretch;
@@ -104,15 +106,23 @@ impl Cluster {
         statistics.await.ok()
     }
 
-    /// Changes the sessions of a user on all nodes. The error says that nothing was done.
-    pub async fn change_user(&self, change: UserChange) -> Result<UserChanged, ClientError> {
-        self.change(|answer| ChangeCall::User { change, answer }).await
+    /// Changes the sessions of a user on all nodes. The error says that nothing was done, or that the outcome is unknown.
+    pub async fn change_user(
+        &self,
+        change: UserChange,
+        by: Box<ChangeAuthor>,
+    ) -> Result<UserChanged, ClientError> {
+        self.change(|answer| ChangeCall::User { change, by, answer }).await
     }
 
     /// Revokes credentials or permissions on all nodes. The error says that nothing was done, or that the outcome is
     /// unknown.
-    pub async fn revoke(&self, message: Box<RevocationMessage>) -> Result<Revoked, ClientError> {
-        self.change(|answer| ChangeCall::Revoke { message, answer }).await
+    pub async fn revoke(
+        &self,
+        message: Box<RevocationMessage>,
+        by: Box<ChangeAuthor>,
+    ) -> Result<Revoked, ClientError> {
+        self.change(|answer| ChangeCall::Revoke { message, by, answer }).await
     }
 
     async fn change<T>(

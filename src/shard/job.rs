@@ -54,9 +54,17 @@ pub enum ShardJob {
     /// Change the sessions of a user on this shard. The answer is how many there are.
     ChangeLocalSessions { change: Arc<UserChange>, answer: oneshot::Sender<usize> },
     /// Change the sessions of a user on all nodes. The answer is an error if nothing was done.
-    ChangeUser { change: UserChange, answer: oneshot::Sender<Result<UserChanged, ClientError>> },
+    ChangeUser {
+        change: UserChange,
+        by: Box<ChangeAuthor>,
+        answer: oneshot::Sender<Result<UserChanged, ClientError>>,
+    },
     /// Revoke credentials or permissions on all nodes. The answer is an error if nothing was done.
-    Revoke { message: Box<RevocationMessage>, answer: oneshot::Sender<Result<Revoked, ClientError>> },
+    Revoke {
+        message: Box<RevocationMessage>,
+        by: Box<ChangeAuthor>,
+        answer: oneshot::Sender<Result<Revoked, ClientError>>,
+    },
     /// Return the connections that a filter selects, at most this many of them.
     ListConnections { filter: Arc<ConnectionFilter>, most: usize, answer: oneshot::Sender<ConnectionList> },
     /// Return what is known of this session, which may have ended.
@@ -69,6 +77,14 @@ pub enum ShardJob {
     CountSubscriptions { channels: Arc<[Pattern]>, answer: oneshot::Sender<Vec<usize>> },
     /// Return what the shard and its lane have counted.
     Count { answer: oneshot::Sender<ShardReport> },
+}
+
+/// Who changes sessions or revokes. The job logs and records the change, because its caller may go before the answer.
+#[derive(Clone, Debug)]
+pub struct ChangeAuthor {
+    pub record: CallRecord,
+    /// The id of the request's trace, for the log.
+    pub trace_id: Option<String>,
 }
 
 /// The sessions of a user that were changed.
@@ -88,6 +104,14 @@ pub struct Revoked {
     pub nodes: Vec<NodeRevocation>,
     /// The nodes that answered before, and not this time.
     pub missing_nodes: usize,
+}
+
+impl Revoked {
+    /// The nodes that have done it, and the connections that have ended there, or may do less.
+    pub fn accepted(&self) -> (usize, usize) {
+        let accepted = self.nodes.iter().filter_map(|node| node.outcome.as_ref().ok());
+        (accepted.clone().count(), accepted.sum())
+    }
 }
 
 /// What a revocation has changed on one node.

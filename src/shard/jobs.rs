@@ -71,11 +71,11 @@ pub(super) async fn run(connections: Rc<Connections>, cluster: Cluster, job: Sha
         ShardJob::ChangeLocalSessions { change, answer } => {
             let _ = answer.send(change_sessions(&connections, &change).await);
         }
-        ShardJob::ChangeUser { change, answer } => {
-            let _ = answer.send(cluster.change_user(change).await);
+        ShardJob::ChangeUser { change, by, answer } => {
+            let _ = answer.send(cluster.change_user(change, by).await);
         }
-        ShardJob::Revoke { message, answer } => {
-            let _ = answer.send(cluster.revoke(message).await);
+        ShardJob::Revoke { message, by, answer } => {
+            let _ = answer.send(cluster.revoke(message, by).await);
         }
         ShardJob::ListConnections { filter, most, answer } => {
             let _ = answer.send(list_connections(&connections, &filter, most).await);

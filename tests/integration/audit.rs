@@ -11,6 +11,7 @@ use crate::support::edge::TestEdge;
 use crate::support::edge::role;
 use crate::support::edge::token;
 use crate::support::edge::token_with;
+use crate::support::raw::RawClient;
 use crate::support::raw::ask;
 use crate::support::raw::handshake;
 use crate::support::within;
@@ -182,6 +183,56 @@ async fn events_of_calls_say_where_they_come_from_and_a_change_of_a_user_names_i
         (&changed["operation"], &changed["target"], &changed["sessions"]),
         (&json!("disconnect"), &json!("alice"), &json!(1))
     );
+}
+
+#[tokio::test]
+async fn a_change_is_recorded_although_its_caller_hangs_up_before_the_answer() {
+    let edge = TestEdge::with(|config| {
+        on_loopback(config);
+        config.audit.subject = Some(Subject::parse(FEED).unwrap());
+        let mut backend = role("backend", &[], &[], &[]);
+        backend.control = true;
+        config.roles.push(backend);
+    })
+    .await;
+    let messages = edge.nats.operator().await.subscribe(FEED).await.unwrap();
+    edge.nats.until_subscribed("operator", FEED).await;
+    let mut feed = Feed { messages, seen: Vec::new() };
+    let (public, admin) = (edge.address(), edge.app.admin_address.as_ref().unwrap().to_string());
+    let backend = token_with(&json!({ "sub": "shop", "role": "backend" }));
+    for (address, path, body, operation, target) in [
+        (&public, "/v1/users/alice/disconnect", json!({}), "disconnect", "alice"),
+        (&public, "/v1/users/alice/unsubscribe", json!({ "channels": [">"] }), "unsubscribe", "alice"),
+        (&admin, "/users/alice/disconnect", json!({}), "disconnect", "alice"),
+        (&admin, "/revoke", json!({ "user": "alice" }), "revoke", "user.alice"),
+    ] {
+        let mut alice = edge.client("alice").await;
+        alice.subscribe("chat.a").await;
+        let (body, id) = (body.to_string(), path.replace('/', "-"));
+        let mut caller = RawClient::connect(address).await;
+        caller
+            .send(
+                format!(
+                    "POST {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {backend}\r\nX-Request-Id: {id}\r\n\
+                     Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                    body.len()
+                )
+                .as_bytes(),
+            )
+            .await;
+        // The change is made at once, and the answer waits for other nodes.
+        match operation {
+            "unsubscribe" => _ = alice.expect("unsubscribed").await,
+            _ => _ = alice.until_closed().await,
+        }
+        drop(caller);
+        let changed = feed.until(path, |event| event["event"] == "changed" && event["request"] == *id).await;
+        assert_eq!(
+            (&changed["operation"], &changed["target"], &changed["user"], &changed["sessions"]),
+            (&json!(operation), &json!(target), &json!("shop"), &json!(1)),
+            "{changed}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,6 @@ use bytes::Buf;
 use futures_util::Stream;
 use serde_json::json;
 use tidegate_protocol::identity::Identity;
-use tracing::info;
 use warp::http::HeaderMap;
 use warp::http::StatusCode;
 use warp::reply::Response;
@@ -24,15 +23,10 @@ use crate::http::problem::Problem;
 use crate::http::request_id;
 use crate::http::user_change::UserCallKind;
 use crate::http::user_change::change_user;
-use crate::node::Node;
-use crate::node::audit::event::AuditEvent;
-use crate::node::audit::event::AuditKind;
+use crate::shard::job::ChangeAuthor;
 use crate::shard::job::NodeRevocation;
 use crate::shard::job::Revoked;
 use crate::shard::job::ShardJob;
-use crate::telemetry::limit::LogLimit;
-
-static REVOKED: LogLimit = LogLimit::per_second(10);
 
 /// What an operator changes.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,12 +63,12 @@ impl AdminChange {
         let body = body.as_deref();
         match self {
             Self::User(user, kind) => {
-                let by = record(operator, connection);
-                change_user((*kind, user), body, (&by, &admin.node), connection).await
+                let by = (record(operator, connection), &*admin.node);
+                change_user((*kind, user), body, by, connection).await
             }
             Self::Revoke => {
                 let message = revocation(body.unwrap_or_default(), &admin.node.authenticator())?;
-                revoke(message, (&record(operator, connection), &admin.node), connection).await
+                revoke(message, record(operator, connection), connection).await
             }
         }
     }
@@ -101,49 +95,21 @@ fn bad_request(detail: String) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail)
 }
 
-/// Revokes on all nodes, and answers what each of them has done.
+/// Revokes on all nodes, and answers what each of them has done. That is logged and recorded where it is done.
 async fn revoke(
     message: Box<RevocationMessage>,
-    (by, node): (&CallRecord, &Node),
+    by: CallRecord,
     connection: &ConnectionInfo,
 ) -> Result<Response, Problem> {
-    let target = message.target.to_string();
-    let revoked = connection.shard.run(|answer| ShardJob::Revoke { message, answer }).await;
-    let revoked = revoked.ok_or_else(Problem::overloaded)?.map_err(refused)?;
-    let accepted = revoked.nodes.iter().filter_map(|node| node.outcome.as_ref().ok());
-    let (nodes, connections): (usize, usize) = (accepted.clone().count(), accepted.sum());
-    let (missing_nodes, refused_nodes) = (revoked.missing_nodes, revoked.nodes.len() - nodes);
-    if nodes == 0 && missing_nodes == 0 {
-        // All have refused it.
-        return revoked_answer(&revoked, nodes, connections);
-    }
-    let event = AuditEvent {
-        operation: Some("revoke"),
-        target: Some(&target),
-        sessions: Some(connections),
-        ..AuditEvent::new(AuditKind::Changed)
-    };
-    by.record(node, 0, event);
-    if let Some(suppressed) = REVOKED.pass() {
-        info!(
-            revoked = target,
-            by = &*by.identity.user,
-            connections,
-            nodes,
-            missing_nodes,
-            refused_nodes,
-            request = request_id::as_str(&connection.request_id),
-            trace_id = connection.trace_id(),
-            suppressed,
-            "an operator has revoked over HTTP"
-        );
-    }
-    revoked_answer(&revoked, nodes, connections)
+    let by = Box::new(ChangeAuthor { record: by, trace_id: connection.trace_id() });
+    let revoked = connection.shard.run(|answer| ShardJob::Revoke { message, by, answer }).await;
+    revoked_answer(&revoked.ok_or_else(Problem::overloaded)?.map_err(refused)?)
 }
 
 /// What each node has done. An error if all nodes have refused it.
-fn revoked_answer(revoked: &Revoked, nodes: usize, connections: usize) -> Result<Response, Problem> {
+fn revoked_answer(revoked: &Revoked) -> Result<Response, Problem> {
     let Revoked { nodes: results, missing_nodes } = revoked;
+    let (nodes, connections) = revoked.accepted();
     if nodes == 0 {
         let error = results.iter().find_map(|node| node.outcome.as_ref().err());
         return Err(bad_request(error.cloned().unwrap_or_default()));

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use crate::auth::revocation::message::RevocationMessage;
 use crate::connection::user_change::UserChange;
 use crate::shard::cluster::values::Values;
+use crate::shard::job::ChangeAuthor;
 use crate::shard::job::Revoked;
 use crate::shard::job::UserChanged;
 
@@ -38,7 +39,15 @@ pub(super) struct ValuesCall {
 #[derive(Debug)]
 pub(super) enum ChangeCall {
     /// The sessions of a user.
-    User { change: UserChange, answer: oneshot::Sender<Result<UserChanged, ClientError>> },
+    User {
+        change: UserChange,
+        by: Box<ChangeAuthor>,
+        answer: oneshot::Sender<Result<UserChanged, ClientError>>,
+    },
     /// Credentials or permissions are revoked.
-    Revoke { message: Box<RevocationMessage>, answer: oneshot::Sender<Result<Revoked, ClientError>> },
+    Revoke {
+        message: Box<RevocationMessage>,
+        by: Box<ChangeAuthor>,
+        answer: oneshot::Sender<Result<Revoked, ClientError>>,
+    },
 }

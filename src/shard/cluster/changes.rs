@@ -6,6 +6,8 @@ use tokio::sync::mpsc;
 
 use crate::connection::context::Context;
 use crate::shard::cluster::calls::ChangeCall;
+use crate::shard::cluster::change_record;
+use crate::shard::cluster::change_record::ChangeError;
 use crate::shard::cluster::local_node::LocalNode;
 use crate::shard::cluster::revoke::revoke_on_all_nodes;
 use crate::shard::cluster::user_changes::change_on_all_nodes;
@@ -20,11 +22,15 @@ pub(super) async fn serve(context: &Context, local: &LocalNode, mut calls: mpsc:
         .for_each_concurrent(CONCURRENT_CALLS, |call| async {
             // An error of `send` means that the caller has gone.
             match call {
-                ChangeCall::User { change, answer } => {
-                    let _ = answer.send(change_on_all_nodes(context, local, &change).await);
+                ChangeCall::User { change, by, answer } => {
+                    let outcome = change_on_all_nodes(context, local, &change).await;
+                    change_record::of_user(&context.node, &change, &by, &outcome);
+                    let _ = answer.send(outcome.map_err(ChangeError::into_client_error));
                 }
-                ChangeCall::Revoke { message, answer } => {
-                    let _ = answer.send(revoke_on_all_nodes(context, local, &message).await);
+                ChangeCall::Revoke { message, by, answer } => {
+                    let outcome = revoke_on_all_nodes(context, local, &message).await;
+                    change_record::of_revocation(&context.node, &message, &by, &outcome);
+                    let _ = answer.send(outcome.map_err(ChangeError::into_client_error));
                 }
             }
         })

@@ -12,6 +12,7 @@ use crate::auth::revocation::message::RevocationMessage;
 use crate::connection::client_error::client_error;
 use crate::connection::context::Context;
 use crate::nats::scatter_gather::PeerReply;
+use crate::shard::cluster::change_record::ChangeError;
 use crate::shard::cluster::gather::NodeAnswer;
 use crate::shard::cluster::gather::NodeAnswers;
 use crate::shard::cluster::gather::Patience;
@@ -41,14 +42,14 @@ pub(super) struct RevocationAnswer {
     pub(super) error: Option<String>,
 }
 
-/// Revokes on all nodes, and collects their answers. The error says that nothing was done, or that the outcome is unknown.
+/// Revokes on all nodes, and collects their answers.
 pub(super) async fn revoke_on_all_nodes(
     context: &Context,
     local: &LocalNode,
     message: &RevocationMessage,
-) -> Result<Revoked, ClientError> {
+) -> Result<Revoked, ChangeError> {
     let replies = context.nats.scatter_gather(message::SUBJECT, message.to_json().as_bytes());
-    let replies = replies.map_err(|error| client_error(&error))?;
+    let replies = replies.map_err(|error| ChangeError::NotSent(client_error(&error)))?;
     let read = |reply: &PeerReply| {
         let answer: RevocationAnswer = serde_json::from_slice(&reply.data()).ok()?;
         Some(NodeAnswer { node: answer.id.clone(), content: ReplyPart::Last(answer) })
@@ -57,7 +58,7 @@ pub(super) async fn revoke_on_all_nodes(
     let NodeAnswers { answers, missing } = gathered;
     if answers.is_empty() {
         let message = "no node has answered, so the outcome is unknown: revoke again, which does no harm";
-        return Err(ClientError::new(ErrorCode::Unavailable, message));
+        return Err(ChangeError::Unknown(ClientError::new(ErrorCode::Unavailable, message)));
     }
     let node = |RevocationAnswer { node, connections, kept_in, error, .. }| NodeRevocation {
         node,

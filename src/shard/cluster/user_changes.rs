@@ -18,6 +18,7 @@ use crate::connection::user_change::UserAction;
 use crate::connection::user_change::UserChange;
 use crate::nats::scatter_gather::PeerReply;
 use crate::nats::scatter_gather::Query;
+use crate::shard::cluster::change_record::ChangeError;
 use crate::shard::cluster::gather::NodeAnswer;
 use crate::shard::cluster::gather::NodeAnswers;
 use crate::shard::cluster::gather::Patience;
@@ -118,10 +119,10 @@ pub(super) async fn change_on_all_nodes(
     context: &Context,
     local: &LocalNode,
     change: &UserChange,
-) -> Result<UserChanged, ClientError> {
+) -> Result<UserChanged, ChangeError> {
     let message = serde_json::to_vec(&ChangeMessage::of(change)).unwrap_or_default();
     let replies = context.nats.scatter_gather(SUBJECT, &message);
-    let replies = replies.map_err(|error| client_error(&error))?;
+    let replies = replies.map_err(|error| ChangeError::NotSent(client_error(&error)))?;
     let read = |reply: &PeerReply| {
         let ChangeAnswer { node, sessions } = serde_json::from_slice(&reply.data()).ok()?;
         Some(NodeAnswer { node, content: ReplyPart::Last(sessions) })
@@ -131,7 +132,7 @@ pub(super) async fn change_on_all_nodes(
     if !answers.contains_key(&local.id) {
         let message =
             "this node cannot receive its own messages from NATS now, so the outcome is unknown: try again";
-        return Err(ClientError::new(ErrorCode::Unavailable, message));
+        return Err(ChangeError::Unknown(ClientError::new(ErrorCode::Unavailable, message)));
     }
     Ok(UserChanged { sessions: answers.values().sum(), nodes: answers.len(), missing_nodes: missing.len() })
 }
