@@ -23,7 +23,8 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::auth::shares::Asker;
+use crate::auth::shares::AskedBy;
+use crate::auth::shares::ShareWait;
 use crate::auth::shares::Shares;
 
 /// The most answers that are kept, and the most bytes of them.
@@ -79,6 +80,9 @@ pub struct Answer<A> {
 pub enum Undecided {
     #[error("too many questions wait for it")]
     Busy,
+    /// The service is not to blame.
+    #[error("too many questions of the same client wait for it")]
+    ClientBusy,
     #[error("no service subscribes to its subject")]
     NoService,
     #[error("it has not answered in time")]
@@ -94,6 +98,7 @@ impl Undecided {
     pub fn reason(self) -> &'static str {
         match self {
             Self::Busy => "service_busy",
+            Self::ClientBusy => "client_busy",
             Self::NoService => "service_absent",
             Self::Timeout => "service_timeout",
             Self::Away => "service_away",
@@ -131,8 +136,8 @@ struct KeptAnswer<A> {
 }
 
 impl<A: Clone + Send + Sync + 'static> Decisions<A> {
-    /// A question waits for `limit` at most. The service has at most `in_flight` of them at a time, and at most `share` of
-    /// one client.
+    /// A question waits for `limit` at most, from its turn on. The service has at most `in_flight` of them at a time, and at
+    /// most `share` of one asker.
     pub fn new(limit: Duration, in_flight: usize, share: usize) -> Self {
         let memory = Memory {
             asking: HashMap::new(),
@@ -157,12 +162,11 @@ impl<A: Clone + Send + Sync + 'static> Decisions<A> {
     }
 
     /// The answer to a question: the one that is kept, or that of an equal question that is being asked, or else what
-    /// `ask` returns. If `asker` has as many questions as it may, this one waits: that of a connection for as long as the
-    /// client wants the answer, and others no longer than the limit.
+    /// `ask` returns. If the asker has as many questions there as it may, this one waits: for as long as `wait` says.
     pub async fn decide<F>(
         self: &Arc<Self>,
         question: &ServiceQuestion,
-        asker: Asker,
+        asked_by: AskedBy,
         ask: impl FnOnce() -> F,
     ) -> Result<A, Undecided>
     where
@@ -178,18 +182,16 @@ impl<A: Clone + Send + Sync + 'static> Decisions<A> {
             (None, Some(asking)) => return asking.await,
             (None, None) => {}
         }
-        let in_turn = async {
-            let waiting = self.wait_for_turn(question)?;
-            let _turn = self.shares.turn(asker).await;
-            drop(waiting);
-            self.ask_once(question, ask).await
+        let waiting = self.wait_for_turn(question)?;
+        let AskedBy { asker, wait } = asked_by;
+        let turn = self.shares.turn(asker, question.json.len() + OVERHEAD);
+        let turn = match wait {
+            ShareWait::Unlimited => Ok(turn.await),
+            ShareWait::Limited => timeout(self.limit, turn).await,
         };
-        match asker {
-            Asker::Connection { .. } => in_turn.await,
-            Asker::Caller(_) | Asker::Address(_) => {
-                timeout(self.limit, in_turn).await.unwrap_or(Err(Undecided::Timeout))
-            }
-        }
+        let Ok(Ok(_turn)) = turn else { return Err(Undecided::ClientBusy) };
+        drop(waiting);
+        self.ask_once(question, ask).await
     }
 
     /// Counts the bytes of a question that waits for its turn, until the guard is dropped.

@@ -1,4 +1,5 @@
-//! `Shares`: how many questions of one client are at a service at a time, so that none takes the turns of the others.
+//! `Shares`: how many questions of one user, or of one address, are at a service at a time, so that none takes the turns of
+//! the others.
 #![expect(
     clippy::disallowed_types,
     reason = "one short lock for each question that is asked; nothing is awaited under it"
@@ -13,21 +14,38 @@ use std::sync::PoisonError;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 
-/// Whose questions count together.
+/// The most bytes of questions of one asker that wait for their turn.
+const MAX_WAITING_BYTES: usize = 2 * 1024 * 1024;
+
+/// Whose questions count together: those of all sockets and calls of a user, or of an address.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Asker {
-    /// A connection of a shard. Its session bounds how many of its questions wait.
-    Connection { shard: usize, number: usize },
-    /// The hash of the caller of an HTTP call.
-    Caller(u64),
-    /// The hash of an address, for credentials that come from there.
+    /// The hash of a user who has proven who it is.
+    User(u64),
+    /// The hash of an address, for clients and credentials from there that have proven nothing.
     Address(u64),
 }
 
-/// The clients that have questions, and their turns.
+/// How long a question waits for a turn of its asker. That is not the time of the service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ShareWait {
+    /// As long as the client wants the answer: a socket may have other work meanwhile.
+    Unlimited,
+    /// As long as the service may take for its answer.
+    Limited,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AskedBy {
+    pub asker: Asker,
+    pub wait: ShareWait,
+}
+
+/// The askers that have questions, and their turns.
 #[derive(Debug)]
 pub(super) struct Shares {
-    /// The most questions of one client at a time.
+    /// The most questions of one asker at a time.
     most: usize,
     askers: Mutex<HashMap<Asker, AskerTurns>>,
 }
@@ -36,30 +54,45 @@ pub(super) struct Shares {
 struct AskerTurns {
     /// Questions that have a turn, or wait for it.
     questions: usize,
+    /// The bytes of those that wait.
+    waiting_bytes: usize,
     turns: Arc<Semaphore>,
 }
+
+/// The asker has too many questions that wait.
+#[derive(Debug)]
+pub(super) struct ShareFull;
 
 impl Shares {
     pub(crate) fn new(most: usize) -> Self {
         Self { most, askers: Mutex::default() }
     }
 
-    /// Waits until the client may ask. Its turn ends when the result is dropped.
-    pub(crate) async fn turn(&self, asker: Asker) -> ShareTurn<'_> {
-        let turns = {
+    /// Waits until the asker may ask a question of so many bytes. Its turn ends when the result is dropped.
+    pub(crate) async fn turn(&self, asker: Asker, bytes: usize) -> Result<ShareTurn<'_>, ShareFull> {
+        let (turns, mut turn) = {
             let mut askers = self.askers();
-            let new = || AskerTurns { questions: 0, turns: Arc::new(Semaphore::new(self.most)) };
-            let asker = askers.entry(asker).or_insert_with(new);
-            asker.questions += 1;
-            Arc::clone(&asker.turns)
+            let new = || {
+                let turns = Arc::new(Semaphore::new(self.most));
+                AskerTurns { questions: 0, waiting_bytes: 0, turns }
+            };
+            let known = askers.entry(asker).or_insert_with(new);
+            // An asker without questions has room for any.
+            if known.questions > 0 && known.waiting_bytes + bytes > MAX_WAITING_BYTES {
+                return Err(ShareFull);
+            }
+            known.questions += 1;
+            known.waiting_bytes += bytes;
+            let turn = ShareTurn { shares: self, asker, waiting_bytes: bytes, permit: None };
+            (Arc::clone(&known.turns), turn)
         };
-        let mut turn = ShareTurn { shares: self, asker, permit: None };
         // The semaphore is never closed.
         turn.permit = turns.acquire_owned().await.ok();
-        turn
+        turn.end_wait();
+        Ok(turn)
     }
 
-    /// The clients that have questions.
+    /// The askers that have questions.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.askers().len()
@@ -71,12 +104,23 @@ impl Shares {
     }
 }
 
-/// The turn of one question among those of its client.
+/// The turn of one question among those of its asker.
 #[derive(Debug)]
 pub(super) struct ShareTurn<'s> {
     shares: &'s Shares,
     asker: Asker,
+    /// The bytes that it counts while it waits.
+    waiting_bytes: usize,
     permit: Option<OwnedSemaphorePermit>,
+}
+
+impl ShareTurn<'_> {
+    fn end_wait(&mut self) {
+        let bytes = std::mem::take(&mut self.waiting_bytes);
+        if let Some(asker) = self.shares.askers().get_mut(&self.asker) {
+            asker.waiting_bytes -= bytes;
+        }
+    }
 }
 
 impl Drop for ShareTurn<'_> {
@@ -84,6 +128,7 @@ impl Drop for ShareTurn<'_> {
         self.permit = None;
         let mut askers = self.shares.askers();
         if let Some(asker) = askers.get_mut(&self.asker) {
+            asker.waiting_bytes -= self.waiting_bytes;
             asker.questions -= 1;
             if asker.questions == 0 {
                 askers.remove(&self.asker);

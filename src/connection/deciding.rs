@@ -1,5 +1,6 @@
 //! Who the client is, and whether it may subscribe: verifies credentials, and asks the services that decide.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,7 +17,9 @@ use crate::auth::Unidentified;
 use crate::auth::error::AuthError;
 use crate::auth::policy::Via;
 use crate::auth::service::ClientFacts;
+use crate::auth::shares::AskedBy;
 use crate::auth::shares::Asker;
+use crate::auth::shares::ShareWait;
 use crate::connection::Connection;
 use crate::connection::pending_decisions::DecisionAbout;
 use crate::hub::Subscribe;
@@ -115,9 +118,9 @@ impl Connection {
             return Some(Input::JoinFailed { subscription: subscribe.subscription, error });
         };
         let (endpoint, address) = (self.policy.endpoint.clone(), self.log_context.client_address.ip());
-        let owner = self.subscriber.owner;
-        let asker = Asker::Connection { shard: self.context.shard.0, number: owner.0 };
-        let reader = ChannelReader { identity, endpoint, address, asker };
+        // The session bounds how many of its questions wait, and a client that leaves a channel takes its question back.
+        let asked_by = AskedBy { asker: self.asker(&identity, address), wait: ShareWait::Unlimited };
+        let reader = ChannelReader { identity, endpoint, address, asked_by };
         let (node, channel) = (Arc::clone(&self.context.node), subscribe.pattern.clone());
         let ask = async move { node.authorize(&reader, &channel, &services).await };
         let about = DecisionAbout::Subscription(subscribe.subscription);
@@ -125,6 +128,18 @@ impl Connection {
             connection.on_decided(subscribe, decision)
         });
         None
+    }
+
+    /// Whose questions count together with those of this connection: its user's, or its address's if the client is anonymous
+    /// or may only have claimed its user.
+    fn asker(&self, identity: &Identity, address: Option<IpAddr>) -> Asker {
+        let node = &self.context.node;
+        let is_claimed = self.policy.identity_hint(Via::Socket).is_some() && !identity.has_token();
+        if identity.anonymous || is_claimed {
+            node.asker_at(address)
+        } else {
+            node.call_limiter.by_identity(identity).asker()
+        }
     }
 
     /// Joins a channel if the services have allowed it, and if the client still wants it and its roles still allow it.

@@ -33,7 +33,8 @@ use warp::reply::Reply;
 use warp::reply::Response;
 
 use crate::auth::policy::Via;
-use crate::auth::shares::Asker;
+use crate::auth::shares::AskedBy;
+use crate::auth::shares::ShareWait;
 use crate::connection::auditing::CallRecord;
 use crate::http::client_facts::Requester;
 use crate::http::connection_info::ConnectionInfo;
@@ -180,14 +181,15 @@ where
         Handler::Session => {
             let held = gate.node.answer_budget.begin(address).map_err(no_room)?;
             let client_address = gate.trusted_proxies.client_address(request.peer, &request.headers);
-            let (endpoint, asker) = (endpoint.policy.endpoint.clone(), Asker::Caller(counted.id()));
+            let endpoint = endpoint.policy.endpoint.clone();
+            let asked_by = AskedBy { asker: counted.asker(), wait: ShareWait::Limited };
             let record = CallRecord {
                 identity: Arc::clone(&identity),
                 endpoint: endpoint.clone(),
                 client_address,
                 request: request_id::as_str(&request.id).into(),
             };
-            let reader = ChannelReader { identity, endpoint, address: client_address.ip(), asker };
+            let reader = ChannelReader { identity, endpoint, address: client_address.ip(), asked_by };
             run_session(accepted, (reader, record), counted, held, request).await
         }
         Handler::Health => health(&accepted, scope, &gate.node),

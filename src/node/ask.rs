@@ -1,6 +1,7 @@
 //! Asks the services on NATS that decide for a node, over its control connection: who a client is, and whether it may read a
 //! channel.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -24,7 +25,9 @@ use crate::auth::service::ConnectService;
 use crate::auth::service::subscribe;
 use crate::auth::service::subscribe::SubscribeDecision;
 use crate::auth::service::subscribe::SubscribeQuestion;
+use crate::auth::shares::AskedBy;
 use crate::auth::shares::Asker;
+use crate::auth::shares::ShareWait;
 use crate::nats::control::ControlConnection;
 use crate::nats::error::NatsError;
 use crate::node::Node;
@@ -49,14 +52,18 @@ impl Node {
         let question = service.question(credential, endpoint, facts);
         let authenticator = self.authenticator();
         let read = move |answer: &[u8], asked| authenticator.read_connect_answer(answer, asked);
-        // Over a Unix socket, all clients without an address are one.
-        let asker = facts.address.map_or(0, |address| self.call_limiter.by_address(address).id());
-        let asker = Asker::Address(asker);
-        match self.ask(&service.decisions, &service.config.subject, (&question, asker), read).await {
+        let asked_by = AskedBy { asker: self.asker_at(facts.address), wait: ShareWait::Limited };
+        match self.ask(&service.decisions, &service.config.subject, (&question, asked_by), read).await {
             Ok(ConnectDecision::Identity(identity)) => self.revocations.apply(identity, now),
             Ok(ConnectDecision::Refused(message)) => Err(AuthError::RefusedByService { message }),
             Err(undecided) => Err(AuthError::ServiceUnavailable { why: undecided, retry_after: RETRY_AFTER }),
         }
+    }
+
+    /// Whose questions those of a client at this address are that has proven nothing. All clients without an address, which
+    /// come over a Unix socket, are one.
+    pub fn asker_at(&self, address: Option<IpAddr>) -> Asker {
+        address.map_or(Asker::Address(0), |address| self.call_limiter.by_address(address).asker())
     }
 
     /// Asks the services that decide about a channel, one after the other. Returns an error if one of them refuses, or gives
@@ -67,11 +74,11 @@ impl Node {
         channel: &Pattern,
         services: &[Subject],
     ) -> Result<(), Box<ServiceRefusal>> {
-        let ChannelReader { identity, endpoint, address, asker } = reader;
+        let ChannelReader { identity, endpoint, address, asked_by } = reader;
         let about = SubscribeQuestion { identity, channel, endpoint, address: *address };
         for subject in services {
             let question = about.to(subject);
-            match self.ask_subscribe_service(subject, &question, *asker).await {
+            match self.ask_subscribe_service(subject, &question, *asked_by).await {
                 Ok(SubscribeDecision::Allowed) => {}
                 Ok(SubscribeDecision::Refused(message)) => {
                     let denied =
@@ -95,10 +102,10 @@ impl Node {
         self: &Arc<Self>,
         subject: &Subject,
         question: &ServiceQuestion,
-        asker: Asker,
+        asked_by: AskedBy,
     ) -> Result<SubscribeDecision, Undecided> {
         let decisions = self.subscribe_services.at(subject).ok_or(Undecided::NoService)?;
-        self.ask(decisions, subject, (question, asker), |answer, _| subscribe::read_answer(answer)).await
+        self.ask(decisions, subject, (question, asked_by), |answer, _| subscribe::read_answer(answer)).await
     }
 
     /// The decision about a question: one that is known, or what `read` makes of the service's answer and of the time when
@@ -107,7 +114,7 @@ impl Node {
         self: &Arc<Self>,
         decisions: &Arc<Decisions<A>>,
         subject: &Subject,
-        (question, asker): (&ServiceQuestion, Asker),
+        (question, asked_by): (&ServiceQuestion, AskedBy),
         read: impl FnOnce(&[u8], SystemTime) -> Result<Answer<A>, String> + Send + 'static,
     ) -> Result<A, Undecided> {
         let ask = || {
@@ -119,7 +126,7 @@ impl Node {
                 usable(&subject, answer, |answer| read(answer, asked))
             }
         };
-        decisions.decide(question, asker, ask).await
+        decisions.decide(question, asked_by, ask).await
     }
 
     /// Forgets what services have decided: a revocation may have changed it.

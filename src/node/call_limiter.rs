@@ -9,6 +9,7 @@ use std::time::Instant;
 use tidegate_protocol::identity::Identity;
 use tidegate_protocol::session::limits::Rate;
 
+use crate::auth::shares::Asker;
 use crate::node::address_key::AddressKey;
 use crate::node::rate_buckets::RateBuckets;
 use crate::node::refusals::Refused;
@@ -36,6 +37,14 @@ impl Caller {
     pub fn id(self) -> u64 {
         match self {
             Self::Identity(id) | Self::Address(id) => id,
+        }
+    }
+
+    /// Whose questions to services those of the caller are.
+    pub fn asker(self) -> Asker {
+        match self {
+            Self::Identity(id) => Asker::User(id),
+            Self::Address(id) => Asker::Address(id),
         }
     }
 

@@ -15,12 +15,12 @@ use tidegate_protocol::subject::Subject;
 
 use crate::auth::decisions::Decisions;
 use crate::auth::service::subscribe::SubscribeDecision;
-use crate::auth::shares::Asker;
+use crate::auth::shares::AskedBy;
 
 /// How long a question about a subscription waits for its answer, and how many wait at the services at a time.
 const SUBSCRIBE_LIMIT: Duration = Duration::from_secs(2);
 const SUBSCRIBE_IN_FLIGHT: usize = 1024;
-/// How many of them are of one connection, or one caller, at a time. The others of the client wait for their turn.
+/// How many of them are of one user, or of the strangers of one address, at a time. The others wait for their turn.
 const SUBSCRIBE_SHARE: usize = 32;
 
 /// What services have decided about subscriptions. Each service has its own turns, so that a slow one delays no other.
@@ -54,7 +54,7 @@ pub struct ChannelReader {
     pub endpoint: Box<str>,
     pub address: Option<IpAddr>,
     /// Whose questions count together.
-    pub asker: Asker,
+    pub asked_by: AskedBy,
 }
 
 /// Why a client may not read a channel: the error for the client, and what the operator should know.

@@ -48,6 +48,41 @@ async fn svc_03_a_client_with_many_slow_questions_delays_no_other() {
 }
 
 #[tokio::test]
+async fn svc_03_all_sockets_of_a_user_have_one_share_and_so_have_all_strangers_of_an_address() {
+    let edge = TestEdge::with(|config| {
+        config.roles = vec![role("user", &["rooms.>"], &[], &[])];
+        config.classes = vec![Class { authorize: Some(subject("authz.rooms")), ..class("rooms.>") }];
+        config.auth.anonymous_role = "user".to_owned();
+    })
+    .await;
+    let is_slow = |question: &Value| question["channel"].as_str().unwrap().contains("slow");
+    let answer = move |question: &Value| (!is_slow(question)).then(|| json!({ "allow": true }));
+    let decider = Decider::start(&edge.nats, "authz.rooms", answer).await;
+    for user in [Some("mallory"), None] {
+        let mut sockets = Vec::new();
+        for socket in 0..4 {
+            let mut client = match user {
+                Some(user) => edge.client(user).await,
+                None => Client::open(&edge.address(), "/ws", None).await,
+            };
+            let channels: Vec<_> = (0..32).map(|at| format!("rooms.slow.{socket}.{at}")).collect();
+            client.send(&json!({ "type": "subscribe", "id": 1, "channels": channels })).await;
+            sockets.push(client);
+        }
+        let asked = || decider.questions().iter().filter(|question| question["user"] == json!(user)).count();
+        eventually("the client to have its share", async || asked() >= 32).await;
+        let mut alice = edge.client("alice").await;
+        alice.subscribe("rooms.lobby").await;
+        let asked = asked();
+        let mut errors = 0;
+        for socket in &mut sockets {
+            errors += socket.so_far().await.iter().filter(|message| message["type"] == "error").count();
+        }
+        assert!(asked <= 32 + errors, "{asked} questions of {user:?}, {errors} without an answer in time");
+    }
+}
+
+#[tokio::test]
 async fn svc_03_a_question_of_a_client_that_has_gone_takes_no_turn() {
     let edge = TestEdge::with(|config| {
         config.auth.service = Some(ServiceConfig {

@@ -6,8 +6,10 @@ use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::auth::shares::Asker;
 
-const ASKER: Asker = Asker::Address(7);
+const ASKER: AskedBy = AskedBy { asker: Asker::Address(7), wait: ShareWait::Limited };
+const OTHER: AskedBy = AskedBy { asker: Asker::User(7), ..ASKER };
 const LONG: Duration = Duration::from_secs(30);
 
 fn decisions(in_flight: usize) -> Arc<Decisions<u32>> {
@@ -106,7 +108,7 @@ async fn a_question_waits_for_its_turn_and_its_answer_no_longer_than_the_limit()
     let questions = [question("a"), question("b")];
     let both = tokio::join!(
         decisions.decide(&questions[0], ASKER, silent),
-        decisions.decide(&questions[1], ASKER, silent)
+        decisions.decide(&questions[1], OTHER, silent)
     );
     assert_eq!(both, (Err(Undecided::Timeout), Err(Undecided::Timeout)));
     assert_eq!(decisions.memory().waiting_bytes, 0);
@@ -115,7 +117,7 @@ async fn a_question_waits_for_its_turn_and_its_answer_no_longer_than_the_limit()
 #[tokio::test]
 async fn svc_03_a_client_with_many_questions_leaves_turns_for_others() {
     let decisions = Arc::new(Decisions::<u32>::new(LONG, 3, 2));
-    let greedy = Asker::Connection { shard: 0, number: 7 };
+    let greedy = AskedBy { wait: ShareWait::Unlimited, ..OTHER };
     let questions: Vec<_> = (0..8).map(|at| question(&at.to_string())).collect();
     let silent = || async { std::future::pending().await };
     let mut asked: Vec<_> =
@@ -134,6 +136,44 @@ async fn svc_03_a_client_with_many_questions_leaves_turns_for_others() {
     assert_eq!(decisions.memory().asking.len(), 2);
     drop(asked);
     assert_eq!((decisions.shares.len(), decisions.memory().asking.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn svc_03_a_client_that_waits_for_its_own_turn_blames_no_service() {
+    let decisions = Arc::new(Decisions::<u32>::new(Duration::from_millis(50), 8, 1));
+    let questions: Vec<_> = (0..4).map(|at| question(&at.to_string())).collect();
+    let silent = || async { std::future::pending().await };
+    let patient = AskedBy { wait: ShareWait::Unlimited, ..ASKER };
+    let answers = tokio::join!(
+        decisions.decide(&questions[0], ASKER, silent),
+        decisions.decide(&questions[1], patient, silent),
+        decisions.decide(&questions[2], ASKER, silent),
+        decisions.decide(&questions[3], patient, || async { answer(1, LONG) }),
+    );
+    // The second has its turn when the first has had no answer. Then the third has waited for long enough.
+    let timeout = Err(Undecided::Timeout);
+    assert_eq!(answers, (timeout, timeout, Err(Undecided::ClientBusy), Ok(1)));
+}
+
+#[tokio::test]
+async fn svc_03_the_questions_of_one_client_that_wait_are_bounded_in_bytes() {
+    let decisions = Arc::new(Decisions::<u32>::new(LONG, 8, 1));
+    let size = 1024 * 1024;
+    let questions: Vec<_> = (0..4).map(|at| question(&(at.to_string() + &"x".repeat(size)))).collect();
+    let silent = || async { std::future::pending().await };
+    let mut asked: Vec<_> =
+        questions.iter().map(|question| Box::pin(decisions.decide(question, ASKER, silent))).collect();
+    assert!(futures_util::poll!(asked[0].as_mut()).is_pending(), "it is at the service");
+    assert!(futures_util::poll!(asked[1].as_mut()).is_pending(), "it waits");
+    let refused = futures_util::poll!(asked[2].as_mut());
+    assert_eq!(refused, std::task::Poll::Ready(Err(Undecided::ClientBusy)));
+    let other = decisions.decide(&questions[3], OTHER, || async { answer(1, LONG) }).await;
+    assert_eq!(other, Ok(1));
+    drop(asked.remove(1));
+    let again = decisions.decide(&questions[2], ASKER, silent);
+    assert!(futures_util::poll!(Box::pin(again).as_mut()).is_pending(), "there is room again");
+    drop(asked);
+    assert_eq!((decisions.shares.len(), decisions.memory().waiting_bytes), (0, 0));
 }
 
 #[tokio::test]
