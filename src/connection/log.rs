@@ -125,10 +125,15 @@ impl Connection {
         let age = Instant::from(self.log_context.started).elapsed();
         let duration_ms = millis(age);
         let cause = EventCause { reason: Some(reason), limit, ..EventCause::default() };
+        let (identity, address) = (self.log_context.identity(), self.log_context.client_address);
+        // Who it was, again: earlier events may be overwritten.
         self.note(&NewEvent {
             cause,
             status: code,
             amount: duration_ms,
+            user: identity.as_deref().map_or("", |identity| &identity.user),
+            channel: &self.policy.endpoint,
+            address: &address.ip().map(|address| address.to_string()).unwrap_or_default(),
             ..NewEvent::new(EventKind::Disconnected)
         });
         let DeliveryCounts { delivered, dropped } = self.delivery_counts.get();

@@ -25,6 +25,8 @@ use crate::shard::stretch::Stretch;
 
 /// The most events of a session that are reported: the newest.
 const SESSION_EVENTS: usize = 1000;
+/// The most older events that are reported besides, because they say who it is.
+const IDENTITY_EVENTS: usize = 2;
 
 /// The sessions that a filter selects, by each of its conditions; `None` where it has none.
 struct SelectedSessions {
@@ -67,20 +69,46 @@ pub(super) async fn keep_refused(context: Rc<Context>, mut receiver: RefusedRequ
 /// What is known of a session of this shard, which may have ended. No events if it is of another one, or too old.
 pub(super) async fn history(context: &Context, session: &str) -> SessionHistory {
     let Some(number) = context.number_of(session) else { return SessionHistory::default() };
-    let mut numbers = VecDeque::new();
-    let mut is_complete = false;
-    scan(&context.events, |at, stored| {
-        if stored.session == number {
-            // The first event of a session.
-            is_complete |= stored.event.kind == EventKind::Connected;
-            is_complete &= stored.event.kind != EventKind::Omitted;
-            numbers.push_back(at);
-        }
-    })
-    .await;
-    is_complete &= numbers.len() <= SESSION_EVENTS;
-    numbers.drain(..numbers.len().saturating_sub(SESSION_EVENTS));
+    let SessionEvents { numbers, is_complete } = SessionEvents::find(&context.events, number).await;
     SessionHistory { events: reports(context, &context.events, numbers), is_complete }
+}
+
+/// The numbers of the events of a session, the oldest first: the newest, and before them those that say who it is.
+#[derive(Debug, Default)]
+struct SessionEvents {
+    numbers: VecDeque<u64>,
+    is_complete: bool,
+}
+
+impl SessionEvents {
+    async fn find(events: &Events, session: SessionNumber) -> Self {
+        let (mut found, mut who) = (Self::default(), VecDeque::new());
+        scan(events, |at, stored| {
+            if stored.session == session {
+                let kind = stored.event.kind;
+                // The first event of a session.
+                found.is_complete |= kind == EventKind::Connected;
+                found.is_complete &= kind != EventKind::Omitted;
+                found.numbers.push_back(at);
+                if found.numbers.len() <= SESSION_EVENTS {
+                    return;
+                }
+                found.is_complete = false;
+                let oldest = found.numbers.pop_front();
+                // A session may authenticate often, always as the same user.
+                if let Some(oldest) = oldest.filter(|_| who.len() < IDENTITY_EVENTS) {
+                    events.each(oldest..oldest + 1, |_, stored| {
+                        if matches!(stored.event.kind, EventKind::Connected | EventKind::Authenticated) {
+                            who.push_back(oldest);
+                        }
+                    });
+                }
+            }
+        })
+        .await;
+        who.append(&mut found.numbers);
+        Self { numbers: who, ..found }
+    }
 }
 
 /// The events that a filter selects: all are counted, and the newest are reported.
@@ -169,4 +197,38 @@ fn since(context: &Context, events: &Events) -> Option<SystemTime> {
     let oldest = events.kept().start;
     let numbers = (oldest > 0).then_some(oldest);
     reports(context, events, numbers).first().map(|event| event.at)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::connection::events::SessionMark;
+
+    #[tokio::test]
+    async fn a_long_history_keeps_who_it_is() {
+        let (events, mut now) = (Events::of_connections(), Instant::now());
+        let mark = SessionMark::new(SessionNumber(7));
+        let mut kinds = vec![EventKind::Connected, EventKind::Authenticated];
+        let note =
+            |kind, channel: &str, now| events.note(&mark, &NewEvent { channel, ..NewEvent::new(kind) }, now);
+        kinds.iter().for_each(|kind| note(*kind, "", now));
+        let found = SessionEvents::find(&events, SessionNumber(7)).await;
+        assert_eq!((found.numbers, found.is_complete), ([0, 1].into(), true));
+        for number in 0..SESSION_EVENTS + 50 {
+            if number % 200 == 0 {
+                now += Duration::from_mins(1);
+            }
+            note(EventKind::Published, &number.to_string(), now);
+        }
+        note(EventKind::Disconnected, "", now);
+        let found = SessionEvents::find(&events, SessionNumber(7)).await;
+        assert!(!found.is_complete && found.numbers.len() == SESSION_EVENTS + 2);
+        kinds.push(EventKind::Published);
+        for (number, kind) in found.numbers.iter().zip(kinds) {
+            events.each(*number..*number + 1, |_, stored| assert_eq!(stored.event.kind, kind));
+        }
+        assert!(found.numbers.iter().is_sorted());
+    }
 }

@@ -85,6 +85,9 @@ async fn the_history_of_a_session_stays_when_the_client_has_gone() {
     let found = lines(&body["events"]);
     assert_eq!(found[..expected.len()], expected, "{body}");
     assert_eq!(found.last().unwrap(), "disconnected connection_lost 1006", "{body}");
+    let last = body["events"].as_array().unwrap().last().unwrap();
+    let who = ["user", "endpoint", "address"].map(|name| last[name].clone());
+    assert_eq!(who, [json!("alice"), json!("/ws"), json!("127.0.0.1")], "older events may be gone: {body}");
     let of_ended = ["user", "endpoint", "address", "complete", "session"].map(|name| body[name].clone());
     assert_eq!(
         of_ended,

@@ -132,7 +132,7 @@ impl EventKind {
 
     /// Whether an event has the endpoint, and no channel.
     pub fn has_endpoint(self) -> bool {
-        matches!(self, Self::Connected | Self::RequestRefused)
+        matches!(self, Self::Connected | Self::RequestRefused | Self::Disconnected)
     }
 
     /// The member for the amount: `bytes` of the payloads, publications that are `missing`, or `duration_ms`.

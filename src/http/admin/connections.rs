@@ -91,18 +91,21 @@ pub(super) async fn describe(admin: &Admin, session: &str) -> Result<Response, P
 /// What the events say of a session that has ended.
 fn ended_object(session: &str, history: &SessionHistory) -> Value {
     let find = |kind: EventKind| history.events.iter().find(|event| event.kind == kind);
-    let connected = find(EventKind::Connected);
+    let (connected, ended) = (find(EventKind::Connected), find(EventKind::Disconnected));
+    // The last event says again who it was. The first may be overwritten.
+    let either = connected.or(ended);
     let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let has_user = |event: &&EventReport| {
-        matches!(event.kind, EventKind::Connected | EventKind::Authenticated) && !event.user.is_empty()
+        let kinds = [EventKind::Connected, EventKind::Authenticated, EventKind::Disconnected];
+        kinds.contains(&event.kind) && !event.user.is_empty()
     };
     json!({
         "session": session,
         "user": history.events.iter().find(has_user).map(|event| &*event.user),
-        "endpoint": connected.map(|event| &*event.channel),
-        "address": connected.and_then(|event| text(&event.address)),
+        "endpoint": either.map(|event| &*event.channel),
+        "address": either.and_then(|event| text(&event.address)),
         "connected_at": connected.map(|event| time(event.at)),
-        "ended_at": find(EventKind::Disconnected).map(|event| time(event.at)),
+        "ended_at": ended.map(|event| time(event.at)),
     })
 }
 
@@ -182,6 +185,34 @@ mod tests {
         };
         let query = "label=desk+7&user=a+b&channel=prices.*&address=10.0.0.0%2F8&limit=1000&offset=10000";
         assert_eq!(parse(query), ConnectionsQuery { filter, page: ListPage { limit: 1000, offset: 10_000 } });
+    }
+
+    #[test]
+    fn a_session_whose_first_events_are_overwritten_is_known_by_its_last() {
+        let event = |kind| EventReport {
+            at: std::time::UNIX_EPOCH,
+            count: 1,
+            session: None,
+            kind,
+            cause: Default::default(),
+            status: 0,
+            amount: 0,
+            user: "alice".into(),
+            channel: "/ws".into(),
+            address: "192.0.2.1".into(),
+        };
+        let found = |kinds: &[EventKind]| {
+            let events = kinds.iter().copied().map(event).collect();
+            let body = ended_object("s", &SessionHistory { events, is_complete: false });
+            ["user", "endpoint", "address", "connected_at", "ended_at"].map(|name| body[name].clone())
+        };
+        let time = json!("1970-01-01T00:00:00.000Z");
+        let who = ["alice", "/ws", "192.0.2.1"].map(Value::from);
+        let [user, endpoint, address] = who;
+        let expected = [user, endpoint, address, Value::Null, time.clone()];
+        assert_eq!(found(&[EventKind::Published, EventKind::Disconnected]), expected);
+        let [.., connected_at, _] = found(&[EventKind::Connected, EventKind::Disconnected]);
+        assert_eq!(connected_at, time);
     }
 
     #[test]
