@@ -26,6 +26,8 @@ use crate::connection::log_context::LoggedEnd;
 use crate::node::Node;
 use crate::node::audit::event::AuditEvent;
 use crate::node::audit::event::AuditKind;
+use crate::node::refused_requests::RefusedRequest;
+use crate::node::refused_requests::RefusedWhat;
 
 /// A socket that takes nothing for so long has an event when it takes something again.
 const STALLED: Duration = Duration::from_secs(1);
@@ -181,8 +183,17 @@ fn audit_call(context: &Context, call: &CallRecord, kind: AuditKind, subject: &s
 
 /// Counts, logs and records an operation that a call may not do.
 pub fn note_denied_call(context: &Context, call: &CallRecord, denied: &Denied) {
-    let user = &call.identity.user;
-    context.events.note_request(&NewEvent { user, ..noted_denial(denied) }, Instant::now());
+    context.node.refused_requests.note(call.client_address.ip(), || RefusedRequest {
+        at: Instant::now(),
+        operation: denied.operation.name(),
+        code: denied.code().name(),
+        reason: denied.reason(),
+        limit: None,
+        what: RefusedWhat::Operation {
+            user: Arc::clone(&call.identity.user),
+            channel: denied.channel.clone(),
+        },
+    });
     if context.node.audit.is_some() {
         call.record(&context.node, context.shard.0, of_denied(denied, &denied.detail()));
     }

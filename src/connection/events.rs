@@ -78,13 +78,25 @@ impl Events {
         mark.last.set(ring.push(session, event, now) as u32);
     }
 
-    /// Notes an event that belongs to no connection. If it equals the one before, both are one.
+    /// Notes an event that belongs to no connection. If it equals one of the two before, both are one: a call may cause two.
     pub fn note_request(&self, event: &NewEvent<'_>, at: Instant) {
         let mut ring = self.ring.borrow_mut();
-        let last = ring.kept().end.saturating_sub(1);
-        if !ring.merge(last, SessionNumber::NONE, event, at) {
+        let Range { start, end } = ring.kept();
+        let mut before = (start.max(end.saturating_sub(2))..end).rev();
+        if !before.any(|number| ring.merge(number, SessionNumber::NONE, event, at)) {
             ring.push(SessionNumber::NONE, event, at);
         }
+    }
+
+    /// Notes that so many requests of an address were left out. `last` is the number of the address's event of this kind
+    /// before, which may be the same event. Returns the number.
+    pub fn note_omitted(&self, address: &str, count: u32, last: Option<u64>, at: Instant) -> u64 {
+        let mut ring = self.ring.borrow_mut();
+        let event = NewEvent { address, ..NewEvent::new(EventKind::Omitted) };
+        let merged = last.filter(|last| ring.merge(*last, SessionNumber::NONE, &event, at));
+        let number = merged.unwrap_or_else(|| ring.push(SessionNumber::NONE, &event, at));
+        ring.add(number, count.saturating_sub(1), 0);
+        number
     }
 
     /// The numbers of the events that are kept, the oldest first. If the first is not 0, older ones are overwritten.
@@ -185,14 +197,26 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_merged_with_the_one_before() {
+    fn requests_are_merged_with_one_of_the_two_before() {
         let (events, now) = (Events::of_refused_requests(), Instant::now());
-        for user in ["alice", "alice", "bob", "alice"] {
+        for user in ["alice", "alice", "bob", "alice", "carol", "dave", "alice"] {
             let event = NewEvent { user, ..NewEvent::new(EventKind::RequestRefused) };
             events.note_request(&event, now);
         }
         let counts: Vec<_> = of(&events).into_iter().map(|(session, _, count)| (session, count)).collect();
-        assert_eq!(counts, [(u32::MAX, 2), (u32::MAX, 1), (u32::MAX, 1)]);
+        assert_eq!(counts, [3, 1, 1, 1, 1].map(|count| (u32::MAX, count)));
+    }
+
+    #[test]
+    fn requests_that_are_left_out_are_one_event_of_their_address_in_a_minute() {
+        let (events, now) = (Events::of_refused_requests(), Instant::now());
+        let first = events.note_omitted("192.0.2.1", 5, None, now);
+        let other = events.note_omitted("192.0.2.2", 7, None, now);
+        assert_eq!(events.note_omitted("192.0.2.1", 20, Some(first), now), first);
+        let later = events.note_omitted("192.0.2.1", 1, Some(first), now + Duration::from_mins(1));
+        assert_eq!((first, other, later), (0, 1, 2));
+        let counts: Vec<_> = of(&events).into_iter().map(|(_, _, count)| count).collect();
+        assert_eq!(counts, [25, 7, 1]);
     }
 
     #[test]

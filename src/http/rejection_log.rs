@@ -1,5 +1,6 @@
 //! Logs each rejected request: why, which user the credential names, and from which address.
 
+use std::cell::LazyCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,6 +22,7 @@ use crate::net::peer::Peer;
 use crate::node::audit::event::AuditEvent;
 use crate::node::audit::event::AuditKind;
 use crate::node::refused_requests::RefusedRequest;
+use crate::node::refused_requests::RefusedWhat;
 use crate::telemetry::limit::LimitByReason;
 
 static LINES: LimitByReason = LimitByReason::per_second(10);
@@ -49,24 +51,27 @@ impl RejectedRequest<'_> {
         {
             gate.node.counts.refused_by_vocabulary.count(vocabulary);
         }
-        let claimed_user = self.claimed_user(problem);
+        // Decodes the credential, so only if someone will read it: a flood of requests is above all limits.
+        let claimed_user = LazyCell::new(|| self.claimed_user(problem));
         if let Some(audit) = &gate.node.audit {
             // These have no shard of their own.
-            audit.record(0, &self.event(problem, gate, claimed_user.as_deref()));
+            audit.record_with(0, || self.event(problem, gate, claimed_user.as_deref()));
         }
         if let Some(suppressed) = LINES.pass(problem.reason) {
             self.log_line(problem, gate, claimed_user.as_deref(), suppressed);
         }
-        gate.node.refused_requests.note(RefusedRequest {
+        let address = gate.trusted_proxies.client_address(self.peer, self.headers).ip();
+        gate.node.refused_requests.note(address, || RefusedRequest {
             at: Instant::now(),
             operation: self.what,
-            status: problem.status.as_u16(),
             code: problem.code,
             reason: problem.reason,
             limit: problem.limit,
-            claimed_user,
-            policy: Arc::clone(&self.endpoint.policy),
-            address: gate.trusted_proxies.client_address(self.peer, self.headers).ip(),
+            what: RefusedWhat::Request {
+                status: problem.status.as_u16(),
+                claimed_user: claimed_user.clone(),
+                policy: Arc::clone(&self.endpoint.policy),
+            },
         });
     }
 

@@ -92,6 +92,16 @@ impl Audit {
         &self.subject
     }
 
+    /// Records an event in the queue of a shard, and makes it only if the queue has room: anyone can cause it. Never waits.
+    pub fn record_with<'e>(&self, shard: usize, event: impl FnOnce() -> AuditEvent<'e>) {
+        let Some(AuditQueue { sender, level }) = self.queues.get(shard) else { return };
+        if sender.capacity() > 0 && level.bytes.load(Ordering::Relaxed) < QUEUE_BYTES {
+            self.record(shard, &event());
+        } else {
+            self.lose(level);
+        }
+    }
+
     /// Records an event in the queue of a shard. Never waits.
     pub fn record(&self, shard: usize, event: &AuditEvent<'_>) {
         let Some(AuditQueue { sender, level }) = self.queues.get(shard) else { return };
@@ -102,9 +112,13 @@ impl Audit {
             place.send(QueuedEvent { json, lost_before: level.lost.swap(0, Ordering::Relaxed) });
         } else {
             level.bytes.fetch_sub(size, Ordering::Relaxed);
-            level.lost.fetch_add(1, Ordering::Relaxed);
-            self.lost.count();
+            self.lose(level);
         }
+    }
+
+    fn lose(&self, level: &QueueLevel) {
+        level.lost.fetch_add(1, Ordering::Relaxed);
+        self.lost.count();
     }
 }
 
@@ -191,6 +205,22 @@ mod tests {
         assert!(said(&taken)[0].len() < 600, "texts are cut");
         drop(audit);
         assert!(!receiver.take(100, &mut taken).await || !taken.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_event_that_finds_no_room_is_not_made() {
+        let (audit, mut receiver) = Audit::with_room(Subject::parse("tidegate.audit").unwrap(), 1, 2);
+        let mut made = 0;
+        for _ in 0..5 {
+            audit.record_with(0, || {
+                made += 1;
+                event("a")
+            });
+        }
+        assert_eq!((made, audit.lost.get()), (2, 3));
+        let mut taken = Vec::new();
+        assert!(receiver.take(100, &mut taken).await);
+        assert_eq!(said(&taken), [r#""a""#, r#""a""#, "lost 3"]);
     }
 
     #[tokio::test]

@@ -1,10 +1,16 @@
 //! The latest events of a shard, for operators: those of one session, and those that a filter selects.
 
+use std::collections::HashMap;
 use std::collections::HashSet;
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
+
+use tidegate_protocol::subject::Pattern;
+use tokio::time::sleep_until;
 
 use crate::connection::context::Context;
 use crate::connection::events::Events;
@@ -19,7 +25,10 @@ use crate::connection::events::report::EventReport;
 use crate::connection::events::report::SessionHistory;
 use crate::connection::report::ConnectionFilter;
 use crate::connection::table::Connections;
+use crate::node::refused_requests::OmittedRequests;
+use crate::node::refused_requests::RefusedRequest;
 use crate::node::refused_requests::RefusedRequestReceiver;
+use crate::node::refused_requests::RefusedWhat;
 use crate::shard::stretch::STEPS;
 use crate::shard::stretch::Stretch;
 
@@ -27,6 +36,10 @@ use crate::shard::stretch::Stretch;
 const SESSION_EVENTS: usize = 1000;
 /// The most older events that are reported besides, because they say who it is.
 const IDENTITY_EVENTS: usize = 2;
+/// How long requests that are left out are counted, before that is an event.
+const OMITTED_PAUSE: Duration = Duration::from_secs(1);
+/// The addresses whose last event of this kind is known.
+const MAX_OMITTED: usize = 4096;
 
 /// The sessions that a filter selects, by each of its conditions; `None` where it has none.
 struct SelectedSessions {
@@ -45,25 +58,66 @@ impl SelectedSessions {
     }
 }
 
-/// Keeps the refused requests of all shards.
+/// Keeps the refused requests of all shards, and how many were left out.
 pub(super) async fn keep_refused(context: Rc<Context>, mut receiver: RefusedRequestReceiver) {
-    while let Some(refused) = receiver.next().await {
-        let address = refused.address.map(|address| address.to_string());
-        let event = NewEvent {
-            cause: EventCause {
-                operation: Some(refused.operation),
-                code: Some(refused.code),
-                reason: Some(refused.reason),
-                limit: refused.limit,
-            },
-            status: refused.status,
-            user: refused.claimed_user.as_deref().unwrap_or_default(),
-            channel: &refused.policy.endpoint,
-            address: address.as_deref().unwrap_or_default(),
-            ..NewEvent::new(EventKind::RequestRefused)
+    let requests = &context.node.refused_requests;
+    let (mut omitted, mut report_at) = (HashMap::new(), None);
+    loop {
+        let wait = async {
+            match report_at {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
         };
-        context.refused_requests.note_request(&event, refused.at);
+        tokio::select! {
+            refused = receiver.next() => match refused {
+                Some((address, refused)) => note_refused(&context.refused_requests, address, &refused),
+                None => return,
+            },
+            () = requests.omits() => report_at = Some(tokio::time::Instant::now() + OMITTED_PAUSE),
+            () = wait => {
+                report_at = None;
+                note_omitted(&context.refused_requests, &mut omitted, &requests.take_omitted());
+            }
+        }
     }
+}
+
+fn note_refused(events: &Events, address: Option<IpAddr>, refused: &RefusedRequest) {
+    let RefusedRequest { at, operation, code, reason, limit, what } = refused;
+    let (operation, code, reason) = (Some(*operation), Some(*code), Some(*reason));
+    let (cause, address) = (EventCause { operation, code, reason, limit: *limit }, text_of(address));
+    let event = match what {
+        RefusedWhat::Request { status, claimed_user, policy } => NewEvent {
+            status: *status,
+            user: claimed_user.as_deref().unwrap_or_default(),
+            channel: &policy.endpoint,
+            ..NewEvent::new(EventKind::RequestRefused)
+        },
+        RefusedWhat::Operation { user, channel } => NewEvent {
+            user,
+            channel: channel.as_ref().map_or("", Pattern::as_str),
+            ..NewEvent::new(EventKind::Refused)
+        },
+    };
+    events.note_request(&NewEvent { cause, address: &address, ..event }, *at);
+}
+
+/// Notes what was left out. `known` has the number of the last such event of each address.
+fn note_omitted(events: &Events, known: &mut HashMap<Option<IpAddr>, u64>, omitted: &[OmittedRequests]) {
+    for OmittedRequests { address, count } in omitted {
+        if known.len() >= MAX_OMITTED {
+            // Their next events are not merged with earlier ones.
+            known.clear();
+        }
+        let last = known.get(address).copied();
+        let number = events.note_omitted(&text_of(*address), *count, last, Instant::now());
+        known.insert(*address, number);
+    }
+}
+
+fn text_of(address: Option<IpAddr>) -> String {
+    address.map(|address| address.to_string()).unwrap_or_default()
 }
 
 /// What is known of a session of this shard, which may have ended. No events if it is of another one, or too old.
@@ -201,8 +255,6 @@ fn since(context: &Context, events: &Events) -> Option<SystemTime> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::connection::events::SessionMark;
 

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use serde_json::json;
+use tidegate::config::network::Network;
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Kind;
 
@@ -284,6 +285,64 @@ async fn a_call_that_is_denied_is_found_by_its_user() {
     );
     let events = body["events"].as_array().unwrap();
     assert!(events.iter().all(|event| event.get("session").is_none()), "{body}");
+}
+
+#[tokio::test]
+async fn log_02_denied_calls_have_an_address_and_a_limit() {
+    let edge = TestEdge::with(on_loopback).await;
+    for call in 0..4 {
+        let messages: Vec<_> =
+            (0..100).map(|at| json!({ "channel": format!("prices.{call}.{at}"), "data": 1 })).collect();
+        let body = json!({ "messages": messages }).to_string();
+        let post = format!(
+            "POST /v1/publish HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            token("alice"),
+            body.len()
+        );
+        assert_eq!(ask(&edge.address(), post).await.status, 200);
+    }
+    let page = async |query: &str| json_of(&edge, &format!("/events?{query}")).await;
+    let denied = "user=alice&event=refused&limit=1000";
+    eventually("the events are there", async || page(denied).await["matching"].as_u64() >= Some(256)).await;
+    let body = page(denied).await;
+    let events = body["events"].as_array().unwrap();
+    assert!((256..300).contains(&events.len()), "{}", events.len());
+    assert!(events.iter().all(|event| event["address"] == "127.0.0.1"), "{}", events[0]);
+    assert_eq!(page("address=127.0.0.1&event=refused").await["matching"], body["matching"]);
+    let omitted = 400 - events.len() as u64;
+    assert_eq!(body["omitted"], omitted);
+    eventually("what is left out is an event", async || {
+        page("event=omitted&address=127.0.0.1").await["events"][0]["count"] == omitted
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn log_02_one_address_does_not_overwrite_the_refused_requests_of_others() {
+    let edge = TestEdge::with(|config| {
+        on_loopback(config);
+        config.http.trusted_proxies = vec![Network::parse("127.0.0.0/8").unwrap()];
+    })
+    .await;
+    let refuse = async |user: &str, address: &str| {
+        let token = token_with(&json!({ "sub": user, "iat": 1, "exp": 2 }));
+        let headers = format!("Authorization: Bearer {token}\r\nX-Forwarded-For: {address}\r\n");
+        assert_eq!(ask(&edge.address(), handshake("/ws", &headers)).await.status, 401);
+    };
+    for number in 0..400 {
+        refuse(&format!("mallory-{number}"), "192.0.2.1").await;
+    }
+    refuse("bob", "192.0.2.2").await;
+    let page = async |query: &str| json_of(&edge, &format!("/events?{query}")).await;
+    eventually("the event of bob", async || page("user=bob").await["matching"] == 1).await;
+    let kept = page("address=192.0.2.1&event=refused").await["matching"].as_u64().unwrap();
+    assert!((256..350).contains(&kept), "{kept}");
+    assert_eq!(page("").await["omitted"], 400 - kept);
+    eventually("what is left out is an event", async || {
+        page("event=omitted&address=192.0.2.1").await["events"][0]["count"] == 400 - kept
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -43,6 +43,7 @@ pub(super) async fn list(admin: &Admin, query: Option<&str>) -> Result<Response,
         "limit": page.limit,
         "offset": page.offset,
         "since": all.since.map(|since| Timestamp::new(since).as_str().to_owned()),
+        "omitted": admin.node.refused_requests.omitted.get(),
         "lost": admin.node.refused_requests.lost.get(),
         "events": page.of(&all.newest).map(object).collect::<Vec<Value>>(),
     });
