@@ -79,8 +79,8 @@ impl Client {
 
     /// Sends a request, and returns the answer of one service. It must come within `limit`.
     pub async fn request(&self, subject: &Subject, data: Bytes, limit: Duration) -> Result<Bytes, NatsError> {
-        let answer = timeout(limit, self.client.request(subject.as_str().to_owned(), data));
-        let answer = answer.await.map_err(|_| NatsError::Timeout)?;
+        let request = async_nats::Request::new().payload(data).timeout(Some(limit));
+        let answer = self.client.send_request(subject.as_str().to_owned(), request).await;
         let answer = answer.map_err(|error| match error.kind() {
             RequestErrorKind::NoResponders => NatsError::NoResponders,
             RequestErrorKind::TimedOut => NatsError::Timeout,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use serde_json::Value;
 use serde_json::json;
 use tidegate::config::Config;
@@ -197,6 +198,29 @@ async fn adm_02_a_call_that_the_service_knows_by_a_cookie_is_one_that_no_form_ca
     assert_eq!(call("text/plain").await, 415);
     // The service, which is not there, is asked only now.
     assert_eq!(call("application/json").await, 503);
+}
+
+#[tokio::test]
+async fn a_service_has_the_time_of_its_own_limit() {
+    let nats_limit = Duration::from_millis(50);
+    let edge = TestEdge::with(|config| {
+        config.nats.request_timeout = nats_limit;
+        service(config);
+        config.auth.service.as_mut().unwrap().timeout = Duration::from_secs(20);
+    })
+    .await;
+    let service = edge.nats.decider().await;
+    let mut questions = service.subscribe("auth.connect").await.unwrap();
+    edge.nats.until_subscribed("decider", "auth.connect").await;
+    let answer = async {
+        let question = questions.next().await.unwrap();
+        // Longer than a request of a client may take.
+        tokio::time::sleep(4 * nats_limit).await;
+        let answer = json!({ "user": "alice", "roles": ["user"], "expires": 4_000_000_000_u64 });
+        service.publish(question.reply.unwrap(), answer.to_string().into()).await.unwrap();
+    };
+    let (connected, ()) = tokio::join!(with_credential(&edge, "opaque-alice"), answer);
+    assert_eq!(connected.status, 101, "{connected:?}");
 }
 
 #[tokio::test]
