@@ -44,6 +44,7 @@ pub mod trusted_proxies;
 pub mod user_change;
 pub mod users;
 pub mod websocket;
+mod while_connected;
 
 use std::sync::Arc;
 

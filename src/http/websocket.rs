@@ -1,6 +1,7 @@
 //! The upgrade to WebSocket. An accepted handshake moves its raw socket to a connection on the shard. Most handshakes
 //! take the fast path without hyper; hyper parses the rest.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -44,6 +45,7 @@ use crate::http::rejection_log::RejectedRequest;
 use crate::http::request_id;
 use crate::http::route_label;
 use crate::http::socket_gate::RequestKind;
+use crate::http::while_connected::while_connected;
 use crate::net::peer::Peer;
 use crate::net::stream::Stream;
 use crate::node::connection_guard::ConnectionGuard;
@@ -70,7 +72,8 @@ pub struct FastPathSocket {
 }
 
 /// Opens a connection for a handshake that arrived whole in the first read, without hyper. The response is sent
-/// together with the first frames.
+/// together with the first frames. `None` if it is rejected, or if the client goes before that is decided; hyper watches
+/// its clients too.
 pub async fn open_fast_path(
     gate: &Gate,
     endpoint: &Endpoint,
@@ -84,7 +87,16 @@ pub async fn open_fast_path(
         let route = route_label::of(gate, first.target.path());
         gate.node.counts.requests.count(route, Method::GET.as_str(), status.as_u16());
     };
-    match admit_handshake(gate, endpoint, &first.handshake_request(peer), &id).await {
+    let (request, mut early) = (first.handshake_request(peer), Vec::new());
+    let admitted = {
+        let admission = pin!(admit_handshake(gate, endpoint, &request, &id));
+        while_connected(&stream, &mut early, admission).await
+    };
+    let Some(admitted) = admitted else {
+        debug!("client has gone during its handshake");
+        return None;
+    };
+    match admitted {
         Ok((
             Accepted { mut answer, vocabulary, encoding, identity, origin },
             user_slot,
@@ -97,7 +109,7 @@ pub async fn open_fast_path(
             if let Some(hsts) = &gate.hsts {
                 answer.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
             }
-            let read = Bytes::copy_from_slice(&bytes[first.length..]);
+            let read = [&bytes[first.length..], &early].concat().into();
             let websocket = WebSocket::new(
                 stream,
                 Some(raw_response::switching_protocols(&answer)),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use serde_json::Value;
 use serde_json::json;
 use tidegate::config::auth::service::ServiceConfig;
@@ -14,8 +15,11 @@ use crate::support::edge::TestEdge;
 use crate::support::edge::class;
 use crate::support::edge::role;
 use crate::support::eventually;
+use crate::support::raw::RawClient;
 use crate::support::raw::ask;
 use crate::support::raw::handshake;
+use crate::support::raw::text;
+use crate::support::within;
 use crate::vocabularies::stage::Stage;
 
 fn subject(text: &str) -> Subject {
@@ -95,17 +99,64 @@ async fn svc_03_a_question_of_a_client_that_has_gone_takes_no_turn() {
     })
     .await;
     let answer = |question: &Value| {
-        let user = question["credential"].as_str()?.strip_prefix("opaque-").filter(|user| *user != "slow")?;
-        Some(json!({ "user": user, "roles": ["user"], "expires": 4_000_000_000_u64 }))
+        let user = question["credential"].as_str()?.strip_prefix("opaque-")?;
+        let answer = json!({ "user": user, "roles": ["user"], "expires": 4_000_000_000_u64 });
+        (!user.starts_with("slow")).then_some(answer)
     };
     let decider = Decider::start(&edge.nats, "auth.connect", answer).await;
+    // The service has one turn, which the question has that no one needs.
+    let connects = async |user: &str| {
+        let headers = format!("Authorization: Bearer opaque-{user}\r\n");
+        let answer = within("a turn", ask(&edge.address(), handshake("/ws", &headers))).await;
+        assert_eq!(answer.status, 101, "{user}");
+    };
     let mut gone = Client::open(&edge.address(), "/ws", None).await;
     gone.send(&json!({ "type": "auth", "token": "opaque-slow" })).await;
     eventually("the question", async || decider.questions().len() == 1).await;
     drop(gone);
-    // The service has one turn, which the question had that no one needs.
-    let headers = "Authorization: Bearer opaque-alice\r\n";
-    assert_eq!(ask(&edge.address(), handshake("/ws", headers)).await.status, 101);
+    connects("alice").await;
+    // A handshake takes the fast path, or goes through hyper.
+    for (at, more) in [(1, ""), (2, "Content-Length: 0\r\n")] {
+        let mut gone = RawClient::connect(&edge.address()).await;
+        let headers = format!("Authorization: Bearer opaque-slow-{at}\r\n{more}");
+        gone.send(&handshake("/ws", &headers)).await;
+        eventually("the question", async || decider.questions().len() == 2 * at + 1).await;
+        drop(gone);
+        connects(&format!("bob-{at}")).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_sends_while_a_service_judges_its_handshake_is_read_afterwards() {
+    let edge = TestEdge::with(|config| {
+        config.auth.service = Some(ServiceConfig {
+            subject: subject("auth.connect"),
+            headers: Vec::new(),
+            cookies: Vec::new(),
+            timeout: Duration::from_secs(30),
+            in_flight: 1,
+        });
+    })
+    .await;
+    let service = edge.nats.decider().await;
+    let mut questions = service.subscribe("auth.connect").await.unwrap();
+    edge.nats.until_subscribed("decider", "auth.connect").await;
+    for pings in [1, 2000] {
+        let mut client = RawClient::connect(&edge.address()).await;
+        client.send(&handshake("/ws", "Authorization: Bearer opaque-alice\r\n")).await;
+        let question = questions.next().await.unwrap();
+        for id in 0..pings {
+            client.send(&text(&json!({ "type": "ping", "id": id }).to_string())).await;
+        }
+        let answer =
+            json!({ "user": "alice", "roles": ["user"], "expires": 4_000_000_000_u64, "cache_s": 0 });
+        service.publish(question.reply.unwrap(), answer.to_string().into()).await.unwrap();
+        assert!(client.head().await.starts_with("HTTP/1.1 101"));
+        assert_eq!(client.message().await["type"], "connected");
+        for id in 0..pings {
+            assert_eq!(client.message().await["id"], id);
+        }
+    }
 }
 
 #[tokio::test]
