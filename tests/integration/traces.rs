@@ -378,3 +378,30 @@ async fn a_node_that_shuts_down_exports_what_is_left() {
     edge.app.drain().await;
     assert_eq!(collector.spans(1).await.len(), 1);
 }
+
+#[tokio::test]
+async fn a_shutdown_during_an_export_exports_each_span_once() {
+    let collector = Collector::start().await;
+    let edge = exporting(&collector, |config| config.traces.sample_one_in = 1).await;
+    collector.be_silent(true);
+    let publish = async |data: u8| {
+        let body = json!({ "channel": "chat.a", "data": data });
+        assert_eq!(call(&edge.address(), "", &body).await.status, 200);
+    };
+    publish(1).await;
+    collector.exports(1).await;
+    // It ends during the request, and is exported after it.
+    publish(2).await;
+    let node = std::sync::Arc::clone(&edge.app.node);
+    let answer = async {
+        node.readiness.draining().await;
+        // A node that sends the spans again does so within this time.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        collector.be_silent(false);
+    };
+    tokio::join!(edge.app.drain(), answer);
+    let spans = collector.spans(2).await;
+    let ids: Vec<_> = spans.iter().map(|span| span.text("spanId").to_owned()).collect();
+    assert_eq!(ids.len(), 2, "{ids:?}");
+    assert_ne!(ids[0], ids[1]);
+}

@@ -75,8 +75,14 @@ struct Exporter {
 impl Exporter {
     async fn run(mut self, stop: CancellationToken) {
         while stop.run_until_cancelled(tokio::time::sleep(self.pause())).await.is_some() {
-            // A request that a shutdown interrupts is sent again below.
-            stop.run_until_cancelled(Box::pin(self.export_all())).await;
+            let mut export = Box::pin(self.export_all());
+            if stop.run_until_cancelled(export.as_mut()).await.is_none() {
+                // The collector may have the spans of this request already, so it is not sent again.
+                if timeout(LAST_TIME_LIMIT, export).await.is_err() {
+                    return self.drop_batch();
+                }
+                break;
+            }
         }
         if timeout(LAST_TIME_LIMIT, Box::pin(self.export_all())).await.is_err() || !self.batch.is_empty() {
             self.drop_batch();

@@ -36,6 +36,7 @@ impl CollectedSpan {
 pub(crate) struct Collector {
     port: u16,
     status: watch::Sender<u16>,
+    silent: watch::Sender<bool>,
     exports: watch::Receiver<Vec<Export>>,
     task: AbortHandle,
 }
@@ -46,6 +47,7 @@ impl Collector {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (status, statuses) = watch::channel(200);
+        let (silent, mut silence) = watch::channel(false);
         let (received, exports) = watch::channel(Vec::new());
         let task = tokio::spawn(async move {
             loop {
@@ -53,13 +55,14 @@ impl Collector {
                 let export = read(&mut socket).await;
                 let status = *statuses.borrow();
                 received.send_modify(|exports| exports.push(export));
+                let _ = silence.wait_for(|silent| !silent).await;
                 let answer = format!(
                     "HTTP/1.1 {status} Status\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{{}}"
                 );
                 let _ = socket.write_all(answer.as_bytes()).await;
             }
         });
-        Self { port, status, exports, task: task.abort_handle() }
+        Self { port, status, silent, exports, task: task.abort_handle() }
     }
 
     /// Its base URL.
@@ -70,6 +73,11 @@ impl Collector {
     /// Answers with this status from now on. What it refuses is among `exports` too.
     pub(crate) fn answer(&self, status: u16) {
         self.status.send_replace(status);
+    }
+
+    /// Gives no answer while `silent`.
+    pub(crate) fn be_silent(&self, silent: bool) {
+        self.silent.send_replace(silent);
     }
 
     /// The requests so far, once there are this many.
