@@ -29,6 +29,7 @@ pub mod recoveries;
 pub mod report;
 mod revoking;
 pub mod sending;
+mod session_numbers;
 pub mod settings;
 pub mod table;
 pub mod transport;

@@ -27,6 +27,7 @@ use crate::connection::events::event::SessionNumber;
 use crate::connection::join_queues::JoinQueues;
 use crate::connection::pending_decisions::PendingDecisions;
 use crate::connection::recoveries::WaitingRecoveries;
+use crate::connection::session_numbers::SessionNumbers;
 use crate::connection::settings::ConnectionSettings;
 use crate::hooks::planted;
 use crate::hub::Hub;
@@ -83,7 +84,7 @@ pub struct Context {
     pub refused_requests: Events,
     /// What the clients say of themselves.
     pub(super) client_names: ClientNames,
-    pub(super) sessions_created: Cell<u64>,
+    session_numbers: SessionNumbers,
     pub(super) read_buffer: Cell<Vec<u8>>,
     pub(super) write_buffer: Cell<Vec<u8>>,
     pub(super) taken: Cell<Vec<InFlight>>,
@@ -138,7 +139,7 @@ impl Context {
             events: Events::of_connections(),
             refused_requests: Events::of_refused_requests(),
             client_names: ClientNames::default(),
-            sessions_created: Cell::new(0),
+            session_numbers: SessionNumbers::default(),
             read_buffer: Cell::default(),
             write_buffer: Cell::default(),
             taken: Cell::default(),
@@ -262,16 +263,19 @@ impl Context {
 
     /// Takes the number of a new session.
     pub fn new_session(&self) -> SessionNumber {
-        let number = self.sessions_created.get();
-        self.sessions_created.set(number + 1);
-        SessionNumber(number as u32)
+        self.session_numbers.take()
     }
 
-    /// The id of a session: of one that was created, or else the greatest that was with these lower 32 bits.
-    pub fn session_id(&self, SessionNumber(low): SessionNumber) -> Arc<str> {
-        let last = self.sessions_created.get().saturating_sub(1);
-        let number = last.saturating_sub((last as u32).wrapping_sub(low).into());
+    /// The id of a session: of one that was created, or else the last that was with this number.
+    pub fn session_id(&self, number: SessionNumber) -> Arc<str> {
+        let number = self.session_numbers.whole(number);
         format!("{}{:x}-{number:x}", self.node.session_prefix, self.shard.0).into()
+    }
+
+    /// A new id for the session of an HTTP call. No session of a connection has it.
+    pub fn new_call_id(&self) -> Arc<str> {
+        let number = self.session_numbers.take_call();
+        format!("{}{:x}-r{number:x}", self.node.session_prefix, self.shard.0).into()
     }
 
     /// The number of the session with this id, if it is one of this shard.

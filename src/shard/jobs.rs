@@ -215,7 +215,7 @@ async fn answer_message(
     let (identity, now) = (Arc::clone(&reader.identity), context.clock.at(Instant::now()));
     let vocabulary = dialect.number();
     let verified = Verified::at(identity, now);
-    let (id, settings) = (context.session_id(context.new_session()), Arc::clone(&context.settings().session));
+    let (id, settings) = (context.new_call_id(), Arc::clone(&context.settings().session));
     let mut session = Session::of_one_message(id, dialect, settings, verified, now);
     session.handle_input(Input::Received(ClientMessage::Text(text)), now);
     let (mut frames, mut limited) = (Vec::new(), None);

@@ -92,7 +92,7 @@ fn allowed(
     text: String,
 ) -> Result<AllowedMessage, ClientError> {
     let now = context.clock.at(Instant::now());
-    let (id, settings) = (context.session_id(context.new_session()), Arc::clone(&context.settings().session));
+    let (id, settings) = (context.new_call_id(), Arc::clone(&context.settings().session));
     let verified = Verified::at(Arc::clone(&record.identity), now);
     let mut session = Session::of_one_message(id, Arc::new(dialect), settings, verified, now);
     session.handle_input(Input::Received(ClientMessage::Text(text)), now);
