@@ -13,6 +13,7 @@ use tidegate_protocol::session::Output;
 use tidegate_protocol::session::denied::Denied;
 use tidegate_protocol::session::refused::RefusedMessage;
 use tidegate_protocol::subject::Pattern;
+use tidegate_protocol::subject::Subject;
 
 use crate::connection::Connection;
 use crate::connection::client_address::ClientAddress;
@@ -160,7 +161,7 @@ impl CallRecord {
 pub fn note_call(context: &Context, vocabulary: VocabularyId, call: &CallRecord, output: &Output) {
     let is_audited = context.node.audit.is_some();
     if let Output::Publish { subject, data, .. } = output {
-        audit_call(context, call, AuditKind::Published, subject.as_str(), data.len());
+        note_published_by_call(context, call, subject, data.len());
     } else if let Output::Request { subject, data, .. } = output {
         audit_call(context, call, AuditKind::Requested, subject.as_str(), data.len());
     } else if let Output::Denied(denied) = output {
@@ -171,6 +172,11 @@ pub fn note_call(context: &Context, vocabulary: VocabularyId, call: &CallRecord,
             call.record(&context.node, context.shard.0, of_refused(refused));
         }
     }
+}
+
+/// Records that a message of a call is sent to NATS.
+pub fn note_published_by_call(context: &Context, call: &CallRecord, subject: &Subject, bytes: usize) {
+    audit_call(context, call, AuditKind::Published, subject.as_str(), bytes);
 }
 
 /// Records what a call publishes or requests in the audit feed, if there is one.

@@ -23,6 +23,7 @@ use tidegate_vocabulary::http::answer::HttpAnswer;
 
 use crate::connection::auditing::CallRecord;
 use crate::connection::auditing::note_call;
+use crate::connection::auditing::note_published_by_call;
 use crate::connection::client_error::client_error;
 use crate::connection::context::Context;
 use crate::connection::sending::Sending;
@@ -65,6 +66,7 @@ pub(super) async fn publish(context: &Context, call: PublishMessages) -> Vec<Pub
     let send = |AllowedMessage { subject, data, mut headers }| {
         let storage = storage.get(&subject).cloned().unwrap_or_else(|| Err(internal()));
         let storage = storage.map_err(PublishError::Refused)?;
+        note_published_by_call(context, &call.record, &subject, data.len());
         let sending = Sending::begin(context, SpanKind::Publish, &subject, &mut headers, call.trace.as_ref());
         Ok(Sent { message: context.nats.send_to(storage, subject, &data, &headers), sending })
     };
@@ -98,11 +100,12 @@ fn allowed(
     session.handle_input(Input::Received(ClientMessage::Text(text)), now);
     let mut frames: Vec<Frame> = Vec::new();
     while let Some(output) = session.poll_output() {
-        note_call(context, VocabularyId::NATIVE, record, &output);
         // A message that only publishes needs nothing done for the other outputs.
         if let Output::Publish { subject, data, headers, .. } = output {
             return Ok(AllowedMessage { subject, data, headers });
-        } else if let Output::Send { frame, .. } = output {
+        }
+        note_call(context, VocabularyId::NATIVE, record, &output);
+        if let Output::Send { frame, .. } = output {
             frames.push(frame);
         } else if let Output::Close { reason, .. } = output
             && frames.is_empty()

@@ -249,6 +249,24 @@ async fn events_of_an_outage_of_nats_come_after_it() {
 }
 
 #[tokio::test]
+async fn only_what_a_call_sends_to_nats_is_published() {
+    let (mut edge, _feed) = audited().await;
+    edge.lose_nats().await;
+    let backend = token("alice");
+    let messages: Vec<_> = (0..3).map(|at| json!({ "channel": format!("chat.{at}"), "data": at })).collect();
+    let body = json!({ "messages": messages }).to_string();
+    let post = format!(
+        "POST /v1/publish HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {backend}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    assert_eq!(ask(&edge.address(), post).await.status, 503);
+    edge.nats.restart().await;
+    // The refused call.
+    has(&edge, &[("tidegate_audit_events_total", 1.0), ("tidegate_audit_lost_total", 0.0)]).await;
+}
+
+#[tokio::test]
 async fn no_client_reads_or_writes_the_feed() {
     let (edge, _feed) = audited().await;
     let mut client = Client::connect(&edge.address(), &token_with(&json!({ "role": "admin" }))).await;
