@@ -18,6 +18,7 @@ mod newest_reads;
 mod number_hasher;
 mod pending_reads;
 pub mod produced;
+mod read_id;
 mod reader;
 pub mod recover;
 pub mod shard_index;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::lane::stream_client::ReadId;
+use crate::lane::read_id::ReadId;
 use crate::nats::direct_get::ReadMessage;
 
 /// The most subjects of one request; a server answers at most 1,024.

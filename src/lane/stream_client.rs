@@ -8,20 +8,12 @@ use std::time::Instant;
 use crate::lane::feeds::FeedId;
 use crate::lane::newest_reads::NewestOfMany;
 use crate::lane::newest_reads::NewestReads;
+use crate::lane::read_id::ReadId;
 use crate::lane::source_stream::ReadPurpose;
 use crate::lane::stored::Replicas;
 use crate::lane::stored::reads::Read;
 use crate::lane::stream_reads::StreamReads;
 use crate::nats::direct_get::ReadMessage;
-
-/// A read of a feed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ReadId {
-    pub(super) feed: FeedId,
-    pub(super) purpose: ReadPurpose,
-    /// Rises with each read of the lane.
-    pub(super) number: u64,
-}
 
 /// What a lane remembers of its streams and of the reads that are going on.
 pub(super) struct StreamClient {
