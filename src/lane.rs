@@ -84,7 +84,7 @@ pub enum LaneRequest {
     /// Start to send publications of this pattern in this format.
     Join(Join),
     /// Send what a channel has had after a client's position, as an [`Item::Recovered`](inbox::Item::Recovered). The shard
-    /// has joined the channel in this format.
+    /// has joined the channel. The messages are not compressed, whatever the format.
     Recover(Recover),
     /// Stop sending publications of this pattern of a class.
     Leave { shard: ShardIndex, pattern: Pattern, class: Arc<Class> },

@@ -99,7 +99,7 @@ impl Item {
                 Self::Elements { elements, .. } => elements.bytes(),
                 Self::Recovered { recovery, .. } => {
                     let Recovery { snapshot, messages, .. } = recovery;
-                    snapshot.iter().chain(messages).map(|delivery| delivery.frame.len()).sum()
+                    snapshot.iter().chain(messages.iter()).map(|delivery| delivery.frame.len()).sum()
                 }
                 Self::JoinFailed { .. }
                 | Self::Gap { .. }

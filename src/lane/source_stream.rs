@@ -9,7 +9,6 @@ use std::time::SystemTime;
 
 use tidegate_protocol::class::Class;
 use tidegate_protocol::class::Kind;
-use tidegate_protocol::class::Priority;
 use tidegate_protocol::gap_cause::GapCause;
 use tidegate_protocol::position::Epoch;
 use tidegate_protocol::position::Position;
@@ -20,12 +19,11 @@ use crate::lane::recover::Recover;
 use crate::lane::stored::OnHole;
 use crate::lane::stored::StoredFeed;
 use crate::lane::stored::messages::HoldLimits;
-use crate::lane::stored::messages::StoredMessage;
 use crate::lane::stored::messages::Subjects;
 use crate::lane::stored::reads::Read;
 use crate::lane::stored::recoveries::FeedPosition;
-use crate::lane::stored::recoveries::RecoveredFrom;
 use crate::lane::stored::recoveries::Recoveries;
+use crate::lane::stored::recoveries::RecoversBy;
 use crate::nats::message::Message;
 
 /// The messages of one feed that may wait for a read: their number, and their size in bytes.
@@ -51,11 +49,6 @@ impl SourceStream {
     /// A stream of which nothing is known yet.
     pub fn new(name: Arc<str>) -> Self {
         Self { name, seen: Cell::default(), epoch: RefCell::default(), recent_bytes: Cell::default() }
-    }
-
-    /// A feed keeps `after` bytes of messages instead of `before`.
-    pub fn count_recent(&self, before: usize, after: usize) {
-        self.recent_bytes.set(self.recent_bytes.get() - before + after);
     }
 
     /// A message with this sequence has arrived.
@@ -96,11 +89,21 @@ pub enum Ask {
 pub struct FromStream {
     pub order: StoredFeed<StoredContent>,
     pub recoveries: Recoveries<Recalled, Recover>,
+    /// Whether last values lack something.
+    pub values_lost: Option<ValuesLost>,
     pub stream: Rc<SourceStream>,
 }
 
-/// A message that was delivered, with its priority, or why it was not.
-pub type Recalled = Result<Rc<(Publication, Priority)>, GapCause>;
+/// The last values of a feed do not replace all messages up to a sequence.
+#[derive(Clone, Copy, Debug)]
+pub struct ValuesLost {
+    /// `u64::MAX` until the feed is live again.
+    pub up_to: u64,
+    pub cause: GapCause,
+}
+
+/// A message that was delivered, or why it was not.
+pub type Recalled = Result<Rc<Publication>, GapCause>;
 
 impl FromStream {
     pub fn new(pattern: &Pattern, class: &Class, stream: Rc<SourceStream>) -> Self {
@@ -111,10 +114,11 @@ impl FromStream {
             Kind::Latest => OnHole::Skip,
             Kind::Buffer => OnHole::Fill,
         };
-        let kept = if class.recovers_by_values() { RecoveredFrom::Values } else { RecoveredFrom::Messages };
+        let by = if class.recovers_by_values() { RecoversBy::Values } else { RecoversBy::Messages };
         Self {
             order: StoredFeed::new(subjects, on_hole, HOLD),
-            recoveries: Recoveries::new(Arc::clone(pattern.text()), kept, RECENT_BYTES),
+            values_lost: None,
+            recoveries: Recoveries::new(Arc::clone(pattern.text()), by, RECENT_BYTES),
             stream,
         }
     }
@@ -139,25 +143,44 @@ impl FromStream {
         self.recoveries.closed();
     }
 
-    /// A message of this size in memory, in bytes, has been delivered.
-    pub fn note_delivered(&mut self, message: StoredMessage<Recalled>, size: usize) {
-        let before = self.recoveries.recent_bytes();
-        self.recoveries.delivered(message, size);
-        self.stream.count_recent(before, self.recoveries.recent_bytes());
-        if self.stream.recent_bytes.get() > MAX_RECENT_BYTES {
-            self.forget_recent();
+    /// Changes the recoveries, and counts what they keep in memory. All feeds of a stream together keep only so much.
+    pub fn change_recoveries(
+        &mut self,
+        change: impl FnOnce(&mut Recoveries<Recalled, Recover>, FeedPosition),
+    ) {
+        let (at, before) = (self.feed_position(), self.recoveries.recent_bytes());
+        change(&mut self.recoveries, at);
+        let others = self.stream.recent_bytes.get().saturating_sub(before);
+        if others + self.recoveries.recent_bytes() > MAX_RECENT_BYTES {
+            self.recoveries.forget_recent();
         }
+        self.stream.recent_bytes.set(others + self.recoveries.recent_bytes());
     }
 
-    /// Forgets the messages that were delivered lately.
-    pub fn forget_recent(&mut self) {
-        self.stream.count_recent(self.recoveries.recent_bytes(), 0);
-        self.recoveries.forget_recent();
+    /// Some messages are missing, up to where the feed is when it is live again: last values do not replace them.
+    pub fn lose_values(&mut self, cause: GapCause) {
+        self.lose_values_up_to(u64::MAX, cause);
+    }
+
+    /// The same for messages up to this sequence.
+    pub fn lose_values_up_to(&mut self, up_to: u64, cause: GapCause) {
+        let earlier = self.values_lost.map_or(0, |lost| lost.up_to);
+        self.values_lost = Some(ValuesLost { up_to: up_to.max(earlier), cause });
+    }
+
+    /// Finds out up to where last values lack something, once the feed is live.
+    pub fn settle_values(&mut self) {
+        if let Some(lost) = self.values_lost.as_mut().filter(|lost| lost.up_to == u64::MAX)
+            && self.order.is_live()
+            && let Some(position) = self.order.position()
+        {
+            lost.up_to = position.max(self.order.compared_up_to());
+        }
     }
 }
 
 impl Drop for FromStream {
     fn drop(&mut self) {
-        self.forget_recent();
+        self.change_recoveries(|recoveries, _| recoveries.forget_recent());
     }
 }

@@ -182,6 +182,11 @@ impl<M> StoredFeed<M> {
         self.replicas
     }
 
+    /// Up to this sequence of the stream, nothing is missing that was not reported.
+    pub fn compared_up_to(&self) -> u64 {
+        self.sequences.compared_up_to()
+    }
+
     /// Whether a comparison may find out again where the feed is.
     pub fn has_lost_track(&self) -> bool {
         self.is_live() && self.is_ready && self.sequences.has_lost_track() && !self.is_refused

@@ -427,8 +427,11 @@ impl Lane {
         for feed in opening {
             self.handle(feed, now, |feed, handling| feed.stream_opened(replicas, newest, handling));
         }
-        let state = facts
-            .map(|facts| StreamState { first_seq: facts.first_seq, max_per_subject: facts.max_per_subject });
+        let state = facts.map(|StreamFacts { first_seq, last_seq, max_per_subject, .. }| StreamState {
+            first_seq,
+            last_seq,
+            max_per_subject,
+        });
         for id in doubting {
             self.pass_answer(id, state.map_or(StreamAnswer::Unavailable, StreamAnswer::State), now);
         }

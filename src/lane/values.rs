@@ -48,6 +48,8 @@ struct Many {
     by_key: HashMap<Arc<str>, u64>,
     /// Only once the values of a single subject have been wanted.
     by_subject: Option<Box<KeysBySubject>>,
+    /// The highest sequence in its stream of a value for which there was no room.
+    evicted_up_to: u64,
     /// How many values have been looked at: tests bound it.
     #[cfg(test)]
     visited: Cell<usize>,
@@ -135,6 +137,14 @@ impl LastValues {
         }
     }
 
+    /// The highest sequence in its stream of a value for which there was no room; 0 if there was room for all.
+    pub fn evicted_up_to(&self) -> u64 {
+        match self.kept.as_deref() {
+            Some(Kept::Many(many)) => many.evicted_up_to,
+            Some(Kept::One(_)) | None => 0,
+        }
+    }
+
     /// The values that are younger than `max_age`, the oldest first, each with the time when it arrived.
     pub fn fresh(&self, max_age: Option<Duration>, now: Instant) -> impl Iterator<Item = &KeptValue> {
         fresh(self.iter(), max_age, now)
@@ -177,9 +187,10 @@ impl Many {
         self.bytes += size(&value.1);
         self.by_update.insert(self.updates, value);
         while self.by_update.len() > 1 && (self.bytes > max_bytes || self.by_update.len() > max_values) {
-            let Some((&oldest, _)) = self.by_update.first_key_value() else {
+            let Some((&oldest, (_, evicted))) = self.by_update.first_key_value() else {
                 break;
             };
+            self.evicted_up_to = self.evicted_up_to.max(evicted.seq);
             self.forget(oldest);
         }
     }

@@ -185,7 +185,7 @@ impl PumpTurn<'_> {
     /// Passes what they have missed to the subscriptions that wait for it.
     fn recovered(&mut self, pattern: &Pattern, format: Format, after: Position, recovery: &Recovery) {
         let waiting = self.context.recoveries.take(pattern, format, after);
-        let values = recovery.snapshot.len() + recovery.messages.len();
+        let values = recovery.snapshot.iter().len() + recovery.messages.iter().len();
         for (subscriber, subscription) in waiting {
             if let Some(connection) = self.connections.of(&subscriber) {
                 connection.apply(Input::SnapshotRead { values }, self.now);

@@ -68,6 +68,7 @@ mod priorities;
 mod publish_calls;
 mod publishing;
 mod recovery;
+mod recovery_faults;
 mod redirect;
 mod refusal_logs;
 mod regressions;

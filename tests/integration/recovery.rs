@@ -1,6 +1,5 @@
 //! Recovery: what clients that come back to a stored channel have missed, out of memory or out of the stream.
 
-use std::cell::Cell;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -18,14 +17,9 @@ use crate::stored::stream;
 use crate::support::client::Client;
 use crate::support::edge::TestEdge;
 use crate::support::edge::token;
-use crate::support::eventually;
-use crate::support::nats_server::NatsServer;
-use crate::support::proxy::Fault;
-use crate::support::proxy::Proxy;
-use crate::support::proxy::Whose;
 
 /// Subscribes from where an earlier answer or message was.
-async fn subscribe_since(client: &mut Client, channel: &str, epoch: &Value, seq: u64) -> Value {
+pub(crate) async fn subscribe_since(client: &mut Client, channel: &str, epoch: &Value, seq: u64) -> Value {
     let since = json!({ "epoch": epoch, "seq": seq });
     client.send(&json!({ "type": "subscribe", "id": 1, "channel": channel, "since": since })).await;
     confirmed(client).await
@@ -49,7 +43,7 @@ async fn recovered(client: &mut Client, count: usize) -> Vec<(u64, u64)> {
 }
 
 /// A client that has been on a channel, and is gone: what it was told.
-async fn was_there(edge: &TestEdge, channel: &str) -> Value {
+pub(crate) async fn was_there(edge: &TestEdge, channel: &str) -> Value {
     let mut client = edge.client("alice").await;
     client.send(&json!({ "type": "subscribe", "id": 1, "channel": channel })).await;
     confirmed(&mut client).await
@@ -207,186 +201,6 @@ async fn where_nothing_can_be_recovered_a_client_is_told_so() {
     }
 }
 
-const VISITORS: usize = 8;
-const MESSAGES: u64 = 2000;
-
-/// Publishes a number once: until it is stored.
-async fn publish_once(publisher: &async_nats::Client, number: u64) {
-    loop {
-        let mut headers = async_nats::HeaderMap::new();
-        headers.insert("Nats-Msg-Id", number.to_string());
-        let answer = publisher.request_with_headers("chat.a", headers, number.to_string().into()).await;
-        if answer.is_ok_and(|answer| answer.payload.starts_with(br#"{"stream":"#)) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// How often clients came, and how often they were told that messages are missing.
-#[derive(Clone, Copy, Debug, Default)]
-struct Visits {
-    visits: usize,
-    gaps: usize,
-}
-
-/// Messages are published, and clients come and go on these nodes, until each has seen each message once, in order, or was
-/// told that it is missing.
-async fn come_and_go(publisher: &async_nats::Client, addresses: &[String], epoch: &Value) -> Visits {
-    let progress: [Cell<u64>; VISITORS] = Default::default();
-    let publishing = async {
-        for number in 1..=MESSAGES {
-            // No one may be behind by more than a client recovers.
-            while progress.iter().any(|seq| seq.get() + 400 < number) {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-            publish_once(publisher, number).await;
-        }
-    };
-    let visits = progress.iter().enumerate().map(|(who, progress)| async move {
-        let (mut seq, mut count) = (0, Visits::default());
-        while seq < MESSAGES {
-            count.visits += 1;
-            let address = &addresses[(who + count.visits) % addresses.len()];
-            let mut client = Client::connect(address, &token(&format!("user{who}"))).await;
-            let reply = subscribe_since(&mut client, "chat.a", epoch, seq).await;
-            assert_eq!(&reply["epoch"], epoch);
-            if reply["recovered"] == false && reply["snapshot"] != json!([]) {
-                seq = reply["seq"].as_u64().unwrap();
-            }
-            for _ in 0..20 + 13 * who {
-                if seq == MESSAGES {
-                    break;
-                }
-                let message = client.next().await.unwrap();
-                if message["type"] == "gap" {
-                    count.gaps += 1;
-                    seq = seq.max(message["to"].as_u64().unwrap_or(0));
-                    continue;
-                }
-                assert_eq!(message["type"], "message", "{message}");
-                assert_eq!(pairs(&[message]), [(seq + 1, seq + 1)]);
-                seq += 1;
-                progress.set(seq);
-            }
-        }
-        progress.set(MESSAGES);
-        count
-    });
-    let ((), counts) = tokio::join!(publishing, join_all(visits));
-    let sum =
-        |sum: Visits, one: Visits| Visits { visits: sum.visits + one.visits, gaps: sum.gaps + one.gaps };
-    counts.into_iter().fold(Visits::default(), sum)
-}
-
-#[tokio::test]
-async fn clients_that_come_and_go_see_each_message_once() {
-    let edge = edge_with_stream(json!({})).await;
-    let before = was_there(&edge, "chat.a").await;
-    let node = edge.another_node().await;
-    let addresses = [edge.address(), node.address.to_string()];
-    let publisher = edge.nats.client().await;
-    let Visits { visits, gaps } = come_and_go(&publisher, &addresses, &before["epoch"]).await;
-    assert!(visits > 100 && gaps == 0, "{visits} visits, {gaps} gaps");
-    node.drain().await;
-}
-
-#[tokio::test]
-async fn clients_that_come_and_go_see_each_message_once_although_nodes_lose_their_connections() {
-    let nats = NatsServer::start().await;
-    let proxy = Proxy::start(&nats).await;
-    let url = proxy.url();
-    stream(&nats, "ALL", &["prices.>", "chat.>"], json!({})).await;
-    let change = |config: &mut Config| {
-        config.nats.urls = vec![url];
-        config.classes = stored_classes();
-    };
-    let edge = TestEdge::with_nats(nats, change, false).await;
-    let before = was_there(&edge, "chat.a").await;
-    let node = edge.another_node().await;
-    let addresses = [edge.address(), node.address.to_string()];
-    let publisher = edge.nats.client().await;
-    let faults = async {
-        loop {
-            for (fault, millis) in [(Fault::None, 400), (Fault::Slice, 50), (Fault::Cut, 20)] {
-                proxy.does_to(Whose::Feeds, fault);
-                tokio::time::sleep(Duration::from_millis(millis)).await;
-            }
-        }
-    };
-    tokio::select! {
-        () = faults => {}
-        Visits { visits, gaps } = come_and_go(&publisher, &addresses, &before["epoch"]) => {
-            assert!(visits > 100 && gaps == 0, "{visits} visits, {gaps} gaps");
-        }
-    }
-    node.drain().await;
-}
-
-/// Three servers with JetStream, as one cluster.
-async fn cluster() -> Vec<NatsServer> {
-    let ports: Vec<u16> = (0..3).map(|_| NatsServer::free_port()).collect();
-    let routes: Vec<String> = ports.iter().map(|port| format!("\"nats://127.0.0.1:{port}\"")).collect();
-    let routes = routes.join(", ");
-    let servers = ports.iter().enumerate().map(async |(number, port)| {
-        let listen = format!("name: c, listen: \"127.0.0.1:{port}\", routes: [{routes}]");
-        NatsServer::with(&format!("server_name: s{number}\ncluster {{ {listen} }}")).await
-    });
-    join_all(servers).await
-}
-
-/// The server that leads a stream.
-async fn leader_of(client: &async_nats::Client, stream: &str) -> Option<usize> {
-    let answer = client.request(format!("$JS.API.STREAM.INFO.{stream}"), "".into()).await.ok()?;
-    let answer: Value = serde_json::from_slice(&answer.payload).ok()?;
-    answer["cluster"]["leader"].as_str()?.strip_prefix('s')?.parse().ok()
-}
-
-#[tokio::test]
-async fn with_three_replicas_clients_see_each_message_once_although_the_leader_is_killed() {
-    let mut servers = cluster().await;
-    let urls: Vec<async_nats::ServerAddr> =
-        servers.iter().map(|server| server.url().parse().unwrap()).collect();
-    let node_urls: Vec<String> = servers.iter().map(NatsServer::url).collect();
-    let publisher = async_nats::ConnectOptions::new()
-        .request_timeout(Some(Duration::from_secs(1)))
-        .connect(urls)
-        .await
-        .unwrap();
-    let config = json!({
-        "name": "ALL", "subjects": ["chat.>"], "storage": "file", "num_replicas": 3, "allow_direct": true,
-        "republish": { "src": ">", "dest": "_live.>" },
-    });
-    // The cluster needs some seconds to elect a leader.
-    eventually("the stream has a leader", || {
-        let (publisher, config) = (publisher.clone(), config.to_string());
-        async move {
-            let created = publisher.request("$JS.API.STREAM.CREATE.ALL", config.into()).await;
-            created.is_ok() && leader_of(&publisher, "ALL").await.is_some()
-        }
-    })
-    .await;
-    let leader = leader_of(&publisher, "ALL").await.unwrap();
-    let of_edge = servers.remove((leader + 1) % 3);
-    let change = |config: &mut Config| {
-        config.nats.urls = node_urls;
-        config.classes = stored_classes();
-    };
-    let edge = TestEdge::with_nats(of_edge, change, false).await;
-    let before = was_there(&edge, "chat.a").await;
-    let node = edge.another_node().await;
-    let addresses = [edge.address(), node.address.to_string()];
-    let leader = if (leader + 1) % 3 < leader { leader - 1 } else { leader };
-    let kill = async {
-        tokio::time::sleep(Duration::from_millis(700)).await;
-        servers[leader].kill();
-    };
-    let (Visits { visits, gaps }, ()) =
-        tokio::join!(come_and_go(&publisher, &addresses, &before["epoch"]), kill);
-    assert!(visits > 100 && gaps < visits / 10, "{visits} visits, {gaps} gaps");
-    node.drain().await;
-}
-
 #[tokio::test]
 async fn clients_that_come_back_at_once_share_the_reads_of_a_stream() {
     let edge = edge_with_stream(json!({})).await;
@@ -454,4 +268,167 @@ async fn subjects_of_many_clients_are_read_together() {
     }
     assert!((1..60).contains(&count), "{count} requests");
     node.drain().await;
+}
+
+#[tokio::test]
+async fn an_empty_channel_has_a_position_on_every_node() {
+    let edge = edge_with_stream(json!({})).await;
+    let mut stays = edge.client("carol").await;
+    for channel in ["chat.a", "prices.*"] {
+        stays.subscribe(channel).await;
+    }
+    publish(&edge.nats, "chat.b", 1..=5).await;
+    let node = edge.another_node().await;
+    let mut client = Client::connect(&node.address.to_string(), &token("alice")).await;
+    for channel in ["chat.a", "prices.*"] {
+        // Where the stream was when this node began to read the channel.
+        let before = client.subscribe(channel).await;
+        let mut back = edge.client("alice").await;
+        let reply =
+            subscribe_since(&mut back, channel, &before["epoch"], before["seq"].as_u64().unwrap()).await;
+        assert_eq!(
+            (&reply["recovered"], &reply["snapshot"]),
+            (&json!(true), &json!([])),
+            "{channel} {reply}"
+        );
+        assert_eq!(back.so_far().await, [] as [Value; 0]);
+    }
+    node.drain().await;
+}
+
+#[tokio::test]
+async fn a_position_that_the_stream_never_had_is_not_confirmed() {
+    let edge = edge_with_stream(json!({})).await;
+    let before = was_there(&edge, "chat.a").await;
+    publish(&edge.nats, "chat.a", [1]).await;
+    let mut client = edge.client("alice").await;
+    for seq in [400, u64::MAX] {
+        let reply = subscribe_since(&mut client, "chat.a", &before["epoch"], seq).await;
+        assert_eq!(told(&reply), (false, vec![(1, 1)], 1));
+        assert_eq!(client.expect("gap").await["cause"], "epoch");
+    }
+    publish(&edge.nats, "chat.a", 2..=410).await;
+    let mut back = edge.client("alice").await;
+    let reply = subscribe_since(&mut back, "chat.a", &before["epoch"], 1).await;
+    assert_eq!((told(&reply), recovered(&mut back, 409).await.len()), ((true, vec![], 410), 409));
+}
+
+/// A client ahead of the feed asks the stream, which does not disturb the others.
+#[tokio::test]
+async fn a_position_ahead_does_not_stop_the_channel() {
+    let edge = edge_with_stream(json!({})).await;
+    let mut alice = edge.client("alice").await;
+    let before = alice.subscribe("chat.a").await;
+    publish(&edge.nats, "chat.a", [1]).await;
+    alice.expect("message").await;
+    // From now on, no read of messages is answered.
+    let config = json!({
+        "name": "ALL", "subjects": ["prices.>", "chat.>"], "storage": "memory", "allow_direct": false,
+        "republish": { "src": ">", "dest": "_live.>" },
+    });
+    api(&edge.nats, "STREAM.UPDATE.ALL", &config).await;
+    let mut bob = edge.client("bob").await;
+    let reply = subscribe_since(&mut bob, "chat.a", &before["epoch"], 1000).await;
+    assert!(!told(&reply).0, "{reply}");
+    publish(&edge.nats, "chat.a", [2]).await;
+    assert_eq!(pairs(&[alice.expect("message").await]), [(2, 2)]);
+    assert_eq!(alice.so_far().await, [] as [Value; 0]);
+}
+
+#[tokio::test]
+async fn the_order_of_a_stored_channel_does_not_depend_on_priorities() {
+    let edge = edge_with_stream(json!({})).await;
+    let mut live = edge.client("bob").await;
+    let before = live.subscribe("chat.a").await;
+    let publisher = edge.nats.client().await;
+    for (number, priority) in [(1, "low"), (2, "normal"), (3, "low"), (4, "high")] {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Tidegate-Priority", priority);
+        publisher.request_with_headers("chat.a", headers, number.to_string().into()).await.unwrap();
+    }
+    let in_order = [(1, 1), (2, 2), (3, 3), (4, 4)];
+    let mut client = edge.client("alice").await;
+    subscribe_since(&mut client, "chat.a", &before["epoch"], 0).await;
+    assert_eq!(recovered(&mut client, 4).await, in_order);
+    for pair in in_order {
+        assert_eq!(pairs(&[live.expect("message").await]), [pair]);
+    }
+}
+
+#[tokio::test]
+async fn last_values_that_lack_something_do_not_recover_a_client() {
+    let edge = TestEdge::with(|config: &mut Config| {
+        config.classes = stored_classes();
+        config.limits.feed_values = 2;
+        config.limits.delivery_max_bytes = 2000;
+    })
+    .await;
+    stream(&edge.nats, "ALL", &["prices.>", "chat.>"], json!({})).await;
+    let mut stays = edge.client("carol").await;
+    let before = stays.subscribe("prices.*").await;
+    stays.subscribe("prices.z").await;
+    let large = format!("\"{}\"", "x".repeat(3000));
+    let publisher = edge.nats.client().await;
+    publisher.request("prices.z", large.into()).await.unwrap();
+    for subject in ["prices.a", "prices.b", "prices.c"] {
+        publish(&edge.nats, subject, [1]).await;
+    }
+    let mut client = edge.client("bob").await;
+    for (channel, seq, cause, values) in
+        [("prices.*", 0, "too_large", vec![(1, 3), (1, 4)]), ("prices.z", 0, "too_large", vec![])]
+    {
+        let reply = subscribe_since(&mut client, channel, &before["epoch"], seq).await;
+        assert_eq!((told(&reply).0, told(&reply).1), (false, values), "{channel}");
+        assert_eq!(client.expect("gap").await["cause"], cause, "{channel} {seq}");
+    }
+    // The large one is older than its position, and one value was evicted since.
+    let reply = subscribe_since(&mut client, "prices.*", &before["epoch"], 1).await;
+    assert_eq!((told(&reply).0, &client.expect("gap").await["cause"]), (false, &json!("too_many")));
+    let reply = subscribe_since(&mut client, "prices.*", &before["epoch"], 2).await;
+    assert_eq!(told(&reply), (true, vec![(1, 3), (1, 4)], 4));
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_delivered_is_a_gap_besides_those_that_are_gone() {
+    let edge = TestEdge::with(|config: &mut Config| {
+        config.classes = stored_classes();
+        config.limits.delivery_max_bytes = 2000;
+    })
+    .await;
+    stream(&edge.nats, "ALL", &["prices.>", "chat.>"], json!({ "max_msgs_per_subject": 3 })).await;
+    let before = was_there(&edge, "chat.a").await;
+    publish(&edge.nats, "chat.a", 1..=3).await;
+    let publisher = edge.nats.client().await;
+    publisher.request("chat.a", format!("\"{}\"", "x".repeat(3000)).into()).await.unwrap();
+    publish(&edge.nats, "chat.a", [5]).await;
+    let node = edge.another_node().await;
+    let mut client = Client::connect(&node.address.to_string(), &token("bob")).await;
+    let reply = subscribe_since(&mut client, "chat.a", &before["epoch"], 1).await;
+    assert_eq!(told(&reply), (false, vec![], 5));
+    for (cause, from, to) in [("discarded", 2, 2), ("too_large", 4, 4)] {
+        let gap = json!({ "type": "gap", "channel": "chat.a", "cause": cause, "from": from, "to": to });
+        assert_eq!(client.expect("gap").await, gap);
+    }
+    assert_eq!(recovered(&mut client, 2).await, [(3, 3), (5, 5)]);
+    node.drain().await;
+}
+
+#[tokio::test]
+async fn who_has_missed_too_much_costs_nats_one_read() {
+    let edge = edge_with_stream(json!({})).await;
+    let before = was_there(&edge, "chat.a").await;
+    publish(&edge.nats, "chat.a", 1..=700).await;
+    let sniffer = edge.nats.client().await;
+    let mut requests = sniffer.subscribe("$JS.API.DIRECT.GET.>").await.unwrap();
+    sniffer.flush().await.unwrap();
+    let mut client = edge.client("bob").await;
+    for number in 0..100 {
+        let reply = subscribe_since(&mut client, "chat.a", &before["epoch"], 100 - number).await;
+        assert_eq!((told(&reply).0, &client.expect("gap").await["cause"]), (false, &json!("too_many")));
+    }
+    let mut count = 0;
+    while let Ok(Some(_)) = tokio::time::timeout(Duration::from_millis(100), requests.next()).await {
+        count += 1;
+    }
+    assert!(count <= 3, "{count} requests");
 }

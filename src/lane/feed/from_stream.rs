@@ -7,16 +7,16 @@ use std::time::Instant;
 use std::time::SystemTime;
 
 use tidegate_protocol::class::Class;
-use tidegate_protocol::class::Priority;
 use tidegate_protocol::dialect::Rendered;
+use tidegate_protocol::frame::Format;
 use tidegate_protocol::gap_cause::GapCause;
-use tidegate_protocol::position::Position;
 use tidegate_protocol::position::SequenceRange;
 use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::publication::Publication;
 use tidegate_protocol::renderers::Renderers;
 use tidegate_protocol::scratch::Scratch;
 use tidegate_protocol::session::recovery::Recovery;
+use tidegate_protocol::session::recovery::SharedDeliveries;
 
 use crate::lane::encoder::Encoder;
 use crate::lane::encoder::encode_plain;
@@ -96,13 +96,15 @@ impl Feed {
     /// A client wants what it has missed.
     pub fn recover(&mut self, recover: Recover, handling: &mut Handling<'_>) {
         let Some(from) = &mut self.from_stream else {
-            return self.answer_recovery(recover, unrecovered(Some(GapCause::StreamUnavailable)), handling);
+            return self.refuse_recovery(recover, GapCause::StreamUnavailable, handling);
         };
         if from.stream.epoch.borrow().as_ref() != Some(&recover.after.epoch) {
-            return self.answer_recovery(recover, unrecovered(Some(GapCause::Epoch)), handling);
+            return self.refuse_recovery(recover, GapCause::Epoch, handling);
         }
         let after = recover.after.seq;
-        from.recoveries.ask(recover, after);
+        if let Some(recover) = from.recoveries.ask(recover, after) {
+            return self.refuse_recovery(recover, GapCause::StreamUnavailable, handling);
+        }
         self.advance_recoveries(handling);
     }
 
@@ -116,6 +118,9 @@ impl Feed {
     }
 
     fn advance_recoveries(&mut self, handling: &mut Handling<'_>) {
+        if let Some(from) = &mut self.from_stream {
+            from.settle_values();
+        }
         self.with_recoveries(handling, |recoveries, at, events| recoveries.advance(at, events));
     }
 
@@ -125,15 +130,21 @@ impl Feed {
         act: impl FnOnce(&mut Recoveries<Recalled, Recover>, FeedPosition, &mut Vec<FeedRecovery>),
     ) {
         let Some(from) = &mut self.from_stream else { return };
-        let (at, before, mut events) = (from.feed_position(), from.recoveries.recent_bytes(), Vec::new());
-        act(&mut from.recoveries, at, &mut events);
-        from.stream.count_recent(before, from.recoveries.recent_bytes());
+        let mut events = Vec::new();
+        from.change_recoveries(|recoveries, at| act(recoveries, at, &mut events));
+        let mut encoded: Vec<Missed> = Vec::new();
         for event in events {
             match event {
                 RecoveryEvent::Read(read) => handling.asks.push(Ask::Read(ReadPurpose::Recovery, read)),
                 RecoveryEvent::Recheck => self.recheck(handling),
-                RecoveryEvent::Recovered { waiter, hole, messages } => {
-                    self.send_recovered(waiter, hole, messages, handling);
+                RecoveryEvent::Recovered { waiter, hole, after, messages } => {
+                    let known = encoded.iter().position(|missed| missed.is_of(&messages, waiter.format));
+                    let place = known.unwrap_or_else(|| {
+                        encoded.push(self.missed(messages, waiter.format, handling));
+                        encoded.len() - 1
+                    });
+                    let recovery = encoded.get(place).map(|missed| missed.behind(after, hole));
+                    self.answer_recovery(waiter, recovery.unwrap_or_default(), handling);
                 }
                 RecoveryEvent::Unrecoverable { waiter, cause } => {
                     let cause = match cause {
@@ -141,69 +152,63 @@ impl Feed {
                         Unrecoverable::Epoch => GapCause::Epoch,
                         Unrecoverable::TooMany => GapCause::TooMany,
                     };
-                    self.answer_recovery(waiter, unrecovered(Some(cause)), handling);
+                    self.refuse_recovery(waiter, cause, handling);
                 }
             }
         }
     }
 
-    /// Encodes what a client has missed, in its format.
-    fn send_recovered(
-        &mut self,
-        recover: Recover,
-        hole: Option<Hole>,
-        messages: Vec<StoredMessage<Recalled>>,
-        handling: &mut Handling<'_>,
-    ) {
-        let cause = |is_discarded| match is_discarded {
-            true => GapCause::Discarded,
-            false => GapCause::StreamUnavailable,
-        };
-        let range = |Hole { from, to, .. }| SequenceRange { from, to };
-        let mut missing = hole.map(|hole| (cause(hole.is_discarded), Some(range(hole))));
+    /// Encodes messages that clients have missed, in a format.
+    fn missed(
+        &self,
+        messages: Rc<[StoredMessage<Recalled>]>,
+        format: Format,
+        handling: &Handling<'_>,
+    ) -> Missed {
         let (max_age, mut scratch) = (self.class.max_age, Scratch::of_recovery());
-        let mut deliveries = Vec::with_capacity(messages.len());
-        for message in messages {
-            let recalled = match message.content {
-                Ok(recalled) => recalled,
+        let (mut sequences, mut deliveries, mut undelivered) = (Vec::new(), Vec::new(), Vec::new());
+        for message in &*messages {
+            let publication = match &message.content {
+                Ok(publication) => publication,
                 Err(cause) => {
-                    missing.get_or_insert((cause, None));
+                    undelivered.push((message.seq, *cause));
                     continue;
                 }
             };
-            let (publication, priority) = &*recalled;
-            let rendered = encode_plain(
-                handling.renderers,
-                recover.format,
-                self.pattern.as_str(),
-                publication,
-                &mut scratch,
-            );
+            let channel = self.pattern.as_str();
+            let rendered = encode_plain(handling.renderers, format, channel, publication, &mut scratch);
             if let Rendered::Frame(frame) = rendered {
                 let arrived = arrival(publication.time, handling.now);
                 let expires = max_age.and_then(|max_age| arrived.checked_add(max_age));
-                let key = Arc::clone(&publication.key);
-                deliveries.push(Delivery { frame, key, priority: *priority, expires });
+                let (key, priority) = (Arc::clone(&publication.key), self.class.priority);
+                sequences.push(message.seq);
+                deliveries.push(Delivery { frame, key, priority, expires });
             }
         }
-        let recovery = Recovery { messages: deliveries, ..unrecovered(None) };
-        self.answer_recovery(recover, Recovery { missing, ..recovery }, handling);
+        Missed { messages, format, sequences, deliveries: deliveries.into(), undelivered }
+    }
+
+    fn refuse_recovery(&mut self, recover: Recover, cause: GapCause, handling: &mut Handling<'_>) {
+        let recovery = Recovery { missing: vec![(cause, None)], ..Recovery::default() };
+        self.answer_recovery(recover, recovery, handling);
     }
 
     /// Sends the answer, with the last values if they replace the messages.
-    fn answer_recovery(&mut self, recover: Recover, recovery: Recovery, handling: &mut Handling<'_>) {
+    fn answer_recovery(&mut self, recover: Recover, mut recovery: Recovery, handling: &mut Handling<'_>) {
         let Recover { shard, pattern, format, after } = recover;
-        let position = self.from_stream.as_ref().and_then(|from| from.position());
-        let position = position.map(|position| Position { seq: position.seq.max(after.seq), ..position });
-        let shows_values = match &recovery.missing {
-            None => self.class.recovers_by_values(),
-            Some(_) => recovery.messages.is_empty(),
-        };
-        let mut snapshot = Vec::new();
-        if shows_values {
-            snapshot = self.snapshot(format, handling.renderers, handling.now.0).deliveries;
+        let is_by_values = self.class.recovers_by_values();
+        recovery.position = self.from_stream.as_ref().and_then(|from| from.position());
+        if is_by_values && recovery.missing.is_empty() {
+            let lost = self.from_stream.as_ref().and_then(|from| from.values_lost);
+            let lost = lost.filter(|lost| after.seq < lost.up_to).map(|lost| lost.cause);
+            let evicted = (after.seq < self.values.evicted_up_to()).then_some(GapCause::TooMany);
+            recovery.missing.extend(lost.or(evicted).map(|cause| (cause, None)));
         }
-        let recovery = Recovery { snapshot, position, ..recovery };
+        if is_by_values || !recovery.missing.is_empty() && recovery.messages.is_empty() {
+            let values = self.snapshot(format, handling.renderers, handling.now.0).deliveries;
+            recovery.snapshot = values.into_iter().collect();
+        }
+        recovery.stale = self.silent_since(handling.now.0);
         handling
             .outgoing
             .push(ShardItem { shard, item: Item::Recovered { pattern, format, after, recovery } });
@@ -221,7 +226,7 @@ impl Feed {
             Err(GapCause::TooLarge)
         } else {
             let read = self.publication(&message, Arc::clone(&subject), at);
-            read.map(Rc::new).map_err(|Malformed| GapCause::Malformed)
+            read.map(|(publication, _)| Rc::new(publication)).map_err(|Malformed| GapCause::Malformed)
         };
         StoredMessage { subject, seq, content }
     }
@@ -297,8 +302,9 @@ impl Feed {
             FeedEvent::Deliver(message) => self.deliver(message, handling),
             FeedEvent::Missing(missing) => {
                 if let Some(from) = &mut self.from_stream {
-                    from.forget_recent();
-                    from.recoveries.lost(missing.range.as_ref().map(|(_, _, up_to)| *up_to));
+                    let up_to = missing.range.as_ref().map(|(_, _, up_to)| *up_to);
+                    from.change_recoveries(|recoveries, _| recoveries.lost(up_to));
+                    from.lose_values(cause_of(missing.cause));
                 }
                 self.report(&missing, handling.outgoing);
             }
@@ -317,49 +323,51 @@ impl Feed {
     }
 
     fn keep_value(&mut self, message: StoredMessage<StoredContent>, handling: &Handling<'_>) {
-        let StoredMessage { subject, seq, content: StoredContent { message, time } } = message;
-        if !self.class.snapshot || message.payload_size() > handling.delivery_max {
+        if !self.class.snapshot {
             return;
         }
-        // A value that cannot be read is not shown; the next one is.
-        let Ok((publication, _)) = self.publication(&message, subject, (time.unwrap_or(handling.now.1), seq))
-        else {
-            return;
-        };
-        let arrived = arrival(publication.time, handling.now);
-        self.keep(publication, arrived);
+        let StoredMessage { seq, content, .. } = self.recalled(message, handling);
+        match content {
+            Ok(publication) => {
+                let arrived = arrival(publication.time, handling.now);
+                self.keep(Publication::clone(&publication), arrived);
+            }
+            // A value that cannot be read is not shown; the next one is.
+            Err(cause) => self.from_stream.iter_mut().for_each(|from| from.lose_values_up_to(seq, cause)),
+        }
     }
 
     fn deliver(&mut self, message: StoredMessage<StoredContent>, handling: &mut Handling<'_>) {
         let message = self.recalled(message, handling);
         match &message.content {
-            Ok(delivered) => {
-                let (publication, priority) = (delivered.0.clone(), delivered.1);
+            Ok(publication) => {
+                // A priority of its own would change the order, and a position tells what a client has.
+                let (publication, priority) = (Publication::clone(publication), self.class.priority);
                 self.hand_on(publication, priority, handling.now, handling.encoder, handling.outgoing);
             }
-            Err(cause) => self.undelivered(*cause, &message.subject, handling.outgoing),
+            Err(cause) => {
+                if let Some(from) = &mut self.from_stream {
+                    from.lose_values_up_to(message.seq, *cause);
+                }
+                self.undelivered(*cause, &message.subject, handling.outgoing);
+            }
         }
         if let Some(from) = &mut self.from_stream
             && from.recoveries.keeps_messages()
         {
             // What is kept must not keep the read buffer alive.
-            let detached = |recalled: Rc<(Publication, Priority)>| {
-                let (publication, priority) = &*recalled;
+            let detached = |publication: Rc<Publication>| {
                 let payload = publication.payload.detached();
-                Rc::new((Publication { payload, ..publication.clone() }, *priority))
+                Rc::new(Publication { payload, ..Publication::clone(&publication) })
             };
             let message = StoredMessage { content: message.content.map(detached), ..message };
             let size = recalled_size(&message);
-            from.note_delivered(message, size);
+            from.change_recoveries(|recoveries, _| recoveries.delivered(message, size));
         }
     }
 
     fn report(&mut self, missing: &MissingMessages, outgoing: &mut Vec<ShardItem>) {
-        let cause = match missing.cause {
-            MissingCause::Discarded => GapCause::Discarded,
-            MissingCause::Unavailable => GapCause::StreamUnavailable,
-            MissingCause::Epoch => GapCause::Epoch,
-        };
+        let cause = cause_of(missing.cause);
         // What is there of the stream has been kept already, or follows.
         match (&missing.range, missing.cause) {
             (Some((subject, ..)), _) => self.values.forget(subject),
@@ -373,18 +381,46 @@ impl Feed {
     }
 }
 
-/// What is known of an answer before its messages and values.
-fn unrecovered(cause: Option<GapCause>) -> Recovery {
-    let missing = cause.map(|cause| (cause, None));
-    Recovery { snapshot: Vec::new(), messages: Vec::new(), missing, position: None }
+/// Messages that clients have missed, in one format.
+struct Missed {
+    messages: Rc<[StoredMessage<Recalled>]>,
+    format: Format,
+    /// Of the messages that can be delivered, in order.
+    sequences: Vec<u64>,
+    deliveries: Arc<[Delivery]>,
+    /// The others, and why.
+    undelivered: Vec<(u64, GapCause)>,
+}
+
+impl Missed {
+    fn is_of(&self, messages: &Rc<[StoredMessage<Recalled>]>, format: Format) -> bool {
+        Rc::ptr_eq(&self.messages, messages) && self.format == format
+    }
+
+    /// What a client gets that was at this position.
+    fn behind(&self, after: u64, hole: Option<Hole>) -> Recovery {
+        let of_hole = hole.map(|Hole { from, to, is_discarded }| {
+            let cause = if is_discarded { GapCause::Discarded } else { GapCause::StreamUnavailable };
+            (cause, Some(SequenceRange { from, to }))
+        });
+        let undelivered = self.undelivered.iter().filter(|(seq, _)| *seq > after);
+        let undelivered =
+            undelivered.map(|(seq, cause)| (*cause, Some(SequenceRange { from: *seq, to: *seq })));
+        let first = self.sequences.partition_point(|seq| *seq <= after);
+        Recovery {
+            messages: SharedDeliveries::from_place(Arc::clone(&self.deliveries), first),
+            missing: of_hole.into_iter().chain(undelivered).collect(),
+            ..Recovery::default()
+        }
+    }
 }
 
 /// About the size in memory, in bytes.
 fn recalled_size(message: &StoredMessage<Recalled>) -> usize {
-    let of_content = message.content.as_ref().map_or(0, |recalled| {
-        let publication = &recalled.0;
-        publication.payload.bytes().len() + publication.headers.size() + publication.key.len()
-    });
+    let of_content = message
+        .content
+        .as_ref()
+        .map_or(0, |recalled| recalled.payload.bytes().len() + recalled.headers.size() + recalled.key.len());
     RECALLED_BYTES + message.subject.len() + of_content
 }
 
@@ -392,4 +428,12 @@ fn recalled_size(message: &StoredMessage<Recalled>) -> usize {
 fn arrival(stored: SystemTime, now: (Instant, SystemTime)) -> Instant {
     let age = now.1.duration_since(stored).unwrap_or_default();
     now.0.checked_sub(age).unwrap_or(now.0)
+}
+
+fn cause_of(missing: MissingCause) -> GapCause {
+    match missing {
+        MissingCause::Discarded => GapCause::Discarded,
+        MissingCause::Unavailable => GapCause::StreamUnavailable,
+        MissingCause::Epoch => GapCause::Epoch,
+    }
 }

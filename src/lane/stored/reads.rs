@@ -10,13 +10,15 @@ use crate::lane::stored::messages::StoredMessage;
 pub struct StreamState {
     /// The sequence of the oldest message.
     pub first_seq: u64,
+    /// The sequence of the newest message.
+    pub last_seq: u64,
     /// The most messages on one subject; 0 for no limit.
     pub max_per_subject: u64,
 }
 
 impl StreamState {
     /// That of a stream which discards nothing.
-    pub(super) const KEEPS_ALL: Self = Self { first_seq: 1, max_per_subject: 0 };
+    pub(super) const KEEPS_ALL: Self = Self { first_seq: 1, last_seq: u64::MAX, max_per_subject: 0 };
 
     /// Whether the stream still has every message of a subject after `known`, of which it has `found`. Streams discard
     /// the oldest first, so a subject that has room has lost nothing to its own limit, and neither has one that is

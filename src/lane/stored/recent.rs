@@ -7,7 +7,6 @@ use crate::lane::stored::messages::StoredMessage;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Recent<M> {
-    max_messages: usize,
     max_bytes: usize,
     /// With the size of each in memory.
     messages: VecDeque<(StoredMessage<M>, usize)>,
@@ -17,8 +16,8 @@ pub(super) struct Recent<M> {
 }
 
 impl<M: Clone> Recent<M> {
-    pub(super) fn new(max_messages: usize, max_bytes: usize) -> Self {
-        Self { max_messages, max_bytes, messages: VecDeque::new(), bytes: 0, kept_from: None }
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self { max_bytes, messages: VecDeque::new(), bytes: 0, kept_from: None }
     }
 
     /// The size of the messages, in bytes.
@@ -36,10 +35,6 @@ impl<M: Clone> Recent<M> {
         self.kept_from
     }
 
-    pub(super) fn reaches_back_to(&self, seq: u64) -> bool {
-        self.kept_from.is_some_and(|kept_from| kept_from <= seq)
-    }
-
     /// The messages behind this sequence, in order.
     pub(super) fn after(&self, seq: u64) -> Vec<StoredMessage<M>> {
         let first = self.messages.partition_point(|(message, _)| message.seq <= seq);
@@ -53,7 +48,7 @@ impl<M: Clone> Recent<M> {
         }
         self.bytes += size;
         self.messages.push_back((message, size));
-        while !self.fits(0, 0) {
+        while !self.fits(0) {
             let Some((oldest, size)) = self.messages.pop_front() else { return };
             self.bytes -= size;
             self.kept_from = Some(oldest.seq);
@@ -71,7 +66,7 @@ impl<M: Clone> Recent<M> {
         let Some(kept_from) = self.kept_from.filter(|kept_from| *kept_from > from) else { return };
         for message in older.into_iter().rev().filter(|message| message.seq <= kept_from) {
             let size = size(&message);
-            if message.seq <= from || !self.fits(1, size) {
+            if message.seq <= from || !self.fits(size) {
                 self.kept_from = Some(message.seq.max(from));
                 return;
             }
@@ -81,9 +76,9 @@ impl<M: Clone> Recent<M> {
         self.kept_from = Some(from);
     }
 
-    /// Whether more messages of this size fit.
-    fn fits(&self, more: usize, size: usize) -> bool {
-        self.messages.len() + more <= self.max_messages && self.bytes + size <= self.max_bytes
+    /// Whether a message of this size fits.
+    fn fits(&self, size: usize) -> bool {
+        self.bytes + size <= self.max_bytes
     }
 
     /// Forgets everything.

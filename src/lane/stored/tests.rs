@@ -98,7 +98,9 @@ fn a_message_that_did_not_arrive_is_read_and_comes_before_the_next() {
 #[test]
 fn messages_are_missing_if_the_stream_may_have_discarded_them() {
     // The feed was compared with the stream up to 12.
-    let state = |first_seq, max_per_subject| StreamAnswer::State(StreamState { first_seq, max_per_subject });
+    let state = |first_seq, max_per_subject| {
+        StreamAnswer::State(StreamState { first_seq, max_per_subject, ..StreamState::default() })
+    };
     for (answer, expected) in [
         // The subject has as many as it may have.
         (state(1, 2), Some(discarded(13, 28))),
@@ -152,7 +154,7 @@ fn after_a_lost_subscription_only_what_is_newer_is_read() {
         assert_eq!(opened, [read(StreamQuery::Newest { from: 11 }, 0)]);
         let answer = StreamAnswer::Newest { messages: vec![message("a", 20)], up_to: Some(20) };
         assert_eq!(events(|events| feed.answered(answer, events)), [read(StreamQuery::State, 0)]);
-        let state = StreamState { first_seq: 16, max_per_subject: 0 };
+        let state = StreamState { first_seq: 16, ..StreamState::default() };
         assert_eq!(events(|events| feed.answered(StreamAnswer::State(state), events)), expected);
     }
 }
@@ -167,7 +169,7 @@ fn what_came_and_went_while_the_subscription_was_lost_is_missing() {
         feed.opened(Replicas::One, 0, &mut Vec::new());
         let answer = StreamAnswer::Newest { messages: Vec::new(), up_to: None };
         assert_eq!(events(|events| feed.answered(answer, events)), [read(StreamQuery::State, 0)]);
-        let state = StreamState { first_seq, max_per_subject: 0 };
+        let state = StreamState { first_seq, ..StreamState::default() };
         assert_eq!(events(|events| feed.answered(StreamAnswer::State(state), events)), expected);
     }
 }
@@ -225,7 +227,7 @@ fn a_quiet_channel_of_a_busy_stream_has_no_gap_after_an_outage() {
     feed.opened(Replicas::One, 0, &mut Vec::new());
     let nothing = StreamAnswer::Newest { messages: Vec::new(), up_to: None };
     feed.answered(nothing, &mut Vec::new());
-    let state = StreamState { first_seq: 13, max_per_subject: 0 };
+    let state = StreamState { first_seq: 13, ..StreamState::default() };
     assert_eq!(events(|events| feed.answered(StreamAnswer::State(state), events)), [FeedEvent::Reopened]);
 }
 

@@ -305,13 +305,9 @@ impl Session {
                 return Err(ClientError::new(ErrorCode::Unsupported, message));
             }
         };
-        if wanted.since.is_some()
-            && class.stream.is_some()
-            && !pattern.is_literal()
-            && !class.recovers_by_values()
-        {
-            let message =
-                "`since` needs a channel without wildcards here: subscribe without it, or to each subject";
+        let recovers = class.recovers_by_values() || class.kind == Kind::Buffer && pattern.is_literal();
+        if wanted.since.is_some() && class.stream.is_some() && !recovers {
+            let message = "`since` needs a channel of class buffer without wildcards, or of class latest with a snapshot and without keys: subscribe without it";
             return Err(ClientError::new(ErrorCode::Unsupported, message));
         }
         Ok(CheckedChannel { pattern, class, max_rate })

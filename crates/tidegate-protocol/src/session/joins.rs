@@ -22,6 +22,7 @@ use crate::session::Output;
 use crate::session::Session;
 use crate::session::denied::Denied;
 use crate::session::recovery::Recovery;
+use crate::session::recovery::SharedDeliveries;
 use crate::session::subscription::Join;
 use crate::session::subscription::State;
 use crate::session::subscription::Subscription;
@@ -36,13 +37,13 @@ pub(super) const MAX_JOINS_IN_FLIGHT: u32 = 256;
 struct Recovered {
     /// Whether it gets all of it.
     all: bool,
-    missing: Option<(GapCause, Option<SequenceRange>)>,
-    messages: Vec<Delivery>,
+    missing: Vec<(GapCause, Option<SequenceRange>)>,
+    messages: SharedDeliveries,
 }
 
 impl Default for Recovered {
     fn default() -> Self {
-        Self { all: true, missing: None, messages: Vec::new() }
+        Self { all: true, missing: Vec::new(), messages: SharedDeliveries::default() }
     }
 }
 
@@ -119,37 +120,31 @@ impl Session {
     ) {
         let Some(subscription) = self.subscriptions.get(id) else { return };
         let asked = subscription.join().and_then(|join| Some((join.recover_after.as_ref()?, join.format)));
-        let answer = match (asked, &position) {
+        let missing = match (asked, &position) {
             (None, _) => None,
             // No stream stores the channel, or it cannot be read.
-            (Some(_), None) => {
-                let cause = subscription.class.stream.as_ref().map(|_| GapCause::StreamUnavailable);
-                Some(Recovered {
-                    all: false,
-                    missing: cause.map(|cause| (cause, None)),
-                    messages: Vec::new(),
-                })
-            }
-            (Some((after, _)), Some(now)) if after.epoch != now.epoch => {
-                Some(Recovered { all: false, missing: Some((GapCause::Epoch, None)), messages: Vec::new() })
-            }
-            (Some((after, _)), Some(now)) if after.seq == now.seq => Some(Recovered::default()),
+            (Some(_), None) => Some(subscription.class.stream.as_ref().map(|_| GapCause::StreamUnavailable)),
+            (Some((after, _)), Some(now)) if after.epoch != now.epoch => Some(Some(GapCause::Epoch)),
             (Some((after, format)), Some(_)) => {
                 let (pattern, after) = (subscription.pattern.clone(), after.clone());
                 let recover = Output::Recover { subscription: id, pattern, format, after };
                 return self.outputs.push_back(recover);
             }
         };
-        let snapshot =
-            if answer.as_ref().is_some_and(|recovered| recovered.all) { Vec::new() } else { snapshot };
-        self.confirm(id, Confirmation { snapshot, stale, position, recovered: answer });
+        let recovered = missing.map(|cause| Recovered {
+            all: false,
+            missing: cause.map(|cause| (cause, None)).into_iter().collect(),
+            messages: SharedDeliveries::default(),
+        });
+        self.confirm(id, Confirmation { snapshot, stale, position, recovered });
     }
 
     /// The lane has told what the client has missed.
     pub(super) fn recovered(&mut self, id: SubscriptionId, recovery: Recovery) {
-        let Recovery { snapshot, messages, missing, position } = recovery;
-        let recovered = Some(Recovered { all: missing.is_none(), missing, messages });
-        self.confirm(id, Confirmation { snapshot, stale: None, position, recovered });
+        let Recovery { snapshot, messages, missing, stale, position } = recovery;
+        let snapshot = snapshot.iter().cloned().collect();
+        let recovered = Some(Recovered { all: missing.is_empty(), missing, messages });
+        self.confirm(id, Confirmation { snapshot, stale, position, recovered });
     }
 
     fn confirm(&mut self, id: SubscriptionId, confirmation: Confirmation) {
@@ -204,12 +199,13 @@ impl Session {
             self.outputs.push_back(Output::DeliverSnapshot { subscription: id, snapshot: separate });
         }
         let Recovered { missing, messages, .. } = recovered.unwrap_or_default();
-        if let Some((cause, range)) = missing {
+        for (cause, range) in missing {
             let gap = Push::Gap { channel: Arc::clone(&channel), cause, dropped: None, range };
             self.push_to_channel(&gap, subscription_context.as_deref(), priority);
         }
-        let deliver = |message| Output::Deliver { subscription: id, delivery: Rc::new(message) };
-        self.outputs.extend(messages.into_iter().map(deliver));
+        let deliver =
+            |message: &Delivery| Output::Deliver { subscription: id, delivery: Rc::new(message.clone()) };
+        self.outputs.extend(messages.iter().map(deliver));
         if let Some(since) = stale {
             self.push_to_channel(&Push::Stale { channel, since }, subscription_context.as_deref(), priority);
         }

@@ -37,7 +37,21 @@ fn state() -> Event {
 
 fn found(waiter: usize, seqs: &[u64]) -> Event {
     let messages = seqs.iter().copied().map(message).collect();
-    RecoveryEvent::Recovered { waiter, hole: None, messages }
+    RecoveryEvent::Recovered { waiter, hole: None, after: 0, messages }
+}
+
+/// The events with the messages that each client gets.
+fn plain(events: Vec<Event>) -> Vec<Event> {
+    let plain = |event| match event {
+        RecoveryEvent::Recovered { waiter, hole, after, messages } => {
+            let messages = messages.iter().filter(|message| message.seq > after).cloned().collect();
+            RecoveryEvent::Recovered { waiter, hole, after: 0, messages }
+        }
+        event @ (RecoveryEvent::Read(_) | RecoveryEvent::Recheck | RecoveryEvent::Unrecoverable { .. }) => {
+            event
+        }
+    };
+    events.into_iter().map(plain).collect()
 }
 
 fn unrecoverable(waiter: usize, cause: Unrecoverable) -> Event {
@@ -50,7 +64,7 @@ fn answer(seqs: &[u64], pending: u64) -> StreamAnswer<u64> {
 
 /// Recoveries of a feed that has begun at 10, and has delivered these messages since.
 fn begun(delivered: &[u64]) -> Recoveries<u64, usize> {
-    let mut recoveries = Recoveries::new("a".into(), RecoveredFrom::Messages, 10 * SIZE);
+    let mut recoveries = Recoveries::new("a".into(), RecoversBy::Messages, 10 * SIZE);
     recoveries.note_value(10);
     recoveries.advance(at(10), &mut Vec::new());
     delivered.iter().for_each(|seq| recoveries.delivered(message(*seq), SIZE));
@@ -59,16 +73,16 @@ fn begun(delivered: &[u64]) -> Recoveries<u64, usize> {
 
 fn asked(recoveries: &mut Recoveries<u64, usize>, waiter: usize, after: u64, position: u64) -> Vec<Event> {
     let mut events = Vec::new();
-    recoveries.ask(waiter, after);
+    assert_eq!(recoveries.ask(waiter, after), None);
     recoveries.advance(at(position), &mut events);
-    events
+    plain(events)
 }
 
 fn answered(recoveries: &mut Recoveries<u64, usize>, answer: StreamAnswer<u64>, position: u64) -> Vec<Event> {
     let mut events = Vec::new();
     recoveries.answered(answer, at(position), |_| SIZE, &mut events);
     recoveries.advance(at(position), &mut events);
-    events
+    plain(events)
 }
 
 #[test]
@@ -112,32 +126,87 @@ fn messages_are_missing_if_the_one_of_the_position_is_gone_and_the_stream_may_ha
         let mut recoveries = begun(&[]);
         assert_eq!(asked(&mut recoveries, 1, 3, 10), [following(3)]);
         assert_eq!(answered(&mut recoveries, answer(&[7, 10], 0), 10), [state()]);
-        let facts = StreamAnswer::State(StreamState { first_seq, max_per_subject });
-        let messages = vec![message(7), message(10)];
-        let expected = RecoveryEvent::Recovered { waiter: 1, hole, messages };
+        let facts = StreamAnswer::State(StreamState { first_seq, last_seq: 10, max_per_subject });
+        let messages = [message(7), message(10)].into();
+        let expected = RecoveryEvent::Recovered { waiter: 1, hole, after: 0, messages };
         assert_eq!(answered(&mut recoveries, facts, 10), [expected], "{first_seq} {max_per_subject}");
     }
 }
 
+/// The state of a stream that has had this sequence.
+fn had(last_seq: u64) -> StreamAnswer<u64> {
+    StreamAnswer::State(StreamState { first_seq: 1, last_seq, max_per_subject: 0 })
+}
+
+fn next_of_leader(from: u64) -> Event {
+    let query = StreamQuery::Following { subject: "a".into(), from };
+    RecoveryEvent::Read(Read { query, source: ReadFrom::Leader, after: Duration::ZERO })
+}
+
 #[test]
-fn a_client_that_is_ahead_waits_until_the_feed_is_compared_with_its_stream() {
+fn a_client_ahead_of_the_feed_has_everything_if_the_stream_has_nothing_in_between() {
     let mut recoveries = begun(&[]);
-    assert_eq!(asked(&mut recoveries, 1, 12, 10), [RecoveryEvent::Recheck]);
+    assert_eq!(asked(&mut recoveries, 1, 12, 10), [state()]);
+    // It comes while the stream is being asked, so it is asked again.
+    assert_eq!(asked(&mut recoveries, 2, 40, 10), []);
+    assert_eq!(answered(&mut recoveries, had(20), 10), [state()]);
+    let never = unrecoverable(2, Unrecoverable::Epoch);
+    assert_eq!(answered(&mut recoveries, had(20), 10), [never, next_of_leader(11)]);
+    assert_eq!(answered(&mut recoveries, answer(&[15], 0), 10), [found(1, &[])]);
+}
+
+#[test]
+fn a_client_ahead_waits_until_the_feed_has_delivered_what_the_stream_has_in_between() {
+    let mut recoveries = begun(&[]);
+    assert_eq!(asked(&mut recoveries, 1, 14, 10), [state()]);
+    assert_eq!(answered(&mut recoveries, had(20), 10), [next_of_leader(11)]);
     let mut events = Vec::new();
-    recoveries.advance(FeedPosition { is_live: false, ..at(10) }, &mut events);
-    assert_eq!(events, []);
+    recoveries.answered(answer(&[12], 0), at(10), |_| SIZE, &mut events);
+    assert_eq!(events, [RecoveryEvent::Recheck]);
     recoveries.delivered(message(12), SIZE);
-    recoveries.advance(at(12), &mut events);
-    assert_eq!(events, [found(1, &[])]);
-    assert_eq!(asked(&mut recoveries, 2, 20, 12), [RecoveryEvent::Recheck]);
     events.clear();
     recoveries.advance(at(12), &mut events);
-    assert_eq!(events, [unrecoverable(2, Unrecoverable::Epoch)]);
+    assert_eq!(events, [next_of_leader(13)]);
+    assert_eq!(answered(&mut recoveries, answer(&[], 0), 12), [found(1, &[])]);
+}
+
+#[test]
+fn who_is_too_old_is_told_without_another_read() {
+    let mut recoveries = Recoveries::new("a".into(), RecoversBy::Messages, 1000);
+    assert_eq!(asked(&mut recoveries, 1, 2, 2000), [following(2)]);
+    let seqs: Vec<u64> = (2..502).collect();
+    let too_many = |waiter| unrecoverable(waiter, Unrecoverable::TooMany);
+    assert_eq!(answered(&mut recoveries, answer(&seqs, 200), 2000), [too_many(1)]);
+    assert_eq!(asked(&mut recoveries, 2, 200, 2000), [too_many(2)]);
+    assert_eq!(asked(&mut recoveries, 3, 201, 2000), [following(201)]);
+}
+
+#[test]
+fn who_is_near_is_answered_although_others_are_far() {
+    let mut recoveries = Recoveries::new("a".into(), RecoversBy::Messages, 1000);
+    let ahead = [1, 600, 1200, 1800, 4800];
+    ahead.iter().for_each(|after| assert_eq!(recoveries.ask(*after as usize, *after), None));
+    let mut events = Vec::new();
+    recoveries.advance(at(5000), &mut events);
+    for _ in 0..20 {
+        let Some(RecoveryEvent::Read(Read { query: StreamQuery::Following { from, .. }, .. })) =
+            events.last()
+        else {
+            break;
+        };
+        let seqs: Vec<u64> = (*from..=5000).collect();
+        let page = &seqs[..seqs.len().min(500)];
+        let page = answer(page, (seqs.len() - page.len()) as u64);
+        let more = answered(&mut recoveries, page, 5000);
+        events.extend(more);
+    }
+    let is_near = |event: &&Event| matches!(event, RecoveryEvent::Recovered { waiter: 4800, messages, .. } if messages.len() == 200);
+    assert_eq!(events.iter().filter(is_near).count(), 1, "{events:?}");
 }
 
 #[test]
 fn who_has_missed_too_much_is_told_and_others_are_read_for() {
-    let mut recoveries = Recoveries::new("a".into(), RecoveredFrom::Messages, 1000);
+    let mut recoveries = Recoveries::new("a".into(), RecoversBy::Messages, 1000);
     assert_eq!(asked(&mut recoveries, 1, 2, 2000), [following(2)]);
     assert_eq!(asked(&mut recoveries, 2, 150, 2000), []);
     assert_eq!(asked(&mut recoveries, 3, 400, 2000), []);
@@ -171,7 +240,7 @@ fn memory_is_bounded_and_what_it_lacks_is_read() {
 
 #[test]
 fn last_values_are_kept_by_the_feed_and_not_here() {
-    let mut recoveries = Recoveries::new("a".into(), RecoveredFrom::Values, 1000);
+    let mut recoveries = Recoveries::new("a".into(), RecoversBy::Values, 1000);
     recoveries.advance(at(10), &mut Vec::new());
     recoveries.delivered(message(12), SIZE);
     assert_eq!((recoveries.recent_bytes(), asked(&mut recoveries, 1, 3, 12)), (0, vec![found(1, &[])]));
@@ -217,7 +286,7 @@ impl Run {
         Self {
             stream: ModelStream::new(max_per_subject, replicas),
             feed: StoredFeed::new(Subjects::One, OnHole::Fill, limits),
-            recoveries: Recoveries::new("a".into(), RecoveredFrom::Messages, max_bytes),
+            recoveries: Recoveries::new("a".into(), RecoversBy::Messages, max_bytes),
             read_of_feed: None,
             read_of_recoveries: None,
             is_open: false,
@@ -297,10 +366,12 @@ impl Run {
     /// A client that has been there comes back: it has had some of the messages that were delivered.
     fn come_back(&mut self) {
         let Some(position) = self.feed.position() else { return };
-        let after = self.rng.u64(..=position);
+        // Another node may have told it where the stream is.
+        let is_ahead = self.rng.u32(..10) == 0;
+        let after = self.rng.u64(..=if is_ahead { position.max(self.stream.newest_seq()) } else { position });
         self.script.push(format!("{} comes back after {after}", self.clients.len()));
         let client = Client { after, epoch: self.stream.epoch };
-        self.recoveries.ask(self.clients.len(), after);
+        assert_eq!(self.recoveries.ask(self.clients.len(), after), None);
         self.clients.push(Some(client));
     }
 
@@ -367,7 +438,9 @@ impl Run {
                     self.feed.recheck(&mut events);
                     self.handle(events);
                 }
-                RecoveryEvent::Recovered { waiter, hole, messages } => {
+                RecoveryEvent::Recovered { waiter, hole, after, messages } => {
+                    let messages: Vec<_> =
+                        messages.iter().filter(|message| message.seq > after).cloned().collect();
                     let client = self.clients[waiter].take().unwrap();
                     self.answers[usize::from(hole.is_some())] += 1;
                     self.judge(&client, hole, &messages);
@@ -375,9 +448,11 @@ impl Run {
                     let (delivered, missing) = (Vec::new(), Vec::new());
                     self.live_clients.push(LiveClient { position, hole, delivered, missing });
                 }
-                RecoveryEvent::Unrecoverable { waiter, .. } => {
+                RecoveryEvent::Unrecoverable { waiter, cause } => {
                     self.answers[2] += 1;
-                    assert!(self.clients[waiter].take().is_some());
+                    let client = self.clients[waiter].take().unwrap();
+                    let is_replaced = client.epoch != self.stream.epoch;
+                    assert!(cause != Unrecoverable::Epoch || is_replaced, "the stream has had it");
                 }
             }
         }

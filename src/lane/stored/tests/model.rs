@@ -146,7 +146,7 @@ impl ModelStream {
     pub(in crate::lane::stored) fn state(&self) -> StreamState {
         let first = self.leader.by_seq.keys().next();
         let first_seq = first.copied().unwrap_or(self.leader.last_seq + 1);
-        StreamState { first_seq, max_per_subject: self.max_per_subject }
+        StreamState { first_seq, last_seq: self.leader.last_seq, max_per_subject: self.max_per_subject }
     }
 
     /// The newest sequence, as the leader says it.

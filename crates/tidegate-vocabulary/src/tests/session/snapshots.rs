@@ -190,17 +190,21 @@ fn subscribed(members: &str) -> String {
 }
 
 #[test]
-fn a_client_that_has_missed_nothing_or_comes_back_to_another_stream_is_told_at_once() {
+fn a_client_that_comes_back_to_another_stream_or_to_none_is_told_at_once() {
     let values = r#""recovered":false,"snapshot":[{"of":"a.b"}]"#;
-    for is_held in [false, true] {
-        let same = back(at("e1", 7), is_held).2;
-        assert_eq!(same[0], subscribed(r#""epoch":"e1","seq":7,"recovered":true,"snapshot":[]"#));
-        assert_eq!(same[1..].to_vec(), if is_held { vec![] } else { vec!["live".to_owned()] });
-    }
     let other = back(at("e2", 9), false).2;
     let gap = r#"send Low {"type":"gap","channel":"room.x","cause":"epoch"}"#;
     assert_eq!(other, [&subscribed(&format!(r#""epoch":"e2","seq":9,{values}"#)), gap, "live"]);
     assert_eq!(back(None, false).2, [&subscribed(values), "live"]);
+    for is_held in [false, true] {
+        let (mut session, now, asked) = back(at("e1", 7), is_held);
+        assert_eq!(asked, ["recover after 7 of e1"]);
+        let recovery = Recovery { position: at("e1", 7), ..Recovery::default() };
+        session.handle_input(Input::Recovered { subscription: ID, recovery }, now);
+        let confirmed = subscribed(r#""epoch":"e1","seq":7,"recovered":true,"snapshot":[]"#);
+        let live = if is_held { vec![] } else { vec!["live".to_owned()] };
+        assert_eq!(outputs(&mut session), [vec![confirmed], live].concat());
+    }
 }
 
 #[test]
@@ -213,11 +217,13 @@ fn what_a_client_has_missed_comes_between_the_confirmation_and_what_comes_live()
     let lost = Input::Lost { subscription: ID, cause: GapCause::Nats, dropped: None, range: None };
     session.handle_input(lost, now);
     assert_eq!(outputs(&mut session), [] as [String; 0]);
-    let messages = vec![delivery("b"), delivery("c")];
-    let recovery = Recovery { snapshot: Vec::new(), messages, missing: None, position: at("e1", 11) };
+    let messages = ["b", "c"].map(delivery).into_iter().collect();
+    let stale = Some(SystemTime::UNIX_EPOCH);
+    let recovery = Recovery { messages, stale, position: at("e1", 11), ..Recovery::default() };
     session.handle_input(Input::Recovered { subscription: ID, recovery: recovery.clone() }, now);
     let confirmed = subscribed(r#""epoch":"e1","seq":11,"recovered":true,"snapshot":[]"#);
-    assert_eq!(outputs(&mut session), [&confirmed, "deliver b", "deliver c", "live"]);
+    let stale = r#"send Low {"type":"stale","channel":"room.x","since":"1970-01-01T00:00:00.000Z"}"#;
+    assert_eq!(outputs(&mut session), [&confirmed, "deliver b", "deliver c", stale, "live"]);
     // A second answer has no effect.
     session.handle_input(Input::Recovered { subscription: ID, recovery }, now);
     assert_eq!(outputs(&mut session), [] as [String; 0]);
@@ -226,9 +232,9 @@ fn what_a_client_has_missed_comes_between_the_confirmation_and_what_comes_live()
 #[test]
 fn what_is_missing_before_the_messages_is_a_gap() {
     let (mut session, now, _) = back(at("e1", 9), false);
-    let missing = Some((GapCause::Discarded, Some(SequenceRange { from: 8, to: 9 })));
-    let recovery =
-        Recovery { snapshot: Vec::new(), messages: vec![delivery("b")], missing, position: at("e1", 10) };
+    let missing = vec![(GapCause::Discarded, Some(SequenceRange { from: 8, to: 9 }))];
+    let messages = [delivery("b")].into_iter().collect();
+    let recovery = Recovery { messages, missing, position: at("e1", 10), ..Recovery::default() };
     session.handle_input(Input::Recovered { subscription: ID, recovery }, now);
     let confirmed = subscribed(r#""epoch":"e1","seq":10,"recovered":false,"snapshot":[]"#);
     let gap = r#"send Low {"type":"gap","channel":"room.x","cause":"discarded","from":8,"to":9}"#;
@@ -241,8 +247,8 @@ fn a_client_that_leaves_while_it_recovers_gets_nothing() {
     let unsubscribe = r#"{"type":"unsubscribe","channel":"room.x"}"#;
     session.handle_input(Input::Received(ClientMessage::Text(unsubscribe.to_owned())), now);
     assert_eq!(outputs(&mut session)[0], "leave");
-    let recovery =
-        Recovery { snapshot: Vec::new(), messages: vec![delivery("b")], missing: None, position: None };
+    let messages = [delivery("b")].into_iter().collect();
+    let recovery = Recovery { messages, ..Recovery::default() };
     session.handle_input(Input::Recovered { subscription: ID, recovery }, now);
     assert_eq!(outputs(&mut session), [] as [String; 0]);
 }
