@@ -43,9 +43,9 @@ pub enum Item {
         /// Where the channel is in its stream, if it has one.
         position: Option<Position>,
     },
-    /// What the channel has had after a position, in a format: [`LaneRequest::Recover`](super::LaneRequest::Recover).
+    /// The answer to a [`LaneRequest::Recover`](super::LaneRequest::Recover).
     /// Later publications follow.
-    Recovered { pattern: Pattern, format: Format, after: Position, recovery: Recovery },
+    Recovered { pattern: Pattern, answer: Box<RecoveryAnswer> },
     /// The lane refused the join.
     JoinFailed { pattern: Pattern, format: Format, error: ClientError },
     /// A publication, encoded in each format that the shard wants, nearly always one.
@@ -66,6 +66,14 @@ pub enum Item {
     Unrenderable { pattern: Pattern, format: Format },
     /// There has been no message since then.
     Stale { pattern: Pattern, since: SystemTime },
+}
+
+/// What a channel has had after a position, in a format.
+#[derive(Debug)]
+pub struct RecoveryAnswer {
+    pub format: Format,
+    pub after: Position,
+    pub recovery: Recovery,
 }
 
 /// The last values for a subscription that joins.
@@ -97,8 +105,8 @@ impl Item {
                 Self::Publication { frames, .. } => frames.iter().map(|(_, frame)| frame.len()).sum(),
                 Self::Joined { snapshot, .. } => snapshot.bytes(),
                 Self::Elements { elements, .. } => elements.bytes(),
-                Self::Recovered { recovery, .. } => {
-                    let Recovery { snapshot, messages, .. } = recovery;
+                Self::Recovered { answer, .. } => {
+                    let Recovery { snapshot, messages, .. } = &answer.recovery;
                     snapshot.iter().chain(messages.iter()).map(|delivery| delivery.frame.len()).sum()
                 }
                 Self::JoinFailed { .. }

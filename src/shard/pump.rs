@@ -23,7 +23,6 @@ use tidegate_protocol::position::SequenceRange;
 use tidegate_protocol::publication::Delivery;
 use tidegate_protocol::session::Input;
 use tidegate_protocol::session::limits::VALUES_PER_COMMAND;
-use tidegate_protocol::session::recovery::Recovery;
 use tidegate_protocol::subject::Pattern;
 use tidegate_protocol::topic_id::TopicId;
 
@@ -36,6 +35,7 @@ use crate::hub::element_index::ElementIndex;
 use crate::hub::topic_member::TopicMember;
 use crate::lane::inbox::Batch;
 use crate::lane::inbox::Item;
+use crate::lane::inbox::RecoveryAnswer;
 use crate::lane::inbox::Snapshot;
 
 /// Limits of the publications that are appended to outboxes in one piece.
@@ -108,9 +108,7 @@ impl PumpTurn<'_> {
             Item::Joined { pattern, format, snapshot, stale, position } => {
                 self.joined((pattern, format), snapshot, stale, position);
             }
-            Item::Recovered { pattern, format, after, recovery } => {
-                self.recovered(&pattern, format, after, &recovery);
-            }
+            Item::Recovered { pattern, answer } => self.recovered(&pattern, *answer),
             Item::JoinFailed { pattern, format, error } => {
                 let refused = context.hub.borrow_mut().join_failed(&pattern, format);
                 let input = |member: &TopicMember| Input::JoinFailed {
@@ -183,13 +181,14 @@ impl PumpTurn<'_> {
     }
 
     /// Passes what they have missed to the subscriptions that wait for it.
-    fn recovered(&mut self, pattern: &Pattern, format: Format, after: Position, recovery: &Recovery) {
+    fn recovered(&mut self, pattern: &Pattern, answer: RecoveryAnswer) {
+        let RecoveryAnswer { format, after, recovery } = answer;
         let waiting = self.context.recoveries.take(pattern, format, after);
         let values = recovery.snapshot.iter().len() + recovery.messages.iter().len();
         for (subscriber, subscription) in waiting {
             if let Some(connection) = self.connections.of(&subscriber) {
                 connection.apply(Input::SnapshotRead { values }, self.now);
-                let recovery = recovery.clone();
+                let recovery = Box::new(recovery.clone());
                 connection.apply(Input::Recovered { subscription, recovery }, self.now);
                 self.lists.effects.note_changed(&subscriber, Duration::ZERO);
             }

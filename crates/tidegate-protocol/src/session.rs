@@ -98,7 +98,7 @@ pub enum Input {
         position: Option<Position>,
     },
     /// The result of an [`Output::Recover`].
-    Recovered { subscription: SubscriptionId, recovery: Recovery },
+    Recovered { subscription: SubscriptionId, recovery: Box<Recovery> },
     /// A lane has read this many last values because of an [`Output::Join`] of this session, which may have left the
     /// channel meanwhile.
     SnapshotRead { values: usize },
@@ -310,7 +310,7 @@ impl Session {
             Input::Joined { subscription, snapshot, stale, position } => {
                 self.joined(subscription, snapshot, stale, position);
             }
-            Input::Recovered { subscription, recovery } => self.recovered(subscription, recovery),
+            Input::Recovered { subscription, recovery } => self.recovered(subscription, *recovery),
             Input::SnapshotRead { values } => self.charge_values(values),
             Input::JoinFailed { subscription, error } => self.join_failed(subscription, error, None),
             Input::JoinDenied { subscription, error, denied } => {

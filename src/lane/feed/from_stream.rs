@@ -23,6 +23,7 @@ use crate::lane::encoder::encode_plain;
 use crate::lane::feed::Feed;
 use crate::lane::feed::ShardItem;
 use crate::lane::inbox::Item;
+use crate::lane::inbox::RecoveryAnswer;
 use crate::lane::recover::Recover;
 use crate::lane::source_stream::Ask;
 use crate::lane::source_stream::ReadPurpose;
@@ -209,9 +210,8 @@ impl Feed {
             recovery.snapshot = values.into_iter().collect();
         }
         recovery.stale = self.silent_since(handling.now.0);
-        handling
-            .outgoing
-            .push(ShardItem { shard, item: Item::Recovered { pattern, format, after, recovery } });
+        let answer = Box::new(RecoveryAnswer { format, after, recovery });
+        handling.outgoing.push(ShardItem { shard, item: Item::Recovered { pattern, answer } });
     }
 
     /// A message as it is kept for clients that come back.

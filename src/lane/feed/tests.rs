@@ -53,7 +53,7 @@ fn describe(addressed: &[ShardItem]) -> Vec<(usize, String)> {
             format!("joined {} {}", snapshot.deliveries.len(), stale.is_some())
         }
         Item::JoinFailed { .. } => "unjoined".to_owned(),
-        Item::Recovered { recovery, .. } => format!("recovered {}", recovery.messages.iter().len()),
+        Item::Recovered { answer, .. } => format!("recovered {}", answer.recovery.messages.iter().len()),
         Item::Publication { frames, .. } => format!("publication {}", frames.len()),
         Item::Elements { elements, .. } => format!("elements {}", elements.list.len()),
         Item::Unrenderable { .. } => "unrenderable".to_owned(),

@@ -199,7 +199,7 @@ fn a_client_that_comes_back_to_another_stream_or_to_none_is_told_at_once() {
     for is_held in [false, true] {
         let (mut session, now, asked) = back(at("e1", 7), is_held);
         assert_eq!(asked, ["recover after 7 of e1"]);
-        let recovery = Recovery { position: at("e1", 7), ..Recovery::default() };
+        let recovery = Box::new(Recovery { position: at("e1", 7), ..Recovery::default() });
         session.handle_input(Input::Recovered { subscription: ID, recovery }, now);
         let confirmed = subscribed(r#""epoch":"e1","seq":7,"recovered":true,"snapshot":[]"#);
         let live = if is_held { vec![] } else { vec!["live".to_owned()] };
@@ -219,7 +219,7 @@ fn what_a_client_has_missed_comes_between_the_confirmation_and_what_comes_live()
     assert_eq!(outputs(&mut session), [] as [String; 0]);
     let messages = ["b", "c"].map(delivery).into_iter().collect();
     let stale = Some(SystemTime::UNIX_EPOCH);
-    let recovery = Recovery { messages, stale, position: at("e1", 11), ..Recovery::default() };
+    let recovery = Box::new(Recovery { messages, stale, position: at("e1", 11), ..Recovery::default() });
     session.handle_input(Input::Recovered { subscription: ID, recovery: recovery.clone() }, now);
     let confirmed = subscribed(r#""epoch":"e1","seq":11,"recovered":true,"snapshot":[]"#);
     let stale = r#"send Low {"type":"stale","channel":"room.x","since":"1970-01-01T00:00:00.000Z"}"#;
@@ -234,7 +234,7 @@ fn what_is_missing_before_the_messages_is_a_gap() {
     let (mut session, now, _) = back(at("e1", 9), false);
     let missing = vec![(GapCause::Discarded, Some(SequenceRange { from: 8, to: 9 }))];
     let messages = [delivery("b")].into_iter().collect();
-    let recovery = Recovery { messages, missing, position: at("e1", 10), ..Recovery::default() };
+    let recovery = Box::new(Recovery { messages, missing, position: at("e1", 10), ..Recovery::default() });
     session.handle_input(Input::Recovered { subscription: ID, recovery }, now);
     let confirmed = subscribed(r#""epoch":"e1","seq":10,"recovered":false,"snapshot":[]"#);
     let gap = r#"send Low {"type":"gap","channel":"room.x","cause":"discarded","from":8,"to":9}"#;
@@ -248,7 +248,7 @@ fn a_client_that_leaves_while_it_recovers_gets_nothing() {
     session.handle_input(Input::Received(ClientMessage::Text(unsubscribe.to_owned())), now);
     assert_eq!(outputs(&mut session)[0], "leave");
     let messages = [delivery("b")].into_iter().collect();
-    let recovery = Recovery { messages, ..Recovery::default() };
+    let recovery = Box::new(Recovery { messages, ..Recovery::default() });
     session.handle_input(Input::Recovered { subscription: ID, recovery }, now);
     assert_eq!(outputs(&mut session), [] as [String; 0]);
 }
