@@ -320,7 +320,7 @@ fn replies() -> Vec<Reply> {
             request_context: id("2"),
             channel: "orders.7".into(),
             snapshot: Vec::new(),
-            position: Some(Position { epoch: Epoch("20261120093011812".into()), seq: 44 }),
+            position: Some(Position { epoch: Epoch("20261120093011812".into()), seq: 41 }),
             recovered: Some(true),
         },
         Reply::Unsubscribed { request_context: id("2"), channel: "prices.*".into() },

@@ -199,6 +199,10 @@ impl Feed {
         let Recover { shard, pattern, format, after } = recover;
         let is_by_values = self.class.recovers_by_values();
         recovery.position = self.from_stream.as_ref().and_then(|from| from.position());
+        if let Some(position) = recovery.position.as_mut().filter(|_| !recovery.messages.is_empty()) {
+            // The messages follow. If the client is gone before they arrive, it must ask for them again.
+            position.seq = after.seq;
+        }
         if is_by_values && recovery.missing.is_empty() {
             let lost = self.from_stream.as_ref().and_then(|from| from.values_lost);
             let lost = lost.filter(|lost| after.seq < lost.up_to).map(|lost| lost.cause);

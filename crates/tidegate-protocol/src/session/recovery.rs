@@ -19,7 +19,7 @@ pub struct Recovery {
     pub missing: Vec<(GapCause, Option<SequenceRange>)>,
     /// Since when the channel has been silent, if that is longer than its class allows.
     pub stale: Option<SystemTime>,
-    /// Where the channel is after the messages.
+    /// Where the client is before the messages.
     pub position: Option<Position>,
 }
 
