@@ -22,17 +22,13 @@ use crate::lane::stored::messages::HoldLimits;
 use crate::lane::stored::messages::LiveMessage;
 use crate::lane::stored::messages::StoredMessage;
 use crate::lane::stored::messages::Subjects;
+use crate::lane::stored::reads::REPEAT_AFTER;
 use crate::lane::stored::reads::Read;
 use crate::lane::stored::reads::ReadFrom;
 use crate::lane::stored::reads::StreamAnswer;
 use crate::lane::stored::reads::StreamQuery;
 use crate::lane::stored::reads::StreamState;
 use crate::lane::stored::sequences::Sequences;
-
-/// The waits before a read is repeated because a replica had not stored everything yet, or no one answered. The last
-/// repetition asks the leader.
-const REPEAT_AFTER: [Duration; 3] =
-    [Duration::from_millis(50), Duration::from_millis(100), Duration::from_millis(200)];
 
 /// How many servers have the messages of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -361,9 +357,7 @@ impl<M> StoredFeed<M> {
             (Phase::Asking { .. }, _) => StreamQuery::State,
             (Phase::Filling { .. } | Phase::Closed | Phase::Live, _) => return,
         };
-        let source = if repeated < REPEAT_AFTER.len() { ReadFrom::AnyReplica } else { ReadFrom::Leader };
-        let after = repeated.checked_sub(1).map_or(Duration::ZERO, |last| REPEAT_AFTER[last]);
-        events.push(FeedEvent::Read(Read { query, source, after }));
+        events.push(FeedEvent::Read(Read::repeated(query, repeated)));
     }
 
     /// Repeats the read of this phase, or goes on without what it did not bring, for this reason.

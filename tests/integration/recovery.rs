@@ -42,6 +42,15 @@ async fn recovered(client: &mut Client, count: usize) -> Vec<(u64, u64)> {
     pairs(&all)
 }
 
+/// How many messages have arrived, once no more come.
+async fn count_of(messages: &mut async_nats::Subscriber) -> usize {
+    let mut count = 0;
+    while let Ok(Some(_)) = tokio::time::timeout(Duration::from_millis(100), messages.next()).await {
+        count += 1;
+    }
+    count
+}
+
 /// A client that has been on a channel, and is gone: what it was told.
 pub(crate) async fn was_there(edge: &TestEdge, channel: &str) -> Value {
     let mut client = edge.client("alice").await;
@@ -224,10 +233,7 @@ async fn clients_that_come_back_at_once_share_the_reads_of_a_stream() {
     });
     join_all(visits).await;
     sniffer.flush().await.unwrap();
-    let mut count = 0;
-    while let Ok(Some(_)) = tokio::time::timeout(Duration::from_millis(100), requests.next()).await {
-        count += 1;
-    }
+    let count = count_of(&mut requests).await;
     assert!((2..20).contains(&count), "{count} requests");
     node.drain().await;
 }
@@ -263,10 +269,7 @@ async fn subjects_of_many_clients_are_read_together() {
         }
     });
     join_all(visits).await;
-    let mut count = 0;
-    while let Ok(Some(_)) = tokio::time::timeout(Duration::from_millis(100), requests.next()).await {
-        count += 1;
-    }
+    let count = count_of(&mut requests).await;
     assert!((1..60).contains(&count), "{count} requests");
     node.drain().await;
 }
@@ -427,9 +430,6 @@ async fn who_has_missed_too_much_costs_nats_one_read() {
         let reply = subscribe_since(&mut client, "chat.a", &before["epoch"], 100 - number).await;
         assert_eq!((told(&reply).0, &client.expect("gap").await["cause"]), (false, &json!("too_many")));
     }
-    let mut count = 0;
-    while let Ok(Some(_)) = tokio::time::timeout(Duration::from_millis(100), requests.next()).await {
-        count += 1;
-    }
+    let count = count_of(&mut requests).await;
     assert!(count <= 3, "{count} requests");
 }

@@ -5,6 +5,11 @@ use std::time::Duration;
 
 use crate::lane::stored::messages::StoredMessage;
 
+/// The waits before a read is repeated because a replica had not stored everything yet, or no one answered. The last
+/// repetition asks the leader.
+pub(super) const REPEAT_AFTER: [Duration; 3] =
+    [Duration::from_millis(50), Duration::from_millis(100), Duration::from_millis(200)];
+
 /// The state of a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StreamState {
@@ -54,6 +59,15 @@ pub struct Read {
     pub source: ReadFrom,
     /// How long to wait first.
     pub after: Duration,
+}
+
+impl Read {
+    /// A read that has been repeated so often.
+    pub(super) fn repeated(query: StreamQuery, repeated: usize) -> Self {
+        let source = if repeated < REPEAT_AFTER.len() { ReadFrom::AnyReplica } else { ReadFrom::Leader };
+        let after = repeated.checked_sub(1).map_or(Duration::ZERO, |last| REPEAT_AFTER[last]);
+        Self { query, source, after }
+    }
 }
 
 /// The answer to a [`Read`].

@@ -8,9 +8,9 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::lane::stored::REPEAT_AFTER;
 use crate::lane::stored::Replicas;
 use crate::lane::stored::messages::StoredMessage;
+use crate::lane::stored::reads::REPEAT_AFTER;
 use crate::lane::stored::reads::Read;
 use crate::lane::stored::reads::ReadFrom;
 use crate::lane::stored::reads::StreamAnswer;
@@ -22,7 +22,7 @@ use crate::lane::stored::recent::Recent;
 pub const MAX_MESSAGES: usize = 500;
 /// How often the stream is read for one client.
 const MAX_READS: usize = 3;
-/// How many clients may wait, each with a position or format of its own.
+/// The most requests that wait at one feed. Clients of a shard with the same position and format share one.
 const MAX_WAITING: usize = 10_000;
 
 /// Where a feed is.
@@ -347,14 +347,12 @@ impl<M: Clone, W> Recoveries<M, W> {
             }
             RecoveryPhase::LookingAhead { position, repeated } => (following(position + 1), *repeated),
         };
-        let needs_leader = matches!(phase, RecoveryPhase::LookingAhead { .. });
-        let source = if repeated < REPEAT_AFTER.len() && !needs_leader {
-            ReadFrom::AnyReplica
-        } else {
-            ReadFrom::Leader
-        };
-        let after = repeated.checked_sub(1).and_then(|at| REPEAT_AFTER.get(at)).copied().unwrap_or_default();
-        events.push(RecoveryEvent::Read(Read { query, source, after }));
+        let mut read = Read::repeated(query, repeated);
+        if matches!(phase, RecoveryPhase::LookingAhead { .. }) {
+            // A replica may not have what another node has delivered.
+            read.source = ReadFrom::Leader;
+        }
+        events.push(RecoveryEvent::Read(read));
         self.phase = phase;
     }
 
