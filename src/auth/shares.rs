@@ -68,7 +68,7 @@ impl Shares {
         Self { most, askers: Mutex::default() }
     }
 
-    /// Waits until the asker may ask a question of so many bytes. Its turn ends when the result is dropped.
+    /// Waits until the asker may ask a question of this size, in bytes. The turn ends when the result is dropped.
     pub(crate) async fn turn(&self, asker: Asker, bytes: usize) -> Result<ShareTurn<'_>, ShareFull> {
         let (turns, mut turn) = {
             let mut askers = self.askers();

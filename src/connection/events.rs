@@ -88,7 +88,7 @@ impl Events {
         }
     }
 
-    /// Notes that so many requests of an address were left out. `last` is the number of the address's event of this kind
+    /// Notes that `count` more requests of an address were not recorded. `last` is the number of the address's event of this kind
     /// before, which may be the same event. Returns the number.
     pub fn note_omitted(&self, address: &str, count: u32, last: Option<u64>, at: Instant) -> u64 {
         let mut ring = self.ring.borrow_mut();

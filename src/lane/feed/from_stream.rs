@@ -345,7 +345,7 @@ impl Feed {
         let message = self.recalled(message, handling);
         match &message.content {
             Ok(publication) => {
-                // A priority of its own would change the order, and a position tells what a client has.
+                // The message's own priority is ignored: clients recover by position, so messages must arrive in order.
                 let (publication, priority) = (Publication::clone(publication), self.class.priority);
                 self.hand_on(publication, priority, handling.now, handling.encoder, handling.outgoing);
             }

@@ -33,7 +33,7 @@ use crate::subject::Pattern;
 /// client with many channels does not delay clients with few.
 pub(super) const MAX_JOINS_IN_FLIGHT: u32 = 256;
 
-/// What a client is told of what it has missed.
+/// The part of a confirmation for a client that has sent `since`.
 struct Recovered {
     /// Whether it gets all of it.
     all: bool,
@@ -47,7 +47,7 @@ impl Default for Recovered {
     }
 }
 
-/// What a client is told when it has joined a channel.
+/// What `subscribed` says, and what follows it.
 struct Confirmation {
     snapshot: Vec<Delivery>,
     stale: Option<SystemTime>,
